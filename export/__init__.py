@@ -1,0 +1,1 @@
+"""The top floor: a model becomes a bundle, under the parity gate."""

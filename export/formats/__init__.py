@@ -1,0 +1,1 @@
+"""Formats: one exported program becomes .pt2 and ONNX; the module itself is traced to TorchScript."""

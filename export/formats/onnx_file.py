@@ -1,0 +1,105 @@
+"""ONNX: the exported program as one file, clean of the machine that made it, with its signature inside."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir
+import torch
+from torch.export import ExportedProgram
+
+from runtime.errors import NotExportable
+from runtime.inspection import METADATA_KEY
+from runtime.signature import IMAGE, OUTPUTS, Signature
+
+__all__ = ["opset_of", "write_onnx"]
+
+BATCH = "batch"
+
+
+def write_onnx(
+    program: ExportedProgram, path: Path, signature: Signature, provenance: Mapping[str, Any]
+) -> None:
+    """Write the program as ONNX; labels, signature and provenance go into its metadata.
+
+    Raises:
+        NotExportable: An operator has no ONNX form.
+
+    Source: torch.onnx, `export(dynamo=True)`.
+    """
+    model = _translate(program)
+    _strip(model)
+    _name_batch(model)
+    model.metadata_props.update(
+        {
+            METADATA_KEY: json.dumps(signature.to_json(), ensure_ascii=False),
+            "onward.labels": json.dumps(list(signature.labels), ensure_ascii=False),
+            "onward.provenance": json.dumps(dict(provenance), ensure_ascii=False, sort_keys=True),
+        }
+    )
+    proto = onnx_ir.to_proto(model)
+    onnx.checker.check_model(proto, full_check=True)
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def opset_of(path: Path) -> int:
+    """The version of the default operator set that a file asks for."""
+    model = onnx.load(path, load_external_data=False)
+    return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+
+
+def _translate(program: ExportedProgram) -> onnx_ir.Model:
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            result = torch.onnx.export(
+                program, dynamo=True, verbose=False, input_names=[IMAGE], output_names=list(OUTPUTS)
+            )
+    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise NotExportable(f"torch.onnx cannot translate the model: {first}") from error
+    finally:
+        logger.setLevel(level)
+    assert result is not None
+    return result.model
+
+
+def _strip(model: onnx_ir.Model) -> None:
+    """Remove what the exporter notes of its machine: stack traces, class names, node descriptions."""
+    model.metadata_props.clear()
+    model.doc_string = None
+    model.graph.metadata_props.clear()
+    model.graph.doc_string = None
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None
+    for value in _values(model):
+        value.metadata_props.clear()
+        value.doc_string = None
+
+
+def _name_batch(model: onnx_ir.Model) -> None:
+    symbol = str(model.graph.inputs[0].shape[0])  # type: ignore[index]
+    pattern = re.compile(rf"\b{re.escape(symbol)}\b")
+    for value in _values(model):
+        if value.shape is not None:
+            value.shape = onnx_ir.Shape(
+                [size if isinstance(size, int) else pattern.sub(BATCH, str(size)) for size in value.shape]
+            )
+
+
+def _values(model: onnx_ir.Model) -> Iterator[onnx_ir.Value]:
+    yield from model.graph.inputs
+    yield from model.graph.initializers.values()
+    for node in model.graph.all_nodes():
+        yield from node.outputs

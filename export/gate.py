@@ -1,0 +1,113 @@
+"""Gate: opens each artifact anew from the file that ships and says whether it may.
+
+Rules 3, 4, 5 and 7 of docs/parity.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from export.weights import WeightCheck, check_onnx, check_pt2, check_torchscript
+from runtime.backends import open_backend
+from runtime.errors import OnwardError, ParityFailure
+from runtime.golden import GoldenRecord
+from runtime.parity import MAX_NOISE_RATIO, Outputs, Verdict
+from runtime.signature import Signature
+
+__all__ = ["Examination", "examine", "refusal"]
+
+
+@dataclass(frozen=True)
+class Examination:
+    """One artifact before the gate.
+
+    Args:
+        artifact: Its format, which is its name here.
+        verdict: Outputs against the reference.
+        weights: Stored values against the checkpoint.
+        outputs: Kind -> output -> float32, in one batch, for the golden record.
+    """
+
+    artifact: str
+    verdict: Verdict
+    weights: WeightCheck
+    outputs: Mapping[str, Outputs]
+
+    @property
+    def passed(self) -> bool:
+        """Whether it may ship."""
+        return self.verdict.passed and self.weights.passed
+
+    def reasons(self) -> list[str]:
+        """Why it may not, a sentence each."""
+        sentences = [f"{self.artifact}: {stranger}." for stranger in self.weights.strangers]
+        for row in self.verdict.comparisons:
+            if not row.passed:
+                sentences.append(
+                    f"{self.artifact}: the error of {row.output} on {row.kind} images is {row.error:.1e}, "
+                    f"{row.noise_ratio:,.1f} times PyTorch's own ({row.noise.floor:.1e}); at most "
+                    f"{MAX_NOISE_RATIO:g} passes."
+                )
+        return sentences
+
+    def to_json(self) -> dict[str, Any]:
+        """The verdict, its rows and the weights."""
+        return self.verdict.to_json() | {"passed": self.passed, "weights": self.weights.to_json()}
+
+
+def examine(
+    path: Path,
+    format: str,
+    *,
+    signature: Signature,
+    record: GoldenRecord,
+    expected: Mapping[str, Tensor],
+    program: ExportedProgram,
+) -> Examination:
+    """Open a file that is about to ship and measure it.
+
+    Args:
+        path: The file.
+        format: `onnx`, `torchscript` or `pt2`.
+        signature: What it takes and gives.
+        record: Samples, reference and noise.
+        expected: The state_dict of the module that was exported.
+        program: Its exported program.
+
+    Raises:
+        ParityFailure: The file does not open, or does not run on a batch of some size.
+    """
+    try:
+        backend = open_backend(format, path.read_bytes(), signature)
+        verdict = record.judge(format, backend.run)
+        outputs = {kind: backend.run(images) for kind, images in record.inputs.items()}
+    except OnwardError as error:
+        raise ParityFailure(f"{path.name} does not open: {error}") from error
+    except Exception as error:  # a backend's own: onnxruntime's have no other common base
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ParityFailure(f"{path.name} does not run on batches of every size: {first}") from error
+    return Examination(format, verdict, _check_weights(path, format, expected, program), outputs)
+
+
+def refusal(examinations: Sequence[Examination], page: Path) -> ParityFailure:
+    """The error that closes the gate, with every reason and the page that shows them."""
+    reasons = [reason for examination in examinations for reason in examination.reasons()]
+    return ParityFailure(f"the gate is closed, nothing was published. {' '.join(reasons)} See {page}.")
+
+
+def _check_weights(
+    path: Path, format: str, expected: Mapping[str, Tensor], program: ExportedProgram
+) -> WeightCheck:
+    match format:
+        case "onnx":
+            return check_onnx(path, expected, program)
+        case "torchscript":
+            return check_torchscript(path, expected)
+        case _:
+            return check_pt2(path, expected)

@@ -1,0 +1,163 @@
+"""The front door: the `onward` command, and the public names `train`, `export` and `load`.
+
+    import onward
+
+    checkpoint = onward.train("digits", model="cnn", epochs=20)
+    bundle = onward.export(checkpoint, "artifacts/digits")
+    predictions = onward.load("artifacts/digits")(images)
+
+Importing it loads neither torch nor onnxruntime.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from export import commands as export_commands
+from runtime import __version__
+from runtime import commands as runtime_commands
+from runtime.console import app as make_app
+from runtime.console import run
+from training import commands as training_commands
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from runtime.bundle import Bundle
+    from runtime.classifier import Classifier
+    from runtime.signature import Signature
+    from training.checkpoint import Checkpoint
+
+__all__ = ["__version__", "export", "load", "train"]
+
+app = make_app("Take a PyTorch image classifier from training to any place it has to run.")
+
+
+def train(data: str, *, data_dir: Path | None = None, **options: Any) -> Checkpoint:
+    """Train a network.
+
+    Args:
+        data: `digits`, `fashion-mnist`, `mnist`, `folder:PATH` or `fake`.
+        data_dir: Where IDX files are, if not in the usual places.
+        options: As `training.loop.Options` has them: `model`, `epochs`, `batch_size`, `learning_rate`, `seed` …
+
+    Returns:
+        The best epoch; `checkpoint.save(path)` writes it.
+
+    Raises:
+        DataError: The data set cannot be read.
+        UsageError: An option is out of range.
+    """
+    from training.data import load as load_data
+    from training.loop import Options
+    from training.loop import train as run_training
+
+    chosen = Options(**options)
+    return run_training(load_data(data, data_dir=data_dir, seed=chosen.seed), chosen, data=data)
+
+
+def export(
+    model: Checkpoint | nn.Module | str | Path, out: str | Path, *, signature: Signature | None = None
+) -> Bundle:
+    """Export a model under the parity gate.
+
+    Args:
+        model: A checkpoint, its path, or any `nn.Module` from normalised images to logits; it is left unchanged.
+        out: The bundle's folder.
+        signature: For an `nn.Module`: size, mean, std and labels.
+
+    Raises:
+        NotExportable: No reference can be made of the model, or it cannot be exported.
+        ParityFailure: An artifact is further from the mathematics than PyTorch is; nothing is published.
+        UsageError: An `nn.Module` without a signature.
+    """
+    from export.publish import Source, publish
+    from runtime.errors import UsageError
+    from training.checkpoint import Checkpoint
+
+    if isinstance(model, (str, Path)):
+        model = Checkpoint.load(model)
+    if isinstance(model, Checkpoint):
+        return publish(export_commands.source_of(model), Path(out))
+    if signature is None:
+        raise UsageError("an nn.Module needs a signature: what goes in, and what its outputs are called.")
+    return publish(Source(model, signature, provenance={"architecture": type(model).__name__}), Path(out))
+
+
+def load(path: str | Path, **options: Any) -> Classifier:
+    """Open a bundle for classifying; no PyTorch is needed.
+
+    Args:
+        path: The bundle's folder.
+        options: As `runtime.classifier.load` has them: `artifact`, `provider`, `num_threads`.
+
+    Returns:
+        `classifier(images) -> Predictions`, for arrays, Pillow images, paths and bytes, one or many.
+
+    Raises:
+        BundleError: There is no bundle, or it was changed.
+        ProviderError: The provider is missing or did not take the model.
+    """
+    from runtime.classifier import load as load_bundle
+
+    return load_bundle(path, **options)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("artifacts/demo"),
+) -> None:
+    """Train, export, verify, predict and bench on handwritten digits: no download, under a minute."""
+    from export.demo import demo as run_demo
+
+    run_demo(out)
+
+
+app.command()(training_commands.train)
+app.command()(training_commands.evaluate)
+app.command()(export_commands.export)
+app.command()(runtime_commands.verify)
+app.command()(runtime_commands.predict)
+app.command()(runtime_commands.bench)
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="BUNDLE|FILE.onnx|CHECKPOINT", help="What to look into.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
+) -> None:
+    """Say what a bundle, an ONNX file or a checkpoint takes, gives and comes from."""
+    is_checkpoint = path.is_file() and zipfile.is_zipfile(path)
+    (training_commands if is_checkpoint else runtime_commands).inspect(path, as_json)
+
+
+app.command()(runtime_commands.doctor)
+
+
+def version(value: bool) -> None:
+    """Print the version and end."""
+    if value:
+        print(f"onward {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Take a PyTorch image classifier from training to any place it has to run."""
+
+
+def main() -> None:
+    """The `onward` command."""
+    run(app, "onward")
+
+
+if __name__ == "__main__":
+    main()

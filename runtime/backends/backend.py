@@ -1,0 +1,138 @@
+"""Backend: runs one artifact. `open → run(feed) → outputs`."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.bundle import Artifact, Bundle
+from runtime.errors import BackendError, FeedError
+from runtime.signature import Signature
+
+__all__ = ["Backend", "Threads", "check_images", "open_artifact", "open_backend", "torch_is_installed"]
+
+
+class Threads(NamedTuple):
+    """How many threads one inference may use; None leaves it to the backend, which takes every core we have."""
+
+    intra_op: int | None = None
+
+    @property
+    def count(self) -> int:
+        """The number meant: the one given, or the cores that this process may use."""
+        if self.intra_op is not None:
+            return self.intra_op
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Backend(Protocol):
+    """What every backend can do."""
+
+    @property
+    def name(self) -> str:
+        """`onnx`, `torchscript` or `pt2`, and the device that it runs on."""
+
+    def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Run one batch.
+
+        Args:
+            images: uint8 `(batch, height, width, channels)`, 0 to 255.
+
+        Returns:
+            Output name -> float32 `(batch, classes)`.
+
+        Raises:
+            FeedError: dtype or shape disagrees with the signature.
+        """
+
+
+def open_artifact(
+    bundle: Bundle, artifact: Artifact, *, provider: str = "cpu", threads: Threads | None = None
+) -> Backend:
+    """Open an artifact, after its digest was checked, with the backend for its format.
+
+    Args:
+        bundle: Where the artifact is.
+        artifact: One of the bundle's.
+        provider: For ONNX an execution provider, short or full; TorchScript and .pt2 run on `cpu` or `cuda`.
+        threads: How many threads one inference may use.
+
+    Raises:
+        BackendError: The format needs torch and it is not installed, or the file does not open.
+        BundleError: The file was changed.
+        ProviderError: The provider is missing or does not take the model.
+    """
+    data = bundle.read(artifact.file)
+    return open_backend(artifact.format, data, bundle.signature, provider=provider, threads=threads)
+
+
+def open_backend(
+    format: str, data: bytes, signature: Signature, *, provider: str = "cpu", threads: Threads | None = None
+) -> Backend:
+    """Open an artifact's bytes with the backend for its format.
+
+    Args:
+        format: `onnx`, `torchscript` or `pt2`.
+        data: The file's bytes.
+        signature: What the model takes and gives.
+        provider: As for `open_artifact`.
+        threads: How many threads one inference may use.
+
+    Raises:
+        BackendError: The format needs torch and it is not installed, or the file does not open.
+        ProviderError: The provider is missing or does not take the model.
+    """
+    threads = threads or Threads()
+    match format:
+        case "onnx":
+            from runtime.backends.session import SessionBackend
+
+            return SessionBackend(data, signature=signature, provider=provider, threads=threads)
+        case "torchscript" | "pt2" if not torch_is_installed():
+            raise BackendError(
+                f"a {format} artifact needs PyTorch, which is not installed here; the bundle's model.onnx does "
+                f"not. `pip install torch` would add it."
+            )
+        case "torchscript":
+            from runtime.backends.torchscript import TorchScriptBackend
+
+            return TorchScriptBackend(data, signature=signature, device=provider, threads=threads)
+        case "pt2":
+            from runtime.backends.pt2 import ExportedProgramBackend
+
+            return ExportedProgramBackend(data, signature=signature, device=provider, threads=threads)
+        case other:
+            raise BackendError(f"an artifact is of format {other!r}, which this Onward cannot run.")
+
+
+def torch_is_installed() -> bool:
+    """Whether PyTorch could be imported; it is not."""
+    return importlib.util.find_spec("torch") is not None
+
+
+def check_images(images: NDArray[Any], signature: Signature) -> None:
+    """Hold a batch against the signature.
+
+    Raises:
+        FeedError: dtype or shape disagrees.
+    """
+    expected = f"(batch, {signature.height}, {signature.width}, {signature.channels})"
+    if images.dtype != np.uint8:
+        raise FeedError(
+            f"input 'image' is {images.dtype}, expected uint8: raw pixels from 0 to 255. The model scales and "
+            f"normalises them itself."
+        )
+    if images.ndim == 4 and images.shape[1:] == signature.image_shape:
+        return
+    reason = ""
+    if images.shape[1:] == signature.image_shape[:2]:
+        reason = ": the channel axis is missing"
+    elif images.ndim == 4 and images.shape[1:3] == signature.image_shape[:2]:
+        reason = f": it has {images.shape[3]} channels, the model takes {signature.channels}"
+    elif images.ndim == 4 and images.shape[1] == signature.channels:
+        reason = ": the channel axis belongs last"
+    raise FeedError(f"input 'image' has shape {images.shape}, expected {expected}{reason}.")

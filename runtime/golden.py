@@ -1,0 +1,120 @@
+"""Golden record: inputs with what they must give, so that parity can be proven again without PyTorch.
+
+It travels in the bundle as `golden.npz` (inputs, reference, PyTorch's outputs and noise) and
+`golden/<artifact>.npz` (what each artifact gave on the machine that built it).
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import BundleError
+from runtime.parity import Noise, Outputs, Run, Verdict, judge
+
+__all__ = ["GoldenRecord", "load_outputs", "save_outputs"]
+
+ByKind = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class GoldenRecord:
+    """Inputs by kind, and by kind and output name what the model makes of them.
+
+    Args:
+        inputs: Kind -> uint8 `(samples, height, width, channels)`.
+        reference: Kind -> output -> float64 `(samples, classes)`: the model computed in float64.
+        eager: Kind -> output -> float32 `(samples, classes)`: PyTorch on the building machine.
+        noise: Kind -> output -> PyTorch's error against the reference.
+    """
+
+    inputs: Mapping[str, NDArray[np.uint8]]
+    reference: Mapping[str, Mapping[str, NDArray[np.float64]]]
+    eager: Mapping[str, Mapping[str, NDArray[np.float32]]]
+    noise: Mapping[str, Mapping[str, Noise]]
+
+    def judge(self, artifact: str, run: Run) -> Verdict:
+        """Replay the record through a candidate, in batches of several sizes."""
+        return judge(artifact, run, self.inputs, self.reference, self.eager, self.noise)
+
+    def select(self, counts: Mapping[str, int]) -> GoldenRecord:
+        """The first samples of the kinds named in `counts`; other kinds are left out.
+
+        The noise stays that of all samples: it belongs to the model, not to the few that travel.
+        """
+        counts = {kind: count for kind, count in counts.items() if count > 0 and kind in self.inputs}
+        return GoldenRecord(
+            inputs={kind: self.inputs[kind][:count] for kind, count in counts.items()},
+            reference={k: {o: a[:n] for o, a in self.reference[k].items()} for k, n in counts.items()},
+            eager={k: {o: a[:n] for o, a in self.eager[k].items()} for k, n in counts.items()},
+            noise={kind: self.noise[kind] for kind in counts},
+        )
+
+    def save(self, path: Path) -> None:
+        """Write an .npz; the same record gives the same bytes."""
+        arrays: dict[str, NDArray[Any]] = {}
+        for kind, images in self.inputs.items():
+            arrays[f"input/{kind}"] = images
+            for output, expected in self.reference[kind].items():
+                noise = self.noise[kind][output]
+                arrays[f"reference/{kind}/{output}"] = expected
+                arrays[f"eager/{kind}/{output}"] = self.eager[kind][output]
+                arrays[f"noise/{kind}/{output}"] = np.array(
+                    [noise.floor, noise.rms, noise.scale, noise.is_measured], np.float64
+                )
+        np.savez_compressed(path, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, data: bytes) -> GoldenRecord:
+        """Read what `save` wrote.
+
+        Raises:
+            BundleError: The data is no golden record.
+        """
+        inputs: dict[str, NDArray[np.uint8]] = {}
+        tables: dict[str, ByKind] = {"reference": {}, "eager": {}, "noise": {}}
+        for key, array in _members(data):
+            table, kind, *output = key.split("/")
+            if table == "input":
+                inputs[kind] = array
+            elif table in tables and len(output) == 1:
+                value = _noise(array) if table == "noise" else array
+                tables[table].setdefault(kind, {})[output[0]] = value
+        if not inputs or any(set(table) != set(inputs) for table in tables.values()):
+            raise BundleError("golden.npz holds no complete golden record.")
+        return cls(inputs, tables["reference"], tables["eager"], tables["noise"])
+
+
+def save_outputs(path: Path, outputs: Mapping[str, Outputs]) -> None:
+    """Write what one artifact gave, kind -> output -> float32, as .npz."""
+    flat = {f"{kind}/{name}": array for kind, arrays in outputs.items() for name, array in arrays.items()}
+    np.savez_compressed(path, allow_pickle=False, **flat)  # type: ignore[arg-type]
+
+
+def load_outputs(data: bytes) -> dict[str, dict[str, NDArray[np.float32]]]:
+    """Read what `save_outputs` wrote."""
+    outputs: dict[str, dict[str, NDArray[np.float32]]] = {}
+    for key, array in _members(data):
+        kind, _, name = key.partition("/")
+        outputs.setdefault(kind, {})[name] = array
+    return outputs
+
+
+def _noise(array: NDArray[np.float64]) -> Noise:
+    floor, rms, scale, is_measured = array.tolist()
+    return Noise(floor, rms, scale, bool(is_measured))
+
+
+def _members(data: bytes) -> Iterator[tuple[str, NDArray[Any]]]:
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            yield from archive.items()
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise BundleError(f"this is no golden record: {error}.") from error

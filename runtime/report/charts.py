@@ -1,0 +1,200 @@
+"""Charts: numbers become SVG that takes its colours from the page, in light and dark.
+
+Drawn here rather than by a plotting library, because the runtime floor writes reports where nothing but
+onnxruntime is installed (docs/decisions/0003-charts.md).
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+__all__ = ["bars", "heatmap", "lines", "picture"]
+
+WIDTH, HEIGHT = 460, 250
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 24, 34
+Scale = Callable[[float], float]
+
+
+def lines(
+    series: Mapping[str, Sequence[float]], *, x: Sequence[float], x_label: str, y_label: str, log_y: bool = False
+) -> str:
+    """Lines over a shared x axis, with a legend.
+
+    Args:
+        series: Name -> one value for each of `x`; NaN is left out.
+        x: Positions.
+        x_label: Under the axis.
+        y_label: Above the axis.
+        log_y: Logarithmic y; values must be above 0.
+    """
+    values = [value for line in series.values() for value in line if math.isfinite(value)]
+    low, high = _range(values, log_y)
+    to_y = _scale(low, high, HEIGHT - BOTTOM, TOP, log_y)
+    to_x = _scale(min(x), max(x) if max(x) > min(x) else min(x) + 1, LEFT, WIDTH - RIGHT)
+    parts = [_grid(_ticks(low, high, log_y), to_y, y_label), _x_axis(x, to_x, x_label)]
+    for index, (name, line) in enumerate(series.items()):
+        points = [(to_x(a), to_y(b), b) for a, b in zip(x, line, strict=True) if math.isfinite(b)]
+        path = " ".join(f"{a:.1f},{b:.1f}" for a, b, _ in points)
+        parts.append(
+            f'<polyline points="{path}" fill="none" stroke="var(--c{index})" stroke-width="2" '
+            f'stroke-linejoin="round"/>'
+        )
+        parts += [
+            f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2.6" fill="var(--c{index})"><title>{html.escape(name)}: '
+            f"{_short(value)}</title></circle>"
+            for a, b, value in points
+        ]
+    return _svg([*parts, _legend(list(series))], f"{y_label} by {x_label}: {', '.join(series)}")
+
+
+def bars(
+    groups: Mapping[str, Mapping[str, float]], *, y_label: str, log_y: bool = False, rule: float | None = None
+) -> str:
+    """Groups of upright bars.
+
+    Args:
+        groups: Group -> series -> value; every group has the same series.
+        y_label: Above the axis.
+        log_y: Logarithmic y; values must be above 0.
+        rule: A dashed line at this value.
+    """
+    names = list(next(iter(groups.values())))
+    values = [value for group in groups.values() for value in group.values()] + ([rule] if rule else [])
+    low, high = _range(values, log_y, from_zero=True)
+    to_y = _scale(low, high, HEIGHT - BOTTOM, TOP, log_y)
+    slot = (WIDTH - LEFT - RIGHT) / len(groups)
+    width = min(34.0, slot * 0.8 / len(names))
+    parts = [_grid(_ticks(low, high, log_y), to_y, y_label)]
+    for place, (group, heights) in enumerate(groups.items()):
+        middle = LEFT + slot * (place + 0.5)
+        parts.append(_text(middle, HEIGHT - BOTTOM + 16, group, "middle"))
+        for index, name in enumerate(names):
+            left = middle + (index - len(names) / 2) * width
+            top = to_y(max(heights[name], low))
+            parts.append(
+                f'<rect x="{left + 1:.1f}" y="{top:.1f}" width="{width - 2:.1f}" rx="2" '
+                f'height="{max(HEIGHT - BOTTOM - top, 1):.1f}" fill="var(--c{index})"><title>{html.escape(name)}: '
+                f"{_short(heights[name])}</title></rect>"
+                + _text(left + width / 2, top - 4, _short(heights[name]), "middle", size=9.5)
+            )
+    if rule is not None:
+        parts.append(
+            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{to_y(rule):.1f}" y2="{to_y(rule):.1f}" '
+            f'stroke="var(--bad)" stroke-dasharray="5 4"/>'
+        )
+    return _svg([*parts, _legend(names)], f"{y_label}: {', '.join(groups)}")
+
+
+def heatmap(counts: NDArray[np.integer], labels: Sequence[str]) -> str:
+    """A confusion matrix: true classes down, predicted classes across; the share of a row decides the colour."""
+    size = len(labels)
+    cell = 340 / size
+    left, top = 92.0, 64.0
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    parts = [_text(left + 170, 12, "predicted", "middle"), _text(4, top - 8, "true", "start")]
+    for row in range(size):
+        name = labels[row] if len(labels[row]) <= 14 else labels[row][:13] + "…"
+        parts.append(_text(left - 6, top + (row + 0.5) * cell + 4, name, "end"))
+        x = left + (row + 0.5) * cell
+        parts.append(
+            f'<text transform="translate({x + 3:.1f},{top - 6}) rotate(-45)">{html.escape(name[:9])}</text>'
+        )
+        for column in range(size):
+            share, count = float(shares[row, column]), int(counts[row, column])
+            colour = "var(--c0)" if row == column else "var(--bad)"
+            opacity = 0.05 + 0.8 * share if row == column else 0.04 + 0.9 * min(1.0, 4 * share)
+            x, y = left + column * cell, top + row * cell
+            title = html.escape(f"{labels[row]} taken for {labels[column]}: {count}")
+            parts.append(
+                f'<rect x="{x:.1f}" y="{y:.1f}" width="{cell - 1.5:.1f}" height="{cell - 1.5:.1f}" rx="2" '
+                f'fill="{colour}" fill-opacity="{opacity if count else 0.04:.3f}"><title>{title}</title></rect>'
+            )
+            if count and size <= 20:
+                parts.append(_text(x + cell / 2, y + cell / 2 + 3, str(count), "middle", size=10))
+    return _svg(parts, "confusion matrix", width=left + 350, height=top + 346)
+
+
+def picture(image: NDArray[np.uint8]) -> str:
+    """A uint8 `(height, width, channels)` image as a PNG data URI."""
+    data = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(data, "PNG")
+    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
+
+
+def _range(values: Sequence[float], log: bool, from_zero: bool = False) -> tuple[float, float]:
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    if log:
+        return 10.0 ** math.floor(math.log10(low) - 0.05), 10.0 ** math.ceil(math.log10(high) + 0.05)
+    if from_zero:
+        low = min(low, 0.0)
+    margin = (high - low) * 0.06 or 0.5
+    return (low if low == 0 else low - margin), high + margin
+
+
+def _scale(low: float, high: float, start: float, end: float, log: bool = False) -> Scale:
+    if log:
+        low, high = math.log10(low), math.log10(high)
+        return lambda value: start + (math.log10(value) - low) / (high - low) * (end - start)
+    return lambda value: start + (value - low) / (high - low) * (end - start)
+
+
+def _ticks(low: float, high: float, log: bool) -> list[float]:
+    if log:
+        return [10.0**power for power in range(round(math.log10(low)), round(math.log10(high)) + 1)]
+    step = 10.0 ** math.floor(math.log10((high - low) / 4))
+    step *= min((1, 2, 2.5, 5, 10), key=lambda factor: abs((high - low) / (step * factor) - 5))
+    return [step * index for index in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _grid(ticks: Sequence[float], to_y: Scale, label: str) -> str:
+    marks = "".join(
+        f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{to_y(tick):.1f}" y2="{to_y(tick):.1f}" stroke="var(--line)"/>'
+        + _text(LEFT - 6, to_y(tick) + 4, _short(tick), "end")
+        for tick in ticks
+    )
+    return marks + _text(4, 11, label, "start")
+
+
+def _x_axis(x: Sequence[float], to_x: Scale, label: str) -> str:
+    step = max(1, math.ceil(len(x) / 10))
+    marks = "".join(_text(to_x(value), HEIGHT - BOTTOM + 15, _short(value), "middle") for value in x[::step])
+    return marks + _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, label, "middle")
+
+
+def _legend(names: Sequence[str]) -> str:
+    parts, right = [], float(WIDTH - RIGHT)
+    for index, name in reversed(list(enumerate(names))):
+        right -= 6.2 * len(name)
+        parts.append(_text(right, 11, name, "start"))
+        parts.append(f'<rect x="{right - 13:.1f}" y="3" width="9" height="9" rx="2" fill="var(--c{index})"/>')
+        right -= 24
+    return "".join(parts)
+
+
+def _text(x: float, y: float, text: str, anchor: str, size: float = 11) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}">{html.escape(text)}</text>'
+
+
+def _short(value: float) -> str:
+    if value and (abs(value) < 1e-3 or abs(value) >= 1e7):
+        return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+    if abs(value) >= 1e4:
+        return f"{value / 1e3:,.0f}k"
+    if abs(value) >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def _svg(parts: Sequence[str], label: str, width: float = WIDTH, height: float = HEIGHT) -> str:
+    return (
+        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{html.escape(label, quote=True)}">'
+        f"{''.join(parts)}</svg>"
+    )

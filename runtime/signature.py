@@ -1,0 +1,151 @@
+"""Signature: what goes into a classifier and what comes out.
+
+A model carries its signature from training into the checkpoint, the ONNX metadata and the manifest, so that
+nobody has to guess the pixel layout, the resize rule, mean, std or labels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runtime.errors import SignatureError
+
+__all__ = ["IMAGE", "LOGITS", "OUTPUTS", "PROBABILITIES", "Preprocess", "Signature"]
+
+IMAGE = "image"
+LOGITS = "logits"
+PROBABILITIES = "probabilities"
+OUTPUTS = (LOGITS, PROBABILITIES)
+
+RESIZE_RULES = ("stretch", "shorter-side")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a decoded image of any size becomes `(height, width)` pixels.
+
+    Args:
+        resize: `stretch` scales both sides to the input size; `shorter-side` scales the shorter side to
+            `shorter_side_px`, keeping proportions, then crops the centre.
+        shorter_side_px: Only for `shorter-side`.
+        interpolation: `nearest`, `bilinear` or `bicubic`, antialiased as Pillow does it.
+    """
+
+    resize: str = "stretch"
+    shorter_side_px: int | None = None
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        if self.resize not in RESIZE_RULES:
+            raise SignatureError(f"resize rule {self.resize!r} is unknown; expected one of {RESIZE_RULES}.")
+        if self.interpolation not in INTERPOLATIONS:
+            raise SignatureError(
+                f"interpolation {self.interpolation!r} is unknown; expected one of {INTERPOLATIONS}."
+            )
+        if (self.resize == "shorter-side") != (self.shorter_side_px is not None):
+            raise SignatureError("shorter_side_px is given with resize 'shorter-side', and only with it.")
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Raw pixels in, logits and probabilities out.
+
+    The input `image` is uint8 `(batch, height, width, channels)`, 0 to 255. The model itself computes
+    `(image / 255 - mean) / std` per channel. The outputs `logits` and `probabilities` are float32
+    `(batch, classes)`; probabilities are the softmax of the logits.
+
+    Args:
+        height: Pixels.
+        width: Pixels.
+        channels: 1 (grey) or 3 (RGB).
+        mean: One per channel, of pixels scaled to 0..1.
+        std: One per channel, above 0.
+        labels: One per class, in the order of the logits.
+        preprocess: How an image of any size becomes the input.
+
+    Raises:
+        SignatureError: The parts do not fit together.
+    """
+
+    height: int
+    width: int
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    labels: tuple[str, ...]
+    preprocess: Preprocess = Preprocess()
+
+    def __post_init__(self) -> None:
+        if min(self.height, self.width) < 1:
+            raise SignatureError(f"input size {self.height}x{self.width} has an empty side.")
+        if self.channels not in (1, 3):
+            raise SignatureError(f"an image has 1 or 3 channels, not {self.channels}.")
+        if len(self.mean) != self.channels or len(self.std) != self.channels:
+            raise SignatureError(
+                f"mean has {len(self.mean)} and std {len(self.std)} values, expected one for each of "
+                f"{self.channels} channels."
+            )
+        if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
+            raise SignatureError(f"mean {self.mean} and std {self.std} must be finite, and std above 0.")
+        if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
+            raise SignatureError("a classifier needs at least two labels, each once.")
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """`(height, width, channels)` of one image."""
+        return (self.height, self.width, self.channels)
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes, and so the width of the outputs."""
+        return len(self.labels)
+
+    def to_json(self) -> dict[str, Any]:
+        """The one JSON form; `Signature.from_json(signature.to_json()) == signature`."""
+        shape = ["batch", self.height, self.width, self.channels]
+        return {
+            "input": {"name": IMAGE, "dtype": "uint8", "layout": "NHWC", "shape": shape, "range": [0, 255]},
+            "preprocess": {
+                "color": "RGB" if self.channels == 3 else "L",
+                "resize": self.preprocess.resize,
+                "shorter_side_px": self.preprocess.shorter_side_px,
+                "interpolation": self.preprocess.interpolation,
+            },
+            "normalize": {"in_model": True, "scale": "1/255", "mean": list(self.mean), "std": list(self.std)},
+            "outputs": [
+                {"name": name, "dtype": "float32", "shape": ["batch", self.num_classes]} for name in OUTPUTS
+            ],
+            "labels": list(self.labels),
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Signature:
+        """Read the JSON form.
+
+        Raises:
+            SignatureError: A part is missing or does not fit.
+        """
+        try:
+            _, height, width, channels = document["input"]["shape"]
+            preprocess = document["preprocess"]
+            return cls(
+                height=int(height),
+                width=int(width),
+                channels=int(channels),
+                mean=tuple(map(float, document["normalize"]["mean"])),
+                std=tuple(map(float, document["normalize"]["std"])),
+                labels=tuple(map(str, document["labels"])),
+                preprocess=Preprocess(
+                    preprocess["resize"], preprocess["shorter_side_px"], preprocess["interpolation"]
+                ),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise SignatureError(f"this is no signature: {type(error).__name__} at {error}.") from error
+
+    def describe(self) -> str:
+        """One line for people: `uint8 (batch, 28, 28, 1) → 10 classes`."""
+        return f"uint8 (batch, {self.height}, {self.width}, {self.channels}) → {self.num_classes} classes"

@@ -1,0 +1,102 @@
+"""Verify: replay a bundle's golden record on this machine, without PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from runtime.backends import open_artifact, torch_is_installed
+from runtime.bundle import Artifact, Bundle
+from runtime.errors import UsageError
+from runtime.parity import Verdict
+
+__all__ = ["Verification", "verify"]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """One artifact, measured here.
+
+    Args:
+        artifact: Its name.
+        backend: What ran it.
+        verdict: The noise ratios here; None where it was not run.
+        same_bits: Whether every output equals the building machine's, bit for bit.
+        skipped: Why it was not run.
+    """
+
+    artifact: str
+    backend: str
+    verdict: Verdict | None
+    same_bits: bool
+    skipped: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is as good as PyTorch here; an artifact that was not run does not count against it."""
+        return self.verdict is None or self.verdict.passed
+
+    def to_json(self) -> dict[str, Any]:
+        """The verdict with where it was measured."""
+        return {
+            "artifact": self.artifact,
+            "backend": self.backend,
+            "passed": self.passed,
+            "same_bits_as_builder": self.same_bits,
+            "skipped": self.skipped or None,
+            "verdict": self.verdict.to_json() if self.verdict else None,
+        }
+
+
+def verify(
+    bundle: Bundle, *, artifacts: Sequence[str] | None = None, provider: str = "cpu"
+) -> list[Verification]:
+    """Check every digest, then measure each artifact against the float64 reference that travels in the bundle.
+
+    Args:
+        bundle: An opened bundle.
+        artifacts: Names; by default all, and those that need PyTorch are skipped where it is not installed.
+        provider: For ONNX an execution provider, asked for strictly. PyTorch's artifacts run on `cpu` or `cuda`
+            and are skipped, by default, for any other.
+
+    Raises:
+        BundleError: A file is missing or changed.
+        BackendError: An artifact that was named cannot be run here.
+        ProviderError: The provider is missing or did not take the model.
+    """
+    bundle.check()
+    if artifacts is not None:
+        if not artifacts:
+            raise UsageError("no artifact was named to verify.")
+        return [_verify_one(bundle, bundle.artifact(name), provider) for name in artifacts]
+    return [
+        Verification(artifact.name, artifact.format, None, False, reason)
+        if (reason := _why_not(artifact, provider))
+        else _verify_one(bundle, artifact, provider)
+        for artifact in bundle.artifacts
+    ]
+
+
+def _verify_one(bundle: Bundle, artifact: Artifact, provider: str) -> Verification:
+    backend = open_artifact(bundle, artifact, provider=provider)
+    golden = bundle.golden()
+    recorded = bundle.golden_outputs(artifact.name)
+    same_bits = all(
+        np.array_equal(backend.run(golden.inputs[kind])[name], array, equal_nan=True)
+        for kind, outputs in recorded.items()
+        for name, array in outputs.items()
+    )
+    return Verification(artifact.name, backend.name, golden.judge(artifact.name, backend.run), same_bits)
+
+
+def _why_not(artifact: Artifact, provider: str) -> str:
+    if artifact.format == "onnx":
+        return ""
+    if not torch_is_installed():
+        return "PyTorch is not installed"
+    if provider not in ("cpu", "cuda"):
+        return f"PyTorch does not run on {provider}"
+    return ""
