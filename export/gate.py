@@ -101,9 +101,7 @@ def refusal(examinations: Sequence[Examination], page: Path) -> ParityFailure:
     return ParityFailure(f"the gate is closed, nothing was published. {' '.join(reasons)} See {page}.")
 
 
-def _check_weights(
-    path: Path, format: str, expected: Mapping[str, Tensor], program: ExportedProgram
-) -> WeightCheck:
+def _check_weights(path: Path, format: str, expected: Mapping[str, Tensor], program: ExportedProgram) -> WeightCheck:
     match format:
         case "onnx":
             return check_onnx(path, expected, program)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -13,12 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
-from torch.export import ExportedProgram
 
 from export.deployable import Deployable
 from export.formats.onnx_file import opset_of, write_onnx
 from export.formats.program import export_program, write_pt2
-from export.formats.torchscript import write_torchscript
+from export.formats.torchscript import torchscript_beside
 from export.gate import Examination, examine, refusal
 from export.reference import make_reference
 from export.report import write_parity_page
@@ -78,11 +78,21 @@ def publish(
         OutputError: The place cannot be written to, or is full.
     """
     _check_target(out, formats)
-    on_stage("reference in float64")
     deployable = Deployable(source.network, source.signature)
-    record = make_reference(deployable, gather(source.signature, source.real_samples))
     with staged_folder(out) as staged:
-        program = _write_artifacts(deployable, source, staged, formats, on_stage)
+        with _tracing(deployable, source, staged, formats):
+            on_stage("reference in float64")
+            record = make_reference(deployable, gather(source.signature, source.real_samples))
+            on_stage("torch.export")
+            program = export_program(deployable, source.signature)
+            if "onnx" in formats:
+                on_stage("ONNX")
+                write_onnx(program, staged / FORMATS["onnx"], source.signature, _provenance(source))
+            if "pt2" in formats:
+                on_stage(".pt2")
+                write_pt2(program, staged / FORMATS["pt2"])
+            if "torchscript" in formats:
+                on_stage("TorchScript")
         on_stage("parity gate")
         examinations = [
             examine(
@@ -112,30 +122,15 @@ def _check_target(out: Path, formats: tuple[str, ...]) -> None:
         raise UsageError(f"{out} exists and is no bundle; it is left alone. Choose another --out.")
 
 
-def _write_artifacts(
-    deployable: Deployable,
-    source: Source,
-    staged: Path,
-    formats: tuple[str, ...],
-    on_stage: Callable[[str], None],
-) -> ExportedProgram:
-    on_stage("torch.export")
-    program = export_program(deployable, source.signature)
-    if "onnx" in formats:
-        on_stage("ONNX")
-        write_onnx(program, staged / FORMATS["onnx"], source.signature, _provenance(source))
-    if "pt2" in formats:
-        on_stage(".pt2")
-        write_pt2(program, staged / FORMATS["pt2"])
-    if "torchscript" in formats:
-        on_stage("TorchScript")
-        write_torchscript(deployable, staged / FORMATS["torchscript"], source.signature)
-    return program
+def _tracing(
+    deployable: Deployable, source: Source, staged: Path, formats: tuple[str, ...]
+) -> AbstractContextManager[None]:
+    if "torchscript" not in formats:
+        return nullcontext()
+    return torchscript_beside(deployable, staged / FORMATS["torchscript"], source.signature)
 
 
-def _write_records(
-    staged: Path, source: Source, record: GoldenRecord, examinations: list[Examination]
-) -> None:
+def _write_records(staged: Path, source: Source, record: GoldenRecord, examinations: list[Examination]) -> None:
     counts = {REAL: source.num_golden_real, RANDOM: NUM_GOLDEN, CONSTANT: NUM_GOLDEN}
     golden = record.select(counts)
     golden.save(staged / GOLDEN)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ __all__ = ["make_reference"]
 ROUNDING_FLOAT64 = 1e-9
 LARGEST_BATCH = max(BATCH_SIZES)
 
-ByOutput = dict[str, NDArray[np.floating]]
+ByOutput = dict[str, NDArray[Any]]
 
 
 def make_reference(deployable: nn.Module, samples: Mapping[str, NDArray[np.uint8]]) -> GoldenRecord:
@@ -114,22 +115,19 @@ def _in_double(deployable: nn.Module, some: NDArray[np.uint8]) -> nn.Module | No
     return double
 
 
-def _record_without_float64(
-    deployable: nn.Module, samples: Mapping[str, NDArray[np.uint8]]
-) -> GoldenRecord:
+def _record_without_float64(deployable: nn.Module, samples: Mapping[str, NDArray[np.uint8]]) -> GoldenRecord:
     eager = {kind: _run(deployable, images) for kind, images in samples.items()}
     _check_finite(deployable, samples, eager)
     noise = {kind: {name: _unmeasured(outputs[name]) for name in OUTPUTS} for kind, outputs in eager.items()}
     reference = {
-        kind: {name: array.astype(np.float64) for name, array in outputs.items()}
-        for kind, outputs in eager.items()
+        kind: {name: array.astype(np.float64) for name, array in outputs.items()} for kind, outputs in eager.items()
     }
     record = GoldenRecord(dict(samples), reference, eager, noise)
     _check_alive(record)
     return record
 
 
-def _unmeasured(eager: NDArray[np.floating]) -> Noise:
+def _unmeasured(eager: NDArray[Any]) -> Noise:
     nothing = measure_noise(eager.astype(np.float64), [eager])
     return Noise(nothing.floor, nothing.rms, nothing.scale, is_measured=False)
 
@@ -170,12 +168,10 @@ def _check_width(module: nn.Module, some: NDArray[np.uint8], dtype: torch.dtype)
                 )
 
 
-def _check_finite(
-    module: nn.Module, samples: Mapping[str, NDArray[np.uint8]], outputs: Mapping[str, ByOutput]
-) -> None:
+def _check_finite(module: nn.Module, samples: Mapping[str, NDArray[np.uint8]], outputs: Mapping[str, ByOutput]) -> None:
     for kind, arrays in outputs.items():
         for name, array in arrays.items():
-            wrong = ~np.isfinite(array).all(1)
+            wrong = np.asarray(~np.isfinite(array).all(axis=1))
             if wrong.any():
                 image = torch.tensor(samples[kind][np.flatnonzero(wrong)[:1]])
                 culprit = next(
@@ -243,5 +239,3 @@ def _first_row_differs(alone: Tensor, pair: Tensor) -> bool:
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-

@@ -100,7 +100,7 @@ def check_onnx(path: Path, expected: Mapping[str, Tensor], program: ExportedProg
 def check_torchscript(path: Path, expected: Mapping[str, Tensor]) -> WeightCheck:
     """Hold the state_dict of a TorchScript file against the module's."""
     with torchscript_is_meant():
-        found = torch.jit.load(path, map_location="cpu").state_dict()
+        found = torch.jit.load(path, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
     return _check_state(found, expected)
 
 

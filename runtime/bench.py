@@ -107,9 +107,7 @@ def bench(
     if not plan.batch_sizes or min(plan.batch_sizes) < 1 or plan.num_rounds < 1:
         raise UsageError("batch sizes and rounds must be at least 1.")
     opened = {
-        name: open_artifact(
-            bundle, artifact, provider=_provider(artifact, plan), threads=Threads(plan.num_threads)
-        )
+        name: open_artifact(bundle, artifact, provider=_provider(artifact, plan), threads=Threads(plan.num_threads))
         for name, artifact in _choose(bundle, backends).items()
     }
     return [
@@ -123,9 +121,7 @@ def _choose(bundle: Bundle, backends: Sequence[str] | None) -> dict[str, Artifac
     if backends is None:
         there = {artifact.name for artifact in bundle.artifacts}
         with_torch = torch_is_installed()
-        backends = [
-            name for name, item in BACKENDS.items() if item in there and (with_torch or item == "onnx")
-        ]
+        backends = [name for name, item in BACKENDS.items() if item in there and (with_torch or item == "onnx")]
     for name in backends:
         if name not in BACKENDS:
             raise UsageError(f"backend {name!r} is unknown; expected {', '.join(BACKENDS)}.")

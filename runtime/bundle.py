@@ -184,8 +184,7 @@ class Bundle:
     def _compare(self, file: FileDigest, size_bytes: int, sha256: str) -> None:
         if size_bytes != file.size_bytes:
             raise BundleError(
-                f"{self.path / file.path} was changed: it has {size_bytes} bytes, the manifest says "
-                f"{file.size_bytes}."
+                f"{self.path / file.path} was changed: it has {size_bytes} bytes, the manifest says {file.size_bytes}."
             )
         if sha256 != file.sha256:
             raise BundleError(

@@ -102,8 +102,6 @@ def progress(what: str, total: int, *, unit: str, quiet: bool = False) -> Iterat
         yield lambda count: bar.update(task, advance=count)
 
 
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if value == value and abs(value) != float("inf") else None

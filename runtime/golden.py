@@ -69,7 +69,7 @@ class GoldenRecord:
                 arrays[f"noise/{kind}/{output}"] = np.array(
                     [noise.floor, noise.rms, noise.scale, noise.is_measured], np.float64
                 )
-        np.savez_compressed(path, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(path, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, data: bytes) -> GoldenRecord:
@@ -95,7 +95,7 @@ class GoldenRecord:
 def save_outputs(path: Path, outputs: Mapping[str, Outputs]) -> None:
     """Write what one artifact gave, kind -> output -> float32, as .npz."""
     flat = {f"{kind}/{name}": array for kind, arrays in outputs.items() for name, array in arrays.items()}
-    np.savez_compressed(path, allow_pickle=False, **flat)  # type: ignore[arg-type]
+    np.savez_compressed(path, allow_pickle=False, **flat)
 
 
 def load_outputs(data: bytes) -> dict[str, dict[str, NDArray[np.float32]]]:

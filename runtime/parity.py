@@ -234,9 +234,7 @@ def judge(
         groupings = [regroup(run, images, batch_size) for batch_size in BATCH_SIZES]
         for output, expected in reference[kind].items():
             candidates = [grouping[output] for grouping in groupings]
-            rows.append(
-                compare(output, kind, candidates, expected, eager[kind][output], noise[kind][output])
-            )
+            rows.append(compare(output, kind, candidates, expected, eager[kind][output], noise[kind][output]))
     return Verdict(artifact, tuple(rows))
 
 

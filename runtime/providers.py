@@ -58,8 +58,7 @@ class Provider:
             return cls(name, DEFAULT_OPTIONS.get(name, {}))
         if name not in _known_providers():
             raise ProviderError(
-                f"provider {text!r} is unknown; expected one of {', '.join(SHORT_NAMES)}, or a full name such as "
-                f"{CPU}."
+                f"provider {text!r} is unknown; expected one of {', '.join(SHORT_NAMES)}, or a full name such as {CPU}."
             )
         package = PACKAGES.get(name)
         remedy = (

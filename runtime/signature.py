@@ -43,9 +43,7 @@ class Preprocess:
         if self.resize not in RESIZE_RULES:
             raise SignatureError(f"resize rule {self.resize!r} is unknown; expected one of {RESIZE_RULES}.")
         if self.interpolation not in INTERPOLATIONS:
-            raise SignatureError(
-                f"interpolation {self.interpolation!r} is unknown; expected one of {INTERPOLATIONS}."
-            )
+            raise SignatureError(f"interpolation {self.interpolation!r} is unknown; expected one of {INTERPOLATIONS}.")
         if (self.resize == "shorter-side") != (self.shorter_side_px is not None):
             raise SignatureError("shorter_side_px is given with resize 'shorter-side', and only with it.")
 
@@ -116,9 +114,7 @@ class Signature:
                 "interpolation": self.preprocess.interpolation,
             },
             "normalize": {"in_model": True, "scale": "1/255", "mean": list(self.mean), "std": list(self.std)},
-            "outputs": [
-                {"name": name, "dtype": "float32", "shape": ["batch", self.num_classes]} for name in OUTPUTS
-            ],
+            "outputs": [{"name": name, "dtype": "float32", "shape": ["batch", self.num_classes]} for name in OUTPUTS],
             "labels": list(self.labels),
         }
 
@@ -139,9 +135,7 @@ class Signature:
                 mean=tuple(map(float, document["normalize"]["mean"])),
                 std=tuple(map(float, document["normalize"]["std"])),
                 labels=tuple(map(str, document["labels"])),
-                preprocess=Preprocess(
-                    preprocess["resize"], preprocess["shorter_side_px"], preprocess["interpolation"]
-                ),
+                preprocess=Preprocess(preprocess["resize"], preprocess["shorter_side_px"], preprocess["interpolation"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise SignatureError(f"this is no signature: {type(error).__name__} at {error}.") from error

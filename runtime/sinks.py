@@ -64,10 +64,11 @@ def open_sink(out: Path, signature: Signature, top_k: int) -> Iterator[Sink]:
             raise UsageError(f"--out ends in {other or 'nothing'!r}, expected .csv, .jsonl or .npy, or `-`.")
 
 
-def rank(probabilities: NDArray[np.float32], top_k: int) -> NDArray[np.intp]:
+def rank(probabilities: NDArray[np.float32], top_k: int) -> NDArray[np.integer]:
     """Class indices of the `top_k` largest probabilities, largest first, ties by index: `(batch, top_k)`."""
     if top_k == 1:
-        return probabilities.argmax(1)[:, None]
+        best: NDArray[np.integer] = np.argmax(probabilities, 1, keepdims=True)
+        return best
     return np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
 
 

@@ -91,9 +91,10 @@ def prefetch(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:
     def put(item: object) -> None:
         while not stop.is_set():
             try:
-                return shelf.put(item, timeout=0.1)
+                shelf.put(item, timeout=0.1)
+                break
             except queue.Full:
-                continue
+                pass
 
     def work() -> None:
         try:

@@ -51,9 +51,7 @@ class Verification:
         }
 
 
-def verify(
-    bundle: Bundle, *, artifacts: Sequence[str] | None = None, provider: str = "cpu"
-) -> list[Verification]:
+def verify(bundle: Bundle, *, artifacts: Sequence[str] | None = None, provider: str = "cpu") -> list[Verification]:
     """Check every digest, then measure each artifact against the float64 reference that travels in the bundle.
 
     Args:

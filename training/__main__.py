@@ -1,6 +1,6 @@
 """`python -m training`: this floor alone."""
 
-from training.commands import app
 from runtime.console import run
+from training.commands import app
 
 run(app, "python -m training")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -53,7 +54,7 @@ class Classifier(nn.Module):
         super().__init__()
         widths = [num_inputs, *hidden]
         layers: list[nn.Module] = [nn.Flatten()]
-        for width_in, width_out in zip(widths, widths[1:], strict=False):
+        for width_in, width_out in pairwise(widths):
             layers += [nn.Linear(width_in, width_out), nn.ReLU(), nn.Dropout(dropout)]
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], num_classes))
 
@@ -85,7 +86,7 @@ class CNN(nn.Module):
         super().__init__()
         channels, height, width = image_shape
         blocks: list[nn.Module] = []
-        for width_in, width_out in zip([channels, *widths], widths, strict=False):
+        for width_in, width_out in pairwise([channels, *widths]):
             blocks += [
                 nn.Conv2d(width_in, width_out, 3, padding=1, bias=False),
                 nn.BatchNorm2d(width_out),

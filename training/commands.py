@@ -13,6 +13,7 @@ from runtime.console import print_json, print_table, progress, remark
 from runtime.errors import UsageError
 
 if TYPE_CHECKING:
+    from runtime.parity import Run
     from training.checkpoint import Checkpoint, Epoch
     from training.evaluation import Evaluation
 
@@ -20,9 +21,7 @@ __all__ = ["app", "evaluate", "inspect", "train"]
 
 app = make_app("Train classifiers into checkpoints, and evaluate them.")
 
-DataName = Annotated[
-    str, typer.Option(help="digits, fashion-mnist, mnist, folder:PATH (one folder a class) or fake.")
-]
+DataName = Annotated[str, typer.Option(help="digits, fashion-mnist, mnist, folder:PATH (one folder a class) or fake.")]
 DataDir = Annotated[Path | None, typer.Option(help="Where mnist's and fashion-mnist's files are.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 DEFAULT_OUT = Path("artifacts")
@@ -32,7 +31,7 @@ DEFAULT_OUT = Path("artifacts")
 def train(
     data: DataName = "digits",
     model: Annotated[str, typer.Option(help="perceptron, classifier or cnn.")] = "classifier",
-    model_args: Annotated[str, typer.Option(help='JSON, e.g. \'{"hidden": [512, 256]}\'.')] = "{}",
+    model_args: Annotated[str, typer.Option(help="JSON, e.g. '{\"hidden\": [512, 256]}'.")] = "{}",
     out: Annotated[Path | None, typer.Option(help="The checkpoint; by default artifacts/DATA-MODEL.pt.")] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 10,
     batch_size: Annotated[int, typer.Option(help="Images a step.")] = 64,
@@ -91,18 +90,19 @@ def evaluate(
 
     if model.is_dir():
         classifier = load_bundle(model, artifact=artifact, provider=provider)
-        signature, backend = classifier.signature, classifier.backend.run
+        predict: Run
+        signature, predict = classifier.signature, classifier.backend.run
         trained_on = str(classifier.bundle.provenance.get("data", ""))
     else:
         checkpoint = Checkpoint.load(model)
-        signature, backend, trained_on = checkpoint.signature, runner(checkpoint), checkpoint.data
+        signature, predict, trained_on = checkpoint.signature, runner(checkpoint), checkpoint.data
     name = data or trained_on
     size = (signature.height, signature.width) if name.startswith(("folder", "fake")) else None
     dataset = load(name, data_dir=data_dir, image_size=size)
     if dataset.signature.labels != signature.labels:
         raise UsageError(f"{name} has the labels {dataset.signature.labels}, the model {signature.labels}.")
     with progress("evaluate", len(dataset.test), unit="images", quiet=as_json) as advance:
-        evaluation = run(backend, dataset.test, on_progress=advance)
+        evaluation = run(predict, dataset.test, on_progress=advance)
     if as_json:
         print_json(evaluation.to_json())
     else:
@@ -124,9 +124,7 @@ def inspect(
         return
     print_signature(document["signature"], checkpoint)
     rows = [[key, str(document[key])] for key in ("architecture", "arguments", "data", "num_parameters")]
-    print_table(
-        ["checkpoint", ""], rows + [[key, str(value)] for key, value in document["provenance"].items()]
-    )
+    print_table(["checkpoint", ""], rows + [[key, str(value)] for key, value in document["provenance"].items()])
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -176,7 +174,7 @@ def parse_arguments(text: str) -> dict[str, Any]:
     except ValueError as error:
         raise UsageError(f"--model-args is no JSON: {error}.") from error
     if not isinstance(arguments, dict):
-        raise UsageError(f"--model-args is {text}, expected an object such as {{\"hidden\": [512, 256]}}.")
+        raise UsageError(f'--model-args is {text}, expected an object such as {{"hidden": [512, 256]}}.')
     return arguments
 
 

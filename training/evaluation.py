@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from runtime.parity import Run
 from runtime.signature import LOGITS, PROBABILITIES
 from training.checkpoint import Checkpoint
 from training.data import Split
@@ -20,7 +21,6 @@ __all__ = ["Evaluation", "evaluate", "runner"]
 
 BATCH_SIZE = 256
 Z_95 = 1.959964
-Run = Callable[[NDArray[np.uint8]], dict[str, NDArray[np.float32]]]
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,10 @@ class Evaluation:
     targets: NDArray[np.int64]
 
     @property
-    def predicted(self) -> NDArray[np.intp]:
+    def predicted(self) -> NDArray[np.integer]:
         """The most probable class of each image."""
-        return self.probabilities.argmax(1)
+        indices: NDArray[np.integer] = np.argmax(self.probabilities, 1)
+        return indices
 
     @property
     def accuracy(self) -> float:

@@ -91,7 +91,7 @@ def train(
         began = time.perf_counter()
         network.train()
         total = torch.zeros((), device=device)
-        for chosen in torch.randperm(len(targets), device=device).split(options.batch_size):
+        for chosen in torch.split(torch.randperm(len(targets), device=device), options.batch_size):
             loss = F.cross_entropy(network(normalize(images[chosen])), targets[chosen])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]

@@ -24,9 +24,7 @@ __all__ = ["opset_of", "write_onnx"]
 BATCH = "batch"
 
 
-def write_onnx(
-    program: ExportedProgram, path: Path, signature: Signature, provenance: Mapping[str, Any]
-) -> None:
+def write_onnx(program: ExportedProgram, path: Path, signature: Signature, provenance: Mapping[str, Any]) -> None:
     """Write the program as ONNX; labels, signature and provenance go into its metadata.
 
     Raises:
@@ -52,7 +50,7 @@ def write_onnx(
 def opset_of(path: Path) -> int:
     """The version of the default operator set that a file asks for."""
     model = onnx.load(path, load_external_data=False)
-    return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    return next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
 def _translate(program: ExportedProgram) -> onnx_ir.Model:

@@ -11,6 +11,8 @@ import pickle
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cloudpickle
@@ -22,11 +24,12 @@ from runtime.backends.torchscript import torchscript_is_meant
 from runtime.errors import NotExportable
 from runtime.signature import Signature
 
-__all__ = ["write_torchscript"]
+__all__ = ["torchscript_beside"]
 
 
-def write_torchscript(deployable: Deployable, path: Path, signature: Signature) -> None:
-    """Trace a module, for a batch of any size, and write it without debug records.
+@contextmanager
+def torchscript_beside(deployable: Deployable, path: Path, signature: Signature) -> Iterator[None]:
+    """Trace a module to `path`, for a batch of any size, while the body runs; on leaving, the file is there.
 
     Raises:
         NotExportable: The module cannot be handed over to the other process, or cannot be traced.
@@ -40,15 +43,20 @@ def write_torchscript(deployable: Deployable, path: Path, signature: Signature) 
             handed_over.write_bytes(cloudpickle.dumps((deployable, example)))
         except (TypeError, AttributeError, pickle.PicklingError) as error:
             raise NotExportable(f"the model cannot be pickled to be traced: {error}") from error
-        result = subprocess.run(
+        with subprocess.Popen(
             [sys.executable, "-m", __spec__.name, str(handed_over), str(path)],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            capture_output=True,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
-        )
-    if result.returncode:
-        lines = result.stderr.strip().splitlines() or ["no reason was given"]
+        ) as process:
+            try:
+                yield
+                _, complaint = process.communicate()
+            except BaseException:
+                process.kill()
+                raise
+    if process.returncode:
+        lines = complaint.strip().splitlines() or ["no reason was given"]
         raise NotExportable(f"torch.jit cannot trace the model: {lines[-1]}")
     rewrite(path)
 
@@ -56,7 +64,7 @@ def write_torchscript(deployable: Deployable, path: Path, signature: Signature) 
 def _trace(handed_over: Path, path: Path) -> None:
     deployable, example = pickle.loads(handed_over.read_bytes())
     with torchscript_is_meant(), torch.no_grad():
-        traced = torch.jit.trace(deployable, (example,))
+        traced = torch.jit.trace(deployable, (example,))  # type: ignore[no-untyped-call]
         torch.jit.save(traced, path)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,8 @@ from runtime.signature import Signature
 __all__ = ["Backend", "Threads", "check_images", "open_artifact", "open_backend", "torch_is_installed"]
 
 
-class Threads(NamedTuple):
+@dataclass(frozen=True)
+class Threads:
     """How many threads one inference may use; None leaves it to the backend, which takes every core we have."""
 
     intra_op: int | None = None

@@ -38,7 +38,7 @@ class ExportedProgramBackend:
         self.signature = signature
         self.device = open_device(device, threads or Threads())
         try:
-            self.module = torch.export.load(io.BytesIO(data)).module().to(self.device)
+            self.module = _eager(torch.export.load(io.BytesIO(data))).to(self.device)
         except (RuntimeError, ValueError, zipfile.BadZipFile) as error:
             raise BackendError(f"PyTorch cannot open the .pt2 file: {error}") from error
 
@@ -52,3 +52,24 @@ class ExportedProgramBackend:
         check_images(images, self.signature)
         with torch.inference_mode():
             return to_numpy(self.module(torch.tensor(images, device=self.device)))
+
+
+def _eager(program: torch.export.ExportedProgram) -> torch.fx.GraphModule:
+    """The program's module without what eager PyTorch does not have: input guards, assertions, dead dropout.
+
+    They took more than half of the time of a small network at batch 1 (157 µs against 67 µs for the module itself;
+    77 µs without them). `check_images` has looked at the input by then.
+    """
+    module = program.module(check_guards=False)
+    assert isinstance(module, torch.fx.GraphModule)
+    module._forward_pre_hooks.clear()
+    for node in list(module.graph.nodes):
+        match str(node.target):
+            case "aten._assert_tensor_metadata.default":
+                module.graph.erase_node(node)
+            case "aten.dropout.default" if node.args[2] is False:
+                node.replace_all_uses_with(node.args[0])
+                module.graph.erase_node(node)
+    module.graph.set_codegen(torch.fx.graph.CodeGen())  # no trees around one tensor in and two out
+    module.recompile()
+    return module

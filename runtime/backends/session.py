@@ -18,9 +18,7 @@ __all__ = ["ORT_ERRORS", "SessionBackend", "open_session"]
 
 #: onnxruntime's exceptions have no common base but Exception.
 ORT_ERRORS: tuple[type[Exception], ...] = tuple(
-    item
-    for item in vars(onnxruntime_pybind11_state).values()
-    if isinstance(item, type) and issubclass(item, Exception)
+    item for item in vars(onnxruntime_pybind11_state).values() if isinstance(item, type) and issubclass(item, Exception)
 )
 SILENT = 4
 

@@ -54,7 +54,7 @@ class TorchScriptBackend:
         self.device = open_device(device, threads or Threads())
         try:
             with torchscript_is_meant():
-                module = torch.jit.load(io.BytesIO(data), map_location=self.device)
+                module = torch.jit.load(io.BytesIO(data), map_location=self.device)  # type: ignore[no-untyped-call]
                 self.module = torch.jit.freeze(module.eval())
         except RuntimeError as error:
             raise BackendError(f"PyTorch cannot open the TorchScript file: {error}") from error

@@ -44,8 +44,7 @@ def lines(
         points = [(to_x(a), to_y(b), b) for a, b in zip(x, line, strict=True) if math.isfinite(b)]
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b, _ in points)
         parts.append(
-            f'<polyline points="{path}" fill="none" stroke="var(--c{index})" stroke-width="2" '
-            f'stroke-linejoin="round"/>'
+            f'<polyline points="{path}" fill="none" stroke="var(--c{index})" stroke-width="2" stroke-linejoin="round"/>'
         )
         parts += [
             f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2.6" fill="var(--c{index})"><title>{html.escape(name)}: '
@@ -104,9 +103,7 @@ def heatmap(counts: NDArray[np.integer], labels: Sequence[str]) -> str:
         name = labels[row] if len(labels[row]) <= 14 else labels[row][:13] + "…"
         parts.append(_text(left - 6, top + (row + 0.5) * cell + 4, name, "end"))
         x = left + (row + 0.5) * cell
-        parts.append(
-            f'<text transform="translate({x + 3:.1f},{top - 6}) rotate(-45)">{html.escape(name[:9])}</text>'
-        )
+        parts.append(f'<text transform="translate({x + 3:.1f},{top - 6}) rotate(-45)">{html.escape(name[:9])}</text>')
         for column in range(size):
             share, count = float(shares[row, column]), int(counts[row, column])
             colour = "var(--c0)" if row == column else "var(--bad)"

@@ -19,7 +19,8 @@ STYLE = """
 * { box-sizing: border-box } body { margin: 0; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, sans-serif }
 main { max-width: 1060px; margin: 0 auto; padding: 40px 20px 80px }
-h1 { font-size: 30px; line-height: 1.2; margin: 0 0 6px; letter-spacing: -.01em } h2 { font-size: 19px; margin: 0 0 4px }
+h1 { font-size: 30px; line-height: 1.2; margin: 0 0 6px; letter-spacing: -.01em }
+h2 { font-size: 19px; margin: 0 0 4px }
 p { margin: 0 0 10px; color: var(--soft); max-width: 76ch } .lead { font-size: 17px; color: var(--ink) }
 section { margin-top: 34px } .figures { display: flex; flex-wrap: wrap; gap: 16px }
 figure { margin: 0; padding: 14px; background: var(--panel); border-radius: 10px; flex: 1 1 320px; min-width: 0 }
@@ -84,9 +85,7 @@ class Page:
             "<tr>" + "".join(f"<td{moods.get(cell, '')}>{html.escape(cell)}</td>" for cell in row) + "</tr>"
             for row in rows
         )
-        self.parts.append(
-            f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-        )
+        self.parts.append(f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
 
     def cards(self, cards: Sequence[tuple[str, str, Sequence[tuple[str, float, bool]]]]) -> None:
         """Pictures with probabilities as bars: (data URI, alternative text, (label, share, wrong) each)."""
@@ -121,6 +120,4 @@ def _card(picture: str, alternative: str, bars: Sequence[tuple[str, float, bool]
         f"<b>{html.escape(label)}</b><span>{share:.1%}</span></li>"
         for label, share, wrong in bars
     )
-    return (
-        f'<div class="card"><img src="{picture}" alt="{html.escape(alternative, quote=True)}"><ol>{items}</ol></div>'
-    )
+    return f'<div class="card"><img src="{picture}" alt="{html.escape(alternative, quote=True)}"><ol>{items}</ol></div>'

@@ -80,9 +80,7 @@ def divide(split: Split, share: float, seed: int = 0) -> tuple[Split, Split]:
     return split.take(np.flatnonzero(~taken)), split.take(np.flatnonzero(taken))
 
 
-def measure_signature(
-    train: Split, labels: tuple[str, ...], preprocess: Preprocess | None = None
-) -> Signature:
+def measure_signature(train: Split, labels: tuple[str, ...], preprocess: Preprocess | None = None) -> Signature:
     """The signature for these images, with their own mean and standard deviation to four decimals."""
     _, height, width, channels = train.images.shape
     counts = np.stack([np.bincount(train.images[..., c].reshape(-1), minlength=256) for c in range(channels)])

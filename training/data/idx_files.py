@@ -89,7 +89,8 @@ def _find(folder: Path, stem: str) -> Path | None:
 
 def _read(folder: Path, split: str) -> Split:
     images_path, targets_path = (_find(folder, stem) for stem in FILES[split])
-    assert images_path and targets_path  # find_folder saw them
+    assert images_path is not None  # find_folder saw them
+    assert targets_path is not None
     images, targets = read_idx(images_path), read_idx(targets_path)
     if images.ndim != 3 or targets.ndim != 1 or len(images) != len(targets):
         raise DataError(

@@ -1,0 +1,129 @@
+"""Demo: the whole line on scikit-learn's digits, and a page about it. It needs no download."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from export.commands import source_of
+from export.demo_page import write_demo_page
+from export.publish import publish
+from runtime.backends import open_artifact
+from runtime.bench import BACKENDS, Plan, Timing, bench
+from runtime.bundle import Bundle
+from runtime.classifier import default_batch_size, load
+from runtime.console import print_table, progress, remark
+from runtime.predict import Summary, predict
+from runtime.sinks import open_sink
+from runtime.sources import open_sources
+from runtime.verify import Verification, verify
+from training.checkpoint import Checkpoint
+from training.commands import remark_on_epoch
+from training.data import Dataset
+from training.data import load as load_data
+from training.evaluation import Evaluation, evaluate, runner
+from training.loop import Options, train
+
+__all__ = ["Results", "demo"]
+
+EPOCHS = 20
+PLAN = Plan(batch_sizes=(1, 8, 32), num_rounds=10)
+TITLES = {"torch": "PyTorch", "torchscript": "TorchScript", "onnxruntime": "ONNX (onnxruntime)"}
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that the page tells."""
+
+    dataset: Dataset
+    checkpoint: Checkpoint
+    bundle: Bundle
+    verifications: list[Verification]
+    evaluations: dict[str, Evaluation]
+    timings: list[Timing]
+    summary: Summary
+    elapsed_s: float
+
+
+def demo(out: Path) -> Results:
+    """Train, export, verify, predict and bench; print one table; write everything below `out`.
+
+    Args:
+        out: A folder; it gets digits.pt, the bundle digits/, images/, predictions.csv and report.html.
+    """
+    began = time.perf_counter()
+    dataset = load_data("digits")
+    remark(f"1/5 train: a small CNN on {len(dataset.train):,} handwritten digits of 8×8 pixels")
+    with progress("train", EPOCHS * len(dataset.train), unit="images") as advance:
+        checkpoint = train(
+            dataset,
+            Options(model="cnn", epochs=EPOCHS),
+            on_step=advance,
+            on_epoch=lambda epoch: remark_on_epoch(epoch) if epoch.epoch % 5 == 0 else None,
+        )
+    checkpoint.save(out / "digits.pt")
+    remark("2/5 export: ONNX, TorchScript and .pt2, behind the parity gate")
+    bundle = publish(source_of(checkpoint), out / "digits", on_stage=lambda stage: remark(f"  {stage} …"))
+    remark("3/5 verify: the bundle again, as any machine that has it could")
+    verifications = verify(bundle)
+    remark(f"4/5 predict: {len(dataset.test)} PNG files that the network has not seen")
+    summary = _predict(bundle, dataset, out)
+    remark("5/5 bench: the backends side by side, in interleaved rounds")
+    with progress("bench", PLAN.num_rounds * len(PLAN.batch_sizes), unit="rounds") as advance:
+        timings = bench(bundle, PLAN, on_round=lambda: advance(1))
+    results = Results(
+        dataset=dataset,
+        checkpoint=checkpoint,
+        bundle=bundle,
+        verifications=verifications,
+        evaluations=_evaluate(checkpoint, bundle, dataset),
+        timings=timings,
+        summary=summary,
+        elapsed_s=time.perf_counter() - began,
+    )
+    write_demo_page(out / "report.html", results)
+    _print(results, out)
+    return results
+
+
+def _predict(bundle: Bundle, dataset: Dataset, out: Path) -> Summary:
+    folder = out / "images"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for index, image in enumerate(dataset.test.images):
+        Image.fromarray(image[..., 0]).save(folder / f"{index:04}.png")
+    with (
+        load(bundle.path) as classifier,
+        open_sink(out / "predictions.csv", bundle.signature, top_k=3) as sink,
+    ):
+        source = open_sources([folder], bundle.signature)
+        return predict(classifier.backend, source, sink, batch_size=default_batch_size(bundle.signature))
+
+
+def _evaluate(checkpoint: Checkpoint, bundle: Bundle, dataset: Dataset) -> dict[str, Evaluation]:
+    evaluations = {"torch": evaluate(runner(checkpoint), dataset.test)}
+    for name in ("torchscript", "onnxruntime"):
+        backend = open_artifact(bundle, bundle.artifact(BACKENDS[name]))
+        evaluations[name] = evaluate(backend.run, dataset.test)
+    return evaluations
+
+
+def _print(results: Results, out: Path) -> None:
+    ratios = {item.artifact: item.verdict.noise_ratio for item in results.verifications if item.verdict}
+    rates = {(row.backend, row.batch_size): row for row in results.timings}
+    rows = []
+    for name, evaluation in results.evaluations.items():
+        single, many = rates[name, PLAN.batch_sizes[0]], rates[name, PLAN.batch_sizes[-1]]
+        rows.append(
+            [TITLES[name], f"{evaluation.accuracy:.2%}"]
+            + ["1 (the measure)" if name == "torch" else f"{ratios[BACKENDS[name]]:.2f}"]
+            + [f"{single.images_per_s:,.0f}", f"{many.images_per_s:,.0f}", f"{many.ratio or 0:.1f}"]
+        )
+    columns = ["", ">test accuracy", ">noise ratio"]
+    print_table(columns + [">images/s, batch 1", f">images/s, batch {PLAN.batch_sizes[-1]}", ">× PyTorch"], rows)
+    print(f"done in {results.elapsed_s:.0f} s. Look at {out / 'report.html'}")
+    print(f"next: onward predict {out / 'digits'} {out / 'images'} --out predictions.jsonl --top-k 3")
