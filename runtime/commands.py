@@ -112,7 +112,7 @@ def bench(
         str | None, typer.Option(help="Comma-separated: torch, torchscript, onnxruntime; by default all there are.")
     ] = None,
     batch_sizes: Annotated[str, typer.Option(help="Comma-separated.")] = "1,8,32",
-    rounds: Annotated[int, typer.Option(help="Interleaved rounds a batch size.")] = 12,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds a batch size.")] = 10,
     provider: ProviderName = "cpu",
     threads: Annotated[int, typer.Option(help="Threads of an inference; 0 takes every core we have.")] = 0,
     as_json: AsJson = False,

@@ -183,6 +183,8 @@ def _text(x: float, y: float, text: str, anchor: str, size: float = 11) -> str:
 def _short(value: float) -> str:
     if value and (abs(value) < 1e-3 or abs(value) >= 1e7):
         return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+    if abs(value) >= 1e6:
+        return f"{value / 1e6:,.3g}M"
     if abs(value) >= 1e4:
         return f"{value / 1e3:,.0f}k"
     if abs(value) >= 100 or value == int(value):

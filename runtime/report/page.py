@@ -18,16 +18,18 @@ STYLE = """
   --c3: light-dark(#8a3fc4, #c48df0); --good: light-dark(#14805e, #4cc79f); --bad: light-dark(#c22b2b, #ff7b72); }
 * { box-sizing: border-box } body { margin: 0; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, sans-serif }
-main { max-width: 1060px; margin: 0 auto; padding: 40px 20px 80px }
+main { max-width: 1120px; margin: 0 auto; padding: 40px 20px 80px }
 h1 { font-size: 30px; line-height: 1.2; margin: 0 0 6px; letter-spacing: -.01em }
 h2 { font-size: 19px; margin: 0 0 4px }
 p { margin: 0 0 10px; color: var(--soft); max-width: 76ch } .lead { font-size: 17px; color: var(--ink) }
-section { margin-top: 34px } .figures { display: flex; flex-wrap: wrap; gap: 16px }
+section { margin-top: 34px } .figures { display: flex; flex-wrap: wrap; gap: 16px;
+  align-items: flex-start; margin: 12px 0 }
 figure { margin: 0; padding: 14px; background: var(--panel); border-radius: 10px; flex: 1 1 320px; min-width: 0 }
 figcaption { font-size: 13px; color: var(--soft); margin-bottom: 6px }
 svg { display: block; width: 100%; height: auto; font: 11px system-ui, sans-serif; fill: var(--ink) }
-.wide { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
-th, td { text-align: right; padding: 6px 10px; border-bottom: 1px solid var(--line); white-space: nowrap }
+.wide { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums;
+  font-size: 14px }
+th, td { text-align: right; padding: 5px 8px; border-bottom: 1px solid var(--line); white-space: nowrap }
 th:first-child, td:first-child { text-align: left } th { font-weight: 600; color: var(--soft); font-size: 13px }
 .tiles { display: flex; flex-wrap: wrap; gap: 12px; margin: 22px 0 0 }
 .tile { background: var(--panel); border-radius: 10px; padding: 12px 16px; flex: 1 1 150px }

@@ -1,0 +1,48 @@
+# `make demo` and `make test` set up what they need; a second run installs nothing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.onward-ready
+
+.PHONY: demo test check bench format lock clean help
+
+help:
+	@echo "make demo    set up, then train → export → verify → predict → bench, into artifacts/demo"
+	@echo "make test    set up, then all tests"
+	@echo "make check   ruff and mypy --strict"
+	@echo "make bench   Onward beside its peers"
+	@echo "make lock    pin the dependencies anew in requirements.txt"
+
+demo: $(STAMP)
+	$(BIN)/onward demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.predict
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The one place that sets up: a virtual environment here, uv inside it, the pinned dependencies, and this checkout.
+$(STAMP): requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Onward needs Python 3.11 or newer"'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+lock:
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-emit-index-url --quiet --output-file requirements.txt
+
+clean:
+	rm -rf $(VENV) artifacts/demo dist

@@ -1,0 +1,91 @@
+"""What the tests of all floors share: small real models, exported once a run, and the machine's data."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.commands import source_of
+from export.publish import publish
+from runtime.bundle import Bundle
+from training.checkpoint import Checkpoint
+from training.data import Dataset, load
+from training.data.idx_files import find_folder
+from training.loop import Options, train
+
+ROOT = Path(__file__).parent.parent
+Onward = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    return load("digits")
+
+
+@pytest.fixture(scope="session")
+def checkpoint(digits: Dataset) -> Checkpoint:
+    """A small CNN with batch norm and dropout, trained for real, to over 90 %."""
+    options = Options(model="cnn", arguments={"widths": [8, 16], "num_hidden": 32}, epochs=8)
+    return train(digits, options)
+
+
+@pytest.fixture(scope="session")
+def checkpoint_path(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoint") / "digits.pt"
+    checkpoint.save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared_bundle(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The bundle of `checkpoint`. Read it, do not change it; `bundle` is a copy to play with."""
+    return publish(source_of(checkpoint), tmp_path_factory.mktemp("bundle") / "digits")
+
+
+@pytest.fixture
+def bundle(shared_bundle: Bundle, tmp_path: Path) -> Bundle:
+    """A copy of the bundle that a test may damage."""
+    path = tmp_path / "digits"
+    shutil.copytree(shared_bundle.path, path)
+    return Bundle.open(path)
+
+
+@pytest.fixture(scope="session")
+def onward() -> Onward:
+    """The command, in a process of its own: `onward("verify", path)`; text comes back."""
+
+    def run(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "onward", *map(str, arguments)],
+            cwd=cwd,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"} | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist() -> Dataset:
+    """The real Fashion-MNIST; .ci/run installs Debian's package, so that under CI it must be there."""
+    if find_folder("fashion-mnist") is None:
+        if os.environ.get("CI") and shutil.which("apt-get"):
+            pytest.fail("under CI, .ci/run installs dataset-fashion-mnist; it is not there")
+        pytest.skip("Fashion-MNIST is not on this machine: apt-get install dataset-fashion-mnist")
+    return load("fashion-mnist")
+
+
+@pytest.fixture
+def pixels(digits: Dataset) -> np.ndarray:
+    """Real test images, uint8 `(40, 8, 8, 1)`."""
+    return digits.test.images[:40]
