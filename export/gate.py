@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 
 from export.weights import WeightCheck, check_onnx, check_pt2, check_torchscript
 from runtime.backends import open_backend
-from runtime.errors import OnwardError, ParityFailure
+from runtime.errors import OnwardError, ParityFailure, reason_of
 from runtime.golden import GoldenRecord
 from runtime.parity import MAX_NOISE_RATIO, Outputs, Verdict
 from runtime.signature import Signature
@@ -90,8 +90,7 @@ def examine(
     except OnwardError as error:
         raise ParityFailure(f"{path.name} does not open: {error}") from error
     except Exception as error:  # a backend's own: onnxruntime's have no other common base
-        first = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ParityFailure(f"{path.name} does not run on batches of every size: {first}") from error
+        raise ParityFailure(f"{path.name} does not run on batches of every size: {reason_of(error)}") from error
     return Examination(format, verdict, _check_weights(path, format, expected, program), outputs)
 
 

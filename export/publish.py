@@ -82,7 +82,9 @@ def publish(
     with staged_folder(out) as staged:
         with _tracing(deployable, source, staged, formats):
             on_stage("reference in float64")
-            record = make_reference(deployable, gather(source.signature, source.real_samples))
+            record = make_reference(
+                deployable, gather(source.signature, source.real_samples), source.signature.num_classes
+            )
             on_stage("torch.export")
             program = export_program(deployable, source.signature)
             if "onnx" in formats:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.watch import first_difference, watch
-from runtime.errors import NotExportable
+from runtime.errors import NotExportable, reason_of
 from runtime.golden import GoldenRecord
 from runtime.parity import BATCH_SIZES, CONSTANT, Noise, Run, measure_noise, regroup
 from runtime.signature import OUTPUTS
@@ -30,7 +30,9 @@ LARGEST_BATCH = max(BATCH_SIZES)
 ByOutput = dict[str, NDArray[Any]]
 
 
-def make_reference(deployable: nn.Module, samples: Mapping[str, NDArray[np.uint8]]) -> GoldenRecord:
+def make_reference(
+    deployable: nn.Module, samples: Mapping[str, NDArray[np.uint8]], num_classes: int
+) -> GoldenRecord:
     """Compute the reference, PyTorch's float32 outputs and the noise floor for every kind of sample.
 
     A module that cannot run in float64 is its own reference in float32, to be compared by torch's tolerance.
@@ -38,15 +40,17 @@ def make_reference(deployable: nn.Module, samples: Mapping[str, NDArray[np.uint8
     Args:
         deployable: In eval mode, float32; uint8 images in, logits and probabilities out.
         samples: Kind -> uint8 `(samples, height, width, channels)`.
+        num_classes: The width that the outputs must have.
 
     Raises:
-        NotExportable: A weight or an output is NaN or infinite; two runs differ; an operator runs in a narrower
+        NotExportable: It does not run, or its outputs have another width; a weight or an output is NaN or infinite; two runs differ; an operator runs in a narrower
             float; the outputs depend on what else is in the batch, or not on the input; PyTorch itself is too
             far from the mathematics. The operator or module is named.
     """
     some = next(iter(samples.values()))
     _check_weights(deployable)
     with _mathematical_mode():
+        _check_runs(deployable, some, num_classes)
         _check_repeats(deployable, some)
         _check_width(deployable, some, torch.float32)
         double = _in_double(deployable, some)
@@ -145,6 +149,21 @@ def _check_weights(deployable: nn.Module) -> None:
             )
 
 
+def _check_runs(deployable: nn.Module, some: NDArray[np.uint8], num_classes: int) -> None:
+    for size in (2, LARGEST_BATCH, 1):
+        images = torch.tensor(some[:size])
+        try:
+            outputs = deployable(images)
+        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
+            raise NotExportable(f"the model does not run on a batch of {size} images: {reason_of(error)}") from error
+        shapes = [tuple(output.shape) for output in outputs]
+        if shapes != [(len(images), num_classes)] * len(OUTPUTS):
+            raise NotExportable(
+                f"the model gives {shapes[0]} for {len(images)} images, the signature has {num_classes} labels: "
+                f"expected ({len(images)}, {num_classes})."
+            )
+
+
 def _check_repeats(deployable: nn.Module, some: NDArray[np.uint8]) -> None:
     one, other = _run(deployable, some), _run(deployable, some)
     if all(np.array_equal(one[name], other[name], equal_nan=True) for name in OUTPUTS):
@@ -187,11 +206,8 @@ def _check_batching(
     double: nn.Module, samples: Mapping[str, NDArray[np.uint8]], reference: Mapping[str, ByOutput]
 ) -> None:
     for kind, images in samples.items():
-        try:
-            alone = _run(double, images, 1)
-            apart = {name: np.abs(alone[name] - reference[kind][name]).max() for name in OUTPUTS}
-        except (RuntimeError, ValueError) as error:
-            raise NotExportable(f"the model does not run on a batch of 1: {error}") from error
+        alone = _run(double, images, 1)
+        apart = {name: np.abs(alone[name] - reference[kind][name]).max() for name in OUTPUTS}
         if all(apart[name] <= ROUNDING_FLOAT64 * np.abs(reference[kind][name]).max() for name in OUTPUTS):
             continue
         pair = torch.tensor(images[:2])

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor
 from torch.export import ExportedProgram
+from torch.fx.node import map_arg
 
 from runtime.backends.torchscript import torchscript_is_meant
 
@@ -34,7 +35,8 @@ class WeightCheck:
 
     Args:
         num_exact: Tensors that equal the checkpoint's bit for bit.
-        num_rearranged: Equal bit for bit after a transpose or a reshape.
+        num_rearranged: Equal bit for bit after a transpose or a reshape, or to what PyTorch computes from weights
+            and constants alone.
         folds: What was folded into what, each recomputed in float64 and found equal to rounding.
         num_scalars: Single numbers of the graph, such as an attention's scale, which only outputs can check.
         strangers: Tensors that are none of these, with the reason.
@@ -78,8 +80,8 @@ def check_onnx(path: Path, expected: Mapping[str, Tensor], program: ExportedProg
     """
     known = _to_numpy(expected)
     folds = list(_folds(program, known))
-    known |= {f"constant {name}": array for name, array in _to_numpy(_constants(program)).items()}
-    rearrangements = {_fingerprint(view) for array in known.values() for view in _views(array)}
+    derived = _to_numpy(_derived(program))
+    rearrangements = {_fingerprint(view) for array in (*known.values(), *derived.values()) for view in _views(array)}
     exact = rearranged = scalars = 0
     used: list[str] = []
     strangers: list[str] = []
@@ -136,8 +138,21 @@ def _stored_floats(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
             yield name, array
 
 
-def _constants(program: ExportedProgram) -> dict[str, Tensor]:
-    return {name: value for name, value in program.constants.items() if isinstance(value, Tensor)}
+def _derived(program: ExportedProgram) -> dict[str, Tensor]:
+    """What the program computes from weights and constants alone, e.g. a relative position bias."""
+    signature = program.graph_signature
+    names = signature.inputs_to_parameters | signature.inputs_to_buffers
+    names |= signature.inputs_to_lifted_tensor_constants
+    stored = program.state_dict | program.constants
+    values: dict[Any, Any] = {}
+    for node in program.graph.nodes:
+        if node.op == "placeholder" and names.get(node.name) in stored:
+            values[node] = stored[names[node.name]]
+        elif node.op == "call_function" and all(source in values for source in node.all_input_nodes):
+            args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
+            with torch.inference_mode():
+                values[node] = node.target(*args, **kwargs)
+    return {str(node): value for node, value in values.items() if isinstance(value, Tensor)}
 
 
 def _folds(program: ExportedProgram, known: Arrays) -> Iterator[_Fold]:

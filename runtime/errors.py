@@ -20,6 +20,8 @@ A message says what was found, what was expected and what to do, in a sentence o
 
 from __future__ import annotations
 
+import re
+
 __all__ = [
     "BackendError",
     "BundleError",
@@ -35,6 +37,7 @@ __all__ = [
     "Refusal",
     "SignatureError",
     "UsageError",
+    "reason_of",
 ]
 
 
@@ -96,3 +99,14 @@ class NotExportable(Refusal):
 
 class ParityFailure(Refusal):
     """An artifact is further from the mathematics than PyTorch is."""
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what a library says, from the innermost cause that says anything, without colours."""
+    reason = type(error).__name__
+    cause: BaseException | None = error
+    while cause is not None:
+        lines = (re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in str(cause).splitlines())
+        reason = next(filter(None, lines), reason)
+        cause = cause.__cause__
+    return reason

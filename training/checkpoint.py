@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runtime.errors import CheckpointError, SignatureError
+from runtime.errors import CheckpointError, SignatureError, reason_of
 from runtime.files import written_whole
 from runtime.signature import Signature
 from training.architectures import build
@@ -154,14 +154,10 @@ def _read(path: Path) -> Any:
             f"{path} asks for more than tensors and plain data, so it was not opened: it needs {_blocked(error)}."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path} is damaged: {_first_line(error)}") from error
+        raise CheckpointError(f"{path} is damaged: {reason_of(error)}") from error
 
 
 def _blocked(error: pickle.UnpicklingError) -> str:
     # torch explains at length; the name of what the file asks for is all that a reader needs
     names = re.findall(r"GLOBAL ([\w.]+)", str(error))
     return f"the global {names[0]}" if names else "an object of an unknown kind"
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

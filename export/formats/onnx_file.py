@@ -15,7 +15,7 @@ import onnx_ir
 import torch
 from torch.export import ExportedProgram
 
-from runtime.errors import NotExportable
+from runtime.errors import NotExportable, reason_of
 from runtime.inspection import METADATA_KEY
 from runtime.signature import IMAGE, OUTPUTS, Signature
 
@@ -64,8 +64,7 @@ def _translate(program: ExportedProgram) -> onnx_ir.Model:
                 program, dynamo=True, verbose=False, input_names=[IMAGE], output_names=list(OUTPUTS)
             )
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
-        first = next(iter(str(error).splitlines()), type(error).__name__)
-        raise NotExportable(f"torch.onnx cannot translate the model: {first}") from error
+        raise NotExportable(f"torch.onnx cannot translate the model: {reason_of(error)}") from error
     finally:
         logger.setLevel(level)
     assert result is not None

@@ -1,0 +1,118 @@
+"""Rule 1: a model is fit to be a reference, or is refused with the operator or module named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from export.deployable import Deployable
+from export.reference import make_reference
+from export.samples import gather
+from runtime.errors import NotExportable
+from runtime.golden import GoldenRecord
+from runtime.parity import CONSTANT, MIN_FLOOR_ULPS
+from runtime.signature import LOGITS, OUTPUTS, PROBABILITIES
+from networks import (  # isort: skip
+    RGB,
+    SIGNATURE,
+    Attention,
+    AutocastInside,
+    Cancelling,
+    DividesByZero,
+    HalfInside,
+    LiveFunctionalDropout,
+    NanWeight,
+    OnlyFloat32,
+    Plain,
+    Residual,
+    StubbornDropout,
+    WithModule,
+    ZeroHead,
+)
+
+
+def reference_of(network: nn.Module, signature=SIGNATURE) -> GoldenRecord:
+    return make_reference(Deployable(network, signature), gather(signature, None, num_samples=32), 4)
+
+
+@pytest.mark.parametrize(
+    ("network", "named"),
+    [
+        (LiveFunctionalDropout(), r"dropout.*|bernoulli"),
+        (WithModule(StubbornDropout(0.5)), r"in model\.3"),
+        (WithModule(nn.BatchNorm1d(16, track_running_stats=False)), r"batch.*in model\.3|batch of 1"),
+        (NanWeight(), r"model\.3\.weight are NaN"),
+        (AutocastInside(), r"bfloat16 while the model runs in float32"),
+        (HalfInside(), r"float16 while the model runs in float32"),
+        (ZeroHead(), r"does not depend on the input"),
+        (Cancelling(), r"ill-conditioned"),
+        (DividesByZero(), r"NaN or infinite.*aten\.div in model"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_a_model_that_can_be_no_reference_is_refused_and_the_place_is_named(network: nn.Module, named: str) -> None:
+    with pytest.raises(NotExportable, match=named):
+        reference_of(network)
+
+
+def test_batch_norm_without_running_statistics_is_named_where_a_batch_of_one_runs() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), *Plain())
+    with pytest.raises(NotExportable, match=r"depends on what else is in its batch, first at .*model\.0"):
+        reference_of(network)
+
+
+@pytest.mark.parametrize("network", [Plain(), Attention()], ids=["plain", "attention"])
+def test_the_reference_is_float64_and_the_noise_is_that_of_float32(network: nn.Module) -> None:
+    record = reference_of(network)
+    for kind in record.inputs:
+        for name in OUTPUTS:
+            noise = record.noise[kind][name]
+            assert record.reference[kind][name].dtype == np.float64
+            assert record.eager[kind][name].dtype == np.float32
+            assert noise.is_measured
+            assert noise.floor >= MIN_FLOOR_ULPS * np.spacing(np.float32(noise.scale))
+            assert noise.floor < 1e-4 * noise.scale or kind == CONSTANT
+            errors = np.abs(record.eager[kind][name] - record.reference[kind][name])
+            assert errors.max() <= noise.floor
+
+
+def test_probabilities_of_the_reference_are_the_softmax_of_its_logits() -> None:
+    record = reference_of(Residual(), RGB)
+    logits = record.reference["random"][LOGITS]
+    expected = np.exp(logits - logits.max(1, keepdims=True))
+    expected /= expected.sum(1, keepdims=True)
+    # float64 rounding in two orders of summation
+    np.testing.assert_allclose(record.reference["random"][PROBABILITIES], expected, rtol=1e-12, atol=0)
+
+
+def test_a_model_that_cannot_run_in_float64_is_compared_by_torch_s_tolerance() -> None:
+    record = reference_of(OnlyFloat32())
+    assert not record.noise["random"][LOGITS].is_measured
+
+
+def test_an_autocast_around_the_export_changes_nothing() -> None:
+    alone = reference_of(Plain())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = reference_of(Plain())
+    np.testing.assert_array_equal(alone.eager["random"][LOGITS], inside.eager["random"][LOGITS])
+
+
+def test_the_random_state_of_the_caller_is_left_alone() -> None:
+    network = LiveFunctionalDropout()
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    with pytest.raises(NotExportable):
+        reference_of(network)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_outputs_of_another_width_than_the_labels_are_refused() -> None:
+    with pytest.raises(NotExportable, match=r"gives \(2, 5\).*4 labels"):
+        reference_of(nn.Sequential(nn.Flatten(), nn.Linear(64, 5)))
+
+
+def test_a_model_that_takes_another_size_is_refused() -> None:
+    with pytest.raises(NotExportable, match="does not run on a batch of 2 images"):
+        reference_of(Plain(num_inputs=65))
