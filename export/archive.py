@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zipfile
-from collections.abc import Callable
-from pathlib import Path
 
 __all__ = ["rewrite"]
 
@@ -17,20 +16,23 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 DROPPED = (".debug_pkl", ".data/serialization_id")
 
 
-def rewrite(path: Path, edit: Callable[[str, bytes], bytes] = lambda name, data: data) -> None:
-    """Write a zip of PyTorch's again: uncompressed, tensors aligned to 64 bytes, without debug records.
+def rewrite(data: bytes) -> bytes:
+    """A zip of PyTorch's again: uncompressed, tensors aligned to 64 bytes, without debug records.
 
     Args:
-        path: Of the file, replaced in place.
-        edit: (member's name without the top folder, its bytes) -> the bytes to write.
+        data: The file that PyTorch wrote.
+
+    Returns:
+        The file to ship; its top folder is called `model`, whatever the first one was.
     """
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = [(name, archive.read(name)) for name in archive.namelist() if not name.endswith(DROPPED)]
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in members:
-            inner = name.partition("/")[2]
-            info = zipfile.ZipInfo(f"model/{inner}", EPOCH)
-            position = archive.start_dir + HEADER_BYTES + len(info.filename)
+    clean = io.BytesIO()
+    with zipfile.ZipFile(clean, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in members:
+            info = zipfile.ZipInfo(f"model/{name.partition('/')[2]}", EPOCH)
+            position = clean.tell() + HEADER_BYTES + len(info.filename)
             padding = -(position + 4) % ALIGNMENT
             info.extra = struct.pack("<HH", EXTRA_ID, padding) + bytes(padding)
-            archive.writestr(info, edit(inner, data))
+            archive.writestr(info, content)
+    return clean.getvalue()

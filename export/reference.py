@@ -30,9 +30,7 @@ LARGEST_BATCH = max(BATCH_SIZES)
 ByOutput = dict[str, NDArray[Any]]
 
 
-def make_reference(
-    deployable: nn.Module, samples: Mapping[str, NDArray[np.uint8]], num_classes: int
-) -> GoldenRecord:
+def make_reference(deployable: nn.Module, samples: Mapping[str, NDArray[np.uint8]], num_classes: int) -> GoldenRecord:
     """Compute the reference, PyTorch's float32 outputs and the noise floor for every kind of sample.
 
     A module that cannot run in float64 is its own reference in float32, to be compared by torch's tolerance.
@@ -43,9 +41,10 @@ def make_reference(
         num_classes: The width that the outputs must have.
 
     Raises:
-        NotExportable: It does not run, or its outputs have another width; a weight or an output is NaN or infinite; two runs differ; an operator runs in a narrower
-            float; the outputs depend on what else is in the batch, or not on the input; PyTorch itself is too
-            far from the mathematics. The operator or module is named.
+        NotExportable: It does not run, or its outputs have another width; a weight or an output is NaN or
+            infinite; two runs differ; an operator runs in a narrower float; the outputs depend on what else is in
+            the batch, or not on the input; PyTorch itself is too far from the mathematics. The operator or module
+            is named.
     """
     some = next(iter(samples.values()))
     _check_weights(deployable)

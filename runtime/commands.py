@@ -58,7 +58,7 @@ def predict(
     if as_json and out == STDOUT:
         raise UsageError("--json and `--out -` both write to standard output; choose one.")
     with load(bundle, artifact=artifact, provider=provider, num_threads=threads or None) as classifier:
-        signature = classifier.signature
+        signature, backend = classifier.signature, classifier.backend
         if not 1 <= top_k <= signature.num_classes:
             raise UsageError(f"--top-k is {top_k}, expected 1 to {signature.num_classes}, the number of classes.")
         source = open_sources(inputs, signature)
@@ -67,14 +67,14 @@ def predict(
             progress("predict", source.num_inputs, unit="images", quiet=quiet) as advance,
         ):
             summary = run(
-                classifier.backend,
+                backend,
                 source,
                 sink,
                 batch_size=batch_size or default_batch_size(signature),
                 on_progress=advance,
             )
     if as_json:
-        print_json(summary.to_json() | {"out": str(out), "backend": classifier.backend.name})
+        print_json(summary.to_json() | {"out": str(out), "backend": backend.name})
     elif not quiet:
         _remark_on(summary, out)
     if summary.failures:

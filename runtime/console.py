@@ -18,6 +18,10 @@ from runtime.errors import OnwardError
 __all__ = ["app", "print_json", "print_table", "progress", "remark", "run"]
 
 Advance = Callable[[int], None]
+#: Module -> the extra of ours that brings it.
+EXTRAS = {"torch": "training", "torchvision": "training", "sklearn": "training"} | dict.fromkeys(
+    ("onnx", "onnx_ir", "onnxscript", "cloudpickle"), "export"
+)
 
 
 def app(help: str) -> typer.Typer:
@@ -38,6 +42,11 @@ def run(application: typer.Typer, name: str) -> None:
     except OnwardError as error:
         remark(f"onward: {error}")
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        remark(f"onward: this needs {error.name}, which is not installed: pip install 'onward[{EXTRAS[error.name]}]'")
+        sys.exit(2)
     except OSError as error:
         remark(f"onward: {error.filename or 'the system'}: {error.strerror or error}.")
         sys.exit(2)

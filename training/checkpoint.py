@@ -7,6 +7,7 @@ docs/checkpoint_format.md lists its parts.
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
 import re
 import zipfile
@@ -110,12 +111,12 @@ class Checkpoint:
             "optimizer": dict(self.optimizer),
             "provenance": dict(self.provenance),
         }
+        data = io.BytesIO()  # torch's own writer says of a full disk only that a position is unexpected
+        torch.save(document, data)
+        data.seek(0)
+        torch.load(data, weights_only=True)  # a stray object is found here, not by whoever opens the file
         with written_whole(path) as staged:
-            try:
-                torch.save(document, staged)
-                _read(staged)  # what we write, we read: a stray object is refused here, not months later
-            except RuntimeError as error:  # how torch's writer reports a full disk
-                raise OSError(28, str(error)) if "write" in str(error) else error from error
+            staged.write_bytes(data.getbuffer())
 
     @classmethod
     def load(cls, path: str | Path) -> Checkpoint:

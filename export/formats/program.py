@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from torch.export import Dim, ExportedProgram
 
 from export.archive import rewrite
 from export.deployable import Deployable
-from runtime.errors import NotExportable
+from runtime.errors import NotExportable, reason_of
 from runtime.signature import IMAGE, Signature
 
 __all__ = ["export_program", "write_pt2"]
@@ -32,7 +33,7 @@ def export_program(deployable: Deployable, signature: Signature) -> ExportedProg
     except torch._dynamo.exc.UserError as error:
         raise NotExportable(f"the model fixes the batch size or depends on its data: {_reason(error)}") from error
     except (RuntimeError, ValueError, TypeError) as error:
-        raise NotExportable(f"torch.export cannot capture the model: {_reason(error)}") from error
+        raise NotExportable(f"torch.export cannot capture the model: {reason_of(error)}") from error
 
 
 def write_pt2(program: ExportedProgram, path: Path) -> None:
@@ -45,8 +46,9 @@ def write_pt2(program: ExportedProgram, path: Path) -> None:
             for key in ("stack_trace", "source_fn_stack"):
                 node.meta.pop(key, None)
     program._example_inputs = None
-    torch.export.save(program, path)
-    rewrite(path)
+    data = io.BytesIO()
+    torch.export.save(program, data)
+    path.write_bytes(rewrite(data.getvalue()))
 
 
 def _reason(error: Exception) -> str:

@@ -38,13 +38,13 @@ def torchscript_beside(deployable: Deployable, path: Path, signature: Signature)
     """
     example = torch.zeros((2, *signature.image_shape), dtype=torch.uint8)
     with tempfile.TemporaryDirectory(prefix="onward-") as folder:
-        handed_over = Path(folder, "module.pickle")
+        handed_over, traced = Path(folder, "module.pickle"), Path(folder, "model.torchscript")
         try:
             handed_over.write_bytes(cloudpickle.dumps((deployable, example)))
         except (TypeError, AttributeError, pickle.PicklingError) as error:
             raise NotExportable(f"the model cannot be pickled to be traced: {error}") from error
         with subprocess.Popen(
-            [sys.executable, "-m", __spec__.name, str(handed_over), str(path)],
+            [sys.executable, "-m", __spec__.name, str(handed_over), str(traced)],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             stderr=subprocess.PIPE,
             text=True,
@@ -55,10 +55,10 @@ def torchscript_beside(deployable: Deployable, path: Path, signature: Signature)
             except BaseException:
                 process.kill()
                 raise
-    if process.returncode:
-        lines = complaint.strip().splitlines() or ["no reason was given"]
-        raise NotExportable(f"torch.jit cannot trace the model: {lines[-1]}")
-    rewrite(path)
+        if process.returncode:
+            lines = complaint.strip().splitlines() or ["no reason was given"]
+            raise NotExportable(f"torch.jit cannot trace the model: {lines[-1]}")
+        path.write_bytes(rewrite(traced.read_bytes()))
 
 
 def _trace(handed_over: Path, path: Path) -> None:

@@ -10,13 +10,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from networks import RGB, SIGNATURE, Attention, OnlyFloat32, Plain, Residual
 from onnx import numpy_helper
 from torch import nn
 
 import export.publish
 from export.publish import FORMATS, Source, publish
 from runtime.errors import ParityFailure
-from networks import RGB, SIGNATURE, Attention, OnlyFloat32, Plain, Residual
 
 Edit = Callable[[onnx.ModelProto], None]
 PLAIN = Source(Plain(), SIGNATURE)

@@ -14,6 +14,7 @@ from runtime.errors import NotExportable
 from runtime.golden import GoldenRecord
 from runtime.parity import CONSTANT, MIN_FLOOR_ULPS
 from runtime.signature import LOGITS, OUTPUTS, PROBABILITIES
+
 from networks import (  # isort: skip
     RGB,
     SIGNATURE,

@@ -1,0 +1,61 @@
+"""Imports run downwards only."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FLOORS = ("runtime", "training", "export")
+TORCH_BACKENDS = {"runtime/backends/torchscript.py", "runtime/backends/pt2.py", "runtime/backends/device.py"}
+#: floor -> (floors of ours, third parties) that it may import.
+ALLOWED = {
+    "runtime": ({"runtime"}, {"numpy", "onnxruntime", "PIL", "typer", "rich"}),
+    "training": ({"runtime", "training"}, {"numpy", "PIL", "sklearn", "torch", "torchvision", "typer", "rich"}),
+    "export": (
+        {"runtime", "training", "export"},
+        {"cloudpickle", "numpy", "onnx", "onnx_ir", "PIL", "torch", "typer", "rich"},
+    ),
+}
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative imports hide which floor is meant"
+            yield (node.module or "").split(".")[0]
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_a_floor_imports_only_what_is_its_own_or_below(floor: str) -> None:
+    ours, others = ALLOWED[floor]
+    for path in (ROOT / floor).rglob("*.py"):
+        name = path.relative_to(ROOT).as_posix()
+        may = ours | others | ({"torch"} if name in TORCH_BACKENDS else set())
+        strange = {item for item in imports(path) if item not in sys.stdlib_module_names} - may
+        assert not strange, f"{name} imports {strange}"
+
+
+@pytest.mark.parametrize("module", ["onward", "runtime.commands", "training.commands", "export.commands"])
+def test_a_command_module_loads_nothing_heavy(module: str) -> None:
+    heavy = {"torch", "onnxruntime", "numpy", "onnx", "PIL"}
+    code = f"import {module}, sys; print(*sorted(set(sys.modules) & {heavy}))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.split() == []
+
+
+def test_opening_and_running_onnx_never_imports_torch(shared_bundle) -> None:
+    code = (
+        "import sys; from runtime.classifier import load; from runtime.verify import verify\n"
+        f"classifier = load({str(shared_bundle.path)!r})\n"
+        "assert all(item.passed for item in verify(classifier.bundle, artifacts=['onnx']))\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -1,0 +1,267 @@
+"""The front door: commands, public names, exit codes, and one sentence where something goes wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import onward as front_door
+from runtime.bundle import Bundle
+from runtime.errors import UsageError
+from training.checkpoint import Checkpoint
+from training.data import Dataset
+
+COMMANDS = ("demo", "train", "evaluate", "export", "verify", "predict", "bench", "inspect", "doctor")
+
+
+def assert_sentence(result: subprocess.CompletedProcess[str], exit_code: int, *words: str) -> None:
+    """The command ended with that code, said these words, and showed no traceback."""
+    assert result.returncode == exit_code, result.stderr
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in result.stderr
+    ours = [line for line in result.stderr.splitlines() if line.startswith("onward: ")]
+    assert len(ours) == 1
+
+
+def test_the_public_names_are_those_that_are_promised() -> None:
+    assert set(front_door.__all__) == {"__version__", "train", "export", "load"}
+    assert all(hasattr(front_door, name) for name in front_door.__all__)
+
+
+def test_help_names_every_command(onward) -> None:
+    result = onward("--help")
+    assert result.returncode == 0
+    assert all(f" {command} " in result.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, onward) -> None:
+    result = onward(command, "--help")
+    assert result.returncode == 0
+    assert "Usage: onward" in result.stdout
+
+
+@pytest.mark.parametrize("floor", ["runtime", "training", "export"])
+def test_each_floor_runs_alone(floor: str) -> None:
+    import sys
+
+    root = Path(front_door.__file__).parent
+    result = subprocess.run([sys.executable, "-m", floor, "--help"], cwd=root, capture_output=True, text=True)
+    assert result.returncode == 0
+    assert f"python -m {floor}" in result.stdout
+
+
+def test_the_whole_line_from_the_command_line(onward, tmp_path: Path) -> None:
+    """train → evaluate → export → verify → inspect → predict → bench, JSON where a machine reads."""
+    checkpoint, bundle = tmp_path / "fake.pt", tmp_path / "fake"
+    trained = json.loads(
+        onward("train", "--data", "fake", "--model", "perceptron", "--epochs", 5, "--out", checkpoint, "--json").stdout
+    )
+    assert trained["test"]["accuracy"] > 0.9
+    evaluated = json.loads(onward("evaluate", checkpoint, "--json").stdout)
+    assert evaluated == trained["test"]
+    exported = onward("export", checkpoint, "--out", bundle)
+    assert exported.returncode == 0
+    assert "published" in exported.stdout
+    verified = json.loads(onward("verify", bundle, "--json").stdout)
+    assert verified["passed"]
+    assert [item["same_bits_as_builder"] for item in verified["artifacts"]] == [True, True, True]
+    for thing in (checkpoint, bundle, bundle / "model.onnx"):
+        assert json.loads(onward("inspect", thing, "--json").stdout)["signature"]["labels"][0] == "pattern 0"
+        assert "pattern 0" in onward("inspect", thing).stdout
+    of_the_bundle = json.loads(onward("evaluate", bundle, "--data", "fake", "--json").stdout)
+    assert of_the_bundle["confusion"] == evaluated["confusion"]
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8))
+    rows = onward("predict", bundle, tmp_path / "images.npy", "--out", "-").stdout.splitlines()
+    assert [json.loads(row)["input"] for row in rows] == [f"images.npy[{index}]" for index in range(5)]
+    timed = json.loads(onward("bench", bundle, "--rounds", 1, "--batch-sizes", "1,3", "--json").stdout)
+    assert len(timed["timings"]) == 6
+
+
+def test_doctor_says_what_this_machine_can_run(onward) -> None:
+    result = onward("doctor", "--json")
+    findings = {item["what"]: item["works"] for item in json.loads(result.stdout)["findings"]}
+    assert findings["predict, verify, bench"]
+    assert findings["--provider cpu"]
+
+
+def test_python_has_the_same_line(digits: Dataset, tmp_path: Path) -> None:
+    checkpoint = front_door.train("digits", model="perceptron", epochs=6, learning_rate=1e-2)
+    bundle = front_door.export(checkpoint, tmp_path / "digits")
+    with front_door.load(bundle.path) as classifier:
+        predictions = classifier(digits.test.images)
+    assert (predictions.indices == digits.test.targets).mean() > 0.85
+
+
+def test_an_nn_module_is_exported_with_a_signature_and_refused_without(digits: Dataset, tmp_path: Path) -> None:
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    with pytest.raises(UsageError, match="needs a signature"):
+        front_door.export(network, tmp_path / "linear")
+    bundle = front_door.export(network, tmp_path / "linear", signature=digits.signature)
+    assert bundle.provenance["architecture"] == "Sequential"
+
+
+# What goes wrong: one sentence, the right exit code, no traceback.
+
+
+def test_a_missing_checkpoint(onward, tmp_path: Path) -> None:
+    assert_sentence(onward("export", tmp_path / "none.pt"), 2, "none.pt does not exist", "onward train")
+
+
+def test_a_truncated_checkpoint(onward, checkpoint_path: Path, tmp_path: Path) -> None:
+    data = checkpoint_path.read_bytes()
+    (tmp_path / "cut.pt").write_bytes(data[: len(data) // 2])
+    assert_sentence(onward("export", tmp_path / "cut.pt"), 2, "cut.pt is cut short")
+
+
+def test_a_foreign_checkpoint(onward, tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "foreign.pt")
+    assert_sentence(onward("export", tmp_path / "foreign.pt"), 2, "is no checkpoint of Onward's")
+
+
+def test_a_checkpoint_that_needs_more_than_plain_data(onward, tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "pickled.pt")
+    result = onward("export", tmp_path / "pickled.pt")
+    assert_sentence(result, 2, "asks for more than tensors", "torch.nn.modules.linear.Linear")
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.onnx", "model.pt2", "golden.npz", "parity.html"])
+def test_a_bundle_with_one_byte_changed(name: str, onward, bundle: Bundle) -> None:
+    path = bundle.path / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert_sentence(onward("verify", bundle.path), 2, name, "was changed")
+
+
+def test_an_onnx_file_that_is_no_bundle(onward, bundle: Bundle) -> None:
+    assert_sentence(onward("verify", bundle.path / "model.onnx"), 2, "a bundle is a folder")
+
+
+def test_a_file_that_is_nothing_of_ours(onward, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    assert_sentence(onward("inspect", tmp_path / "notes.txt"), 2, "neither a bundle, nor a checkpoint, nor an ONNX")
+
+
+def test_an_empty_folder(onward, bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert_sentence(onward("predict", bundle.path, tmp_path / "empty"), 2, "holds no image")
+
+
+def test_a_text_file_named_png_is_listed_and_counted_and_the_rest_are_predicted(
+    onward, bundle: Bundle, pixels: np.ndarray, tmp_path: Path
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    Image.fromarray(pixels[0, ..., 0]).save(folder / "a.png")
+    (folder / "b.png").write_text("no picture")
+    Image.fromarray(pixels[1, ..., 0]).save(folder / "c.png")
+    result = onward("predict", bundle.path, folder, "--out", tmp_path / "out.csv")
+    assert result.returncode == 1
+    assert "1 could not be read" in result.stderr
+    assert "b.png: no image" in result.stderr
+    rows = (tmp_path / "out.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["input", "a.png", "c.png"]
+
+
+def test_an_idx_file_cut_short_leaves_the_earlier_result(onward, bundle: Bundle, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("earlier")
+    images = np.zeros((10, 8, 8), np.uint8)
+    header = bytes((0, 0, 8, 3)) + np.array(images.shape, ">u4").tobytes()
+    (tmp_path / "cut-idx3-ubyte").write_bytes(header + images.tobytes()[:-1])
+    result = onward("predict", bundle.path, tmp_path / "cut-idx3-ubyte", "--out", out)
+    assert_sentence(result, 2, "is cut short", "states 10 items, 9 are there")
+    assert out.read_text() == "earlier"
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_wrong_channel_count(onward, bundle: Bundle, tmp_path: Path) -> None:
+    np.save(tmp_path / "rgb.npy", np.zeros((4, 8, 8, 3), np.uint8))
+    result = onward("predict", bundle.path, tmp_path / "rgb.npy")
+    assert_sentence(result, 2, "has shape (4, 8, 8, 3), expected (images, 8, 8, 1)")
+
+
+def test_an_unknown_data_set_says_which_there_are(onward) -> None:
+    assert_sentence(onward("train", "--data", "cifar"), 2, "'cifar' is unknown", "digits, fashion-mnist, mnist")
+
+
+def test_an_unknown_architecture_says_which_there_are(onward) -> None:
+    assert_sentence(onward("train", "--model", "resnet"), 2, "'resnet' is unknown", "perceptron, classifier, cnn")
+
+
+@pytest.mark.parametrize("command", ["verify", "predict", "bench"])
+def test_a_provider_that_is_not_here_is_an_error_and_never_the_cpu(
+    command: str, onward, bundle: Bundle, tmp_path: Path
+) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    np.save(tmp_path / "images.npy", np.zeros((1, 8, 8, 1), np.uint8))
+    more = [tmp_path / "images.npy", "--out", tmp_path / "out.csv"] if command == "predict" else []
+    more = ["--backends", "onnxruntime"] if command == "bench" else more
+    result = onward(command, bundle.path, *more, "--provider", "cuda")
+    assert_sentence(result, 2, "CUDAExecutionProvider is not in this onnxruntime; it has", "onnxruntime-gpu")
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_refused_export_ends_with_exit_code_1(onward, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    weights = {name: tensor.clone() for name, tensor in checkpoint.state_dict.items()}
+    weights["head.4.weight"][0, 0] = float("nan")
+    replace(checkpoint, state_dict=weights).save(tmp_path / "nan.pt")
+    assert_sentence(onward("export", tmp_path / "nan.pt"), 1, "model.head.4.weight are NaN")
+    assert not (tmp_path / "nan").exists()
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 kB, nearly full."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("only root may mount a small file system to fill")
+    (place / "filling").write_bytes(bytes(200_000))
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_a_full_disk_while_training(onward, full_disk: Path) -> None:
+    result = onward("train", "--data", "digits", "--epochs", 1, "--out", full_disk / "model.pt")
+    assert_sentence(result, 2, "no space is left")
+    assert [path.name for path in full_disk.iterdir()] == ["filling"]
+
+
+def test_a_full_disk_while_exporting_leaves_the_earlier_bundle(
+    onward, full_disk: Path, checkpoint_path: Path, bundle: Bundle
+) -> None:
+    (full_disk / "filling").unlink()
+    (full_disk / "digits").mkdir()
+    shutil.copy(bundle.path / "manifest.json", full_disk / "digits")
+    (full_disk / "filling").write_bytes(bytes(200_000))
+    result = onward("export", checkpoint_path, "--out", full_disk / "digits")
+    assert_sentence(result, 2, "no space is left")
+    assert sorted(path.name for path in full_disk.iterdir()) == ["digits", "filling"]
+    assert Bundle.open(full_disk / "digits").signature == bundle.signature
+
+
+def test_a_full_disk_while_predicting_leaves_the_earlier_rows(
+    onward, full_disk: Path, bundle: Bundle, tmp_path
+) -> None:
+    (full_disk / "out.csv").write_text("earlier")
+    np.save(tmp_path / "images.npy", np.zeros((5000, 8, 8, 1), np.uint8))
+    result = onward("predict", bundle.path, tmp_path / "images.npy", "--out", full_disk / "out.csv")
+    assert_sentence(result, 2, "no space is left")
+    assert (full_disk / "out.csv").read_text() == "earlier"

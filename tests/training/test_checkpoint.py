@@ -1,0 +1,93 @@
+"""Checkpoints: what is written reads back equal, and opening one runs no code."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from runtime.errors import CheckpointError, OutputError
+from training.checkpoint import Checkpoint
+from training.data import Dataset
+from training.evaluation import evaluate, runner
+
+
+def test_what_is_written_reads_back_equal(checkpoint: Checkpoint, checkpoint_path: Path) -> None:
+    read = Checkpoint.load(checkpoint_path)
+    assert read.weights_digest() == checkpoint.weights_digest()
+    for name in ("architecture", "arguments", "signature", "data", "history", "provenance"):
+        assert getattr(read, name) == getattr(checkpoint, name), name
+    assert torch.equal(read.random_state, checkpoint.random_state)
+    assert read.optimizer["param_groups"] == checkpoint.optimizer["param_groups"]
+
+
+def test_a_network_read_back_predicts_the_same(checkpoint: Checkpoint, checkpoint_path: Path, digits: Dataset) -> None:
+    one, other = (evaluate(runner(item), digits.test) for item in (checkpoint, Checkpoint.load(checkpoint_path)))
+    np.testing.assert_array_equal(one.probabilities, other.probabilities)
+
+
+def test_the_network_comes_in_eval_mode(checkpoint: Checkpoint) -> None:
+    assert not any(module.training for module in checkpoint.network().modules())
+
+
+def test_opening_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (Path(tmp_path, "ran"),))  # type: ignore[return-value]
+
+    torch.save({"format": "onward.checkpoint/1", "state_dict": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(CheckpointError, match="asks for more than tensors"):
+        Checkpoint.load(tmp_path / "evil.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_numpy_scalar_is_refused_when_it_is_written_not_when_it_is_read(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    stray = replace(checkpoint, provenance={"accuracy": np.float64(0.9)})
+    with pytest.raises(pickle.UnpicklingError):
+        stray.save(tmp_path / "stray.pt")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_a_file_cut_short_anywhere_is_refused(share: float, checkpoint_path: Path, tmp_path: Path) -> None:
+    data = checkpoint_path.read_bytes()
+    (tmp_path / "cut.pt").write_bytes(data[: int(share * len(data))])
+    with pytest.raises(CheckpointError):
+        Checkpoint.load(tmp_path / "cut.pt")
+
+
+def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is a folder"):
+        Checkpoint.load(tmp_path)
+
+
+def test_a_newer_format_is_refused(checkpoint_path: Path, tmp_path: Path) -> None:
+    document = torch.load(checkpoint_path, weights_only=True) | {"format": "onward.checkpoint/2"}
+    torch.save(document, tmp_path / "newer.pt")
+    with pytest.raises(CheckpointError, match="does not read"):
+        Checkpoint.load(tmp_path / "newer.pt")
+
+
+def test_weights_that_do_not_fit_are_refused(checkpoint: Checkpoint) -> None:
+    weights = dict(checkpoint.state_dict)
+    weights.pop("head.4.bias")
+    with pytest.raises(CheckpointError, match=r"head\.4\.bias"):
+        replace(checkpoint, state_dict=weights).network()
+
+
+def test_one_weight_changes_the_digest(checkpoint: Checkpoint) -> None:
+    weights = {name: tensor.clone() for name, tensor in checkpoint.state_dict.items()}
+    weights["head.4.bias"][0] += 1e-6
+    assert replace(checkpoint, state_dict=weights).weights_digest() != checkpoint.weights_digest()
+
+
+def test_a_place_that_cannot_be_written_is_an_error_in_a_sentence(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="could not be written"):
+        checkpoint.save(tmp_path / "file" / "model.pt")
