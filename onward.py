@@ -93,7 +93,7 @@ def load(path: str | Path, **options: Any) -> Classifier:
 
     Args:
         path: The bundle's folder.
-        options: As `runtime.classifier.load` has them: `artifact`, `provider`, `num_threads`.
+        options: As `runtime.classifier.load` has them: `artifact`, `provider`, `threads`.
 
     Returns:
         `classifier(images) -> Predictions`, for arrays, Pillow images, paths and bytes, one or many.

@@ -29,6 +29,7 @@ from torchvision import transforms
 
 from export.commands import source_of
 from export.publish import publish
+from runtime.backends import Threads
 from runtime.bundle import Bundle
 from runtime.classifier import default_batch_size, load
 from runtime.console import print_table
@@ -65,7 +66,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def onward_way(bundle: Bundle, path: Path, out: Path) -> Callable[[], None]:
-    classifier = load(bundle.path)
+    classifier = load(bundle.path, threads=Threads(spin=False))  # as the command does
 
     def run() -> None:
         source = open_sources([path], bundle.signature)

@@ -12,7 +12,7 @@ from PIL import Image
 from export.commands import source_of
 from export.demo_page import write_demo_page
 from export.publish import publish
-from runtime.backends import open_artifact
+from runtime.backends import Threads, open_artifact
 from runtime.bench import BACKENDS, Plan, Timing, bench
 from runtime.bundle import Bundle
 from runtime.classifier import default_batch_size, load
@@ -97,7 +97,7 @@ def _predict(bundle: Bundle, dataset: Dataset, out: Path) -> Summary:
     for index, image in enumerate(dataset.test.images):
         Image.fromarray(image[..., 0]).save(folder / f"{index:04}.png")
     with (
-        load(bundle.path) as classifier,
+        load(bundle.path, threads=Threads(spin=False)) as classifier,
         open_sink(out / "predictions.csv", bundle.signature, top_k=3) as sink,
     ):
         source = open_sources([folder], bundle.signature)

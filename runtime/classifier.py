@@ -107,7 +107,7 @@ class Classifier:
 
 
 def load(
-    path: str | Path, *, artifact: str = "onnx", provider: str = "cpu", num_threads: int | None = None
+    path: str | Path, *, artifact: str = "onnx", provider: str = "cpu", threads: Threads | None = None
 ) -> Classifier:
     """Open a bundle for classifying.
 
@@ -115,7 +115,7 @@ def load(
         path: The bundle's folder.
         artifact: `onnx`, which needs no PyTorch, `torchscript` or `pt2`.
         provider: An execution provider, asked for strictly.
-        num_threads: Of one inference; by default every core that this process may use.
+        threads: Of one inference; by default every core that this process may use.
 
     Raises:
         BackendError: The artifact cannot be run here.
@@ -123,7 +123,7 @@ def load(
         ProviderError: The provider is missing or did not take the model.
     """
     bundle = Bundle.open(path)
-    backend = open_artifact(bundle, bundle.artifact(artifact), provider=provider, threads=Threads(num_threads))
+    backend = open_artifact(bundle, bundle.artifact(artifact), provider=provider, threads=threads)
     return Classifier(bundle, backend)
 
 

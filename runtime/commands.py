@@ -50,6 +50,7 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Classify images in batches, one row each."""
+    from runtime.backends import Threads
     from runtime.classifier import default_batch_size, load
     from runtime.predict import predict as run
     from runtime.sinks import STDOUT, open_sink
@@ -57,7 +58,7 @@ def predict(
 
     if as_json and out == STDOUT:
         raise UsageError("--json and `--out -` both write to standard output; choose one.")
-    with load(bundle, artifact=artifact, provider=provider, num_threads=threads or None) as classifier:
+    with load(bundle, artifact=artifact, provider=provider, threads=Threads(threads or None, spin=False)) as classifier:
         signature, backend = classifier.signature, classifier.backend
         if not 1 <= top_k <= signature.num_classes:
             raise UsageError(f"--top-k is {top_k}, expected 1 to {signature.num_classes}, the number of classes.")

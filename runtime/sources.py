@@ -199,10 +199,12 @@ def _array_source(
     if not shape[0]:
         raise DataError(f"{path} holds no image: its shape is {shape}.")
 
+    name = path.name
+
     def batches(batch_size: int) -> Iterator[Batch]:
         start = 0
         for images in slices(batch_size):
-            names = [f"{path.name}[{index}]" for index in range(start, start + len(images))]
+            names = [f"{name}[{index}]" for index in range(start, start + len(images))]
             yield Batch(names, images.reshape(-1, height, width, channels))
             start += len(images)
 

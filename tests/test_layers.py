@@ -12,7 +12,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = ("runtime", "training", "export")
-TORCH_BACKENDS = {"runtime/backends/torchscript.py", "runtime/backends/pt2.py", "runtime/backends/device.py"}
+#: What one file alone may import, and does without where it is not installed.
+OPTIONAL = {
+    "runtime/backends/device.py": {"torch"},
+    "runtime/backends/pt2.py": {"torch"},
+    "runtime/backends/torchscript.py": {"torch"},
+    "runtime/idx.py": {"isal"},
+}
 #: floor -> (floors of ours, third parties) that it may import.
 ALLOWED = {
     "runtime": ({"runtime"}, {"numpy", "onnxruntime", "PIL", "typer", "rich"}),
@@ -38,7 +44,7 @@ def test_a_floor_imports_only_what_is_its_own_or_below(floor: str) -> None:
     ours, others = ALLOWED[floor]
     for path in (ROOT / floor).rglob("*.py"):
         name = path.relative_to(ROOT).as_posix()
-        may = ours | others | ({"torch"} if name in TORCH_BACKENDS else set())
+        may = ours | others | OPTIONAL.get(name, set())
         strange = {item for item in imports(path) if item not in sys.stdlib_module_names} - may
         assert not strange, f"{name} imports {strange}"
 

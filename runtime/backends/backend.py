@@ -19,9 +19,16 @@ __all__ = ["Backend", "Threads", "check_images", "open_artifact", "open_backend"
 
 @dataclass(frozen=True)
 class Threads:
-    """How many threads one inference may use; None leaves it to the backend, which takes every core we have."""
+    """What one inference may use of the processor.
+
+    Args:
+        intra_op: How many threads; None leaves it to the backend, which takes every core we have.
+        spin: Whether onnxruntime's threads wait busily for the next inference. That doubles the speed of a small
+            model at batch 1, and takes the cores from whatever else runs: decoding, in `predict`.
+    """
 
     intra_op: int | None = None
+    spin: bool = True
 
     @property
     def count(self) -> int:

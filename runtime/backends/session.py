@@ -70,6 +70,7 @@ def open_session(data: bytes, provider: Provider, threads: Threads) -> ort.Infer
     # EXTENDED loses the blocked convolution layout: 0.52 to 0.67 of the speed on ResNet-18.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = threads.count
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(threads.spin)))
     options.log_severity_level = SILENT
     on_accelerator = provider.name != CPU
     if on_accelerator:
