@@ -35,6 +35,10 @@ class FileDigest:
     sha256: str
     size_bytes: int
 
+    def __post_init__(self) -> None:
+        if (type(self.path), type(self.sha256), type(self.size_bytes)) != (str, str, int):
+            raise TypeError("a file has a path and a SHA-256 as text and a size as a whole number")
+
 
 @dataclass(frozen=True)
 class Artifact:
@@ -92,7 +96,7 @@ class Bundle:
             files = tuple(FileDigest(**entry) for entry in document["files"])
             signature = Signature.from_json(document["signature"])
             provenance = document["provenance"]
-        except (KeyError, TypeError, SignatureError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, SignatureError) as error:
             raise BundleError(f"{path / MANIFEST} does not have the parts of format {FORMAT}: {error}.") from error
         return cls(path, signature, artifacts, files, provenance)
 
@@ -173,11 +177,15 @@ class Bundle:
         if relative.is_absolute() or ".." in relative.parts or "\\" in file.path or ":" in file.path:
             raise BundleError(f"the manifest of {self.path} names {file.path!r}, which is outside the bundle.")
         path = self.path
-        for part in relative.parts:
-            path = path / part
-            if path.is_symlink():
-                raise BundleError(f"{path} is a symbolic link; a bundle holds plain files only.")
-        if not path.is_file():
+        try:
+            for part in relative.parts:
+                path = path / part
+                if path.is_symlink():
+                    raise BundleError(f"{path} is a symbolic link; a bundle holds plain files only.")
+            is_there = path.is_file()
+        except (OSError, ValueError) as error:
+            raise BundleError(f"the manifest of {self.path} names a file that cannot be: {error}.") from error
+        if not is_there:
             raise BundleError(f"{path} is missing; the manifest names it.")
         return path
 

@@ -6,18 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from runtime.backends import Backend, Threads, open_artifact
 from runtime.bundle import Bundle
+from runtime.errors import FeedError
 from runtime.images import prepare, read_image
 from runtime.signature import LOGITS, PROBABILITIES, Signature
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 __all__ = ["Classifier", "Predictions", "default_batch_size", "load"]
 
@@ -62,7 +60,7 @@ class Classifier:
         """What goes in and what comes out."""
         return self.bundle.signature
 
-    def __call__(self, images: NDArray[np.uint8] | Image | Path | str | bytes | Sequence[object]) -> Predictions:
+    def __call__(self, images: NDArray[np.uint8] | Image.Image | Path | str | bytes | Sequence[object]) -> Predictions:
         """Classify one image or many.
 
         Args:
@@ -93,8 +91,11 @@ class Classifier:
     def _pixels(self, images: object) -> NDArray[np.uint8]:
         if isinstance(images, np.ndarray):
             return images[None] if images.shape == self.signature.image_shape else images
-        many = images if isinstance(images, (list, tuple)) else [images]
-        return np.stack([self._one(image) for image in many])
+        many = [self._one(image) for image in (images if isinstance(images, (list, tuple)) else [images])]
+        shapes = {image.shape for image in many}
+        if len(shapes) > 1:
+            raise FeedError(f"the images of a list have the shapes {sorted(shapes)}, expected one shape.")
+        return np.stack(many) if many else np.empty((0, *self.signature.image_shape), np.uint8)
 
     def _one(self, image: object) -> NDArray[np.uint8]:
         if isinstance(image, np.ndarray):
@@ -103,7 +104,9 @@ class Classifier:
             return read_image(Path(image), self.signature)
         if isinstance(image, bytes):
             return read_image(image, self.signature)
-        return prepare(image, self.signature)  # type: ignore[arg-type]
+        if isinstance(image, Image.Image):
+            return prepare(image, self.signature)
+        raise FeedError(f"a {type(image).__name__} is no image; expected an array, a Pillow image, a path or bytes.")
 
 
 def load(

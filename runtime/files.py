@@ -68,7 +68,7 @@ def staged_folder(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        _remove(staged)
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:
@@ -79,14 +79,21 @@ def cannot_write(path: Path, error: OSError) -> OutputError:
 
 
 def _take_place(staged: Path, path: Path) -> None:
+    previous = previous_path(path)
     if not path.exists():
         staged.rename(path)
     elif not _exchange(staged, path):
-        previous = previous_path(path)
-        shutil.rmtree(previous, ignore_errors=True)
+        _remove(previous)
         path.rename(previous)
         staged.rename(path)
-        shutil.rmtree(previous, ignore_errors=True)
+    _remove(previous)
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,12 +82,13 @@ class GoldenRecord:
         inputs: dict[str, NDArray[np.uint8]] = {}
         tables: dict[str, ByKind] = {"reference": {}, "eager": {}, "noise": {}}
         for key, array in _members(data):
-            table, kind, *output = key.split("/")
+            table, _, rest = key.partition("/")
+            kind, _, output = rest.partition("/")
             if table == "input":
                 inputs[kind] = array
-            elif table in tables and len(output) == 1:
+            elif table in tables and output:
                 value = _noise(array) if table == "noise" else array
-                tables[table].setdefault(kind, {})[output[0]] = value
+                tables[table].setdefault(kind, {})[output] = value
         if not inputs or any(set(table) != set(inputs) for table in tables.values()):
             raise BundleError("golden.npz holds no complete golden record.")
         return cls(inputs, tables["reference"], tables["eager"], tables["noise"])
@@ -108,13 +110,18 @@ def load_outputs(data: bytes) -> dict[str, dict[str, NDArray[np.float32]]]:
 
 
 def _noise(array: NDArray[np.float64]) -> Noise:
+    if array.shape != (4,) or array.dtype != np.float64:
+        raise BundleError(f"a noise of the golden record has shape {array.shape} and dtype {array.dtype}.")
     floor, rms, scale, is_measured = array.tolist()
     return Noise(floor, rms, scale, bool(is_measured))
 
 
 def _members(data: bytes) -> Iterator[tuple[str, NDArray[Any]]]:
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        archive = np.load(io.BytesIO(data), allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise BundleError("this is no golden record: it is a single array.")
+        with archive:
             yield from archive.items()
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, KeyError, NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
         raise BundleError(f"this is no golden record: {error}.") from error

@@ -22,15 +22,17 @@ try:  # isal inflates twice as fast, and lets other Python threads run meanwhile
     from isal import igzip, isal_zlib
 
     open_gzip = igzip.open
-    INFLATE_ERRORS: tuple[type[Exception], ...] = (isal_zlib.error, zlib.error, gzip.BadGzipFile)
+    DAMAGED: tuple[type[Exception], ...] = (isal_zlib.error, zlib.error, gzip.BadGzipFile)
 except ImportError:
     open_gzip = gzip.open
-    INFLATE_ERRORS = (zlib.error, gzip.BadGzipFile)
+    DAMAGED = (zlib.error, gzip.BadGzipFile)
 
 __all__ = ["is_idx", "iterate_idx", "read_idx", "read_idx_shape"]
 
+DAMAGED_OR_CUT: tuple[type[Exception], ...] = (EOFError, *DAMAGED)
 GZIP_MAGIC = b"\x1f\x8b"
 UINT8 = 0x08
+PIECE_BYTES = 64 << 20
 
 
 def is_idx(path: Path) -> bool:
@@ -38,7 +40,9 @@ def is_idx(path: Path) -> bool:
     try:
         with _open(path) as stream:
             head = stream.read(4)
-    except (OSError, EOFError, *INFLATE_ERRORS):
+    except DAMAGED_OR_CUT:
+        return True  # gzip, and damaged: reading it says so
+    except OSError:
         return False
     return len(head) == 4 and head[:3] == bytes((0, 0, UINT8)) and 1 <= head[3] <= 4
 
@@ -71,19 +75,36 @@ def iterate_idx(path: Path, batch_size: int) -> Iterator[NDArray[np.uint8]]:
         item_bytes = math.prod(item_shape)
         for start in range(0, count, batch_size):
             length = min(batch_size, count - start)
-            data = stream.read(length * item_bytes)
+            data = _read_up_to(stream, length * item_bytes)
             if len(data) < length * item_bytes:
                 found = start + len(data) // max(item_bytes, 1)
                 raise DataError(f"{path} is cut short: its header states {count} items, {found} are there.")
             yield np.frombuffer(data, np.uint8).reshape(length, *item_shape)
-        if stream.read(1):  # reading to the end is also what checks gzip's checksum
-            raise DataError(f"{path} goes on after the {count} items that its header states.")
+        _check_end(stream, path, count)
 
 
 def _open(path: Path) -> BinaryIO:
     with path.open("rb") as probe:
         zipped = probe.read(2) == GZIP_MAGIC
     return cast(BinaryIO, open_gzip(path)) if zipped else path.open("rb")
+
+
+def _read_up_to(stream: BinaryIO, num_bytes: int) -> bytes:
+    # a damaged header may state more than memory holds: take no more than is there
+    pieces: list[bytes] = []
+    while num_bytes and (piece := stream.read(min(num_bytes, PIECE_BYTES))):
+        pieces.append(piece)
+        num_bytes -= len(piece)
+    return b"".join(pieces) if len(pieces) != 1 else pieces[0]
+
+
+def _check_end(stream: BinaryIO, path: Path, count: int) -> None:
+    try:
+        more = stream.read(1)  # reading to the end is also what checks gzip's checksum
+    except DAMAGED_OR_CUT as error:
+        raise DataError(f"{path} is damaged or cut short behind its last item: {error}.") from error
+    if more:
+        raise DataError(f"{path} goes on after the {count} items that its header states.")
 
 
 def _read_header(stream: BinaryIO, path: Path) -> tuple[int, ...]:
@@ -107,7 +128,7 @@ class _reading:
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, EOFError):
             raise DataError(f"{self.path} is cut short: its gzip stream ends too early.") from error
-        if isinstance(error, INFLATE_ERRORS):
+        if isinstance(error, DAMAGED):
             raise DataError(f"{self.path} is damaged: {error}.") from error
         if isinstance(error, FileNotFoundError):
             raise DataError(f"{self.path} does not exist.") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import warnings
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,8 @@ from runtime.signature import Signature
 __all__ = ["IMAGE_SUFFIXES", "prepare", "read_image"]
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+#: What Pillow's decoders raise on damaged files.
+DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error)
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -40,21 +42,28 @@ def read_image(source: Path | bytes, signature: Signature) -> NDArray[np.uint8]:
         ImageError: It is no image, is damaged, or has too many pixels (Pillow's bound).
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-                return prepare(image, signature)
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            return prepare(image, signature)
     except UnidentifiedImageError as error:
         raise ImageError("no image: its content is of no format that Pillow knows") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"too large: {error}") from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except DECODING_ERRORS as error:
         raise ImageError(f"cannot be decoded: {error}") from error
 
 
 def prepare(image: Image.Image, signature: Signature) -> NDArray[np.uint8]:
-    """Convert, resize and crop a Pillow image to uint8 `(height, width, channels)`."""
-    image = image.convert("RGB" if signature.channels == 3 else "L")
+    """Convert, resize and crop a Pillow image to uint8 `(height, width, channels)`.
+
+    Raises:
+        ImageError: It is damaged, or has too many pixels (Pillow's bound, at which it only warns).
+    """
+    if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+        raise ImageError(f"too large: {image.width}×{image.height} pixels, at most {Image.MAX_IMAGE_PIXELS:,}")
+    try:
+        image = image.convert("RGB" if signature.channels == 3 else "L")
+    except DECODING_ERRORS as error:
+        raise ImageError(f"cannot be decoded: {error}") from error
     size = (signature.width, signature.height)
     rule = signature.preprocess
     resample = RESAMPLING[rule.interpolation]

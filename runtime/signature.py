@@ -46,6 +46,8 @@ class Preprocess:
             raise SignatureError(f"interpolation {self.interpolation!r} is unknown; expected one of {INTERPOLATIONS}.")
         if (self.resize == "shorter-side") != (self.shorter_side_px is not None):
             raise SignatureError("shorter_side_px is given with resize 'shorter-side', and only with it.")
+        if self.shorter_side_px is not None and self.shorter_side_px < 1:
+            raise SignatureError(f"shorter_side_px is {self.shorter_side_px}, expected at least 1.")
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ class Signature:
                 labels=tuple(map(str, document["labels"])),
                 preprocess=Preprocess(preprocess["resize"], preprocess["shorter_side_px"], preprocess["interpolation"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise SignatureError(f"this is no signature: {type(error).__name__} at {error}.") from error
 
     def describe(self) -> str:

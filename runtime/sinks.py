@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ from runtime.signature import Signature
 __all__ = ["STDOUT", "Sink", "open_sink", "rank"]
 
 STDOUT = Path("-")
+#: A file name that is no UTF-8 keeps its bytes.
+TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}
 
 
 class Sink(Protocol):
@@ -49,10 +51,10 @@ def open_sink(out: Path, signature: Signature, top_k: int) -> Iterator[Sink]:
         return
     match out.suffix.lower():
         case ".csv":
-            with written_whole(out) as staged, staged.open("w", encoding="utf-8", newline="") as stream:
+            with written_whole(out) as staged, staged.open("w", newline="", **TEXT) as stream:
                 yield CsvSink(stream, signature.labels, top_k)
         case ".jsonl":
-            with written_whole(out) as staged, staged.open("w", encoding="utf-8") as stream:
+            with written_whole(out) as staged, staged.open("w", newline="", **TEXT) as stream:
                 yield JsonLinesSink(stream, signature.labels, top_k)
         case ".npy":
             with written_whole(out) as staged:
@@ -78,6 +80,9 @@ class CsvSink:
     def __init__(self, stream: TextIO, labels: Sequence[str], top_k: int) -> None:
         self.stream, self.top_k = stream, top_k
         self.writer = csv.writer(stream, lineterminator="\n")
+        # the csv module quotes a lone carriage return only where everything is quoted
+        self.cautious = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        self.is_odd = any("\r" in label for label in labels)
         self.labels = np.array(labels, object)
         columns = [("label", "index", "probability")] + [
             (f"label_{place}", f"index_{place}", f"probability_{place}") for place in range(2, top_k + 1)
@@ -92,7 +97,8 @@ class CsvSink:
         for place in range(self.top_k):
             indices = ranked[:, place]
             columns += [self.labels[indices].tolist(), indices.tolist(), _decimals(chosen[:, place])]
-        self.writer.writerows(zip(*columns, strict=True))
+        is_odd = self.is_odd or "\r" in "".join(names)
+        (self.cautious if is_odd else self.writer).writerows(zip(*columns, strict=True))
 
 
 class JsonLinesSink:

@@ -10,7 +10,7 @@ from runtime.backends.backend import Threads
 from runtime.errors import BackendError
 from runtime.signature import OUTPUTS
 
-__all__ = ["open_device", "to_numpy"]
+__all__ = ["open_device", "to_numpy", "to_tensor"]
 
 DEVICES = ("cpu", "cuda")
 
@@ -28,6 +28,11 @@ def open_device(name: str, threads: Threads) -> torch.device:
     if threads.intra_op is not None:
         torch.set_num_threads(threads.intra_op)
     return torch.device(name)
+
+
+def to_tensor(images: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
+    """A copy on the device; of any memory layout, which torch alone does not take."""
+    return torch.tensor(np.ascontiguousarray(images), device=device)
 
 
 def to_numpy(outputs: tuple[torch.Tensor, ...]) -> dict[str, NDArray[np.float32]]:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from runtime.backends.backend import Threads, check_images
-from runtime.backends.device import open_device, to_numpy
+from runtime.backends.device import open_device, to_numpy, to_tensor
 from runtime.errors import BackendError
 from runtime.signature import Signature
 
@@ -51,7 +51,7 @@ class ExportedProgramBackend:
         """Run one batch: uint8 `(batch, height, width, channels)` -> output name -> float32."""
         check_images(images, self.signature)
         with torch.inference_mode():
-            return to_numpy(self.module(torch.tensor(images, device=self.device)))
+            return to_numpy(self.module(to_tensor(images, self.device)))
 
 
 def _eager(program: torch.export.ExportedProgram) -> torch.fx.GraphModule:

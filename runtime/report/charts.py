@@ -67,7 +67,7 @@ def bars(
     """
     names = list(next(iter(groups.values())))
     values = [value for group in groups.values() for value in group.values()] + ([rule] if rule else [])
-    low, high = _range(values, log_y, from_zero=True)
+    low, high = _range([value for value in values if math.isfinite(value)], log_y, from_zero=True)
     to_y = _scale(low, high, HEIGHT - BOTTOM, TOP, log_y)
     slot = (WIDTH - LEFT - RIGHT) / len(groups)
     width = min(34.0, slot * 0.8 / len(names))
@@ -77,7 +77,8 @@ def bars(
         parts.append(_text(middle, HEIGHT - BOTTOM + 16, group, "middle"))
         for index, name in enumerate(names):
             left = middle + (index - len(names) / 2) * width
-            top = to_y(max(heights[name], low))
+            value = heights[name]
+            top = to_y(min(max(value, low), high)) if math.isfinite(value) else TOP  # NaN stands as high as can be
             parts.append(
                 f'<rect x="{left + 1:.1f}" y="{top:.1f}" width="{width - 2:.1f}" rx="2" '
                 f'height="{max(HEIGHT - BOTTOM - top, 1):.1f}" fill="var(--c{index})"><title>{html.escape(name)}: '
@@ -127,6 +128,8 @@ def picture(image: NDArray[np.uint8]) -> str:
 
 
 def _range(values: Sequence[float], log: bool, from_zero: bool = False) -> tuple[float, float]:
+    if log:
+        values = [value for value in values if value > 0] or [1.0]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     if log:
         return 10.0 ** math.floor(math.log10(low) - 0.05), 10.0 ** math.ceil(math.log10(high) + 0.05)
@@ -181,6 +184,8 @@ def _text(x: float, y: float, text: str, anchor: str, size: float = 11) -> str:
 
 
 def _short(value: float) -> str:
+    if not math.isfinite(value):
+        return str(value)
     if value and (abs(value) < 1e-3 or abs(value) >= 1e7):
         return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
     if abs(value) >= 1e6:

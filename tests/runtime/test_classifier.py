@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from runtime.backends import Threads
+from runtime.bundle import Bundle
+from runtime.classifier import Classifier, Predictions, default_batch_size, load
+from runtime.errors import BundleError, FeedError, ImageError, ProviderError
+from runtime.signature import Signature
+
+
+@pytest.fixture(scope="module")
+def classifier(shared_bundle: Bundle) -> Classifier:
+    return load(shared_bundle.path)
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    data = io.BytesIO()
+    Image.fromarray(pixels[..., 0]).save(data, "PNG")
+    return data.getvalue()
+
+
+def assert_same(found: Predictions, expected: Predictions) -> None:
+    assert found.labels == expected.labels
+    for part in ("indices", "probabilities", "logits"):
+        np.testing.assert_array_equal(getattr(found, part), getattr(expected, part))
+
+
+def test_a_batch_gives_a_prediction_for_each_image(classifier: Classifier, pixels: NDArray[np.uint8]) -> None:
+    predictions = classifier(pixels)
+    assert len(predictions) == len(pixels)
+    assert predictions.logits.shape == predictions.probabilities.shape == (len(pixels), 10)
+    np.testing.assert_array_equal(predictions.indices, predictions.probabilities.argmax(1))
+    assert predictions.labels == tuple(classifier.signature.labels[index] for index in predictions.indices)
+
+
+def test_one_array_is_a_batch_of_one(classifier: Classifier, pixels: NDArray[np.uint8]) -> None:
+    assert_same(classifier(pixels[0]), classifier(pixels[:1]))
+
+
+def test_every_way_to_give_an_image_gives_the_same(
+    classifier: Classifier, pixels: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    path = tmp_path / "digit.png"
+    path.write_bytes(png(pixels[0]))
+    for image in (path, str(path), path.read_bytes(), Image.fromarray(pixels[0, ..., 0]), [path], (pixels[0],)):
+        assert_same(classifier(image), classifier(pixels[:1]))
+
+
+def test_a_list_may_mix_them(classifier: Classifier, pixels: NDArray[np.uint8], tmp_path: Path) -> None:
+    (tmp_path / "digit.png").write_bytes(png(pixels[2]))
+    mixed = [pixels[0], png(pixels[1]), tmp_path / "digit.png", Image.fromarray(pixels[3, ..., 0])]
+    assert_same(classifier(mixed), classifier(pixels[:4]))
+
+
+def test_more_images_than_a_batch_holds_arrive_in_order(classifier: Classifier, pixels: NDArray[np.uint8]) -> None:
+    many = np.tile(pixels, (60, 1, 1, 1))
+    assert len(many) > 2 * default_batch_size(classifier.signature)
+    assert classifier(many).labels == classifier(pixels).labels * 60
+
+
+def test_no_images_give_no_predictions(classifier: Classifier, pixels: NDArray[np.uint8]) -> None:
+    for nothing in (pixels[:0], []):
+        predictions = classifier(nothing)
+        assert len(predictions) == 0
+        assert predictions.probabilities.shape == (0, 10)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "said"),
+    [
+        ((8, 8), np.uint8, "expected"),
+        ((2, 8, 8), np.uint8, "channel axis is missing"),
+        ((2, 8, 8, 3), np.uint8, "3 channels"),
+        ((2, 8, 8, 1), np.float32, "expected uint8"),
+        ((8, 8, 1), np.float64, "expected uint8"),
+    ],
+)
+def test_an_array_that_does_not_fit_is_a_feed_error(
+    classifier: Classifier, shape: tuple[int, ...], dtype: type, said: str
+) -> None:
+    with pytest.raises(FeedError, match=said):
+        classifier(np.zeros(shape, dtype))
+
+
+def test_a_list_of_arrays_of_two_shapes_is_a_feed_error(classifier: Classifier, pixels: NDArray[np.uint8]) -> None:
+    with pytest.raises(FeedError):
+        classifier([pixels[0], pixels[1, :7]])
+
+
+@pytest.mark.parametrize("thing", [None, 5, {"image": 1}, [None], ["digit.png", 5]])
+def test_what_is_no_image_is_an_error_of_ours(classifier: Classifier, thing: Any) -> None:
+    with pytest.raises((FeedError, ImageError)):
+        classifier(thing)
+
+
+def test_an_unreadable_image_is_an_image_error(classifier: Classifier, tmp_path: Path) -> None:
+    for image in (b"text", tmp_path / "missing.png", str(tmp_path)):
+        with pytest.raises(ImageError):
+            classifier(image)
+
+
+def test_a_pillow_image_cut_short_is_an_image_error(classifier: Classifier) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 1), np.uint8)
+    whole = png(noise)
+    with pytest.raises(ImageError), Image.open(io.BytesIO(whole[: len(whole) // 2])) as image:
+        classifier(image)
+
+
+def test_it_is_a_context_manager(shared_bundle: Bundle, pixels: NDArray[np.uint8]) -> None:
+    with load(str(shared_bundle.path), threads=Threads(1)) as classifier:
+        assert len(classifier(pixels)) == len(pixels)
+        assert classifier.signature == shared_bundle.signature
+
+
+@pytest.mark.parametrize("artifact", ["torchscript", "pt2"])
+def test_every_artifact_gives_the_same_labels(
+    classifier: Classifier, shared_bundle: Bundle, pixels: NDArray[np.uint8], artifact: str
+) -> None:
+    with load(shared_bundle.path, artifact=artifact) as other:
+        assert other(pixels).labels == classifier(pixels).labels
+
+
+def test_what_cannot_be_opened_says_why(shared_bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="is no bundle"):
+        load(tmp_path)
+    with pytest.raises(BundleError, match="no artifact 'tflite'"):
+        load(shared_bundle.path, artifact="tflite")
+    with pytest.raises(ProviderError, match="'gpu' is unknown"):
+        load(shared_bundle.path, provider="gpu")
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([1, 3]))
+def test_the_default_batch_is_a_power_of_two_of_up_to_4_mib(height: int, width: int, channels: int) -> None:
+    signature = Signature(height, width, channels, (0.5,) * channels, (0.5,) * channels, ("a", "b"))
+    size, image_bytes = default_batch_size(signature), height * width * channels
+    assert size == 1 << (size.bit_length() - 1) <= 1024
+    assert size == 1 or size * image_bytes <= 4 << 20
+    assert size == 1024 or 2 * size * image_bytes > 4 << 20

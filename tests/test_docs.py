@@ -1,0 +1,59 @@
+"""What the documents promise: the README's code runs, its tour names files that are there, links lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from runtime.bundle import Bundle
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "artifacts" / "README.md"]
+
+
+def test_the_five_lines_of_plain_onnxruntime_give_the_label(
+    shared_bundle: Bundle, pixels: np.ndarray, tmp_path: Path
+) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    code = next(block for block in blocks if "ort.InferenceSession" in block).replace("(28, 28)", "(8, 8)")
+    assert len([line for line in code.splitlines() if "import" not in line]) == 5
+    shutil.copytree(shared_bundle.path, tmp_path / "artifacts" / "fashion")
+    Image.fromarray(pixels[3, ..., 0]).save(tmp_path / "boot.png")
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    expected = subprocess.run(
+        [sys.executable, "-m", "runtime", "predict", "artifacts/fashion", "boot.png", "--out", "-", "--quiet"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f'"label": "{result.stdout.strip()}"' in expected.stdout
+
+
+def test_the_tour_names_every_file_and_no_other() -> None:
+    tour = (ROOT / "README.md").read_text().split("## The tour")[1]
+    named = set(re.findall(r"[a-z_0-9]+\.py", tour))
+    there = {
+        path.name
+        for floor in ("runtime", "training", "export")
+        for path in (ROOT / floor).rglob("*.py")
+        if not path.name.startswith("__")
+    }
+    mentioned_by_room = {"backend.py", "device.py", "dataset.py", "digits.py", "idx_files.py", "folder.py", "fake.py"}
+    assert there - named <= mentioned_by_room
+    assert named - there == {"onward.py"} | ({"predict.py"} - there)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files_that_are_there(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
+        assert (document.parent / target).exists(), f"{document.name} links to {target}"
