@@ -97,8 +97,13 @@ class CsvSink:
         for place in range(self.top_k):
             indices = ranked[:, place]
             columns += [self.labels[indices].tolist(), indices.tolist(), _decimals(chosen[:, place])]
-        is_odd = self.is_odd or "\r" in "".join(names)
-        (self.cautious if is_odd else self.writer).writerows(zip(*columns, strict=True))
+        rows = zip(*columns, strict=True)
+        if not self.is_odd and "\r" not in "".join(names):
+            self.writer.writerows(rows)
+            return
+        for row in rows:
+            is_odd = any("\r" in field for field in row if isinstance(field, str))
+            (self.cautious if is_odd else self.writer).writerow(row)
 
 
 class JsonLinesSink:
