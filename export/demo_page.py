@@ -72,9 +72,14 @@ def _training(page: Page, results: Results) -> None:
         "training": [epoch.train_loss for epoch in history],
         "validation": [epoch.validation_loss for epoch in history],
     }
+    accuracy = {"validation": [100 * epoch.validation_accuracy for epoch in history]}
     page.figures(
         [
-            ("Learning curves", lines(losses, x=epochs, x_label="epoch", y_label="cross-entropy", log_y=True)),
+            (
+                "Learning curves",
+                lines(losses, x=epochs, x_label="epoch", y_label="cross-entropy", log_y=True)
+                + lines(accuracy, x=epochs, x_label="epoch", y_label="accuracy, %"),
+            ),
             (
                 "Confusion matrix of the ONNX file on the test images",
                 heatmap(results.evaluations["onnxruntime"].confusion, results.dataset.signature.labels),

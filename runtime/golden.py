@@ -123,5 +123,5 @@ def _members(data: bytes) -> Iterator[tuple[str, NDArray[Any]]]:
             raise BundleError("this is no golden record: it is a single array.")
         with archive:
             yield from archive.items()
-    except (ValueError, OSError, EOFError, KeyError, NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise BundleError(f"this is no golden record: {error}.") from error

@@ -32,7 +32,8 @@ def digits() -> Dataset:
 @pytest.fixture(scope="session")
 def checkpoint(digits: Dataset) -> Checkpoint:
     """A small CNN with batch norm and dropout, trained for real, to over 90 %."""
-    options = Options(model="cnn", arguments={"widths": [8, 16], "num_hidden": 32}, epochs=8)
+    arguments = {"widths": [8, 16], "num_hidden": 32}
+    options = Options(model="cnn", arguments=arguments, epochs=8, learning_rate=1e-2)
     return train(digits, options)
 
 

@@ -127,6 +127,14 @@ def test_a_single_array_is_a_bundle_error(load: Any) -> None:
         load(data.getvalue())
 
 
+def test_an_archive_that_says_it_is_encrypted_is_a_bundle_error() -> None:
+    data = bytearray(archive(**{"input/real": np.zeros(3, np.uint8)}))
+    data[data.index(b"PK\x01\x02") + 8] |= 1  # the flags of its one entry: APPNOTE.TXT, 4.3.12 and 4.4.4
+    for load in (GoldenRecord.load, load_outputs):
+        with pytest.raises(BundleError):
+            load(bytes(data))
+
+
 def test_pickled_objects_are_never_loaded() -> None:
     with pytest.raises(BundleError):
         load_outputs(archive(**{"real/logits": np.array([{}], object)}))
