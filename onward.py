@@ -25,6 +25,8 @@ from runtime.console import run
 from training import commands as training_commands
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
 
     from runtime.bundle import Bundle
@@ -61,7 +63,11 @@ def train(data: str, *, data_dir: Path | None = None, **options: Any) -> Checkpo
 
 
 def export(
-    model: Checkpoint | nn.Module | str | Path, out: str | Path, *, signature: Signature | None = None
+    model: Checkpoint | nn.Module | str | Path,
+    out: str | Path,
+    *,
+    signature: Signature | None = None,
+    samples: NDArray[np.uint8] | None = None,
 ) -> Bundle:
     """Export a model under the parity gate.
 
@@ -69,6 +75,8 @@ def export(
         model: A checkpoint, its path, or any `nn.Module` from normalised images to logits; it is left unchanged.
         out: The bundle's folder.
         signature: For an `nn.Module`: size, mean, std and labels.
+        samples: For an `nn.Module`: real images for the gate, uint8 `(count, height, width, channels)`, 32 or more.
+            They do not travel in the bundle. Without them the gate has random pixels only.
 
     Raises:
         NotExportable: No reference can be made of the model, or it cannot be exported.
@@ -85,7 +93,8 @@ def export(
         return publish(export_commands.source_of(model), Path(out))
     if signature is None:
         raise UsageError("an nn.Module needs a signature: what goes in, and what its outputs are called.")
-    return publish(Source(model, signature, provenance={"architecture": type(model).__name__}), Path(out))
+    provenance = {"architecture": type(model).__name__}
+    return publish(Source(model, signature, samples, provenance=provenance), Path(out))
 
 
 def load(path: str | Path, **options: Any) -> Classifier:
@@ -110,11 +119,18 @@ def load(path: str | Path, **options: Any) -> Classifier:
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("artifacts/demo"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
 ) -> None:
     """Train, export, verify, predict and bench on handwritten digits: no download, under a minute."""
     from export.demo import demo as run_demo
+    from export.demo import print_results
+    from runtime.console import print_json
 
-    run_demo(out)
+    results = run_demo(out)
+    if as_json:
+        print_json(results.to_json())
+    else:
+        print_results(results, out)
 
 
 app.command()(training_commands.train)

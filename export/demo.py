@@ -6,6 +6,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -28,7 +29,7 @@ from training.data import load as load_data
 from training.evaluation import Evaluation, evaluate, runner
 from training.loop import Options, train
 
-__all__ = ["Results", "demo"]
+__all__ = ["Results", "demo", "print_results"]
 
 EPOCHS = 20
 PLAN = Plan(batch_sizes=(1, 8, 32), num_rounds=10)
@@ -48,9 +49,20 @@ class Results:
     summary: Summary
     elapsed_s: float
 
+    def to_json(self) -> dict[str, Any]:
+        """All figures of the line."""
+        return {
+            "bundle": str(self.bundle.path),
+            "test": {name: evaluation.to_json() for name, evaluation in self.evaluations.items()},
+            "verify": [item.to_json() for item in self.verifications],
+            "predict": self.summary.to_json(),
+            "bench": [timing.to_json() for timing in self.timings],
+            "elapsed_s": self.elapsed_s,
+        }
+
 
 def demo(out: Path) -> Results:
-    """Train, export, verify, predict and bench; print one table; write everything below `out`.
+    """Train, export, verify, predict and bench; write everything below `out`.
 
     Args:
         out: A folder; it gets digits.pt, the bundle digits/, images/, predictions.csv and report.html.
@@ -86,7 +98,6 @@ def demo(out: Path) -> Results:
         elapsed_s=time.perf_counter() - began,
     )
     write_demo_page(out / "report.html", results)
-    _print(results, out)
     return results
 
 
@@ -112,7 +123,8 @@ def _evaluate(checkpoint: Checkpoint, bundle: Bundle, dataset: Dataset) -> dict[
     return evaluations
 
 
-def _print(results: Results, out: Path) -> None:
+def print_results(results: Results, out: Path) -> None:
+    """One table: accuracy, noise ratio and images/s of each backend."""
     ratios = {item.artifact: item.verdict.noise_ratio for item in results.verifications if item.verdict}
     rates = {(row.backend, row.batch_size): row for row in results.timings}
     rows = []

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from runtime.signature import Signature
+from runtime.parity import BATCH_SIZES, regroup
+from runtime.signature import OUTPUTS, Signature
 from training.pixels import Normalize
 
-__all__ = ["Deployable"]
+__all__ = ["ByOutput", "Deployable", "run"]
+
+ByOutput = dict[str, NDArray[Any]]
 
 
 class Deployable(nn.Module):
@@ -34,3 +40,12 @@ class Deployable(nn.Module):
         """uint8 `(batch, height, width, channels)` -> logits, probabilities, both `(batch, classes)`."""
         logits = self.model(self.normalize(image))
         return logits, torch.softmax(logits, dim=1)
+
+
+def run(module: nn.Module, images: NDArray[np.uint8], batch_size: int = max(BATCH_SIZES)) -> ByOutput:
+    """Run a deployable, in its own precision, in batches: output name -> `(samples, classes)`."""
+
+    def run_batch(batch: NDArray[np.uint8]) -> ByOutput:
+        return {name: out.numpy() for name, out in zip(OUTPUTS, module(torch.tensor(batch)), strict=True)}
+
+    return regroup(run_batch, images, batch_size)

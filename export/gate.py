@@ -31,7 +31,7 @@ class Examination:
         artifact: Its format, which is its name here.
         verdict: Outputs against the reference.
         weights: Stored values against the checkpoint.
-        outputs: Kind -> output -> float32, in one batch, for the golden record.
+        outputs: What it gives for the golden inputs: kind -> output -> float32.
     """
 
     artifact: str
@@ -67,6 +67,7 @@ def examine(
     *,
     signature: Signature,
     record: GoldenRecord,
+    golden: GoldenRecord,
     expected: Mapping[str, Tensor],
     program: ExportedProgram,
 ) -> Examination:
@@ -77,6 +78,7 @@ def examine(
         format: `onnx`, `torchscript` or `pt2`.
         signature: What it takes and gives.
         record: Samples, reference and noise.
+        golden: The part of it that will travel.
         expected: The state_dict of the module that was exported.
         program: Its exported program.
 
@@ -86,7 +88,7 @@ def examine(
     try:
         backend = open_backend(format, path.read_bytes(), signature)
         verdict = record.judge(format, backend.run)
-        outputs = {kind: backend.run(images) for kind, images in record.inputs.items()}
+        outputs = {kind: backend.run(images) for kind, images in golden.inputs.items()}
     except OnwardError as error:
         raise ParityFailure(f"{path.name} does not open: {error}") from error
     except Exception as error:  # a backend's own: onnxruntime's have no other common base

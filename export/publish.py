@@ -96,23 +96,26 @@ def publish(
             if "torchscript" in formats:
                 on_stage("TorchScript")
         on_stage("parity gate")
+        golden = record.select({REAL: source.num_golden_real, RANDOM: NUM_GOLDEN, CONSTANT: NUM_GOLDEN})
         examinations = [
             examine(
                 staged / FORMATS[name],
                 name,
                 signature=source.signature,
                 record=record,
+                golden=golden,
                 expected=deployable.state_dict(),
                 program=program,
             )
             for name in formats
         ]
+        page = out.parent / f"{out.name}.refused.html"
         if not all(item.passed for item in examinations):
-            page = out.parent / f"{out.name}.refused.html"
             write_parity_page(page, _title(source), examinations)
             raise refusal(examinations, page)
-        _write_records(staged, source, record, examinations)
+        _write_records(staged, source, golden, examinations)
         _write_manifest(staged, source, examinations)
+    page.unlink(missing_ok=True)  # of an earlier try
     return Bundle.open(out)
 
 
@@ -132,17 +135,11 @@ def _tracing(
     return torchscript_beside(deployable, staged / FORMATS["torchscript"], source.signature)
 
 
-def _write_records(staged: Path, source: Source, record: GoldenRecord, examinations: list[Examination]) -> None:
-    counts = {REAL: source.num_golden_real, RANDOM: NUM_GOLDEN, CONSTANT: NUM_GOLDEN}
-    golden = record.select(counts)
+def _write_records(staged: Path, source: Source, golden: GoldenRecord, examinations: list[Examination]) -> None:
     golden.save(staged / GOLDEN)
     (staged / "golden").mkdir()
     for item in examinations:
-        outputs = {
-            kind: {name: array[: len(images)] for name, array in item.outputs[kind].items()}
-            for kind, images in golden.inputs.items()
-        }
-        save_outputs(staged / "golden" / f"{item.artifact}.npz", outputs)
+        save_outputs(staged / "golden" / f"{item.artifact}.npz", item.outputs)
     parity = {
         "rule": {"reference": "float64", "max_noise_ratio": MAX_NOISE_RATIO},
         "passed": all(item.passed for item in examinations),

@@ -106,7 +106,9 @@ def test_an_nn_module_is_exported_with_a_signature_and_refused_without(digits: D
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     with pytest.raises(UsageError, match="needs a signature"):
         front_door.export(network, tmp_path / "linear")
-    bundle = front_door.export(network, tmp_path / "linear", signature=digits.signature)
+    images = digits.test.images
+    bundle = front_door.export(network, tmp_path / "linear", signature=digits.signature, samples=images)
+    assert "real" not in bundle.golden().inputs
     assert bundle.provenance["architecture"] == "Sequential"
 
 
@@ -189,6 +191,10 @@ def test_a_wrong_channel_count(onward, bundle: Bundle, tmp_path: Path) -> None:
     np.save(tmp_path / "rgb.npy", np.zeros((4, 8, 8, 3), np.uint8))
     result = onward("predict", bundle.path, tmp_path / "rgb.npy")
     assert_sentence(result, 2, "has shape (4, 8, 8, 3), expected (images, 8, 8, 1)")
+
+
+def test_a_data_set_of_other_images_than_the_model_s(onward, checkpoint_path: Path) -> None:
+    assert_sentence(onward("evaluate", checkpoint_path, "--data", "fake"), 2, "fake has the labels")
 
 
 def test_an_unknown_data_set_says_which_there_are(onward) -> None:

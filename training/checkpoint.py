@@ -149,6 +149,13 @@ def _read(path: Path) -> Any:
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path} is cut short, or no checkpoint at all: it does not read as an archive.")
     try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.rpartition("/")[2] for name in archive.namelist()}
+        if "data.pkl" not in names or "constants.pkl" in names:
+            raise CheckpointError(
+                f"{path} is no checkpoint: it is TorchScript, a .pt2 or some other archive. `onward inspect` takes "
+                f"the bundle that it belongs to."
+            )
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(

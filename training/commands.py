@@ -99,8 +99,10 @@ def evaluate(
     name = data or trained_on
     size = (signature.height, signature.width) if name.startswith(("folder", "fake")) else None
     dataset = load(name, data_dir=data_dir, image_size=size)
-    if dataset.signature.labels != signature.labels:
-        raise UsageError(f"{name} has the labels {dataset.signature.labels}, the model {signature.labels}.")
+    for what in ("labels", "image_shape"):
+        theirs, ours = getattr(dataset.signature, what), getattr(signature, what)
+        if theirs != ours:
+            raise UsageError(f"{name} has the {what.replace('_', ' ')} {theirs}, the model {ours}.")
     with progress("evaluate", len(dataset.test), unit="images", quiet=as_json) as advance:
         evaluation = run(predict, dataset.test, on_progress=advance)
     if as_json:

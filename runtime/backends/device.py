@@ -25,6 +25,9 @@ def open_device(name: str, threads: Threads) -> torch.device:
         raise BackendError(f"PyTorch runs on {' or '.join(DEVICES)}, not on {name!r}.")
     if name == "cuda" and not torch.cuda.is_available():
         raise BackendError("PyTorch finds no CUDA device here; `--provider cpu` runs on the processor.")
+    if name == "cuda":
+        # cuDNN's default for convolutions is TF32, 10 bits of a float32's 23: parity would not hold
+        torch.backends.cudnn.allow_tf32 = False
     if threads.intra_op is not None:
         torch.set_num_threads(threads.intra_op)
     return torch.device(name)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from runtime.bundle import Bundle
 from runtime.errors import CheckpointError, OutputError
 from training.checkpoint import Checkpoint
 from training.data import Dataset
@@ -65,6 +66,12 @@ def test_a_file_cut_short_anywhere_is_refused(share: float, checkpoint_path: Pat
 def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is a folder"):
         Checkpoint.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.torchscript", "model.pt2"])
+def test_an_exported_model_is_no_checkpoint(name: str, shared_bundle: Bundle) -> None:
+    with pytest.raises(CheckpointError, match=r"is no checkpoint: it is TorchScript, a \.pt2"):
+        Checkpoint.load(shared_bundle.path / name)
 
 
 def test_a_newer_format_is_refused(checkpoint_path: Path, tmp_path: Path) -> None:

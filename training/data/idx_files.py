@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime.errors import DataError
+from runtime.errors import DataError, reason_of
 from runtime.idx import read_idx
 from training.data.dataset import Dataset, Split, divide, measure_signature
 
@@ -111,8 +111,9 @@ def _download(name: str) -> Path:
             kind(str(folder), train=train, download=True)
     except (OSError, RuntimeError) as error:
         remedy = "`apt-get install dataset-fashion-mnist`, or " if name == "fashion-mnist" else ""
+        reason = reason_of(error).rstrip(":")
         raise DataError(
-            f"{name} is not on this machine and could not be downloaded ({error}): {remedy}put its four IDX "
-            f"files into a folder and name it with --data-dir."
+            f"{name} is not on this machine and could not be downloaded ({reason}): {remedy}put its four IDX files "
+            f"into a folder and name it with --data-dir."
         ) from error
     return folder / TORCHVISION_NAMES[name] / "raw"

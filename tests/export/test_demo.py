@@ -1,0 +1,28 @@
+"""The demo: the whole line, and a page that needs no network."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+from runtime.bundle import Bundle
+
+
+def test_the_demo_makes_everything_that_it_names(onward, tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    result = onward("demo", "--out", out, "--json")
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["test"]["onnxruntime"]["accuracy"] > 0.95
+    assert document["test"]["onnxruntime"]["confusion"] == document["test"]["torch"]["confusion"]
+    assert all(item["passed"] for item in document["verify"])
+    with (out / "predictions.csv").open(newline="") as stream:
+        assert len(list(csv.DictReader(stream))) == document["predict"]["num_predicted"] == 359
+    assert Bundle.open(out / "digits").provenance["architecture"] == "cnn"
+    page = (out / "report.html").read_text()
+    for part in ("Learning curves", "Confusion matrix", "Error against the noise floor", "Latency", "Some digits"):
+        assert part in page
+    assert "http" not in page
+    assert "src=" in page
+    assert page.count('src="data:image/png;base64,') == page.count("src=")
