@@ -55,7 +55,7 @@ def check_runs(deployable: nn.Module, some: NDArray[np.uint8], num_classes: int)
         try:
             outputs = deployable(images)
         except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
-            raise NotExportable(f"the model does not run on a batch of {size} images: {reason_of(error)}") from error
+            raise NotExportable(f"the model does not run on a batch of size {size}: {reason_of(error)}") from error
         shapes = [tuple(output.shape) for output in outputs]
         if shapes != [(len(images), num_classes)] * len(OUTPUTS):
             raise NotExportable(
