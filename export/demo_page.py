@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from export.report import ratio_charts
 from runtime.bench import BACKENDS
-from runtime.parity import CONSTANT, MAX_NOISE_RATIO
+from runtime.parity import MAX_NOISE_RATIO
 from runtime.report import Page
 from runtime.report.charts import bars, heatmap, lines, picture
 
@@ -95,25 +96,10 @@ def _parity(page: Page, results: Results) -> None:
         "Measured again from the finished bundle, as `onward verify` does anywhere, without PyTorch.",
     )
     verdicts = [item.verdict for item in results.verifications if item.verdict]
-    outputs = list(dict.fromkeys(row.output for row in verdicts[0].comparisons))
     page.figures(
         [
-            (
-                f"{output}: largest error over PyTorch's own, by kind of image",
-                bars(
-                    {
-                        verdict.artifact: {
-                            row.kind: row.noise_ratio
-                            for row in verdict.comparisons
-                            if row.output == output and row.kind != CONSTANT
-                        }
-                        for verdict in verdicts
-                    },
-                    y_label="noise ratio",
-                    rule=MAX_NOISE_RATIO,
-                ),
-            )
-            for output in outputs
+            (f"{output}: largest error over PyTorch's own, by kind of image", chart)
+            for output, chart in ratio_charts(verdicts)
         ]
     )
 

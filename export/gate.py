@@ -15,12 +15,16 @@ from torch.export import ExportedProgram
 
 from export.weights import WeightCheck, check_onnx, check_pt2, check_torchscript
 from runtime.backends import open_backend
+from runtime.backends.session import ORT_ERRORS
 from runtime.errors import OnwardError, ParityFailure, reason_of
 from runtime.golden import GoldenRecord
 from runtime.parity import MAX_NOISE_RATIO, Outputs, Verdict
 from runtime.signature import Signature
 
 __all__ = ["Examination", "examine", "refusal"]
+
+#: What onnxruntime and PyTorch raise while they run a model that does not take a batch.
+BACKEND_ERRORS: tuple[type[Exception], ...] = (*ORT_ERRORS, RuntimeError, ValueError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def examine(
         outputs = {kind: backend.run(images) for kind, images in golden.inputs.items()}
     except OnwardError as error:
         raise ParityFailure(f"{path.name} does not open: {error}") from error
-    except Exception as error:  # a backend's own: onnxruntime's have no other common base
+    except BACKEND_ERRORS as error:
         raise ParityFailure(f"{path.name} does not run on batches of every size: {reason_of(error)}") from error
     return Examination(format, verdict, _check_weights(path, format, expected, program), outputs)
 

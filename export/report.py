@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from export.gate import Examination
-from runtime.parity import CONSTANT, MAX_NOISE_RATIO
+from runtime.parity import CONSTANT, MAX_NOISE_RATIO, Verdict
 from runtime.report import Page
 from runtime.report.charts import bars
 
-__all__ = ["parity_rows", "write_parity_page"]
+__all__ = ["ratio_charts", "write_parity_page"]
 
 COLUMNS = (
     "artifact",
@@ -48,7 +48,12 @@ def write_parity_page(path: Path, title: str, examinations: Sequence[Examination
         "The reference is the model in float64. PyTorch's float32 is some way from it: the noise floor, 1 on this "
         f"axis. An artifact may be up to {MAX_NOISE_RATIO:g} times as far.",
     )
-    page.figures([(f"{output}, by kind of image", chart) for output, chart in ratio_charts(examinations)])
+    page.figures(
+        [
+            (f"{output}, by kind of image", chart)
+            for output, chart in ratio_charts([item.verdict for item in examinations])
+        ]
+    )
     if not all(row.noise.is_measured for item in examinations for row in item.verdict.comparisons):
         page.section(
             "No reference in float64",
@@ -69,35 +74,28 @@ def write_parity_page(path: Path, title: str, examinations: Sequence[Examination
     page.write(path)
 
 
-def ratio_charts(examinations: Sequence[Examination]) -> list[tuple[str, str]]:
-    """A chart of noise ratios for each output."""
-    outputs = list(dict.fromkeys(row.output for item in examinations for row in item.verdict.comparisons))
-    return [
-        (
-            output,
-            bars(
-                {
-                    item.artifact: {
-                        row.kind: row.noise_ratio
-                        for row in item.verdict.comparisons
-                        if row.output == output and row.kind != CONSTANT
-                    }
-                    for item in examinations
-                },
-                y_label="noise ratio",
-                rule=MAX_NOISE_RATIO,
-            ),
-        )
-        for output in outputs
-    ]
+def ratio_charts(verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
+    """A chart of noise ratios for each output: its name, and the SVG."""
+    outputs = list(dict.fromkeys(row.output for verdict in verdicts for row in verdict.comparisons))
+    return [(output, _ratio_chart(verdicts, output)) for output in outputs]
+
+
+def _ratio_chart(verdicts: Sequence[Verdict], output: str) -> str:
+    ratios = {
+        verdict.artifact: {
+            row.kind: row.noise_ratio for row in verdict.comparisons if row.output == output and row.kind != CONSTANT
+        }
+        for verdict in verdicts
+    }
+    return bars(ratios, y_label="noise ratio", rule=MAX_NOISE_RATIO)
 
 
 def parity_rows(examinations: Sequence[Examination]) -> list[list[str]]:
     """A row for every comparison."""
     return [
-        [row_artifact.artifact, row.output, f"{row.num_samples} {row.kind}", f"{row.error:.1e}"]
+        [item.artifact, row.output, f"{row.num_samples} {row.kind}", f"{row.error:.1e}"]
         + [f"{row.noise.floor:.1e}", f"{row.noise_ratio:.2f}", f"{row.rms_ratio:.2f}", f"{row.max_delta:.1e}"]
         + ["yes" if row.assert_close else "no", f"{row.top1_agreement:.1%}", "passed" if row.passed else "failed"]
-        for row_artifact in examinations
-        for row in row_artifact.verdict.comparisons
+        for item in examinations
+        for row in item.verdict.comparisons
     ]
