@@ -4,13 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.onward-ready
 
-.PHONY: demo test check bench format lock clean help
+.PHONY: demo test check bench course soak format lock clean help
 
 help:
 	@echo "make demo    set up, then train → export → verify → predict → bench, into artifacts/demo"
 	@echo "make test    set up, then all tests"
 	@echo "make check   ruff and mypy --strict"
-	@echo "make bench   Onward beside its peers"
+	@echo "make bench   Onward beside its peers, at predicting and at training"
+	@echo "make course  the course's networks through the whole line, into docs/course.md"
+	@echo "make soak    runs killed at random moments, many of them"
 	@echo "make lock    pin the dependencies anew in requirements.txt"
 
 demo: $(STAMP)
@@ -26,6 +28,13 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.predict
+	$(BIN)/python -m benchmarks.train
+
+course: $(STAMP)
+	$(BIN)/python -m benchmarks.course
+
+soak: $(STAMP)
+	ONWARD_KILLS=60 $(BIN)/python -m pytest tests/training/test_resume.py -k killed
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

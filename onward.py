@@ -39,27 +39,40 @@ __all__ = ["__version__", "export", "load", "train"]
 app = make_app("Take a PyTorch image classifier from training to any place it has to run.")
 
 
-def train(data: str, *, data_dir: Path | None = None, **options: Any) -> Checkpoint:
+def train(
+    data: str, *, data_dir: Path | None = None, out: str | Path | None = None, resume: bool = False, **options: Any
+) -> Checkpoint:
     """Train a network.
 
     Args:
         data: `digits`, `fashion-mnist`, `mnist`, `folder:PATH` or `fake`.
         data_dir: Where IDX files are, if not in the usual places.
-        options: As `training.loop.Options` has them: `model`, `epochs`, `batch_size`, `learning_rate`, `seed` …
+        out: Keep the run on disk while it goes on: the best epoch here, the last state beside it.
+        resume: Go on with the run that stands at `out`, if there is one.
+        options: As `training.options.Options` has them: `model`, `epochs`, `batch_size`, `learning_rate`, `seed` …
 
     Returns:
         The best epoch; `checkpoint.save(path)` writes it.
 
     Raises:
         DataError: The data set cannot be read.
-        UsageError: An option is out of range.
+        Diverged: The loss is no longer a number.
+        UsageError: An option is out of range; the run to go on with had others.
     """
     from training.data import load as load_data
-    from training.loop import Options
     from training.loop import train as run_training
+    from training.options import Options
+    from training.record import Record
 
     chosen = Options(**options)
-    return run_training(load_data(data, data_dir=data_dir, seed=chosen.seed), chosen, data=data)
+    record = Record(Path(out)) if out is not None else None
+    return run_training(
+        load_data(data, data_dir=data_dir, seed=chosen.seed),
+        chosen,
+        data=data,
+        record=record,
+        resume_from=record.find() if record is not None and resume else None,
+    )
 
 
 def export(

@@ -39,7 +39,8 @@ from runtime.sources import open_sources
 from training.checkpoint import Checkpoint
 from training.data import load as load_data
 from training.data.idx_files import FILES, find_folder
-from training.loop import Options, train
+from training.loop import train
+from training.options import Options
 
 NUM_ROUNDS = 9
 BATCH_SIZE = 1024

@@ -9,10 +9,23 @@ import typer
 
 from runtime.console import app as make_app
 from runtime.console import print_json, print_table, remark
+from runtime.errors import UsageError
+from training.commands import (
+    MODELS,
+    AllowGlobal,
+    Arguments,
+    AsJson,
+    DataDir,
+    End,
+    open_checkpoint,
+    parse_arguments,
+    parse_numbers,
+)
 
 if TYPE_CHECKING:
     from export.publish import Source
     from runtime.bundle import Bundle
+    from runtime.signature import Signature
     from training.checkpoint import Checkpoint
 
 __all__ = ["app", "export"]
@@ -20,32 +33,74 @@ __all__ = ["app", "export"]
 app = make_app("Turn checkpoints into bundles, under the parity gate.")
 
 
+THEIRS = "Weights that are not ours"
+
+
 @app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="What `onward train` wrote.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT|WEIGHTS|MODEL",
+            help="What `onward train` wrote; or weights; or a model, with --weights.",
+        ),
+    ],
     out: Annotated[
-        Path | None, typer.Option(help="The bundle's folder; by default the checkpoint's name without its ending.")
+        Path | None, typer.Option(help="The bundle's folder; by default the file's name without its ending.")
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="Where real samples come from; by default the checkpoint's own data set.")
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where mnist's and fashion-mnist's files are.")] = None,
+    data_dir: DataDir = None,
     golden_samples: Annotated[
         int | None,
         typer.Option(help="Real images that travel in the bundle; by default 32 of a public data set, else none."),
     ] = None,
     formats: Annotated[str, typer.Option(help="Comma-separated: onnx, torchscript, pt2.")] = "onnx,torchscript,pt2",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
+    model: Annotated[
+        str | None, typer.Option(help=f"What the weights are of: {MODELS}", rich_help_panel=THEIRS)
+    ] = None,
+    model_args: Arguments = "{}",
+    weights: Annotated[
+        Path | None, typer.Option(help="Where MODEL was given: the file that holds them.", rich_help_panel=THEIRS)
+    ] = None,
+    end: End = "auto",
+    input_size: Annotated[
+        str | None, typer.Option(help="HEIGHTxWIDTHxCHANNELS, without --data.", rich_help_panel=THEIRS)
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="A file with one a line, or comma-separated.", rich_help_panel=THEIRS)
+    ] = None,
+    mean: Annotated[
+        str | None, typer.Option(help="One or three numbers, of pixels in 0..1.", rich_help_panel=THEIRS)
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="One or three numbers.", rich_help_panel=THEIRS)] = None,
+    allow_global: AllowGlobal = None,
+    as_json: AsJson = False,
 ) -> None:
     """Export to ONNX, TorchScript and .pt2; nothing is published unless each is as close as PyTorch."""
     from export.publish import publish
-    from training.checkpoint import Checkpoint
 
-    opened = Checkpoint.load(checkpoint)
-    source = source_of(opened, data=data, data_dir=data_dir, num_golden=golden_samples)
+    path = Path(what)
+    if not path.exists() and ":" in what:
+        if weights is None:
+            raise UsageError(f"{what} names a network: --weights says which file holds its weights.")
+        model, path = what, weights
+    checkpoint = open_checkpoint(
+        path,
+        model=model,
+        arguments=parse_arguments(model_args),
+        end=end,
+        data=data,
+        data_dir=data_dir,
+        signature=_signature(input_size, labels, mean, std),
+        mean=parse_numbers(mean),
+        std=parse_numbers(std),
+        allow_globals=allow_global or (),
+    )
     bundle = publish(
-        source,
-        out or checkpoint.with_suffix(""),
+        source_of(checkpoint, data=data, data_dir=data_dir, num_golden=golden_samples),
+        out or path.with_suffix(""),
         formats=tuple(formats.split(",")),
         on_stage=(lambda stage: None) if as_json else (lambda stage: remark(f"export: {stage} …")),
     )
@@ -74,16 +129,16 @@ def source_of(
         DataError: The data set that was named cannot be read; the checkpoint's own is only missed aloud.
     """
     from export.publish import Source
-    from export.samples import NUM_GOLDEN
+    from export.samples import NUM_GOLDEN, NUM_SAMPLES
     from runtime.errors import DataError
     from training.data import Dataset, load
 
     signature = checkpoint.signature
     dataset: Dataset | None = None
     try:
-        kind = (data or checkpoint.data).partition(":")[0]
-        size = (signature.height, signature.width) if kind in ("folder", "fake") else None
-        dataset = load(data or checkpoint.data, data_dir=data_dir, image_size=size)
+        if not (data or checkpoint.data):
+            raise DataError("it is not known what the weights were trained on.")
+        dataset = load(data or checkpoint.data, data_dir=data_dir, like=signature)
         if dataset.signature.image_shape != signature.image_shape:
             raise DataError(
                 f"{data or checkpoint.data} has images of {dataset.signature.image_shape}, the model takes "
@@ -96,10 +151,11 @@ def source_of(
         remark(f"no real samples for the gate, random pixels only: {error} (--data names another data set)")
     if num_golden is None:
         num_golden = NUM_GOLDEN if dataset is not None and dataset.is_public else 0
+    real = dataset.test.read(slice(0, max(NUM_SAMPLES, num_golden)))[0] if dataset is not None else None
     return Source(
         network=checkpoint.network(),
         signature=signature,
-        real_samples=dataset.test.images if dataset is not None else None,
+        real_samples=real,
         num_golden_real=num_golden,
         provenance=_provenance(checkpoint),
     )
@@ -114,6 +170,41 @@ def print_bundle(bundle: Bundle) -> None:
     ]
     print_table(["artifact", "file", ">size", ">noise ratio", "SHA-256"], rows)
     print(f"published {bundle.path}: every artifact is as close to the mathematical model as PyTorch is.")
+
+
+def _signature(input_size: str | None, labels: str | None, mean: str | None, std: str | None) -> Signature | None:
+    """What the options say of the images and the labels, or None where they say nothing."""
+    from runtime.signature import Signature
+
+    if input_size is None and labels is None:
+        return None
+    if input_size is None or labels is None or mean is None or std is None:
+        raise UsageError(
+            "--input-size, --labels, --mean and --std go together: without one of them it is a guess what the "
+            "network takes or gives. --data NAME takes all four from a data set."
+        )
+    sides = input_size.split("x")
+    if len(sides) != 3 or not all(side.isdigit() for side in sides):
+        raise UsageError(f"--input-size is {input_size!r}, expected HEIGHTxWIDTHxCHANNELS such as 28x28x1.")
+    height, width, channels = map(int, sides)
+    return Signature(
+        height=height,
+        width=width,
+        channels=channels,
+        mean=_each(parse_numbers(mean), channels),
+        std=_each(parse_numbers(std), channels),
+        labels=_labels(labels),
+    )
+
+
+def _each(values: tuple[float, ...] | None, channels: int) -> tuple[float, ...]:
+    return (values or ()) * (channels if len(values or ()) == 1 else 1)
+
+
+def _labels(text: str) -> tuple[str, ...]:
+    path = Path(text)
+    names = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
+    return tuple(name.strip() for name in names if name.strip())
 
 
 def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -27,7 +27,8 @@ from training.commands import remark_on_epoch
 from training.data import Dataset
 from training.data import load as load_data
 from training.evaluation import Evaluation, evaluate, runner
-from training.loop import Options, train
+from training.loop import train
+from training.options import Options
 
 __all__ = ["Results", "demo", "print_results"]
 
@@ -74,7 +75,7 @@ def demo(out: Path) -> Results:
         checkpoint = train(
             dataset,
             Options(model="cnn", epochs=EPOCHS),
-            on_step=advance,
+            on_step=lambda step: advance(step.count, step.describe),
             on_epoch=lambda epoch: remark_on_epoch(epoch) if epoch.epoch % 5 == 0 else None,
         )
     checkpoint.save(out / "digits.pt")
@@ -105,7 +106,7 @@ def _predict(bundle: Bundle, dataset: Dataset, out: Path) -> Summary:
     folder = out / "images"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for index, image in enumerate(dataset.test.images):
+    for index, image in enumerate(dataset.test.read(slice(None))[0]):
         Image.fromarray(image[..., 0]).save(folder / f"{index:04}.png")
     with (
         load(bundle.path, threads=Threads(spin=False)) as classifier,

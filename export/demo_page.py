@@ -155,7 +155,7 @@ def _digits(page: Page, results: Results) -> None:
         truth = int(evaluation.targets[index])
         cards.append(
             (
-                picture(results.dataset.test.images[index]),
+                picture(results.dataset.test.read(slice(index, index + 1))[0][0]),
                 f"a handwritten {labels[truth]}",
                 [
                     (

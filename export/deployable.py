@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from runtime.parity import BATCH_SIZES, regroup
 from runtime.signature import OUTPUTS, Signature
+from training.models import with_logits
 from training.pixels import Normalize
 
 __all__ = ["ByOutput", "Deployable", "run"]
@@ -25,14 +26,18 @@ class Deployable(nn.Module):
     The network given is copied: the caller's keeps its mode, device, dtype and hooks.
 
     Args:
-        network: Takes float32 `(batch, channels, height, width)`, gives logits `(batch, classes)`.
+        network: Takes float32 `(batch, channels, height, width)`, gives logits `(batch, classes)`, or ends in a
+            softmax or a sigmoid, which is left out (`training/models/logits.py`).
         signature: Mean, std and labels.
+
+    Raises:
+        UsageError: Its outputs are probabilities by other means.
     """
 
     def __init__(self, network: nn.Module, signature: Signature) -> None:
         super().__init__()
         self.normalize = Normalize(signature)
-        self.model = copy.deepcopy(network).cpu()
+        self.model = with_logits(copy.deepcopy(network).cpu().eval(), signature)
         self.eval()
         self.requires_grad_(False)
 

@@ -7,21 +7,35 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import typer
 
 from runtime.errors import OnwardError
 
-__all__ = ["app", "print_json", "print_table", "progress", "remark", "run"]
+__all__ = ["Advance", "app", "print_json", "print_table", "progress", "remark", "run"]
 
-Advance = Callable[[int], None]
+#: Seconds between two looks at what a bar notes beside it.
+NOTE_EVERY_S = 0.2
+
+
+class Advance(Protocol):
+    """Moves a bar on by a number of units; `note` is asked for what stands beside it, a few times a second."""
+
+    def __call__(self, count: int, note: Callable[[], str] | None = None) -> None:
+        """Units done, and what to note."""
+
+
 #: Module -> the extra of ours that brings it.
-EXTRAS = {"torch": "training", "torchvision": "training", "sklearn": "training"} | dict.fromkeys(
-    ("onnx", "onnx_ir", "onnxscript", "cloudpickle"), "export"
-)
+EXTRAS = {
+    "torch": "training",
+    "torchvision": "training",
+    "sklearn": "training",
+    "safetensors": "training",
+} | dict.fromkeys(("onnx", "onnx_ir", "onnxscript", "cloudpickle"), "export")
 
 
 def app(help: str) -> typer.Typer:
@@ -88,7 +102,7 @@ def progress(what: str, total: int, *, unit: str, quiet: bool = False) -> Iterat
         quiet: No bar.
     """
     if quiet or not sys.stderr.isatty():
-        yield lambda count: None
+        yield lambda count, note=None: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -104,11 +118,21 @@ def progress(what: str, total: int, *, unit: str, quiet: bool = False) -> Iterat
         TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
         Rate(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", style="dim"),
         console=Console(stderr=True),
     )
     with bar:
-        task = bar.add_task(what, total=total)
-        yield lambda count: bar.update(task, advance=count)
+        task = bar.add_task(what, total=total, note="")
+        noted = 0.0
+
+        def advance(count: int, note: Callable[[], str] | None = None) -> None:
+            nonlocal noted
+            bar.update(task, advance=count)
+            if note is not None and time.perf_counter() - noted > NOTE_EVERY_S:
+                bar.update(task, note=note())
+                noted = time.perf_counter()
+
+        yield advance
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@
     ├── SignatureError             a signature is inconsistent
     ├── UsageError                 an option has a value that cannot be used
     └── Refusal                    exit code 1: the answer is no
+        ├── Diverged               a training whose loss is no longer a number
         ├── NotExportable          no reference can be made of this model
         └── ParityFailure          an artifact is further from the mathematics than PyTorch is
 
@@ -27,6 +28,7 @@ __all__ = [
     "BundleError",
     "CheckpointError",
     "DataError",
+    "Diverged",
     "FeedError",
     "ImageError",
     "NotExportable",
@@ -91,6 +93,10 @@ class Refusal(OnwardError):
     """The answer is no."""
 
     exit_code = 1
+
+
+class Diverged(Refusal):
+    """A training whose loss is no longer a number."""
 
 
 class NotExportable(Refusal):

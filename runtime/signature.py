@@ -62,10 +62,12 @@ class Signature:
         height: Pixels.
         width: Pixels.
         channels: 1 (grey) or 3 (RGB).
-        mean: One per channel, of pixels scaled to 0..1.
-        std: One per channel, above 0.
+        mean: One per channel of the network, of pixels scaled to 0..1.
+        std: One per channel of the network, above 0.
         labels: One per class, in the order of the logits.
         preprocess: How an image of any size becomes the input.
+        repeat: 3 where grey images feed a network of three channels: the model itself repeats the one channel,
+            before mean and std. Else 1.
 
     Raises:
         SignatureError: The parts do not fit together.
@@ -78,16 +80,19 @@ class Signature:
     std: tuple[float, ...]
     labels: tuple[str, ...]
     preprocess: Preprocess = Preprocess()
+    repeat: int = 1
 
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 1:
             raise SignatureError(f"input size {self.height}x{self.width} has an empty side.")
         if self.channels not in (1, 3):
             raise SignatureError(f"an image has 1 or 3 channels, not {self.channels}.")
-        if len(self.mean) != self.channels or len(self.std) != self.channels:
+        if self.repeat != 1 and (self.channels, self.repeat) != (1, 3):
+            raise SignatureError(f"{self.channels} channels repeated {self.repeat} times: only 1 can be, 3 times.")
+        if len(self.mean) != self.network_channels or len(self.std) != self.network_channels:
             raise SignatureError(
                 f"mean has {len(self.mean)} and std {len(self.std)} values, expected one for each of "
-                f"{self.channels} channels."
+                f"{self.network_channels} channels."
             )
         if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
             raise SignatureError(f"mean {self.mean} and std {self.std} must be finite, and std above 0.")
@@ -98,6 +103,11 @@ class Signature:
     def image_shape(self) -> tuple[int, int, int]:
         """`(height, width, channels)` of one image."""
         return (self.height, self.width, self.channels)
+
+    @property
+    def network_channels(self) -> int:
+        """Channels that the network takes."""
+        return self.channels * self.repeat
 
     @property
     def num_classes(self) -> int:
@@ -115,7 +125,13 @@ class Signature:
                 "shorter_side_px": self.preprocess.shorter_side_px,
                 "interpolation": self.preprocess.interpolation,
             },
-            "normalize": {"in_model": True, "scale": "1/255", "mean": list(self.mean), "std": list(self.std)},
+            "normalize": {
+                "in_model": True,
+                "repeat": self.repeat,
+                "scale": "1/255",
+                "mean": list(self.mean),
+                "std": list(self.std),
+            },
             "outputs": [{"name": name, "dtype": "float32", "shape": ["batch", self.num_classes]} for name in OUTPUTS],
             "labels": list(self.labels),
         }
@@ -138,6 +154,7 @@ class Signature:
                 std=tuple(map(float, document["normalize"]["std"])),
                 labels=tuple(map(str, document["labels"])),
                 preprocess=Preprocess(preprocess["resize"], preprocess["shorter_side_px"], preprocess["interpolation"]),
+                repeat=int(document["normalize"].get("repeat", 1)),  # bundles of before it was there
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise SignatureError(f"this is no signature: {type(error).__name__} at {error}.") from error

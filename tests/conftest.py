@@ -18,7 +18,8 @@ from runtime.bundle import Bundle
 from training.checkpoint import Checkpoint
 from training.data import Dataset, load
 from training.data.idx_files import find_folder
-from training.loop import Options, train
+from training.loop import train
+from training.options import Options
 
 ROOT = Path(__file__).parent.parent
 Onward = Callable[..., subprocess.CompletedProcess[str]]

@@ -18,11 +18,15 @@ OPTIONAL = {
     "runtime/backends/pt2.py": {"torch"},
     "runtime/backends/torchscript.py": {"torch"},
     "runtime/idx.py": {"isal"},
+    "training/models/libraries.py": {"timm"},
 }
 #: floor -> (floors of ours, third parties) that it may import.
 ALLOWED = {
     "runtime": ({"runtime"}, {"numpy", "onnxruntime", "PIL", "typer", "rich"}),
-    "training": ({"runtime", "training"}, {"numpy", "PIL", "sklearn", "torch", "torchvision", "typer", "rich"}),
+    "training": (
+        {"runtime", "training"},
+        {"numpy", "PIL", "safetensors", "sklearn", "torch", "torchvision", "typer", "rich"},
+    ),
     "export": (
         {"runtime", "training", "export"},
         {"cloudpickle", "numpy", "onnx", "onnx_ir", "PIL", "torch", "typer", "rich"},

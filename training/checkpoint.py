@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import pickle
 import re
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from runtime.errors import CheckpointError, SignatureError, reason_of
+from runtime.errors import CheckpointError, SignatureError, UsageError, reason_of
 from runtime.files import written_whole
 from runtime.signature import Signature
-from training.architectures import build
+from training.models import build, is_own_code, with_logits
 
-__all__ = ["FORMAT", "Checkpoint", "Epoch"]
+__all__ = ["FORMAT", "Checkpoint", "Epoch", "is_checkpoint", "load_weights"]
 
 FORMAT = "onward.checkpoint/1"
 
@@ -35,10 +37,12 @@ class Epoch:
 
     Args:
         epoch: From 1.
-        train_loss: Mean cross-entropy over the epoch, in training mode.
+        train_loss: Mean loss over the epoch, in training mode.
         validation_loss: Mean cross-entropy, in eval mode.
         validation_accuracy: 0 to 1.
         elapsed_s: Wall-clock seconds of training, without validation.
+        train_accuracy: 0 to 1, over the epoch, in training mode.
+        learning_rate: At the end of the epoch.
     """
 
     epoch: int
@@ -46,6 +50,12 @@ class Epoch:
     validation_loss: float
     validation_accuracy: float
     elapsed_s: float
+    train_accuracy: float = math.nan
+    learning_rate: float = math.nan
+
+    def is_better_than(self, other: Epoch) -> bool:
+        """By validation accuracy; of equals, by validation loss."""
+        return (self.validation_accuracy, -self.validation_loss) > (other.validation_accuracy, -other.validation_loss)
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ class Checkpoint:
     """A trained network.
 
     Args:
-        architecture: A name of `ARCHITECTURES`.
+        architecture: What `training.models.build` takes.
         arguments: Its further arguments.
         signature: What goes in and what comes out.
         state_dict: The weights.
@@ -62,6 +72,10 @@ class Checkpoint:
         optimizer: Its state_dict, at this epoch.
         random_state: PyTorch's generator, at this epoch.
         provenance: Versions, options and figures: text and numbers.
+        end: What the network ends in, of `training.models.ENDS`.
+        progress: Where the run stands that this is a part of; docs/checkpoint_format.md has its entries.
+        is_trusted: Whether code of the user's that it names may be run: where they have just trained it, or have
+            named it again. It is not saved.
     """
 
     architecture: str
@@ -73,19 +87,28 @@ class Checkpoint:
     optimizer: Mapping[str, Any] = field(default_factory=dict)
     random_state: Tensor | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    end: str = "auto"
+    progress: Mapping[str, Any] = field(default_factory=dict)
+    is_trusted: bool = False
 
     def network(self) -> nn.Module:
-        """The network in eval mode, with these weights.
+        """The network in eval mode, with these weights; it gives logits.
 
         Raises:
             CheckpointError: The weights do not fit the architecture.
+            UsageError: It names code of the user's, which they have not named again.
         """
+        if is_own_code(self.architecture) and not self.is_trusted:
+            raise UsageError(
+                f"this was trained with {self.architecture}, which is code of yours. A checkpoint runs none by itself: "
+                f"add --model {self.architecture}"
+            )
         network = build(self.architecture, self.signature, self.arguments)
         try:
-            network.load_state_dict(dict(self.state_dict))
+            load_weights(network, self.state_dict)
         except RuntimeError as error:
             raise CheckpointError(f"the weights do not fit {self.architecture!r}: {error}") from error
-        return network.eval()
+        return with_logits(network.eval(), self.signature, self.end).eval()
 
     def weights_digest(self) -> str:
         """SHA-256 over names, dtypes, shapes and values of all weights, in order of their names."""
@@ -101,7 +124,12 @@ class Checkpoint:
         Raises:
             OutputError: The place cannot be written to, or is full.
         """
-        document = {item.name: getattr(self, item.name) for item in fields(self)}
+        with written_whole(path) as staged:
+            staged.write_bytes(self.to_bytes())
+
+    def to_bytes(self) -> memoryview:
+        """The content of the file."""
+        document = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "is_trusted"}
         document |= {
             "format": FORMAT,
             "arguments": dict(self.arguments),
@@ -110,17 +138,21 @@ class Checkpoint:
             "history": [asdict(epoch) for epoch in self.history],
             "optimizer": dict(self.optimizer),
             "provenance": dict(self.provenance),
+            "progress": dict(self.progress),
         }
         data = io.BytesIO()  # torch's own writer says of a full disk only that a position is unexpected
         torch.save(document, data)
         data.seek(0)
         torch.load(data, weights_only=True)  # a stray object is found here, not by whoever opens the file
-        with written_whole(path) as staged:
-            staged.write_bytes(data.getbuffer())
+        return data.getbuffer()
 
     @classmethod
-    def load(cls, path: str | Path) -> Checkpoint:
+    def load(cls, path: str | Path, *, model: str | None = None) -> Checkpoint:
         """Read a checkpoint; nothing in it is run.
+
+        Args:
+            path: The file.
+            model: The user's own code that it was trained with, named again: `network()` may run it.
 
         Raises:
             CheckpointError: Missing, cut short, foreign, or in need of more than tensors and plain data.
@@ -136,9 +168,33 @@ class Checkpoint:
         try:
             document["signature"] = Signature.from_json(document["signature"])
             document["history"] = tuple(Epoch(**epoch) for epoch in document["history"])
-            return cls(**document)
+            checkpoint = cls(**document)
+            return replace(checkpoint, architecture=model, is_trusted=True) if model else checkpoint
         except (KeyError, TypeError, SignatureError) as error:
             raise CheckpointError(f"{path} does not have the parts of {FORMAT}: {error}.") from error
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Load a checkpoint's weights, under the network's own version numbers: a checkpoint holds none.
+
+    (torchvision's MNASNet changes its layers where it finds none.)
+
+    Raises:
+        RuntimeError: They do not fit.
+    """
+    state = OrderedDict(weights)
+    state._metadata = getattr(network.state_dict(), "_metadata", None)  # type: ignore[attr-defined]
+    network.load_state_dict(state)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file is a checkpoint of Onward's, of any version, rather than somebody's weights."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            pickled = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
+            return pickled is not None and FORMAT.partition("/")[0].encode() in archive.read(pickled)
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def _read(path: Path) -> Any:

@@ -1,57 +1,125 @@
-"""Loop: epochs of forward, loss, backward, step over a data set in memory, with validation after each."""
+"""Loop: epochs of forward, loss, backward, step, with validation after each; it can go on from any saved state."""
 
 from __future__ import annotations
 
-import copy
+import math
 import platform
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from runtime.errors import UsageError
-from training.architectures import build
-from training.checkpoint import Checkpoint, Epoch
-from training.data import Dataset, Split
+from runtime.errors import Diverged, UsageError
+from runtime.signature import Signature
+from training.augmentation import Augment, parse_augmentation
+from training.batches import Batches, seed_of
+from training.checkpoint import Checkpoint, Epoch, load_weights
+from training.data import AnySplit, Dataset
+from training.data.dataset import class_weights
+from training.models import build_to_fit, with_logits
+from training.optimization import Loss, make_optimizer, make_schedule
+from training.options import Options
 from training.pixels import Normalize
+from training.record import Record, differences
 
-__all__ = ["Options", "train"]
+__all__ = ["Step", "train"]
 
 EVALUATION_BATCH = 1024
+#: Steps between two looks at the losses: looking costs time, and on a GPU it means waiting for it.
+LOOK_EVERY = 50
 
 
 @dataclass(frozen=True)
-class Options:
-    """How to train.
+class Step:
+    """What is told of a step.
 
     Args:
-        model: A name of `ARCHITECTURES`.
-        arguments: Its further arguments.
-        epochs: Passes over the training images.
-        batch_size: Images a step.
-        learning_rate: Of Adam at its highest: it falls to nothing along a cosine over the run.
-        seed: Of the weights, the order of the images and dropout.
-        device: `cpu` or `cuda`.
+        count: Images in it.
+        tally: Of the epoch up to here, or to a few steps before.
     """
 
-    model: str = "classifier"
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    epochs: int = 10
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    seed: int = 0
-    device: str = "cpu"
+    count: int
+    tally: Tally
 
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1 or not self.learning_rate > 0:
-            raise UsageError("epochs and batch size must be at least 1, and the learning rate above 0.")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise UsageError("--device cuda: PyTorch finds no CUDA device here.")
+    def describe(self) -> str:
+        """Loss and accuracy of the epoch so far."""
+        return self.tally.describe()
+
+
+@dataclass
+class Tally:
+    """What an epoch has come to so far. Losses are kept one by one: their exact sum does not depend on any grouping.
+
+    Args:
+        epoch: From 1.
+        losses: Of each step, times the images in it.
+        right: Images that were classified rightly.
+        count: Images.
+        unseen: Loss, whether each image was right, of steps that are not counted yet; on the device.
+    """
+
+    epoch: int
+    losses: list[float] = field(default_factory=list)
+    right: int = 0
+    count: int = 0
+    unseen: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return len(self.losses) + len(self.unseen)
+
+    @property
+    def loss(self) -> float:
+        """The mean over all images."""
+        return math.fsum(self.losses) / max(self.count, 1)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of images that were classified rightly."""
+        return self.right / max(self.count, 1)
+
+    def add(self, loss: Tensor, is_right: Tensor) -> None:
+        """Note a step: its mean loss, 0-d, and bool `(batch,)`."""
+        self.unseen.append((loss, is_right))
+        if len(self.unseen) == LOOK_EVERY:
+            self.look()
+
+    def skip(self) -> None:
+        """Note a step that nothing was learned in."""
+        self.look()
+        self.losses.append(0.0)
+
+    def look(self) -> None:
+        """Count what was noted.
+
+        Raises:
+            FloatingPointError: A loss is no number; the step is named.
+        """
+        if not self.unseen:
+            return
+        losses = torch.stack([loss for loss, _ in self.unseen]).tolist()
+        sizes = [len(is_right) for _, is_right in self.unseen]
+        self.right += int(torch.cat([is_right for _, is_right in self.unseen]).sum())
+        self.unseen.clear()
+        for loss, size in zip(losses, sizes, strict=True):
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"the loss is {loss} at step {self.step + 1} of epoch {self.epoch}")
+            self.losses.append(loss * size)
+            self.count += size
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"epoch {self.epoch}, loss {self.loss:.4f}, accuracy {self.accuracy:.2%}"
+
+    def to_json(self) -> dict[str, Any]:
+        """All that was counted."""
+        return {"losses": list(self.losses), "right": self.right, "count": self.count}
 
 
 def train(
@@ -59,101 +127,291 @@ def train(
     options: Options,
     *,
     data: str | None = None,
-    on_step: Callable[[int], None] = lambda count: None,
+    start: Callable[[nn.Module], None] | None = None,
+    record: Record | None = None,
+    resume_from: tuple[Checkpoint, Checkpoint | None] | None = None,
+    on_step: Callable[[Step], None] = lambda step: None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Checkpoint:
     """Train a network and keep the epoch with the best validation accuracy (of equals, the lowest loss).
 
     Args:
-        dataset: Images in memory.
+        dataset: Labelled images.
         options: How to train.
         data: What names the data set in the checkpoint; by default its own name.
-        on_step: Called after each step with the number of images in it.
+        start: Puts weights into the new network, e.g. somebody's; by default they are random.
+        record: Where the run is kept on disk; by default it is not.
+        resume_from: The last state and the best epoch of a run to go on with, as `Record.find` gives them.
+        on_step: Called after each step.
         on_epoch: Called after each epoch.
+        should_stop: Asked after each step; on True the state is saved and the run ends there.
 
     Returns:
-        The best epoch's checkpoint, with the history of all.
+        The best epoch's checkpoint, with the history of all. Where the run was stopped before the first epoch was
+        done: the state as it is.
 
     Raises:
-        UsageError: No such architecture, or an option out of range.
+        CheckpointError: The run to go on with is damaged.
+        Diverged: The loss is no longer a number.
+        OutputError: The record cannot be written.
+        UsageError: No such architecture, or it does not fit the data; the run to go on with had other options.
     """
-    torch.manual_seed(options.seed)
-    device = torch.device(options.device)
-    network = build(options.model, dataset.signature, options.arguments).to(device)
-    normalize = Normalize(dataset.signature).to(device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=options.learning_rate, fused=True)
-    images, targets = _to_device(dataset.train, device)
-    num_steps = options.epochs * -(-len(targets) // options.batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
-    history: list[Epoch] = []
-    best: dict[str, Any] = {}
-    for number in range(1, options.epochs + 1):
-        began = time.perf_counter()
-        network.train()
-        total = torch.zeros((), device=device)
-        for chosen in torch.split(torch.randperm(len(targets), device=device), options.batch_size):
-            loss = F.cross_entropy(network(normalize(images[chosen])), targets[chosen])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            total += loss.detach() * len(chosen)
-            on_step(len(chosen))
-        elapsed_s = time.perf_counter() - began
-        loss_value, accuracy = _validate(network, normalize, dataset.validation)
-        epoch = Epoch(number, total.item() / len(targets), loss_value, accuracy, elapsed_s)
-        history.append(epoch)
-        on_epoch(epoch)
-        if not best or _is_better(epoch, history[best["epoch"] - 1]):
-            best = {
-                "epoch": number,
-                "state_dict": copy.deepcopy(network.state_dict()),
-                "optimizer": copy.deepcopy(optimizer.state_dict()),
-                "random_state": torch.get_rng_state(),
-            }
-    return Checkpoint(
-        architecture=options.model,
-        arguments=dict(options.arguments),
-        signature=dataset.signature,
-        state_dict=best["state_dict"],
-        data=data or dataset.name,
-        history=tuple(history),
-        optimizer=best["optimizer"],
-        random_state=best["random_state"],
-        provenance=_provenance(dataset, options, best["epoch"]),
-    )
+    devices = [torch.cuda.current_device()] if options.device == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        run = _Run.begin(dataset, options, data or dataset.name, start)
+        if resume_from is not None:
+            run.go_on(*resume_from)
+        while not run.is_finished:
+            stopped = run.train_epoch(on_step, should_stop, record)
+            if stopped:
+                break
+            epoch = run.close_epoch(dataset.validation)
+            if record is not None:
+                record.save(run.state(), run.best if run.best_epoch == epoch.epoch else None)
+            on_epoch(epoch)
+    return replace(run.best or run.state(), history=tuple(run.history), is_trusted=True)
 
 
-def _to_device(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
-    images = torch.from_numpy(np.ascontiguousarray(split.images)).to(device)
-    return images, torch.from_numpy(split.targets).to(device)
+@dataclass
+class _Run:
+    """A run between two steps: everything that decides how it goes on."""
+
+    options: Options
+    identity: dict[str, Any]
+    data: str
+    network: nn.Module
+    model: nn.Module
+    signature: Signature
+    normalize: nn.Module
+    batches: Batches
+    loss: Loss
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    scaler: torch.amp.GradScaler
+    tally: Tally = field(default_factory=lambda: Tally(1))
+    elapsed_s: float = 0.0
+    history: list[Epoch] = field(default_factory=list)
+    best: Checkpoint | None = None
+
+    @classmethod
+    def begin(cls, dataset: Dataset, options: Options, data: str, start: Callable[[nn.Module], None] | None) -> _Run:
+        torch.manual_seed(options.seed)
+        device = torch.device(options.device)
+        network, signature = build_to_fit(options.model, dataset.signature, options.arguments)
+        if start is not None:
+            start(network)
+        network.to(device)
+        names = parse_augmentation(options.augment)
+        batches = Batches(dataset.train, options, Augment(names) if names else None)
+        weights = None
+        if options.class_weights == "balanced":
+            weights = torch.from_numpy(class_weights(dataset.train.targets, signature.num_classes)).to(device)
+        optimizer = make_optimizer(network, options)
+        return cls(
+            options=options,
+            identity=_identity(dataset, options, data),
+            data=data,
+            network=network,
+            model=with_logits(network, signature, options.end),
+            signature=signature,
+            normalize=Normalize(signature).to(device),
+            batches=batches,
+            loss=Loss(options.label_smoothing, weights),
+            optimizer=optimizer,
+            schedule=make_schedule(optimizer, options, options.epochs * len(batches)),
+            scaler=torch.amp.GradScaler(options.device, enabled=options.precision == "float16"),
+        )
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is under way, from 1."""
+        return len(self.history) + 1
+
+    @property
+    def best_epoch(self) -> int:
+        """The best so far, from 1; 0 before the first is done."""
+        best = 0
+        for epoch in self.history:
+            if not best or epoch.is_better_than(self.history[best - 1]):
+                best = epoch.epoch
+        return best
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all epochs are done, or patience is at its end."""
+        waited = len(self.history) - self.best_epoch
+        return self.epoch > self.options.epochs or bool(self.options.patience and waited >= self.options.patience)
+
+    def train_epoch(
+        self, on_step: Callable[[Step], None], should_stop: Callable[[], bool], record: Record | None
+    ) -> bool:
+        """The steps that the epoch still lacks; True where it was stopped among them."""
+        began = saved = time.perf_counter()
+        if not self.tally.step:
+            torch.manual_seed(seed_of(self.options.seed, self.epoch))
+        self.model.train()
+        for images, targets in self.batches.read(self.epoch, self.tally.step):
+            if len(targets) > 1 or self.options.batch_size == 1:
+                self.train_step(images, targets)
+            else:  # nothing, or nothing but one image, of a streamed batch could be read
+                self.tally.skip()
+            on_step(Step(len(targets), self.tally))
+            now = time.perf_counter()
+            stops = should_stop()
+            if stops or (record is not None and now - saved > record.save_every_s):
+                self.elapsed_s, began, saved = self.elapsed_s + now - began, now, now
+                if record is not None:
+                    record.save(self.state())
+            if stops:
+                return True
+        self.look()
+        self.elapsed_s += time.perf_counter() - began
+        return False
+
+    def train_step(self, images: Tensor, targets: Tensor) -> None:
+        """Forward, loss, backward, step."""
+        with self.autocast():
+            loss, logits = self.loss(self.model(self.normalize(images)), targets)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        if self.options.clip_norm:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.options.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.step()
+        try:
+            self.tally.add(loss.detach(), logits.detach().argmax(1) == targets)
+        except FloatingPointError as error:
+            raise self.diverged(error) from error
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The precision of a forward pass."""
+        if self.options.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.options.device, getattr(torch, self.options.precision))
+
+    def look(self) -> None:
+        """Count the latest steps.
+
+        Raises:
+            Diverged: One of their losses is no number.
+        """
+        try:
+            self.tally.look()
+        except FloatingPointError as error:
+            raise self.diverged(error) from error
+
+    def diverged(self, error: FloatingPointError) -> Diverged:
+        """What to say of a loss that is no number."""
+        kept = f" Epoch {self.best_epoch}, the best before it, is kept." if self.best_epoch else ""
+        return Diverged(f"{error}: the training has diverged.{kept} A lower --learning-rate or --clip-norm 1 may help.")
+
+    def close_epoch(self, validation: AnySplit) -> Epoch:
+        """Validate, and keep the state if it is the best."""
+        validation_loss, accuracy = self.validate(validation)
+        epoch = Epoch(
+            epoch=self.epoch,
+            train_loss=self.tally.loss,
+            validation_loss=validation_loss,
+            validation_accuracy=accuracy,
+            elapsed_s=self.elapsed_s,
+            train_accuracy=self.tally.accuracy,
+            learning_rate=float(self.optimizer.param_groups[0]["lr"]),
+        )
+        self.history.append(epoch)
+        self.tally, self.elapsed_s = Tally(self.epoch), 0.0
+        if self.best_epoch == epoch.epoch:
+            self.best = self.state()
+        return epoch
+
+    def validate(self, split: AnySplit) -> tuple[float, float]:
+        """Mean cross-entropy and accuracy in eval mode, in float32."""
+        self.model.eval()
+        device = torch.device(self.options.device)
+        loss, right, count = 0.0, 0, 0
+        with torch.inference_mode():
+            for at in range(0, len(split), EVALUATION_BATCH):
+                images, targets = (
+                    torch.tensor(part).to(device) for part in split.read(slice(at, at + EVALUATION_BATCH))
+                )
+                logits = self.model(self.normalize(images))
+                loss += F.cross_entropy(logits, targets, reduction="sum").item()
+                right += int((logits.argmax(1) == targets).sum())
+                count += len(targets)
+        return loss / count, right / count
+
+    def state(self) -> Checkpoint:
+        """All of it, apart from the run: nothing here changes when that goes on."""
+        self.look()
+        return Checkpoint(
+            architecture=self.options.model,
+            arguments=dict(self.options.arguments),
+            signature=self.signature,
+            state_dict=_copy(self.network.state_dict()),
+            data=self.data,
+            history=tuple(self.history),
+            optimizer=_copy(self.optimizer.state_dict()),
+            random_state=torch.get_rng_state(),
+            provenance=self.identity | {"best_epoch": self.best_epoch, **_versions()},
+            end=self.options.end,
+            progress={
+                "step": self.tally.step,
+                "tally": self.tally.to_json(),
+                "elapsed_s": self.elapsed_s,
+                "schedule": self.schedule.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "cuda_random_state": torch.cuda.get_rng_state() if self.options.device == "cuda" else None,
+                "best_epoch": self.best_epoch,
+                "finished": self.is_finished,
+            },
+        )
+
+    def go_on(self, last: Checkpoint, best: Checkpoint | None) -> None:
+        """Take up the state of an earlier run of the same options and data.
+
+        Raises:
+            UsageError: It had others; each is named.
+        """
+        changed = differences(last.provenance.get("options", {}), self.identity["options"])
+        changed += differences(last.provenance, {key: self.identity[key] for key in ("data", "data_sha256")})
+        if changed:
+            raise UsageError(f"the run to go on with had other options: {'; '.join(changed)}.")
+        load_weights(self.network, last.state_dict)
+        self.optimizer.load_state_dict(dict(last.optimizer))
+        progress = last.progress
+        self.schedule.load_state_dict(progress["schedule"])
+        self.scaler.load_state_dict(progress["scaler"])
+        self.history, self.best = list(last.history), best
+        self.tally, self.elapsed_s = Tally(self.epoch, **progress["tally"]), progress["elapsed_s"]
+        if last.random_state is not None:
+            torch.set_rng_state(last.random_state)
+        if progress["cuda_random_state"] is not None:
+            torch.cuda.set_rng_state(progress["cuda_random_state"])
 
 
-def _validate(network: nn.Module, normalize: nn.Module, split: Split) -> tuple[float, float]:
-    network.eval()
-    device = next(normalize.buffers()).device
-    images, targets = _to_device(split, device)
-    loss, correct = 0.0, 0
-    with torch.inference_mode():
-        for at in range(0, len(targets), EVALUATION_BATCH):
-            expected = targets[at : at + EVALUATION_BATCH]
-            logits = network(normalize(images[at : at + EVALUATION_BATCH]))
-            loss += F.cross_entropy(logits, expected, reduction="sum").item()
-            correct += int((logits.argmax(1) == expected).sum())
-    return loss / len(targets), correct / len(targets)
+def _copy(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().cpu().clone()
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_copy, value))
+    return value
 
 
-def _is_better(one: Epoch, other: Epoch) -> bool:
-    return (one.validation_accuracy, -one.validation_loss) > (other.validation_accuracy, -other.validation_loss)
-
-
-def _provenance(dataset: Dataset, options: Options, best_epoch: int) -> dict[str, Any]:
+def _identity(dataset: Dataset, options: Options, data: str) -> dict[str, Any]:
+    chosen = asdict(options) | {"arguments": dict(options.arguments)}
+    chosen.pop("num_workers")  # they decode, and decide nothing
     return {
         "data": dataset.name,
+        "data_sha256": dataset.digest(),
         "num_train": len(dataset.train),
         "num_validation": len(dataset.validation),
-        "options": asdict(options) | {"arguments": dict(options.arguments)},
-        "best_epoch": best_epoch,
-        "torch": str(torch.__version__),
-        "python": platform.python_version(),
+        "options": chosen,
     }
+
+
+def _versions() -> dict[str, str]:
+    return {"torch": str(torch.__version__), "python": platform.python_version()}

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["bars", "heatmap", "lines", "picture"]
+__all__ = ["bars", "heatmap", "lines", "picture", "reliability", "standalone"]
 
 WIDTH, HEIGHT = 460, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 24, 34
@@ -117,7 +117,49 @@ def heatmap(counts: NDArray[np.integer], labels: Sequence[str]) -> str:
             )
             if count and size <= 20:
                 parts.append(_text(x + cell / 2, y + cell / 2 + 3, str(count), "middle", size=10))
-    return _svg(parts, "confusion matrix", width=left + 350, height=top + 346)
+    return _svg(parts, "confusion matrix", width=left + 385, height=top + 346)
+
+
+def reliability(bins: Sequence[tuple[float, float, int]]) -> str:
+    """A reliability diagram: is what is said with a confidence of 80 % right 80 times in 100?
+
+    A bar stands for the accuracy of the images in one of the equally wide bins of the confidence, a line across it for
+    their mean confidence; the dashed diagonal is where the two agree.
+
+    Args:
+        bins: From confidence 0 to 1: (mean confidence, accuracy, number of images); of an empty one only the number
+            is looked at.
+
+    Source: C. Guo and others, "On calibration of modern neural networks", 2017, figure 1.
+    """
+    height = HEIGHT + 90.0
+    to_x, to_y = _scale(0, 1, LEFT, WIDTH - RIGHT), _scale(0, 1, height - BOTTOM, TOP + 20)
+    width = (WIDTH - RIGHT - LEFT) / len(bins)
+    fifths = [index / 5 for index in range(6)]
+    parts = [_grid(fifths, to_y, "")]
+    parts += [_text(to_x(value), height - BOTTOM + 15, _short(value), "middle") for value in fifths]
+    parts += [
+        _text((LEFT + WIDTH - RIGHT) / 2, height - 4, "confidence", "middle"),
+        _text(LEFT - 6, TOP + 8, "images", "end", size=9.5),
+        f'<line x1="{to_x(0):.1f}" x2="{to_x(1):.1f}" y1="{to_y(0):.1f}" y2="{to_y(1):.1f}" '
+        f'stroke="var(--soft)" stroke-dasharray="5 4"/>',
+    ]
+    for index, (confidence, accuracy, count) in enumerate(bins):
+        left = LEFT + index * width
+        written = f"{count / 1e3:.1f}k" if 1e3 <= count < 1e4 else _short(count)  # 1,234 is wider than a bar
+        parts.append(_text(left + width / 2, TOP + 8, written, "middle", size=9.5))
+        if not count:
+            continue
+        top, across = to_y(accuracy), to_y(confidence)
+        title = f"{count:,} images: confidence {confidence:.1%}, accuracy {accuracy:.1%}"
+        parts.append(
+            f'<rect x="{left + 1:.1f}" y="{top:.1f}" width="{width - 2:.1f}" rx="2" '
+            f'height="{max(height - BOTTOM - top, 1):.1f}" fill="var(--c0)" fill-opacity=".6">'
+            f"<title>{title}</title></rect>"
+            f'<line x1="{left + 1:.1f}" x2="{left + width - 1:.1f}" y1="{across:.1f}" y2="{across:.1f}" '
+            f'stroke="var(--c1)" stroke-width="3"><title>{title}</title></line>'
+        )
+    return _svg([*parts, _legend(["accuracy", "mean confidence"])], "accuracy by confidence", height=height)
 
 
 def picture(image: NDArray[np.uint8]) -> str:
@@ -125,6 +167,19 @@ def picture(image: NDArray[np.uint8]) -> str:
     data = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(data, "PNG")
     return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
+
+
+def standalone(svg: str) -> str:
+    """A chart as a file of its own, with the colours that a page would give it, in light and dark."""
+    colours = {"ink": "#1b1f24", "line": "#dfe3e8", "c0": "#2460d8", "c1": "#d9570a", "c2": "#14805e", "c3": "#8a3fc4"}
+    dark = {"ink": "#e6e8eb", "line": "#333a42", "c0": "#6ea0ff", "c1": "#ff9757", "c2": "#4cc79f", "c3": "#c48df0"}
+    light, night = (";".join(f"--{name}:{value}" for name, value in item.items()) for item in (colours, dark))
+    style = (
+        f"<style>:root{{{light};font:11px system-ui,sans-serif;fill:var(--ink)}}"
+        f"@media(prefers-color-scheme:dark){{:root{{{night}}}}}</style>"
+    )
+    head, _, body = svg.partition(">")
+    return f'{head} xmlns="http://www.w3.org/2000/svg">{style}{body}\n'
 
 
 def _range(values: Sequence[float], log: bool, from_zero: bool = False) -> tuple[float, float]:

@@ -37,7 +37,7 @@ th:first-child, td:first-child { text-align: left } th { font-weight: 600; color
 .good { color: var(--good) } .bad { color: var(--bad) }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(190px, 1fr)); gap: 12px }
 .card { background: var(--panel); border-radius: 10px; padding: 10px; display: flex; gap: 10px }
-.card img { width: 72px; height: 72px; image-rendering: pixelated; border-radius: 6px; flex: none }
+.card img { width: 72px; height: 72px; image-rendering: pixelated; object-fit: cover; border-radius: 6px; flex: none }
 .card ol { list-style: none; margin: 0; padding: 0; flex: 1; min-width: 0; font-size: 12px }
 .card li { position: relative; padding: 1px 4px; margin-bottom: 3px; border-radius: 3px; overflow: hidden;
   display: flex; justify-content: space-between; gap: 6px } .card li i { position: absolute; inset: 0 auto 0 0;

@@ -19,7 +19,7 @@ from PIL import Image
 from runtime.bundle import Bundle
 from runtime.errors import OutputError
 from runtime.report import Page
-from runtime.report.charts import bars, heatmap, lines, picture
+from runtime.report.charts import bars, heatmap, lines, picture, reliability
 
 LAW = settings(max_examples=40, deadline=None)
 EVIL = "\"'><script>alert(1)</script>&amp;"
@@ -182,6 +182,29 @@ def test_heatmaps_are_well_formed(size: int, data: st.DataObject) -> None:
     labels = data.draw(st.lists(TEXT | st.just(EVIL), min_size=size, max_size=size))
     root = parse(heatmap(counts, labels))
     assert len(list(root.iter("rect"))) == size * size
+
+
+SHARES = st.floats(0, 1)
+
+
+@LAW
+@given(st.lists(st.tuples(SHARES, SHARES, st.integers(0, 10**7)), min_size=1, max_size=20))
+def test_reliability_diagrams_have_a_bar_and_a_line_for_each_bin_that_holds_images(
+    bins: list[tuple[float, float, int]],
+) -> None:
+    filled = sum(count > 0 for _, _, count in bins)
+    empty = [bin if bin[2] else (math.nan, math.nan, 0) for bin in bins]
+    root = parse(reliability(empty))
+    for tag in ("rect", "line"):
+        assert sum(element.find("title") is not None for element in root.iter(tag)) == filled
+
+
+def test_a_bar_of_a_reliability_diagram_ends_at_its_line_where_the_confidence_is_the_accuracy() -> None:
+    root = parse(reliability([(0.25, 0.25, 10), (0.75, 0.5, 10)]))
+    tops = [float(item.attrib["y"]) for item in root.iter("rect") if item.find("title") is not None]
+    across = [float(item.attrib["y1"]) for item in root.iter("line") if item.find("title") is not None]
+    assert tops[0] == across[0]
+    assert tops[1] > across[1]  # overconfident: the line is above the bar
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

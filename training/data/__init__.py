@@ -1,6 +1,7 @@
-"""Data sets: images and labels in memory, as uint8, split for training, validation and testing."""
+"""Data sets: labelled images, in memory or on disk, split for training, validation and testing."""
 
 from training.data.catalog import NAMES, load
-from training.data.dataset import Dataset, Split
+from training.data.dataset import AnySplit, Dataset, Split, class_weights
+from training.data.files import FileSplit
 
-__all__ = ["NAMES", "Dataset", "Split", "load"]
+__all__ = ["NAMES", "AnySplit", "Dataset", "FileSplit", "Split", "class_weights", "load"]

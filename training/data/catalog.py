@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from runtime.errors import DataError, UsageError
+from runtime.signature import Preprocess, Signature
 from training.data.dataset import Dataset
 
 __all__ = ["NAMES", "load"]
@@ -13,7 +14,14 @@ NAMES = ("digits", "fashion-mnist", "mnist", "folder:PATH", "fake")
 
 
 def load(
-    name: str, *, data_dir: Path | None = None, image_size: tuple[int, int] | None = None, seed: int = 0
+    name: str,
+    *,
+    data_dir: Path | None = None,
+    image_size: tuple[int, int] | None = None,
+    seed: int = 0,
+    streaming: bool | None = None,
+    preprocess: Preprocess | None = None,
+    like: Signature | None = None,
 ) -> Dataset:
     """Load a data set by name.
 
@@ -22,14 +30,24 @@ def load(
         data_dir: Where the IDX files of `mnist` and `fashion-mnist` are, if not in the usual places.
         image_size: `(height, width)`, for `folder` and `fake` only.
         seed: Of the split into training and validation images.
+        streaming: Leave the images of a `folder` on disk and decode them as they are needed; by default where
+            the training images take more than 1 GiB.
+        preprocess: How the images of a `folder` get to their size.
+        like: Give `folder` and `fake` this one's size, channels and resize rule, so far as they are not given.
 
     Raises:
         DataError: No such data set, or it cannot be read.
-        UsageError: `image_size` for a data set that has its own.
+        UsageError: An option for a data set that has no use for it.
     """
     kind, _, path = name.partition(":")
     if image_size is not None and kind not in ("folder", "fake"):
         raise UsageError(f"{name} has an image size of its own; --image-size is for folder:PATH and fake.")
+    if kind != "folder" and (streaming or preprocess is not None):
+        raise UsageError(f"{name} is in memory, at its own size; streaming and preprocessing are for folder:PATH.")
+    channels = None
+    if like is not None:
+        image_size, channels = image_size or (like.height, like.width), like.channels
+        preprocess = preprocess or like.preprocess
     match kind:
         case "digits":
             from training.data.digits import load_digits
@@ -42,10 +60,12 @@ def load(
         case "folder" if path:
             from training.data.folder import load_folder
 
-            return load_folder(Path(path), image_size, seed)
+            return load_folder(
+                Path(path), image_size, seed, channels=channels, preprocess=preprocess, streaming=streaming
+            )
         case "fake":
             from training.data.fake import load_fake
 
-            return load_fake(image_size, seed=seed)
+            return load_fake(image_size, channels or 1, seed)
         case _:
             raise DataError(f"data set {name!r} is unknown; there are {', '.join(NAMES)}.")

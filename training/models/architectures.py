@@ -1,41 +1,15 @@
-"""Architectures: the networks that `--model` names. Each takes normalised images and gives logits."""
+"""Architectures: a classifier of linear layers and a small CNN. Each takes normalised images and gives logits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from runtime.errors import UsageError
-from runtime.signature import Signature
 
-__all__ = ["ARCHITECTURES", "CNN", "Classifier", "Perceptron", "build"]
-
-
-class Perceptron(nn.Module):
-    """Two layers of plain weight tensors and matrix products, with a sigmoid between them.
-
-    Args:
-        num_inputs: Pixels times channels.
-        num_classes: Width of the logits.
-        num_hidden: Width of the hidden layer.
-    """
-
-    def __init__(self, num_inputs: int, num_classes: int, num_hidden: int = 256) -> None:
-        super().__init__()
-        self.weights_1 = nn.Parameter(torch.randn(num_inputs, num_hidden) / num_inputs**0.5)
-        self.bias_1 = nn.Parameter(torch.zeros(num_hidden))
-        self.weights_2 = nn.Parameter(torch.randn(num_hidden, num_classes) / num_hidden**0.5)
-        self.bias_2 = nn.Parameter(torch.zeros(num_classes))
-
-    def forward(self, image: Tensor) -> Tensor:
-        """`(batch, channels, height, width)` -> logits `(batch, classes)`."""
-        features = image.view(image.shape[0], -1)
-        hidden = torch.sigmoid(torch.mm(features, self.weights_1) + self.bias_1)
-        return torch.mm(hidden, self.weights_2) + self.bias_2
+__all__ = ["CNN", "Classifier"]
 
 
 class Classifier(nn.Module):
@@ -109,41 +83,3 @@ class CNN(nn.Module):
         """`(batch, channels, height, width)` -> logits `(batch, classes)`."""
         logits: Tensor = self.head(self.features(image))
         return logits
-
-
-def _flat(kind: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    return lambda signature, **arguments: kind(
-        signature.height * signature.width * signature.channels, signature.num_classes, **arguments
-    )
-
-
-def _cnn(signature: Signature, **arguments: Any) -> nn.Module:
-    shape = (signature.channels, signature.height, signature.width)
-    return CNN(shape, signature.num_classes, **arguments)
-
-
-#: Name -> (signature, **arguments) -> network.
-ARCHITECTURES: Mapping[str, Callable[..., nn.Module]] = {
-    "perceptron": _flat(Perceptron),
-    "classifier": _flat(Classifier),
-    "cnn": _cnn,
-}
-
-
-def build(name: str, signature: Signature, arguments: Mapping[str, Any] | None = None) -> nn.Module:
-    """A new network with random weights.
-
-    Args:
-        name: One of `ARCHITECTURES`.
-        signature: Decides the size of the first and of the last layer.
-        arguments: Further arguments of the architecture, e.g. `{"hidden": [512, 256]}`.
-
-    Raises:
-        UsageError: No such architecture, or it does not take these arguments.
-    """
-    if name not in ARCHITECTURES:
-        raise UsageError(f"model {name!r} is unknown; there are {', '.join(ARCHITECTURES)}.")
-    try:
-        return ARCHITECTURES[name](signature, **(arguments or {}))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(f"model {name!r} does not take the arguments {dict(arguments or {})}: {error}.") from error

@@ -1,0 +1,225 @@
+"""The commands train, evaluate and inspect, as a user meets them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from onward import app as front_door
+from runtime.errors import OnwardError
+from training.checkpoint import Checkpoint
+from training.commands import app
+from training.data import Dataset
+
+NETWORK = """
+from torch import nn
+
+class Network(nn.Module):
+    def __init__(self, num_inputs, num_classes, hidden=16):
+        super().__init__()
+        first, last = nn.Linear(num_inputs, hidden), nn.Linear(hidden, num_classes)
+        self.layers = nn.Sequential(nn.Flatten(), first, nn.ReLU(), last)
+
+    def forward(self, image):
+        return self.layers(image)
+"""
+
+
+@pytest.fixture
+def onward() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command in this process, which has PyTorch loaded already; tests/test_onward.py starts new ones."""
+
+    def invoke(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+        with contextlib.chdir(cwd):
+            result = CliRunner().invoke(front_door, [*map(str, arguments)])
+        if isinstance(result.exception, OnwardError):
+            complaint = f"{result.stderr}{result.exception}"
+            return subprocess.CompletedProcess([], result.exception.exit_code, result.stdout, complaint)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return subprocess.CompletedProcess([], result.exit_code, result.stdout, result.stderr)
+
+    return invoke
+
+
+@pytest.fixture
+def photos(tmp_path: Path, digits: Dataset) -> Path:
+    """Digits as PNG files in a folder a class, twice as many noughts as ones, one of them cut short."""
+    folder = tmp_path / "photos"
+    for target, count in ((0, 40), (1, 20)):
+        (folder / f"a {target}").mkdir(parents=True)
+        for index in np.flatnonzero(digits.train.targets == target)[:count]:
+            Image.fromarray(digits.train.images[index, ..., 0]).save(folder / f"a {target}" / f"{index}.png")
+    (folder / "a 1" / "cut.png").write_bytes(next((folder / "a 1").iterdir()).read_bytes()[:50])
+    return folder
+
+
+def test_a_run_leaves_the_best_epoch_the_last_state_and_a_line_an_epoch(onward, tmp_path: Path) -> None:
+    result = onward("train", "--epochs", "3", "--out", "run.pt", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "test accuracy" in result.stdout
+    assert {item.name for item in tmp_path.iterdir()} == {"run.pt", "run.last.pt", "run.metrics.jsonl"}
+    lines = [json.loads(line) for line in (tmp_path / "run.metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert set(lines[0]) >= {"train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "learning_rate"}
+    last = Checkpoint.load(tmp_path / "run.last.pt")
+    assert last.progress["finished"]
+    assert len(last.history) == 3
+
+
+def test_json_is_one_document_with_the_test_figures(onward, tmp_path: Path) -> None:
+    result = onward("train", "--epochs", "1", "--out", "run.pt", "--json", cwd=tmp_path)
+    document = json.loads(result.stdout)
+    assert document["test"]["num_images"] == 359
+    evaluated = json.loads(onward("evaluate", "run.pt", "--json", "--html", "page.html", cwd=tmp_path).stdout)
+    assert evaluated == document["test"]
+    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+    inspected = json.loads(onward("inspect", "run.pt", "--json", cwd=tmp_path).stdout)
+    assert inspected["history"] == document["history"]
+
+
+def test_code_of_the_users_runs_when_they_name_it_and_only_then(onward, tmp_path: Path) -> None:
+    (tmp_path / "my_net.py").write_text(NETWORK)
+    more = ("--model", "my_net.py:Network", "--model-args", '{"hidden": 8}')
+    trained = onward("train", *more, "--epochs", "2", "--out", "run.pt", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    unnamed = onward("evaluate", "run.pt", cwd=tmp_path)
+    assert unnamed.returncode == 2
+    assert "A checkpoint runs none by itself: add --model my_net.py:Network" in unnamed.stderr
+    named = onward("evaluate", "run.pt", "--model", "my_net.py:Network", cwd=tmp_path)
+    assert named.returncode == 0, named.stderr
+    exported = onward("export", "run.pt", "--model", "my_net.py:Network", cwd=tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    torch.save(dict(Checkpoint.load(tmp_path / "run.pt").state_dict), tmp_path / "weights.pth")
+    (tmp_path / "labels.txt").write_text("\n".join("0123456789"))
+    images = ("--input-size", "8x8x1", "--labels", "labels.txt", "--mean", "0.3", "--std", "0.4")
+    theirs = onward(
+        "export", "my_net.py:Network", "--model-args", '{"hidden": 8}', "--weights", "weights.pth", *images,
+        "--formats", "onnx", "--out", "net", cwd=tmp_path,
+    )  # fmt: skip
+    assert theirs.returncode == 0, theirs.stderr
+    assert onward("verify", "net", cwd=tmp_path).returncode == 0
+    wider = onward("evaluate", "weights.pth", "--model", "my_net.py:Network", "--data", "digits", cwd=tmp_path)
+    assert wider.returncode == 2
+    assert "layers.1.weight: file (8, 64), network (16, 64)" in wider.stderr
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(onward, tmp_path: Path) -> None:
+    first = onward("train", "--epochs", "1", "--out", "run.pt", cwd=tmp_path)
+    assert first.returncode == 0
+    wild = ("--optimizer", "sgd", "--learning-rate", "1e30", "--epochs", "5")
+    result = onward("train", *wild, "--out", "wild.pt", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "at step 2 of epoch 1: the training has diverged" in result.stderr
+    assert not (tmp_path / "wild.pt").exists()
+    assert Checkpoint.load(tmp_path / "run.pt").history
+
+
+def test_a_folder_with_a_damaged_image_trains_without_it_and_says_so(onward, photos: Path, tmp_path: Path) -> None:
+    options = "--augment flip,crop --class-weights balanced --epochs 12 --batch-size 8 --learning-rate 0.003"
+    result = onward("train", "--data", f"folder:{photos}", *options.split(), "--out", "run.pt", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "1 of 61 images could not be read" in result.stderr
+    evaluated = onward("evaluate", "run.pt", "--json", cwd=tmp_path)
+    assert json.loads(evaluated.stdout)["accuracy"] > 0.8
+    assert onward("export", "run.pt", "--formats", "onnx", cwd=tmp_path).returncode == 0
+
+
+def test_grey_images_train_a_network_of_torchvision_and_the_bundle_takes_them_as_they_are(
+    onward, photos: Path, tmp_path: Path, digits: Dataset
+) -> None:
+    data = f"folder:{photos}"
+    model = ("--model", "torchvision:shufflenet_v2_x0_5")
+    result = onward(
+        "train", "--data", data, *model, "--epochs", "2", "--batch-size", "8", "--out", "run.pt", cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    checkpoint = Checkpoint.load(tmp_path / "run.pt")
+    assert (checkpoint.signature.channels, checkpoint.signature.repeat) == (1, 3)
+    np.save(tmp_path / "grey.npy", digits.test.images[:5])
+    exported = onward("export", "run.pt", "--formats", "onnx", cwd=tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    predicted = onward("predict", "run", "grey.npy", "--out", "-", "--quiet", cwd=tmp_path)
+    assert len(predicted.stdout.splitlines()) == 5
+
+
+def test_torchvisions_own_weights_bring_their_signature(onward, tmp_path: Path) -> None:
+    from torchvision.models import squeezenet1_1
+
+    torch.manual_seed(0)
+    torch.save(squeezenet1_1(weights=None).state_dict(), tmp_path / "squeezenet1_1-b8a52dc0.pth")
+    result = onward(
+        "export", "torchvision:squeezenet1_1", "--weights", "squeezenet1_1-b8a52dc0.pth", "--formats", "onnx", "--out",
+        "bundle", "--json", cwd=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    signature = json.loads(result.stdout)["manifest"]["signature"]
+    assert signature["input"]["shape"] == ["batch", 224, 224, 3]
+    assert signature["preprocess"]["shorter_side_px"] == 256
+    assert signature["normalize"]["mean"] == [0.485, 0.456, 0.406]
+    assert signature["labels"][0] == "tench"
+
+
+def test_weights_for_other_labels_begin_with_a_new_last_layer(onward, photos: Path, tmp_path: Path) -> None:
+    onward("train", "--model", "cnn", "--epochs", "1", "--out", "ten.pt", cwd=tmp_path)
+    options = "--model cnn --weights ten.pt --epochs 1 --out two.pt"
+    result = onward("train", "--data", f"folder:{photos}", *options.split(), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "ten.pt has 10 outputs, the network 2: head.4 begins with random weights" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (("--model", "net.py:Network"), "net.py does not exist"),
+        (("--model-args", "[1]"), "expected an object"),
+        (("--model-args", "{"), "is no JSON"),
+        (("--classes", "0,eleven"), "has no class 'eleven'"),
+        (("--augment", "flop"), "flop"),
+        (("--optimizer", "rmsprop"), "there are adam, adamw, sgd"),
+        (("--device", "tpu"), "there are cpu and cuda"),
+        (("--precision", "float16"), "float16 is for --device cuda"),
+        (("--weights", "missing.pth"), "does not exist"),
+        (("--model", "torchvision:vit_b_16"), "does not run on images (3, 8, 8)"),
+    ],
+)
+def test_wrong_usage_is_refused_before_anything_is_trained(
+    arguments: tuple[str, ...], match: str, tmp_path: Path
+) -> None:
+    result = CliRunner().invoke(app, ["train", "--epochs", "1", "--out", str(tmp_path / "run.pt"), *arguments])
+    assert isinstance(result.exception, OnwardError)
+    assert match in str(result.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_is_not_gone_on_with_under_other_options_and_they_are_named(onward, tmp_path: Path) -> None:
+    onward("train", "--epochs", "1", "--out", "run.pt", cwd=tmp_path)
+    result = onward("train", "--epochs", "2", "--seed", "1", "--out", "run.pt", "--resume", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "epochs was 1, now is 2; seed was 0, now is 1" in result.stderr
+
+
+def test_an_evaluation_on_fewer_classes_of_the_data_takes_those(onward, tmp_path: Path, digits: Dataset) -> None:
+    onward("train", "--classes", "3,5", "--model", "neuron", "--epochs", "1", "--out", "run.pt", cwd=tmp_path)
+    document = json.loads(onward("evaluate", "run.pt", "--json", cwd=tmp_path).stdout)
+    assert document["num_images"] == int(np.isin(digits.test.targets, (3, 5)).sum())
+
+
+def test_a_manifest_of_a_checkpoint_that_names_a_system_call_runs_nothing(
+    onward, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    evil = replace(checkpoint, architecture="os:system", arguments={"command": "touch ran"})
+    evil.save(tmp_path / "evil.pt")
+    result = onward("evaluate", "evil.pt", "--data", "digits", cwd=tmp_path)
+    assert result.returncode == 2
+    assert not (tmp_path / "ran").exists()

@@ -1,0 +1,198 @@
+"""Resume: a run that was killed, interrupted or out of space ends with the bits of one that never was."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from runtime.errors import CheckpointError, UsageError
+from training.checkpoint import Checkpoint
+from training.data import Dataset
+from training.loop import Step, train
+from training.options import Options
+from training.record import Record
+
+ROOT = Path(__file__).parent.parent.parent
+#: `make soak` asks for more.
+NUM_KILLS = int(os.environ.get("ONWARD_KILLS", "3"))
+OPTIONS = Options(
+    model="cnn",
+    arguments={"widths": [4, 8], "num_hidden": 16},
+    epochs=3,
+    batch_size=100,
+    schedule="one-cycle",
+    label_smoothing=0.1,
+    clip_norm=1.0,
+    augment="flip,crop",
+)
+
+
+def same(one: Checkpoint, other: Checkpoint) -> bool:
+    """Whether two runs came to the same, but for the time they took."""
+    histories = [[replace(epoch, elapsed_s=0) for epoch in item.history] for item in (one, other)]
+    return (
+        one.weights_digest() == other.weights_digest()
+        and histories[0] == histories[1]
+        and one.provenance["best_epoch"] == other.provenance["best_epoch"]
+        and str(one.optimizer) == str(other.optimizer)
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(digits: Dataset) -> Checkpoint:
+    return train(digits, OPTIONS)
+
+
+@pytest.mark.parametrize("num_steps", [1, 7, 12, 13, 35])
+def test_a_run_stopped_after_any_step_and_gone_on_with_ends_with_the_same_bits(
+    num_steps: int, undisturbed: Checkpoint, digits: Dataset, tmp_path: Path
+) -> None:
+    record = Record(tmp_path / "run.pt")
+    told: list[Step] = []
+    train(digits, OPTIONS, record=record, on_step=told.append, should_stop=lambda: len(told) == num_steps)
+    assert len(told) == num_steps
+    torch.rand(7)  # what else draws random numbers in the meantime does not matter
+    found = record.find()
+    assert found is not None
+    resumed = train(digits, OPTIONS, record=record, resume_from=found)
+    assert same(resumed, undisturbed)
+    assert Checkpoint.load(record.path).weights_digest() == undisturbed.weights_digest()
+    assert [json.loads(line)["epoch"] for line in record.metrics_path.read_text().splitlines()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_so_does_one_of_every_optimizer_and_schedule_with_patience(
+    optimizer: str, digits: Dataset, tmp_path: Path
+) -> None:
+    options = replace(OPTIONS, optimizer=optimizer, schedule="constant", patience=1, precision="bfloat16")
+    record = Record(tmp_path / "run.pt")
+    told: list[Step] = []
+    train(digits, options, record=record, on_step=told.append, should_stop=lambda: len(told) == 15)
+    assert same(train(digits, options, resume_from=record.find()), train(digits, options))
+
+
+def test_a_finished_run_gone_on_with_does_nothing(digits: Dataset, tmp_path: Path) -> None:
+    record = Record(tmp_path / "run.pt")
+    first = train(digits, OPTIONS, record=record)
+    steps: list[Step] = []
+    assert same(train(digits, OPTIONS, record=record, resume_from=record.find(), on_step=steps.append), first)
+    assert not steps
+
+
+def test_a_run_of_other_options_or_other_data_is_not_gone_on_with(digits: Dataset, tmp_path: Path) -> None:
+    record = Record(tmp_path / "run.pt")
+    train(digits, OPTIONS, record=record, should_stop=lambda: True)
+    with pytest.raises(UsageError, match=r"epochs was 3, now is 5; label smoothing was 0.1, now is 0.0"):
+        train(digits, replace(OPTIONS, epochs=5, label_smoothing=0.0), resume_from=record.find())
+    fewer = replace(digits, train=digits.train.take(torch.arange(500).numpy()))
+    with pytest.raises(UsageError, match="data sha256 was"):
+        train(fewer, OPTIONS, resume_from=record.find())
+
+
+def test_an_unfinished_run_is_not_overwritten_unasked(digits: Dataset, tmp_path: Path) -> None:
+    record = Record(tmp_path / "run.pt")
+    record.check_free()
+    train(digits, OPTIONS, record=record, should_stop=lambda: True)
+    with pytest.raises(UsageError, match="unfinished run, 0 epochs long: --resume goes on with it"):
+        record.check_free()
+    train(digits, OPTIONS, record=record)
+    record.check_free()
+
+
+def test_a_best_epoch_that_is_gone_is_missed(digits: Dataset, tmp_path: Path) -> None:
+    record = Record(tmp_path / "run.pt")
+    train(digits, OPTIONS, record=record)
+    record.path.unlink()
+    with pytest.raises(CheckpointError, match="the best one, is gone"):
+        record.find()
+
+
+def command(out: Path, *more: str) -> list[str]:
+    arguments = {"widths": [4, 8], "num_hidden": 16}
+    options = "--data digits --model cnn --epochs 25 --augment crop --schedule one-cycle --save-minutes 0.001"
+    return [sys.executable, "-m", "onward", "train", *options.split(), "--model-args", json.dumps(arguments)] + [
+        "--out",
+        str(out),
+        *more,
+    ]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """A run that nothing disturbed, and the seconds that it took."""
+    out = tmp_path_factory.mktemp("whole") / "whole.pt"
+    began = time.monotonic()
+    subprocess.run(command(out), env=environment(), check=True, capture_output=True)
+    return out, time.monotonic() - began
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_same_bits(whole: tuple[Path, float], tmp_path: Path) -> None:
+    undisturbed, whole_s = whole
+    chance = random.Random(0)
+    killed = 0
+    while killed < NUM_KILLS:
+        out = tmp_path / f"killed-{killed}.pt"
+        while True:
+            process = subprocess.Popen(
+                command(out, "--resume"), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            )
+            try:
+                _, complaint = process.communicate(timeout=chance.uniform(0.4, 1.1) * whole_s)
+                assert process.returncode == 0, complaint.decode()
+                break
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.communicate()
+                killed += 1
+        for name in ("", ".last"):
+            ours, theirs = (Checkpoint.load(path.with_stem(path.stem + name)) for path in (out, undisturbed))
+            assert same(ours, theirs)
+
+
+def test_ctrl_c_saves_the_state_and_says_how_to_go_on(tmp_path: Path) -> None:
+    out = tmp_path / "run.pt"
+    process = subprocess.Popen(command(out), env=environment(), stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "epoch   1" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "with --resume goes on from there" in complaint
+    assert not Checkpoint.load(tmp_path / "run.last.pt").progress["finished"]
+
+
+def test_a_full_disk_ends_a_run_with_a_sentence_and_loses_nothing(whole: tuple[Path, float], tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(disk)]
+    if not shutil.which("mount") or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        (disk / "other").write_bytes(bytes(40_000))
+        result = subprocess.run(
+            command(disk / "run.pt"), env=environment(), capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 2
+        assert "no space is left there" in result.stderr
+        assert sorted(item.suffix for item in disk.iterdir()) != [], "what was whole is still there"
+        (disk / "other").unlink()
+        subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
+        subprocess.run(command(disk / "run.pt", "--resume"), env=environment(), check=True, capture_output=True)
+        assert same(Checkpoint.load(disk / "run.pt"), Checkpoint.load(whole[0]))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)

@@ -1,0 +1,207 @@
+"""Logits: however a network ends, `logits` and `probabilities` mean the same in every bundle.
+
+A network that ends in a softmax or a sigmoid is run without that last call, which is recognised by watching a forward
+pass; nobody takes the logarithm of a probability that has underflowed. What ends in a log-softmax is a vector of logits
+already: its softmax gives the probabilities. One output for two classes becomes the logits (0, z).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from runtime.errors import UsageError
+from runtime.signature import Signature
+
+__all__ = ["ENDS", "Logits", "logits_of", "with_logits"]
+
+#: What `--end` may say; `auto` watches a forward pass.
+ENDS = ("auto", "logits", "log-softmax", "softmax", "sigmoid")
+CALLS: Mapping[Callable[..., Any], str] = {
+    F.softmax: "softmax",
+    torch.softmax: "softmax",
+    Tensor.softmax: "softmax",
+    F.log_softmax: "log-softmax",
+    torch.log_softmax: "log-softmax",
+    Tensor.log_softmax: "log-softmax",
+    F.sigmoid: "sigmoid",
+    torch.sigmoid: "sigmoid",
+    torch.special.expit: "sigmoid",
+    Tensor.sigmoid: "sigmoid",
+}
+NUM_PROBED = 4
+#: Rows of probabilities sum to 1 to this.
+SUM_TOLERANCE = 1e-4
+
+
+class Logits(nn.Module):
+    """A network without its last softmax or sigmoid.
+
+    Args:
+        network: Any, in the caller's hands still: it is not copied.
+        call: Which of its softmax and sigmoid calls is left out, counted in the order of a forward pass; None for
+            none of them.
+    """
+
+    def __init__(self, network: nn.Module, call: int | None) -> None:
+        super().__init__()
+        self.network = network
+        self.call = call
+
+    def forward(self, image: Tensor) -> Tensor:
+        """`(batch, channels, height, width)` -> logits `(batch, classes)`."""
+        if self.call is None:
+            values = logits_of(self.network(image))
+        else:
+            with _Without(self.call):
+                values = logits_of(self.network(image))
+        values = values.reshape(values.shape[0], -1)
+        return torch.cat([torch.zeros_like(values), values], dim=1) if values.shape[1] == 1 else values
+
+
+def logits_of(output: Any) -> Tensor:
+    """The logits of what a network returns: a tensor, `.logits` or `["logits"]`, or the first of several.
+
+    torchvision's GoogLeNet and Inception return several while they train, Hugging Face's models an object.
+    """
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping) and "logits" in output:
+        return logits_of(output["logits"])
+    if hasattr(output, "logits"):
+        return logits_of(output.logits)
+    if isinstance(output, Sequence) and output:
+        return logits_of(output[0])
+    raise UsageError(f"the network returns a {type(output).__name__}, expected a tensor of logits (batch, classes).")
+
+
+def with_logits(network: nn.Module, signature: Signature, end: str = "auto") -> nn.Module:
+    """The network itself where it gives logits, else a `Logits` around it.
+
+    What does not run on an image of the signature, or gives another number of values, comes back as it is.
+
+    Args:
+        network: Takes float32 `(batch, channels, height, width)`.
+        signature: Image shape and number of classes.
+        end: What the network ends in, of `ENDS`.
+
+    Raises:
+        UsageError: Its outputs are probabilities by other means than PyTorch's softmax or sigmoid, or may be, or
+            one sigmoid a class; or it does not end as declared.
+    """
+    if end not in ENDS:
+        raise UsageError(f"a network ends in one of {', '.join(ENDS)}; not in {end!r}.")
+    if isinstance(network, Logits) or end == "logits":
+        return (
+            network if signature.num_classes != 2 or not _has_one_output(network, signature) else Logits(network, None)
+        )
+    calls, output = _watch(network, signature)
+    if output is None or output.shape[1] not in (signature.num_classes, 1):
+        return network
+    found = next((kind for kind, result in reversed(calls) if _is_same(result, output)), None)
+    if end not in ("auto", found):
+        raise UsageError(
+            f"the network does not end in PyTorch's {end}, as was declared: it ends in {found or 'logits'}."
+        )
+    last = max((index for index, (_, result) in enumerate(calls) if _is_same(result, output)), default=None)
+    one = output.shape[1] == 1
+    if one and signature.num_classes != 2:
+        return network
+    match found:
+        case None:
+            _check_no_probabilities(output)
+            return Logits(network, None) if one else network
+        case "log-softmax":
+            return network
+        case "sigmoid" if not one and end == "auto":
+            raise UsageError(
+                f"the network ends in a sigmoid for each of {signature.num_classes} classes: that is several labels an "
+                f"image. If it is one, `--end sigmoid` takes what goes into the sigmoid as logits; the probabilities "
+                f"are then their softmax."
+            )
+        case _:
+            return Logits(network, last)
+
+
+class _Watch(TorchFunctionMode):
+    """Notes every softmax and sigmoid of a forward pass, with its result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[str, Tensor]] = []
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if function in CALLS:
+            self.calls.append((CALLS[function], result))
+        return result
+
+
+class _Without(TorchFunctionMode):
+    """Leaves one of the softmax and sigmoid calls out: its input is its result."""
+
+    def __init__(self, call: int) -> None:
+        super().__init__()
+        self.remaining = call
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if function in CALLS:
+            self.remaining -= 1
+            if self.remaining == -1:
+                return args[0] if args else (kwargs or {})["input"]
+        return function(*args, **(kwargs or {}))
+
+
+def _watch(network: nn.Module, signature: Signature) -> tuple[list[tuple[str, Tensor]], Tensor | None]:
+    some = next(network.parameters(), torch.zeros(()))
+    shape = (NUM_PROBED, signature.network_channels, signature.height, signature.width)
+    image = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(some.device, some.dtype)
+    with _in_eval_mode(network), torch.no_grad(), torch.random.fork_rng(devices=[]), _Watch() as watch:
+        try:
+            output = logits_of(network(image))
+        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, AssertionError, UsageError):
+            return [], None
+    return watch.calls, output.reshape(len(image), -1) if output.ndim in (1, 2) and len(output) == len(image) else None
+
+
+@contextmanager
+def _in_eval_mode(network: nn.Module) -> Iterator[None]:
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _has_one_output(network: nn.Module, signature: Signature) -> bool:
+    output = _watch(network, signature)[1]
+    return output is not None and output.shape[1] == 1
+
+
+def _is_same(result: Any, output: Tensor) -> bool:
+    return (
+        isinstance(result, Tensor)
+        and result.numel() == output.numel()
+        and result.untyped_storage().data_ptr() == output.untyped_storage().data_ptr()
+    )
+
+
+def _check_no_probabilities(output: Tensor) -> None:
+    between = bool((output >= 0).all() and (output <= 1).all())
+    if between and (output.shape[1] == 1 or bool(((output.sum(1) - 1).abs() < SUM_TOLERANCE).all())):
+        raise UsageError(
+            "the network's outputs look like probabilities, but no softmax or sigmoid of PyTorch makes them, so that "
+            "the logits cannot be had. Return the values before that step, or say `--end logits` if they are logits."
+        )
