@@ -291,7 +291,7 @@ def open_checkpoint(
     from training.checkpoint import Checkpoint, is_checkpoint
     from training.data import load
 
-    if is_checkpoint(path):
+    if is_checkpoint(path) or (model is None and not path.exists()):
         return Checkpoint.load(path, model=model)
     if signature is None and data is not None:
         signature = load(data, data_dir=data_dir).signature

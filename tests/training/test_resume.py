@@ -25,7 +25,7 @@ from training.record import Record
 
 ROOT = Path(__file__).parent.parent.parent
 #: `make soak` asks for more.
-NUM_KILLS = int(os.environ.get("ONWARD_KILLS", "3"))
+NUM_KILLS = int(os.environ.get("ONWARD_KILLS", "2"))
 OPTIONS = Options(
     model="cnn",
     arguments={"widths": [4, 8], "num_hidden": 16},
