@@ -17,7 +17,6 @@ from training.commands import (
     AsJson,
     DataDir,
     End,
-    open_checkpoint,
     parse_arguments,
     parse_numbers,
 )
@@ -80,6 +79,7 @@ def export(
 ) -> None:
     """Export to ONNX, TorchScript and .pt2; nothing is published unless each is as close as PyTorch."""
     from export.publish import publish
+    from training.adoption import open_checkpoint
 
     path = Path(what)
     if not path.exists() and ":" in what:
@@ -97,6 +97,7 @@ def export(
         mean=parse_numbers(mean),
         std=parse_numbers(std),
         allow_globals=allow_global or (),
+        tell=remark,
     )
     bundle = publish(
         source_of(checkpoint, data=data, data_dir=data_dir, num_golden=golden_samples),

@@ -3,18 +3,76 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from runtime.errors import UsageError
 from runtime.signature import Signature
-from training.checkpoint import Checkpoint
+from training.checkpoint import Checkpoint, is_checkpoint
+from training.data import load
 from training.foreign import fit, read_weights
 from training.models import build_to_fit, with_logits
 from training.models.libraries import signature_of_weights
 
-__all__ = ["adopt", "known_signature"]
+__all__ = ["adopt", "known_signature", "open_checkpoint"]
+
+
+def open_checkpoint(
+    path: Path,
+    *,
+    model: str | None,
+    arguments: Mapping[str, Any],
+    end: str = "auto",
+    data: str | None = None,
+    data_dir: Path | None = None,
+    signature: Signature | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    allow_globals: Sequence[str] = (),
+    tell: Callable[[str], None] = lambda text: None,
+) -> Checkpoint:
+    """A checkpoint of ours, or one made of somebody's weights.
+
+    Args:
+        path: Of either.
+        model: For weights, what they are of; for a checkpoint, the user's code that it may run.
+        arguments: Further arguments of that.
+        end: What the network ends in.
+        data: Names the data set that gives image size, labels, mean and std.
+        data_dir: Where its files are.
+        signature: All of these, instead.
+        mean: Instead of the data set's.
+        std: Instead of the data set's.
+        allow_globals: Classes that the weights' file may ask for.
+        tell: Told what was supposed.
+
+    Raises:
+        CheckpointError: The file cannot be read, or the weights do not fit.
+        DataError: The data set cannot be read.
+        UsageError: It is not said what the weights are of, or what the images are.
+    """
+    if is_checkpoint(path) or (model is None and not path.exists()):
+        return Checkpoint.load(path, model=model)
+    if signature is None and data is not None:
+        signature = load(data, data_dir=data_dir).signature
+    if signature is not None:
+        signature = replace(
+            signature,
+            mean=_each(mean, signature.channels) or signature.mean,
+            std=_each(std, signature.channels) or signature.std,
+        )
+    return adopt(
+        path,
+        model=model,
+        arguments=arguments,
+        signature=signature,
+        end=end,
+        data=data or "",
+        allow_globals=allow_globals,
+        tell=tell,
+    )
 
 
 def adopt(
@@ -26,6 +84,7 @@ def adopt(
     end: str = "auto",
     data: str = "",
     allow_globals: Sequence[str] = (),
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Checkpoint:
     """Read weights and put them into their network.
 
@@ -37,6 +96,7 @@ def adopt(
         end: What the network ends in.
         data: What names a data set of real images for it.
         allow_globals: Classes that the file may ask for.
+        tell: Told what was supposed.
 
     Returns:
         A checkpoint without history, trusted, since the caller names the network.
@@ -51,7 +111,7 @@ def adopt(
         raise UsageError(f"{path} holds weights ({weights.kind}), and does not say of which network: add --model.")
     chosen = {**(weights.arguments if name == weights.model else {}), **(arguments or {})}
     if signature is None:
-        signature, more = known_signature(name, path)
+        signature, more = known_signature(name, path, tell)
         chosen = more | chosen
     network, signature = build_to_fit(name, signature, chosen)
     fit(network, weights, path=path)
@@ -72,17 +132,30 @@ def adopt(
     )
 
 
-def known_signature(name: str, path: Path) -> tuple[Signature, dict[str, Any]]:
-    """The signature of torchvision's own weights, and the arguments that go with them.
+def known_signature(name: str, path: Path, tell: Callable[[str], None]) -> tuple[Signature, dict[str, Any]]:
+    """What a checkpoint of ours, or torchvision of its own weights, says of a file; and arguments that go with it.
+
+    Args:
+        name: Of the network.
+        path: Of the weights.
+        tell: Told where they are taken for torchvision's default ones, though they do not have the name of any.
 
     Raises:
         UsageError: Of other weights nothing is known.
     """
+    if is_checkpoint(path):
+        return Checkpoint.load(path).signature, {}
     library, _, rest = name.partition(":")
     if library != "torchvision":
         raise UsageError(
             f"what {path} takes and gives is not known: name a data set that it was trained on (--data), or say it "
             f"(--input-size, --labels, --mean, --std)."
         )
-    signature, _, arguments = signature_of_weights(rest, path)
+    signature, entry, is_named, arguments = signature_of_weights(rest, path)
+    if not is_named:
+        tell(f"{path.name} has the name of none of torchvision's weights; it is taken for {entry} of {rest}")
     return signature, arguments
+
+
+def _each(values: tuple[float, ...] | None, channels: int) -> tuple[float, ...] | None:
+    return values * channels if values is not None and len(values) == 1 else values

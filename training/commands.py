@@ -108,9 +108,11 @@ def train(
     from training.options import Options
     from training.record import Record
 
+    size = parse_size(image_size)
+    known, known_arguments = _known(data, model, weights, size)
     options = Options(
         model=model,
-        arguments=parse_arguments(model_args),
+        arguments=known_arguments | parse_arguments(model_args),
         end=end,
         epochs=epochs,
         batch_size=batch_size,
@@ -129,7 +131,7 @@ def train(
         device=device,
         num_workers=num_workers,
     )
-    dataset = _training_data(data, options.model, weights, data_dir, parse_size(image_size), seed)
+    dataset = _training_data(data, known, data_dir, size, seed)
     if classes is not None:
         dataset = dataset.select(classes.split(","))
     record = Record(out or DEFAULT_OUT / f"{dataset.name}-{_plain_name(model)}.pt", 60 * save_minutes)
@@ -194,6 +196,8 @@ def evaluate(
 ) -> None:
     """Classify the test images and compare with the truth."""
     from runtime.classifier import load as load_bundle
+    from training.adoption import open_checkpoint
+    from training.data import load_for
     from training.evaluation import evaluate as run
     from training.evaluation import runner
     from training.evaluation_page import write_evaluation_page
@@ -215,10 +219,14 @@ def evaluate(
             mean=parse_numbers(mean),
             std=parse_numbers(std),
             allow_globals=allow_global or (),
+            tell=remark,
         )
         signature, predict = checkpoint.signature, runner(checkpoint)
         trained_on, history = checkpoint.data, checkpoint.history
+    if not (data or trained_on):
+        raise UsageError(f"it is not known what {what} was trained on: --data names the images to evaluate it on.")
     dataset = load_for(signature, data or trained_on, data_dir)
+    _tell(dataset)
     with progress("evaluate", len(dataset.test), unit="images", quiet=as_json) as advance:
         evaluation = run(predict, dataset.test, on_progress=advance)
     _tell_failures(dataset)
@@ -256,80 +264,6 @@ def inspect(
     print_signature(document["signature"], checkpoint)
     rows = [[key, str(document[key])] for key in ("architecture", "arguments", "data", "num_parameters")]
     print_table(["checkpoint", ""], rows + [[key, str(value)] for key, value in document["provenance"].items()])
-
-
-def open_checkpoint(
-    path: Path,
-    *,
-    model: str | None,
-    arguments: dict[str, Any],
-    end: str = "auto",
-    data: str | None = None,
-    data_dir: Path | None = None,
-    signature: Signature | None = None,
-    mean: tuple[float, ...] | None = None,
-    std: tuple[float, ...] | None = None,
-    allow_globals: tuple[str, ...] | list[str] = (),
-) -> Checkpoint:
-    """A checkpoint of ours, or one made of somebody's weights.
-
-    Args:
-        path: Of either.
-        model: For weights, what they are of; for a checkpoint, the user's code that it may run.
-        arguments: Further arguments of that.
-        end: What the network ends in.
-        data: Names the data set that gives image size, labels, mean and std.
-        data_dir: Where its files are.
-        signature: All of these, instead.
-        mean: Instead of the data set's.
-        std: Instead of the data set's.
-        allow_globals: Classes that the weights' file may ask for.
-    """
-    from dataclasses import replace
-
-    from training.adoption import adopt
-    from training.checkpoint import Checkpoint, is_checkpoint
-    from training.data import load
-
-    if is_checkpoint(path) or (model is None and not path.exists()):
-        return Checkpoint.load(path, model=model)
-    if signature is None and data is not None:
-        signature = load(data, data_dir=data_dir).signature
-    if signature is not None:
-        signature = replace(
-            signature,
-            mean=_spread(mean, signature.channels) or signature.mean,
-            std=_spread(std, signature.channels) or signature.std,
-        )
-    return adopt(
-        path,
-        model=model,
-        arguments=arguments,
-        signature=signature,
-        end=end,
-        data=data or "",
-        allow_globals=allow_globals,
-    )
-
-
-def load_for(signature: Signature, data: str, data_dir: Path | None = None) -> Dataset:
-    """A data set in the form that a model takes: its size, colour, resize rule and, of more classes, its own.
-
-    Raises:
-        DataError: No such data set.
-        UsageError: Its labels or its images are others.
-    """
-    from training.data import load
-
-    dataset = load(data, data_dir=data_dir, like=signature)
-    if set(signature.labels) <= set(dataset.signature.labels):
-        dataset = dataset.select(signature.labels)
-    for what in ("labels", "image_shape"):
-        theirs, ours = getattr(dataset.signature, what), getattr(signature, what)
-        if theirs != ours:
-            raise UsageError(f"{data} has the {what.replace('_', ' ')} {theirs}, the model {ours}.")
-    _tell(dataset)
-    return dataset
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -403,22 +337,32 @@ def parse_numbers(text: str | None) -> tuple[float, ...] | None:
 
 
 def _training_data(
-    data: str, model: str, weights: Path | None, data_dir: Path | None, size: tuple[int, int] | None, seed: int
+    data: str, known: Signature | None, data_dir: Path | None, size: tuple[int, int] | None, seed: int
 ) -> Dataset:
-    """The data set; for torchvision's own weights in the form that they were trained on."""
+    """The data set, in the form that weights were trained on where that is known."""
     from dataclasses import replace
 
-    from training.adoption import known_signature
     from training.data import load
 
-    known = None
-    if weights is not None and size is None and model.startswith("torchvision:") and data.startswith("folder"):
-        known, _ = known_signature(model, weights)
     dataset = load(data, data_dir=data_dir, image_size=size, seed=seed, like=known)
     if known is not None:
-        dataset = replace(dataset, signature=replace(dataset.signature, mean=known.mean, std=known.std))
+        dataset = replace(
+            dataset, signature=replace(dataset.signature, mean=known.mean, std=known.std, repeat=known.repeat)
+        )
     _tell(dataset)
     return dataset
+
+
+def _known(data: str, model: str, weights: Path | None, size: object) -> tuple[Signature | None, dict[str, Any]]:
+    """What is known of the weights to begin with, where the images of a folder can be made like it."""
+    from training.adoption import known_signature
+    from training.checkpoint import is_checkpoint
+
+    if weights is None or size is not None or not data.startswith("folder"):
+        return None, {}
+    if not (is_checkpoint(weights) or model.startswith("torchvision:")):
+        return None, {}
+    return known_signature(model, weights, remark)
 
 
 def _tell(dataset: Dataset) -> None:
@@ -439,7 +383,3 @@ def _tell_failures(dataset: Dataset) -> None:
 
 def _plain_name(model: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in model.rpartition("/")[2])
-
-
-def _spread(values: tuple[float, ...] | None, channels: int) -> tuple[float, ...] | None:
-    return values * channels if values is not None and len(values) == 1 else values

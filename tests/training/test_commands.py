@@ -17,9 +17,11 @@ from typer.testing import CliRunner
 
 from onward import app as front_door
 from runtime.errors import OnwardError
+from runtime.signature import Signature
 from training.checkpoint import Checkpoint
 from training.commands import app
 from training.data import Dataset
+from training.models import build
 
 NETWORK = """
 from torch import nn
@@ -33,6 +35,9 @@ class Network(nn.Module):
     def forward(self, image):
         return self.layers(image)
 """
+
+
+THOUSAND = Signature(224, 224, 3, (0.5,) * 3, (0.25,) * 3, tuple(map(str, range(1000))))
 
 
 @pytest.fixture
@@ -176,6 +181,16 @@ def test_weights_for_other_labels_begin_with_a_new_last_layer(onward, photos: Pa
     result = onward("train", "--data", f"folder:{photos}", *options.split(), cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "ten.pt has 10 outputs, the network 2: head.4 begins with random weights" in result.stderr
+    ten, two = (Checkpoint.load(tmp_path / name).signature for name in ("ten.pt", "two.pt"))
+    assert (two.mean, two.std, two.image_shape) == (ten.mean, ten.std, ten.image_shape), "what the weights know"
+
+
+def test_a_file_of_no_known_name_is_taken_for_torchvisions_default_weights_aloud(onward, tmp_path: Path) -> None:
+    torch.save(build("torchvision:squeezenet1_1", THOUSAND).state_dict(), tmp_path / "mine.pth")
+    result = onward("evaluate", "mine.pth", "--model", "torchvision:squeezenet1_1", cwd=tmp_path)
+    assert "mine.pth has the name of none of torchvision's weights; it is taken for IMAGENET1K_V1" in result.stderr
+    assert result.returncode == 2
+    assert "--data names the images to evaluate it on" in result.stderr
 
 
 @pytest.mark.parametrize(

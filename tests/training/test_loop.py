@@ -16,11 +16,12 @@ from runtime.errors import Diverged, UsageError
 from training.batches import Batches
 from training.data import Dataset, load
 from training.evaluation import evaluate, runner
-from training.loop import Step, Tally, train
+from training.loop import train
 from training.models import ARCHITECTURES, build
 from training.optimization import Loss
 from training.options import Options
 from training.record import Record
+from training.tally import Step, Tally
 
 
 @pytest.mark.parametrize("model", ARCHITECTURES)

@@ -167,9 +167,11 @@ def test_timm_networks_take_as_many_channels_as_the_images_have() -> None:
 
 
 def test_torchvision_knows_what_its_weights_take_and_give(tmp_path: Path) -> None:
-    signature, name, _ = signature_of_weights("resnet50", tmp_path / "resnet50-0676ba61.pth")
+    signature, name, is_named, _ = signature_of_weights("resnet50", tmp_path / "resnet50-0676ba61.pth")
+    assert is_named
     assert (name, signature.preprocess.shorter_side_px, signature.image_shape) == ("IMAGENET1K_V1", 256, (224, 224, 3))
-    signature, name, _ = signature_of_weights("resnet50", tmp_path / "mine.pth")
+    signature, name, is_named, _ = signature_of_weights("resnet50", tmp_path / "mine.pth")
+    assert not is_named
     assert (name, signature.preprocess.shorter_side_px) == ("IMAGENET1K_V2", 232)
     assert (signature.num_classes, signature.labels[:2]) == (1000, ("tench", "goldfish"))
 

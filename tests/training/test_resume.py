@@ -19,9 +19,10 @@ import torch
 from runtime.errors import CheckpointError, UsageError
 from training.checkpoint import Checkpoint
 from training.data import Dataset
-from training.loop import Step, train
+from training.loop import train
 from training.options import Options
 from training.record import Record
+from training.tally import Step
 
 ROOT = Path(__file__).parent.parent.parent
 #: `make soak` asks for more.

@@ -8,7 +8,7 @@ from runtime.errors import DataError, UsageError
 from runtime.signature import Preprocess, Signature
 from training.data.dataset import Dataset
 
-__all__ = ["NAMES", "load"]
+__all__ = ["NAMES", "load", "load_for"]
 
 NAMES = ("digits", "fashion-mnist", "mnist", "folder:PATH", "fake")
 
@@ -69,3 +69,20 @@ def load(
             return load_fake(image_size, channels or 1, seed)
         case _:
             raise DataError(f"data set {name!r} is unknown; there are {', '.join(NAMES)}.")
+
+
+def load_for(signature: Signature, data: str, data_dir: Path | None = None) -> Dataset:
+    """A data set in the form that a model takes: its size, colour, resize rule and, of more classes, its own.
+
+    Raises:
+        DataError: No such data set.
+        UsageError: Its labels or its images are others.
+    """
+    dataset = load(data, data_dir=data_dir, like=signature)
+    if set(signature.labels) <= set(dataset.signature.labels):
+        dataset = dataset.select(signature.labels)
+    for what in ("labels", "image_shape"):
+        theirs, ours = getattr(dataset.signature, what), getattr(signature, what)
+        if theirs != ours:
+            raise UsageError(f"{data} has the {what.replace('_', ' ')} {theirs}, the model {ours}.")
+    return dataset

@@ -58,7 +58,7 @@ def timm_network(name: str, signature: Signature, **arguments: Any) -> nn.Module
     return network
 
 
-def signature_of_weights(name: str, path: Path) -> tuple[Signature, str, dict[str, Any]]:
+def signature_of_weights(name: str, path: Path) -> tuple[Signature, str, bool, dict[str, Any]]:
     """What torchvision's metadata say of a weight file: size, resize rule, mean, std, the names of the classes.
 
     Which of a network's weights the file holds is told by its name, as torchvision publishes it
@@ -69,7 +69,8 @@ def signature_of_weights(name: str, path: Path) -> tuple[Signature, str, dict[st
         path: The file.
 
     Returns:
-        The signature, the name of the weights (`IMAGENET1K_V1`), and arguments that the builder gives with them.
+        The signature, the name of the weights (`IMAGENET1K_V1`), whether the file has their name, and arguments that
+        the builder gives with them.
 
     Raises:
         UsageError: torchvision has no such network, or these are no classifier's weights.
@@ -81,7 +82,8 @@ def signature_of_weights(name: str, path: Path) -> tuple[Signature, str, dict[st
     _check_name(name, models.list_models(module=models), "torchvision")
     entries = list(models.get_model_weights(name))
     default = models.get_model_weights(name).DEFAULT
-    entry = next((item for item in entries if item.url.rpartition("/")[2] == path.name), default)
+    named = next((item for item in entries if item.url.rpartition("/")[2] == path.name), None)
+    entry = named or default
     if entry.meta["categories"] is None:
         raise UsageError(f"{path.name} are torchvision's {entry.name} of {name}, which name no classes.")
     transform = entry.transforms()
@@ -96,7 +98,7 @@ def signature_of_weights(name: str, path: Path) -> tuple[Signature, str, dict[st
         preprocess=Preprocess("shorter-side", shorter, transform.interpolation.value),
     )
     # these two were trained on Inception's own scale, which their builders add only beside weights
-    return signature, entry.name, {"transform_input": True} if name in DRAWS_WEIGHTS else {}
+    return signature, entry.name, named is not None, {"transform_input": True} if name in DRAWS_WEIGHTS else {}
 
 
 def _check_name(name: str, names: Sequence[str], library: str) -> None:
