@@ -13,7 +13,7 @@ from runtime.signature import Signature
 from training.checkpoint import Checkpoint, is_checkpoint
 from training.data import load
 from training.foreign import fit, read_weights
-from training.models import build_to_fit, with_logits
+from training.models import build_to_fit, is_own_code, with_logits
 from training.models.libraries import signature_of_weights
 
 __all__ = ["adopt", "known_signature", "open_checkpoint"]
@@ -109,6 +109,8 @@ def adopt(
     name = model or weights.model
     if name is None:
         raise UsageError(f"{path} holds weights ({weights.kind}), and does not say of which network: add --model.")
+    if model is None and is_own_code(name):  # a file of somebody's may name any function
+        raise UsageError(f"{path} says that it is of {name}, which is code: if it is yours, add --model {name}")
     chosen = {**(weights.arguments if name == weights.model else {}), **(arguments or {})}
     if signature is None:
         signature, more = known_signature(name, path, tell)

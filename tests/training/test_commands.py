@@ -16,11 +16,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from onward import app as front_door
+from runtime.classifier import load as load_bundle
 from runtime.errors import OnwardError
 from runtime.signature import Signature
 from training.checkpoint import Checkpoint
 from training.commands import app
 from training.data import Dataset
+from training.evaluation import evaluate, runner
 from training.models import build
 
 NETWORK = """
@@ -230,11 +232,28 @@ def test_an_evaluation_on_fewer_classes_of_the_data_takes_those(onward, tmp_path
     assert document["num_images"] == int(np.isin(digits.test.targets, (3, 5)).sum())
 
 
-def test_a_manifest_of_a_checkpoint_that_names_a_system_call_runs_nothing(
-    onward, checkpoint: Checkpoint, tmp_path: Path
+@pytest.mark.parametrize("is_archive", [True, False])
+def test_a_checkpoint_that_names_a_system_call_runs_nothing(
+    is_archive: bool, onward, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     evil = replace(checkpoint, architecture="os:system", arguments={"command": "touch ran"})
     evil.save(tmp_path / "evil.pt")
-    result = onward("evaluate", "evil.pt", "--data", "digits", cwd=tmp_path)
-    assert result.returncode == 2
+    document = torch.load(tmp_path / "evil.pt", weights_only=True)
+    torch.save(document, tmp_path / "evil.pt", _use_new_zipfile_serialization=is_archive)
+    for command in ("evaluate", "export"):
+        result = onward(command, "evil.pt", "--data", "digits", cwd=tmp_path)
+        assert result.returncode == 2
+        assert "--model os:system" in result.stderr
     assert not (tmp_path / "ran").exists()
+
+
+def test_what_was_declared_of_a_network_holds_in_the_export(onward, digits: Dataset, tmp_path: Path) -> None:
+    options = "--model sequential --end logits --epochs 2 --learning-rate 0.01 --out run.pt"
+    assert onward("train", *options.split(), cwd=tmp_path).returncode == 0
+    exported = onward("export", "run.pt", "--formats", "onnx", cwd=tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    in_pytorch = evaluate(runner(Checkpoint.load(tmp_path / "run.pt")), digits.test).probabilities
+    with load_bundle(tmp_path / "run") as classifier:
+        predictions = classifier(digits.test.read(slice(None))[0])
+    np.testing.assert_allclose(predictions.probabilities, in_pytorch, rtol=1e-4)
+    assert predictions.logits.max() <= 1, "the softmax that was declared to be logits is still there"

@@ -105,7 +105,9 @@ def test_what_is_declared_is_held_to() -> None:
     network = Ends(torch.sigmoid)
     image = images(GREY)
     assert torch.equal(with_logits(network, GREY, "sigmoid")(image), network.body(image))
-    assert with_logits(network, GREY, "logits") is network
+    declared = with_logits(network, GREY, "logits")
+    assert torch.equal(declared(image), network(image))
+    assert with_logits(declared, GREY) is declared, "what was declared is not supposed anew, e.g. by the export"
     with pytest.raises(UsageError, match="does not end in PyTorch's softmax"):
         with_logits(network, GREY, "softmax")
     with pytest.raises(UsageError, match="one of auto"):

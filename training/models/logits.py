@@ -82,7 +82,7 @@ def logits_of(output: Any) -> Tensor:
 
 
 def with_logits(network: nn.Module, signature: Signature, end: str = "auto") -> nn.Module:
-    """The network itself where it gives logits, else a `Logits` around it.
+    """The network itself where it is seen to give logits, else a `Logits` around it.
 
     What does not run on an image of the signature, or gives another number of values, comes back as it is.
 
@@ -97,10 +97,10 @@ def with_logits(network: nn.Module, signature: Signature, end: str = "auto") -> 
     """
     if end not in ENDS:
         raise UsageError(f"a network ends in one of {', '.join(ENDS)}; not in {end!r}.")
-    if isinstance(network, Logits) or end == "logits":
-        return (
-            network if signature.num_classes != 2 or not _has_one_output(network, signature) else Logits(network, None)
-        )
+    if isinstance(network, Logits):
+        return network
+    if end == "logits":
+        return Logits(network, None)  # around it, so that nobody who meets it later supposes anything else
     calls, output = _watch(network, signature)
     if output is None or output.shape[1] not in (signature.num_classes, 1):
         return network
@@ -183,11 +183,6 @@ def _in_eval_mode(network: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
-
-
-def _has_one_output(network: nn.Module, signature: Signature) -> bool:
-    output = _watch(network, signature)[1]
-    return output is not None and output.shape[1] == 1
 
 
 def _is_same(result: Any, output: Tensor) -> bool:
