@@ -25,13 +25,12 @@ from runtime.console import run
 from training import commands as training_commands
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import nn
 
     from runtime.bundle import Bundle
     from runtime.classifier import Classifier
-    from runtime.signature import Signature
+    from runtime.feed import Feed
+    from runtime.tensor_signature import AnySignature
     from training.checkpoint import Checkpoint
 
 __all__ = ["__version__", "export", "load", "train"]
@@ -79,35 +78,50 @@ def export(
     model: Checkpoint | nn.Module | str | Path,
     out: str | Path,
     *,
-    signature: Signature | None = None,
-    samples: NDArray[np.uint8] | None = None,
+    signature: AnySignature | None = None,
+    samples: Feed | None = None,
+    end: str = "auto",
+    output: str | None = None,
+    **options: Any,
 ) -> Bundle:
     """Export a model under the parity gate.
 
     Args:
-        model: A checkpoint, its path, or any `nn.Module` from normalised images to logits; it is left unchanged.
+        model: A checkpoint, its path, or any `nn.Module` from normalised images, or from tensors, to logits; it is
+            left unchanged.
         out: The bundle's folder.
-        signature: For an `nn.Module`: size, mean, std and labels.
-        samples: For an `nn.Module`: real images for the gate, uint8 `(count, height, width, channels)`, 32 or more.
-            They do not travel in the bundle. Without them the gate has random pixels only.
+        signature: What goes in and comes out: a `Signature` of images, or a `TensorSignature`. Needed for an
+            `nn.Module`; of a checkpoint, it stands in for the one that it has.
+        samples: For an `nn.Module`: real images for the gate, uint8 `(count, height, width, channels)`, 32 or more,
+            or real tensors. They do not travel in the bundle. Without them the gate has random ones only.
+        end: For an `nn.Module`: what it ends in, as `--end` of the command.
+        output: For an `nn.Module`: which of several values that it returns holds the logits.
+        options: As `export.options.ExportOptions` has them: `formats`, `opset`, `torchscript` …
 
     Raises:
         NotExportable: No reference can be made of the model, or it cannot be exported.
         ParityFailure: An artifact is further from the mathematics than PyTorch is; nothing is published.
         UsageError: An `nn.Module` without a signature.
     """
+    from dataclasses import replace
+
+    from export.options import ExportOptions
     from export.publish import Source, publish
     from runtime.errors import UsageError
     from training.checkpoint import Checkpoint
+    from training.models import with_logits
 
+    chosen = ExportOptions(**options)
     if isinstance(model, (str, Path)):
         model = Checkpoint.load(model)
     if isinstance(model, Checkpoint):
-        return publish(export_commands.source_of(model), Path(out))
+        source = export_commands.source_of(model)
+        return publish(replace(source, signature=signature or source.signature), Path(out), options=chosen)
     if signature is None:
         raise UsageError("an nn.Module needs a signature: what goes in, and what its outputs are called.")
     provenance = {"architecture": type(model).__name__}
-    return publish(Source(model, signature, samples, provenance=provenance), Path(out))
+    network = with_logits(model, signature, end, output)
+    return publish(Source(network, signature, samples, provenance=provenance), Path(out), options=chosen)
 
 
 def load(path: str | Path, **options: Any) -> Classifier:

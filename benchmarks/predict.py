@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from export.commands import source_of
+from export.options import ExportOptions
 from export.publish import publish
 from runtime.backends import Threads
 from runtime.bundle import Bundle
@@ -36,6 +37,7 @@ from runtime.console import print_table
 from runtime.predict import predict
 from runtime.sinks import open_sink
 from runtime.sources import open_sources
+from runtime.tensor_signature import of_images
 from training.checkpoint import Checkpoint
 from training.data import load as load_data
 from training.data.idx_files import FILES, find_folder
@@ -69,10 +71,12 @@ def read_idx(path: Path) -> np.ndarray:
 def onward_way(bundle: Bundle, path: Path, out: Path) -> Callable[[], None]:
     classifier = load(bundle.path, threads=Threads(spin=False))  # as the command does
 
+    signature = of_images(bundle.signature)
+
     def run() -> None:
-        source = open_sources([path], bundle.signature)
-        with open_sink(out, bundle.signature, top_k=1) as sink:
-            predict(classifier.backend, source, sink, batch_size=default_batch_size(bundle.signature))
+        source = open_sources([path], signature)
+        with open_sink(out, signature, top_k=1) as sink:
+            predict(classifier.backend, source, sink, batch_size=default_batch_size(signature))
 
     return run
 
@@ -92,7 +96,8 @@ def bare_loop(checkpoint: Checkpoint, path: Path, out: Path, folder: Path) -> Ca
     program.save(folder / "float.onnx")
     session = ort.InferenceSession(folder / "float.onnx", providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    (mean,), (std,) = checkpoint.signature.mean, checkpoint.signature.std
+    signature = of_images(checkpoint.signature)
+    (mean,), (std,) = signature.mean, signature.std
     scale, shift = np.float32(1 / (255 * std)), np.float32(-mean / std)
 
     def run() -> None:
@@ -112,7 +117,8 @@ def bare_loop(checkpoint: Checkpoint, path: Path, out: Path, folder: Path) -> Ca
 
 def course_way(checkpoint: Checkpoint, path: Path, out: Path) -> Callable[[], None]:
     network = checkpoint.network()
-    normalize = transforms.Normalize(checkpoint.signature.mean, checkpoint.signature.std)
+    signature = of_images(checkpoint.signature)
+    normalize = transforms.Normalize(signature.mean, signature.std)
     transform = transforms.Compose([transforms.ToTensor(), normalize])
 
     def run() -> None:
@@ -144,7 +150,7 @@ def main() -> None:
     checkpoint = train(load_data("fashion-mnist"), Options(model="classifier", epochs=1))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        bundle = publish(source_of(checkpoint), folder / "bundle", formats=("onnx",))
+        bundle = publish(source_of(checkpoint), folder / "bundle", options=ExportOptions(formats=("onnx",)))
         outs = [folder / f"{index}.csv" for index in range(3)]
         ways = {
             "Onward predict": onward_way(bundle, path, outs[0]),

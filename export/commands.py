@@ -24,7 +24,6 @@ from training.commands import (
 if TYPE_CHECKING:
     from export.publish import Source
     from runtime.bundle import Bundle
-    from runtime.signature import Signature
     from training.checkpoint import Checkpoint
 
 __all__ = ["app", "export"]
@@ -32,7 +31,7 @@ __all__ = ["app", "export"]
 app = make_app("Turn checkpoints into bundles, under the parity gate.")
 
 
-THEIRS = "Weights that are not ours"
+THEIRS, FORM = "Weights that are not ours", "The form of the artifacts"
 
 
 @app.command()
@@ -56,6 +55,24 @@ def export(
         typer.Option(help="Real images that travel in the bundle; by default 32 of a public data set, else none."),
     ] = None,
     formats: Annotated[str, typer.Option(help="Comma-separated: onnx, torchscript, pt2.")] = "onnx,torchscript,pt2",
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            help="pixels (uint8 NHWC, normalised inside), tensor (float32 NCHW, normalised by the app), or, "
+            "repeatable, a tensor of a model that takes no image: NAME:DTYPE:SHAPE[:LOW..HIGH].",
+            rich_help_panel=FORM,
+        ),
+    ] = None,
+    dynamic_size: Annotated[
+        bool, typer.Option("--dynamic-size", help="Take images of any height and width.", rich_help_panel=FORM)
+    ] = False,
+    opset: Annotated[int, typer.Option(help="Version of ONNX's operators, 18 to 23.", rich_help_panel=FORM)] = 18,
+    ir_version: Annotated[int, typer.Option(help="Version of ONNX's file, 8 to 11.", rich_help_panel=FORM)] = 10,
+    torchscript: Annotated[
+        str,
+        typer.Option(help="trace, or script where control flow depends on data.", rich_help_panel=FORM),
+    ] = "trace",
     model: Annotated[
         str | None, typer.Option(help=f"What the weights are of: {MODELS}", rich_help_panel=THEIRS)
     ] = None,
@@ -64,6 +81,13 @@ def export(
         Path | None, typer.Option(help="Where MODEL was given: the file that holds them.", rich_help_panel=THEIRS)
     ] = None,
     end: End = "auto",
+    output: Annotated[
+        str | None,
+        typer.Option(
+            help="Which of several values that it returns holds the logits: key, attribute or index.",
+            rich_help_panel=THEIRS,
+        ),
+    ] = None,
     input_size: Annotated[
         str | None, typer.Option(help="HEIGHTxWIDTHxCHANNELS, without --data.", rich_help_panel=THEIRS)
     ] = None,
@@ -78,9 +102,15 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Export to ONNX, TorchScript and .pt2; nothing is published unless each is as close as PyTorch."""
+    from dataclasses import replace
+
+    from export.arguments import as_asked, image_signature, tensor_signature
+    from export.options import ExportOptions
     from export.publish import publish
     from training.adoption import open_checkpoint
 
+    options = ExportOptions(tuple(formats.split(",")), opset=opset, ir_version=ir_version, torchscript=torchscript)
+    means, stds = parse_numbers(mean), parse_numbers(std)
     path = Path(what)
     if not path.exists() and ":" in what:
         if weights is None:
@@ -91,18 +121,20 @@ def export(
         model=model,
         arguments=parse_arguments(model_args),
         end=end,
+        output=output,
         data=data,
         data_dir=data_dir,
-        signature=_signature(input_size, labels, mean, std),
-        mean=parse_numbers(mean),
-        std=parse_numbers(std),
+        signature=tensor_signature(inputs or (), labels) or image_signature(input_size, labels, means, stds),
+        mean=means,
+        std=stds,
         allow_globals=allow_global or (),
         tell=remark,
     )
+    source = source_of(checkpoint, data=data, data_dir=data_dir, num_golden=golden_samples)
     bundle = publish(
-        source_of(checkpoint, data=data, data_dir=data_dir, num_golden=golden_samples),
+        replace(source, signature=as_asked(source.signature, inputs or (), dynamic_size)),
         out or path.with_suffix(""),
-        formats=tuple(formats.split(",")),
+        options=options,
         on_stage=(lambda stage: None) if as_json else (lambda stage: remark(f"export: {stage} …")),
     )
     if as_json:
@@ -132,10 +164,15 @@ def source_of(
     from export.publish import Source
     from export.samples import NUM_GOLDEN, NUM_SAMPLES
     from runtime.errors import DataError
+    from runtime.signature import Signature
     from training.data import Dataset, load
 
     signature = checkpoint.signature
     dataset: Dataset | None = None
+    if not isinstance(signature, Signature):
+        if data is not None:
+            raise UsageError("--data names images, and the model takes tensors.")
+        return Source(checkpoint.network(), signature, provenance=_provenance(checkpoint))
     try:
         if not (data or checkpoint.data):
             raise DataError("it is not known what the weights were trained on.")
@@ -171,41 +208,6 @@ def print_bundle(bundle: Bundle) -> None:
     ]
     print_table(["artifact", "file", ">size", ">noise ratio", "SHA-256"], rows)
     print(f"published {bundle.path}: every artifact is as close to the mathematical model as PyTorch is.")
-
-
-def _signature(input_size: str | None, labels: str | None, mean: str | None, std: str | None) -> Signature | None:
-    """What the options say of the images and the labels, or None where they say nothing."""
-    from runtime.signature import Signature
-
-    if input_size is None and labels is None:
-        return None
-    if input_size is None or labels is None or mean is None or std is None:
-        raise UsageError(
-            "--input-size, --labels, --mean and --std go together: without one of them it is a guess what the "
-            "network takes or gives. --data NAME takes all four from a data set."
-        )
-    sides = input_size.split("x")
-    if len(sides) != 3 or not all(side.isdigit() for side in sides):
-        raise UsageError(f"--input-size is {input_size!r}, expected HEIGHTxWIDTHxCHANNELS such as 28x28x1.")
-    height, width, channels = map(int, sides)
-    return Signature(
-        height=height,
-        width=width,
-        channels=channels,
-        mean=_each(parse_numbers(mean), channels),
-        std=_each(parse_numbers(std), channels),
-        labels=_labels(labels),
-    )
-
-
-def _each(values: tuple[float, ...] | None, channels: int) -> tuple[float, ...]:
-    return (values or ()) * (channels if len(values or ()) == 1 else 1)
-
-
-def _labels(text: str) -> tuple[str, ...]:
-    path = Path(text)
-    names = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
-    return tuple(name.strip() for name in names if name.strip())
 
 
 def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:

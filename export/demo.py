@@ -21,6 +21,7 @@ from runtime.console import print_table, progress, remark
 from runtime.predict import Summary, predict
 from runtime.sinks import open_sink
 from runtime.sources import open_sources
+from runtime.tensor_signature import of_images
 from runtime.verify import Verification, verify
 from training.checkpoint import Checkpoint
 from training.commands import remark_on_epoch
@@ -106,14 +107,15 @@ def _predict(bundle: Bundle, dataset: Dataset, out: Path) -> Summary:
     folder = out / "images"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    signature = of_images(bundle.signature)
     for index, image in enumerate(dataset.test.read(slice(None))[0]):
         Image.fromarray(image[..., 0]).save(folder / f"{index:04}.png")
     with (
         load(bundle.path, threads=Threads(spin=False)) as classifier,
-        open_sink(out / "predictions.csv", bundle.signature, top_k=3) as sink,
+        open_sink(out / "predictions.csv", signature, top_k=3) as sink,
     ):
-        source = open_sources([folder], bundle.signature)
-        return predict(classifier.backend, source, sink, batch_size=default_batch_size(bundle.signature))
+        source = open_sources([folder], signature)
+        return predict(classifier.backend, source, sink, batch_size=default_batch_size(signature))
 
 
 def _evaluate(checkpoint: Checkpoint, bundle: Bundle, dataset: Dataset) -> dict[str, Evaluation]:

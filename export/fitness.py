@@ -9,12 +9,12 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export.deployable import ByOutput, run
+from export.deployable import ByOutput, run, tensors_of
 from export.watch import first_difference, watch
 from runtime.errors import NotExportable, reason_of
+from runtime.feed import Feed, take
 from runtime.golden import GoldenRecord
 from runtime.parity import BATCH_SIZES, CONSTANT
 from runtime.signature import OUTPUTS
@@ -48,39 +48,55 @@ def check_weights(deployable: nn.Module) -> None:
             )
 
 
-def check_runs(deployable: nn.Module, some: NDArray[np.uint8], num_classes: int) -> None:
-    """It runs on batches of several sizes, and its outputs are as wide as there are labels."""
-    for size in (2, max(BATCH_SIZES), 1):
-        images = torch.tensor(some[:size])
+def check_runs(deployable: nn.Module, samples: Mapping[str, Feed], num_classes: int) -> None:
+    """It runs on every kind of sample, in batches of several sizes, and its outputs are as wide as there are labels."""
+    for kind, size in _first_batches(samples):
+        inputs = tensors_of(take(samples[kind], slice(size)), deployable)
         try:
-            outputs = deployable(images)
-        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
-            raise NotExportable(f"the model does not run on a batch of size {size}: {reason_of(error)}") from error
-        shapes = [tuple(output.shape) for output in outputs]
-        if shapes != [(len(images), num_classes)] * len(OUTPUTS):
+            outputs = deployable(*inputs)
+        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, AssertionError) as error:
+            shapes = " and ".join(str(tuple(item.shape[1:])) for item in inputs)
             raise NotExportable(
-                f"the model gives {shapes[0]} for {len(images)} images, the signature has {num_classes} labels: "
-                f"expected ({len(images)}, {num_classes})."
+                f"the model does not run on a batch of size {size} of {kind} samples {shapes}: {reason_of(error)}"
+            ) from error
+        count = len(inputs[0])
+        found = [tuple(output.shape) for output in outputs]
+        if found != [(count, num_classes)] * len(OUTPUTS):
+            raise NotExportable(
+                f"the model gives {found[0]} for {count} samples, the signature has {num_classes} labels: expected "
+                f"({count}, {num_classes}). If it returns several values, --output says which holds the logits."
             )
 
 
-def check_repeats(deployable: nn.Module, some: NDArray[np.uint8]) -> None:
-    """Two runs agree bit for bit."""
+def _first_batches(samples: Mapping[str, Feed]) -> list[tuple[str, int]]:
+    first = next(iter(samples))
+    return [(first, 2), (first, max(BATCH_SIZES)), *((kind, 1) for kind in samples)]
+
+
+def check_repeats(deployable: nn.Module, some: Feed) -> None:
+    """Two runs agree bit for bit, and leave no trace in the model."""
+    before = {name: tensor.clone() for name, tensor in deployable.state_dict().items()}
     one, other = run(deployable, some), run(deployable, some)
+    changed = [name for name, tensor in deployable.state_dict().items() if _unequal(tensor, before[name])]
+    if changed:
+        raise NotExportable(
+            f"{changed[0]} changes when the model is called in eval mode: an exported model keeps no state between "
+            f"calls. Update it only `if self.training`."
+        )
     if all(np.array_equal(one[name], other[name], equal_nan=True) for name in OUTPUTS):
         return
-    image = torch.tensor(some[:8])
-    culprit = first_difference(watch(deployable, image), watch(deployable, image), _unequal)
+    inputs = tensors_of(take(some, slice(8)), deployable)
+    culprit = first_difference(watch(deployable, *inputs), watch(deployable, *inputs), _unequal)
     raise NotExportable(
-        f"two runs of the model in eval mode differ, first at {culprit}: something in it is random. Dropout that "
-        f"`eval()` does not reach (`F.dropout` without `training=self.training`) does this."
+        f"two runs of the model in eval mode differ, first at {culprit}: something in it is random, or counts its "
+        f"calls. Dropout that `eval()` does not reach (`F.dropout` without `training=self.training`) does this."
     )
 
 
-def check_width(module: nn.Module, some: NDArray[np.uint8], dtype: torch.dtype) -> None:
+def check_width(module: nn.Module, some: Feed, dtype: torch.dtype) -> None:
     """No operator computes in a narrower float than the model runs in."""
     width = torch.finfo(dtype).bits
-    for operation in watch(module, torch.tensor(some[:2])):
+    for operation in watch(module, *tensors_of(take(some, slice(2)), module)):
         for output in operation.outputs:
             if torch.finfo(output.dtype).bits < width:
                 raise NotExportable(
@@ -89,35 +105,33 @@ def check_width(module: nn.Module, some: NDArray[np.uint8], dtype: torch.dtype) 
                 )
 
 
-def check_finite(module: nn.Module, samples: Mapping[str, NDArray[np.uint8]], outputs: Mapping[str, ByOutput]) -> None:
+def check_finite(module: nn.Module, samples: Mapping[str, Feed], outputs: Mapping[str, ByOutput]) -> None:
     """No output is NaN or infinite."""
     for kind, arrays in outputs.items():
         for name, array in arrays.items():
             wrong = np.asarray(~np.isfinite(array).all(axis=1))
             if wrong.any():
-                image = torch.tensor(samples[kind][np.flatnonzero(wrong)[:1]])
+                inputs = tensors_of(take(samples[kind], np.flatnonzero(wrong)[:1]), module)
                 culprit = next(
-                    op for op in watch(module, image) if any(not torch.isfinite(o).all() for o in op.outputs)
+                    op for op in watch(module, *inputs) if any(not torch.isfinite(o).all() for o in op.outputs)
                 )
                 raise NotExportable(
-                    f"{name} is NaN or infinite for {int(wrong.sum())} of {len(wrong)} {kind} images, first at "
+                    f"{name} is NaN or infinite for {int(wrong.sum())} of {len(wrong)} {kind} samples, first at "
                     f"{culprit}."
                 )
 
 
-def check_batching(
-    double: nn.Module, samples: Mapping[str, NDArray[np.uint8]], reference: Mapping[str, ByOutput]
-) -> None:
+def check_batching(double: nn.Module, samples: Mapping[str, Feed], reference: Mapping[str, ByOutput]) -> None:
     """Splitting a batch changes float64 outputs by rounding only."""
-    for kind, images in samples.items():
-        alone = run(double, images, 1)
+    for kind, feed in samples.items():
+        alone = run(double, feed, 1)
         apart = {name: np.abs(alone[name] - reference[kind][name]).max() for name in OUTPUTS}
         if all(apart[name] <= ROUNDING_FLOAT64 * np.abs(reference[kind][name]).max() for name in OUTPUTS):
             continue
-        pair = torch.tensor(images[:2])
-        culprit = first_difference(watch(double, pair[:1]), watch(double, pair), _first_row_differs)
+        one, pair = (tensors_of(take(feed, slice(size)), double) for size in (1, 2))
+        culprit = first_difference(watch(double, *one), watch(double, *pair), _first_row_differs)
         raise NotExportable(
-            f"the output for an image depends on what else is in its batch, first at {culprit}: batch "
+            f"the output for a sample depends on what else is in its batch, first at {culprit}: batch "
             f"normalisation without running statistics does this. Train with `track_running_stats=True`."
         )
 
@@ -130,7 +144,7 @@ def check_alive(record: GoldenRecord) -> None:
         floor = max(record.noise[kind][name].floor for kind in kinds)
         if np.ptp(outputs, axis=0).max() <= floor:
             raise NotExportable(
-                f"{name} is the same for all {len(outputs)} images: the output does not depend on the input, so "
+                f"{name} is the same for all {len(outputs)} samples: the output does not depend on the input, so "
                 f"nothing can be proven. A last layer of zeros does this; was the model trained?"
             )
 
@@ -141,7 +155,7 @@ def check_conditioning(record: GoldenRecord) -> None:
         for name, noise in by_output.items():
             if kind != CONSTANT and noise.is_ill_conditioned:
                 raise NotExportable(
-                    f"PyTorch's own float32 error on {kind} images is {noise.floor:.1e}, more than 1e-4 of the "
+                    f"PyTorch's own float32 error on {kind} samples is {noise.floor:.1e}, more than 1e-4 of the "
                     f"largest {name} ({noise.scale:.1e}): the model is ill-conditioned, and no export of it could "
                     f"be told from a wrong one."
                 )

@@ -19,7 +19,7 @@ from runtime.backends.session import ORT_ERRORS
 from runtime.errors import OnwardError, ParityFailure, reason_of
 from runtime.golden import GoldenRecord
 from runtime.parity import MAX_NOISE_RATIO, Outputs, Verdict
-from runtime.signature import Signature
+from runtime.tensor_signature import AnySignature
 
 __all__ = ["Examination", "examine", "refusal"]
 
@@ -69,11 +69,11 @@ def examine(
     path: Path,
     format: str,
     *,
-    signature: Signature,
+    signature: AnySignature,
     record: GoldenRecord,
     golden: GoldenRecord,
     expected: Mapping[str, Tensor],
-    program: ExportedProgram,
+    program: ExportedProgram | None,
 ) -> Examination:
     """Open a file that is about to ship and measure it.
 
@@ -84,13 +84,13 @@ def examine(
         record: Samples, reference and noise.
         golden: The part of it that will travel.
         expected: The state_dict of the module that was exported.
-        program: Its exported program.
+        program: Its exported program; not needed for TorchScript.
 
     Raises:
         ParityFailure: The file does not open, or does not run on a batch of some size.
     """
     try:
-        backend = open_backend(format, path.read_bytes(), signature)
+        backend = open_backend(format, path.read_bytes(), signature, beside=_beside(path))
         verdict = record.judge(format, backend.run)
         outputs = {kind: backend.run(images) for kind, images in golden.inputs.items()}
     except OnwardError as error:
@@ -106,9 +106,16 @@ def refusal(examinations: Sequence[Examination], page: Path) -> ParityFailure:
     return ParityFailure(f"the gate is closed, nothing was published. {' '.join(reasons)} See {page}.")
 
 
-def _check_weights(path: Path, format: str, expected: Mapping[str, Tensor], program: ExportedProgram) -> WeightCheck:
+def _beside(path: Path) -> dict[str, bytes]:
+    return {item.name: item.read_bytes() for item in path.parent.glob(f"{path.name}.*")}
+
+
+def _check_weights(
+    path: Path, format: str, expected: Mapping[str, Tensor], program: ExportedProgram | None
+) -> WeightCheck:
     match format:
         case "onnx":
+            assert program is not None
             return check_onnx(path, expected, program)
         case "torchscript":
             return check_torchscript(path, expected)

@@ -11,30 +11,27 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
-from export.deployable import Deployable
+from export.deployable import Deployable, deploy
 from export.formats.onnx_file import opset_of, write_onnx
 from export.formats.program import export_program, write_pt2
 from export.formats.torchscript import torchscript_beside
 from export.gate import Examination, examine, refusal
+from export.options import FORMATS, ExportOptions
 from export.reference import make_reference
 from export.report import write_parity_page
-from export.samples import NUM_GOLDEN, RANDOM, REAL, gather
+from export.samples import NUM_GOLDEN, NUM_SAMPLES, RANDOM, REAL, RESIZED, gather
 from runtime import __version__
 from runtime.bundle import GOLDEN, MANIFEST, PARITY_HTML, PARITY_JSON, Artifact, Bundle, FileDigest, digest_file
 from runtime.errors import UsageError
+from runtime.feed import Feed
 from runtime.files import staged_folder
 from runtime.golden import GoldenRecord, save_outputs
 from runtime.parity import CONSTANT, MAX_NOISE_RATIO
-from runtime.signature import Signature
+from runtime.tensor_signature import AnySignature
 
-__all__ = ["FORMATS", "Source", "publish"]
-
-#: In order of preference where a bundle is run.
-FORMATS = {"onnx": "model.onnx", "torchscript": "model.torchscript", "pt2": "model.pt2"}
+__all__ = ["Source", "publish"]
 
 
 @dataclass(frozen=True)
@@ -42,17 +39,18 @@ class Source:
     """What is published.
 
     Args:
-        network: Takes float32 `(batch, channels, height, width)`, gives logits `(batch, classes)`.
+        network: Takes float32 `(batch, channels, height, width)`, or the tensors of the signature; gives logits
+            `(batch, classes)`.
         signature: What goes in and what comes out.
-        real_samples: Real images, uint8 `(count, height, width, channels)`, for the gate; None where there are
-            none.
+        real_samples: Real images, uint8 `(count, height, width, channels)`, or real tensors, for the gate; None where
+            there are none.
         num_golden_real: How many of them travel in the bundle. Somebody's pictures do not, unless they say so.
         provenance: Where the weights come from: text and numbers, no paths.
     """
 
     network: nn.Module
-    signature: Signature
-    real_samples: NDArray[np.uint8] | None = None
+    signature: AnySignature
+    real_samples: Feed | None = None
     num_golden_real: int = 0
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
@@ -61,7 +59,8 @@ def publish(
     source: Source,
     out: Path,
     *,
-    formats: tuple[str, ...] = tuple(FORMATS),
+    options: ExportOptions | None = None,
+    num_samples: int = NUM_SAMPLES,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Bundle:
     """Export, hold every artifact against the reference, and publish the bundle under its name.
@@ -69,7 +68,8 @@ def publish(
     Args:
         source: What is published.
         out: The bundle's folder; one that stands there is replaced in one step.
-        formats: Of `FORMATS`.
+        options: How it is exported.
+        num_samples: Of a kind, for the gate.
         on_stage: Called with the name of each stage as it begins.
 
     Raises:
@@ -77,26 +77,34 @@ def publish(
         ParityFailure: An artifact did not pass; nothing is published, and a page beside `out` says why.
         OutputError: The place cannot be written to, or is full.
     """
-    _check_target(out, formats)
-    deployable = Deployable(source.network, source.signature)
+    options = options or ExportOptions()
+    formats = options.formats
+    _check_target(out)
+    deployable = deploy(source.network, source.signature)
     with staged_folder(out) as staged:
-        with _tracing(deployable, source, staged, formats):
+        with _tracing(deployable, source, staged, options):
             on_stage("reference in float64")
             record = make_reference(
-                deployable, gather(source.signature, source.real_samples), source.signature.num_classes
+                deployable,
+                gather(source.signature, source.real_samples, num_samples=num_samples),
+                source.signature.num_classes,
             )
-            on_stage("torch.export")
-            program = export_program(deployable, source.signature)
-            if "onnx" in formats:
+            program = None
+            if formats != ("torchscript",):
+                on_stage("torch.export")
+                program = export_program(deployable, source.signature)
+            if "onnx" in formats and program is not None:
                 on_stage("ONNX")
-                write_onnx(program, staged / FORMATS["onnx"], source.signature, _provenance(source))
-            if "pt2" in formats:
+                write_onnx(program, staged / FORMATS["onnx"], source.signature, _provenance(source), options)
+            if "pt2" in formats and program is not None:
                 on_stage(".pt2")
                 write_pt2(program, staged / FORMATS["pt2"])
             if "torchscript" in formats:
                 on_stage("TorchScript")
         on_stage("parity gate")
-        golden = record.select({REAL: source.num_golden_real, RANDOM: NUM_GOLDEN, CONSTANT: NUM_GOLDEN})
+        golden = record.select(
+            {REAL: source.num_golden_real, RANDOM: NUM_GOLDEN, RESIZED: NUM_GOLDEN, CONSTANT: NUM_GOLDEN}
+        )
         examinations = [
             examine(
                 staged / FORMATS[name],
@@ -119,20 +127,18 @@ def publish(
     return Bundle.open(out)
 
 
-def _check_target(out: Path, formats: tuple[str, ...]) -> None:
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown or not formats:
-        raise UsageError(f"format {', '.join(unknown) or 'none'} is unknown; there are {', '.join(FORMATS)}.")
+def _check_target(out: Path) -> None:
     if out.exists() and not (out / MANIFEST).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} exists and is no bundle; it is left alone. Choose another --out.")
 
 
 def _tracing(
-    deployable: Deployable, source: Source, staged: Path, formats: tuple[str, ...]
+    deployable: Deployable, source: Source, staged: Path, options: ExportOptions
 ) -> AbstractContextManager[None]:
-    if "torchscript" not in formats:
+    if "torchscript" not in options.formats:
         return nullcontext()
-    return torchscript_beside(deployable, staged / FORMATS["torchscript"], source.signature)
+    path = staged / FORMATS["torchscript"]
+    return torchscript_beside(deployable, path, source.signature, how=options.torchscript)
 
 
 def _write_records(staged: Path, source: Source, golden: GoldenRecord, examinations: list[Examination]) -> None:

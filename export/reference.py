@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from export.deployable import ByOutput, run
+from export.deployable import ByOutput, run, tensors_of
 from export.fitness import (
     check_alive,
     check_batching,
@@ -26,6 +26,7 @@ from export.fitness import (
     check_weights,
     check_width,
 )
+from runtime.feed import Feed, take
 from runtime.golden import GoldenRecord
 from runtime.parity import BATCH_SIZES, Noise, measure_noise
 from runtime.signature import OUTPUTS
@@ -33,14 +34,14 @@ from runtime.signature import OUTPUTS
 __all__ = ["make_reference"]
 
 
-def make_reference(deployable: nn.Module, samples: Mapping[str, NDArray[np.uint8]], num_classes: int) -> GoldenRecord:
+def make_reference(deployable: nn.Module, samples: Mapping[str, Feed], num_classes: int) -> GoldenRecord:
     """Compute the reference, PyTorch's float32 outputs and the noise floor for every kind of sample.
 
     A module that cannot run in float64 is its own reference in float32, to be compared by torch's tolerance.
 
     Args:
-        deployable: In eval mode, float32; uint8 images in, logits and probabilities out.
-        samples: Kind -> uint8 `(samples, height, width, channels)`.
+        deployable: In eval mode, float32; logits and probabilities out.
+        samples: Kind -> what it takes, e.g. uint8 `(samples, height, width, channels)`.
         num_classes: The width that the outputs must have.
 
     Raises:
@@ -52,7 +53,7 @@ def make_reference(deployable: nn.Module, samples: Mapping[str, NDArray[np.uint8
     some = next(iter(samples.values()))
     check_weights(deployable)
     with _mathematical_mode():
-        check_runs(deployable, some, num_classes)
+        check_runs(deployable, samples, num_classes)
         check_repeats(deployable, some)
         check_width(deployable, some, torch.float32)
         double = _in_double(deployable, some)
@@ -92,25 +93,25 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def _ways(deployable: nn.Module, images: NDArray[np.uint8]) -> Iterator[ByOutput]:
+def _ways(deployable: nn.Module, samples: Feed) -> Iterator[ByOutput]:
     """PyTorch's own ways of computing the same: batch sizes, the largest first, and channels_last."""
     channels_last = copy.deepcopy(deployable).to(memory_format=torch.channels_last)
     for module in (deployable, channels_last):
         for batch_size in sorted(BATCH_SIZES, reverse=True):
-            yield run(module, images, batch_size)
+            yield run(module, samples, batch_size)
 
 
-def _in_double(deployable: nn.Module, some: NDArray[np.uint8]) -> nn.Module | None:
+def _in_double(deployable: nn.Module, some: Feed) -> nn.Module | None:
     double = copy.deepcopy(deployable).double()
     try:
         with _default_dtype(torch.float64):
-            double(torch.tensor(some[:2]))
+            double(*tensors_of(take(some, slice(2)), double))
     except (RuntimeError, TypeError):
         return None
     return double
 
 
-def _record_without_float64(deployable: nn.Module, samples: Mapping[str, NDArray[np.uint8]]) -> GoldenRecord:
+def _record_without_float64(deployable: nn.Module, samples: Mapping[str, Feed]) -> GoldenRecord:
     eager = {kind: run(deployable, images) for kind, images in samples.items()}
     check_finite(deployable, samples, eager)
     noise = {kind: {name: _unmeasured(outputs[name]) for name in OUTPUTS} for kind, outputs in eager.items()}

@@ -32,12 +32,12 @@ class Operation:
         return f"{self.name} in {self.module or 'the top module'}"
 
 
-def watch(module: nn.Module, image: Tensor) -> list[Operation]:
+def watch(module: nn.Module, *inputs: Tensor) -> list[Operation]:
     """Run a module once and list its operators in the order in which they ran."""
     path: list[str] = []
     recorder = _Recorder(path)
     with _tracking(module, path), recorder:
-        module(image)
+        module(*inputs)
     return recorder.operations
 
 

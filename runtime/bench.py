@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from runtime.backends import Backend, Threads, open_artifact, torch_is_installed
 from runtime.bundle import Artifact, Bundle
 from runtime.errors import UsageError
+from runtime.feed import Feed, draw
 
 __all__ = ["BACKENDS", "Plan", "Timing", "bench"]
 
@@ -90,8 +90,8 @@ def bench(
 ) -> list[Timing]:
     """Time a bundle's artifacts beside one another.
 
-    Inputs are drawn anew, uint8 pixels, several arrays taken in turn. In each round each backend runs for 50 ms
-    at least, after a rest and untimed inferences of its own, so that none pays for the one before.
+    Inputs are drawn anew, uint8 pixels for images, several arrays taken in turn. In each round each backend runs for
+    50 ms at least, after a rest and untimed inferences of its own, so that none pays for the one before.
 
     Args:
         bundle: An opened bundle.
@@ -139,8 +139,7 @@ def _bench_batch_size(
     opened: Mapping[str, Backend], bundle: Bundle, plan: Plan, batch_size: int, on_round: Callable[[], None]
 ) -> list[Timing]:
     generator = np.random.default_rng(plan.seed)
-    shape = (NUM_POOL, batch_size, *bundle.signature.image_shape)
-    pool = generator.integers(0, 256, shape, np.uint8)
+    pool = [draw(bundle.signature, batch_size, generator) for _ in range(NUM_POOL)]
     for backend in opened.values():
         _time(backend, pool, plan.warm_up_s)
     order = random.Random(plan.seed)
@@ -154,14 +153,14 @@ def _bench_batch_size(
     return [_summarise(name, batch_size, rounds) for name in opened]
 
 
-def _time(backend: Backend, pool: NDArray[np.uint8], at_least_s: float) -> list[float]:
+def _time(backend: Backend, pool: Sequence[Feed], at_least_s: float) -> list[float]:
     latencies_ms: list[float] = []
     end = time.perf_counter() + at_least_s
     now = 0.0
     while now < end:
-        images = pool[len(latencies_ms) % len(pool)]
+        feed = pool[len(latencies_ms) % len(pool)]
         began = time.perf_counter()
-        backend.run(images)
+        backend.run(feed)
         now = time.perf_counter()
         latencies_ms.append((now - began) * 1e3)
     return latencies_ms

@@ -16,7 +16,7 @@ from typing import Any
 from runtime.errors import BundleError, SignatureError
 from runtime.golden import GoldenRecord, load_outputs
 from runtime.parity import Outputs
-from runtime.signature import Signature
+from runtime.tensor_signature import AnySignature, signature_from_json
 
 __all__ = ["FORMAT", "MANIFEST", "Artifact", "Bundle", "FileDigest", "digest_file", "manifest_digest"]
 
@@ -74,7 +74,7 @@ class Bundle:
     """
 
     path: Path
-    signature: Signature
+    signature: AnySignature
     artifacts: tuple[Artifact, ...]
     files: tuple[FileDigest, ...]
     provenance: Mapping[str, Any]
@@ -94,7 +94,7 @@ class Bundle:
                 Artifact(**(entry | {"file": FileDigest(**entry["file"])})) for entry in document["artifacts"]
             )
             files = tuple(FileDigest(**entry) for entry in document["files"])
-            signature = Signature.from_json(document["signature"])
+            signature = signature_from_json(document["signature"])
             provenance = document["provenance"]
         except (KeyError, TypeError, AttributeError, ValueError, SignatureError) as error:
             raise BundleError(f"{path / MANIFEST} does not have the parts of format {FORMAT}: {error}.") from error
@@ -143,6 +143,10 @@ class Bundle:
         found = digest_file(self.path, path)
         self._compare(file, found.size_bytes, found.sha256)
         return path
+
+    def beside(self, artifact: Artifact) -> list[FileDigest]:
+        """The files that belong to an artifact: those of its name with more behind it, such as `model.onnx.data`."""
+        return [file for file in self.files if file.path.startswith(f"{artifact.file.path}.")]
 
     def check(self) -> None:
         """Check every file that the manifest names.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,8 +15,10 @@ from PIL import Image
 from runtime.backends import Backend, Threads, open_artifact
 from runtime.bundle import Bundle
 from runtime.errors import FeedError
+from runtime.feed import Feed, from_pixels, num_samples, take
 from runtime.images import prepare, read_image
 from runtime.signature import LOGITS, PROBABILITIES, Signature
+from runtime.tensor_signature import AnySignature
 
 __all__ = ["Classifier", "Predictions", "default_batch_size", "load"]
 
@@ -56,24 +59,26 @@ class Classifier:
         self.backend = backend
 
     @property
-    def signature(self) -> Signature:
+    def signature(self) -> AnySignature:
         """What goes in and what comes out."""
         return self.bundle.signature
 
-    def __call__(self, images: NDArray[np.uint8] | Image.Image | Path | str | bytes | Sequence[object]) -> Predictions:
+    def __call__(self, images: Feed | Image.Image | Path | str | bytes | Sequence[object]) -> Predictions:
         """Classify one image or many.
 
         Args:
             images: uint8 `(height, width, channels)` or `(batch, height, width, channels)` of the signature's
                 size; or a Pillow image, a path or the bytes of an image file, of any size; or a list of these.
+                For a model that takes tensors: an array `(batch, …)`, or a dictionary of them by name.
 
         Raises:
             FeedError: An array disagrees with the signature.
             ImageError: An image cannot be read.
         """
-        pixels = self._pixels(images)
+        feed = self._feed(images)
         size = default_batch_size(self.signature)
-        parts = [self.backend.run(pixels[at : at + size]) for at in range(0, max(len(pixels), 1), size)]
+        starts = range(0, max(num_samples(feed), 1), size)
+        parts = [self.backend.run(take(feed, slice(at, at + size))) for at in starts]
         logits = np.concatenate([part[LOGITS] for part in parts])
         probabilities = np.concatenate([part[PROBABILITIES] for part in parts])
         indices = probabilities.argmax(1)
@@ -88,24 +93,37 @@ class Classifier:
     ) -> None:
         del self.backend
 
-    def _pixels(self, images: object) -> NDArray[np.uint8]:
+    def _feed(self, images: object) -> Feed:
+        if not isinstance(self.signature, Signature):
+            if isinstance(images, (Mapping, np.ndarray)):
+                return images
+            raise FeedError(
+                f"the model takes tensors, {self.signature.describe()}: expected an array or a dictionary of them, "
+                f"not a {type(images).__name__}."
+            )
+        pixels = self._pixels(images, self.signature)
+        # what disagrees is left as it is, for the backend to say so
+        return from_pixels(pixels, self.signature) if pixels.dtype == np.uint8 and pixels.ndim == 4 else pixels
+
+    def _pixels(self, images: object, signature: Signature) -> NDArray[np.uint8]:
         if isinstance(images, np.ndarray):
-            return images[None] if images.shape == self.signature.image_shape else images
-        many = [self._one(image) for image in (images if isinstance(images, (list, tuple)) else [images])]
+            is_one = images.shape == signature.image_shape or (signature.dynamic_size and images.ndim == 3)
+            return images[None] if is_one else images
+        many = [self._one(image, signature) for image in (images if isinstance(images, (list, tuple)) else [images])]
         shapes = {image.shape for image in many}
         if len(shapes) > 1:
             raise FeedError(f"the images of a list have the shapes {sorted(shapes)}, expected one shape.")
-        return np.stack(many) if many else np.empty((0, *self.signature.image_shape), np.uint8)
+        return np.stack(many) if many else np.empty((0, *signature.image_shape), np.uint8)
 
-    def _one(self, image: object) -> NDArray[np.uint8]:
+    def _one(self, image: object, signature: Signature) -> NDArray[np.uint8]:
         if isinstance(image, np.ndarray):
             return image
         if isinstance(image, (str, Path)):
-            return read_image(Path(image), self.signature)
+            return read_image(Path(image), signature)
         if isinstance(image, bytes):
-            return read_image(image, self.signature)
+            return read_image(image, signature)
         if isinstance(image, Image.Image):
-            return prepare(image, self.signature)
+            return prepare(image, signature)
         raise FeedError(f"a {type(image).__name__} is no image; expected an array, a Pillow image, a path or bytes.")
 
 
@@ -130,8 +148,11 @@ def load(
     return Classifier(bundle, backend)
 
 
-def default_batch_size(signature: Signature) -> int:
-    """The power of two that holds up to 4 MiB of pixels, from 1 to 1,024 images."""
-    height, width, channels = signature.image_shape
-    fitting = max(1, BATCH_BYTES // (height * width * channels))
+def default_batch_size(signature: AnySignature) -> int:
+    """The power of two that holds up to 4 MiB of pixels or numbers, from 1 to 1,024 samples."""
+    if isinstance(signature, Signature):
+        values = math.prod(signature.image_shape)
+    else:
+        values = sum(math.prod(size or 1 for size in item.shape) for item in signature.inputs)
+    fitting = max(1, BATCH_BYTES // values)
     return int(min(MAX_BATCH, 1 << (fitting.bit_length() - 1)))

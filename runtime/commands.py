@@ -55,11 +55,12 @@ def predict(
     from runtime.predict import predict as run
     from runtime.sinks import STDOUT, open_sink
     from runtime.sources import open_sources
+    from runtime.tensor_signature import of_images
 
     if as_json and out == STDOUT:
         raise UsageError("--json and `--out -` both write to standard output; choose one.")
     with load(bundle, artifact=artifact, provider=provider, threads=Threads(threads or None, spin=False)) as classifier:
-        signature, backend = classifier.signature, classifier.backend
+        signature, backend = of_images(classifier.signature), classifier.backend
         if not 1 <= top_k <= signature.num_classes:
             raise UsageError(f"--top-k is {top_k}, expected 1 to {signature.num_classes}, the number of classes.")
         source = open_sources(inputs, signature)
@@ -228,17 +229,31 @@ def print_signature(signature: dict[str, Any] | None, path: Path) -> None:
         return
     labels = signature["labels"]
     shown = ", ".join(labels[:12]) + (f", … ({len(labels)} in all)" if len(labels) > 12 else "")
-    rule = signature["preprocess"]
-    print_table(
-        ["signature", ""],
-        [
-            ["image", f"uint8 {tuple(signature['input']['shape'])}, NHWC, {rule['color']}, raw pixels 0 to 255"],
-            ["resize", f"{rule['resize']}, {rule['interpolation']}"],
-            ["normalised inside by", f"mean {signature['normalize']['mean']}, std {signature['normalize']['std']}"],
-            ["outputs", "; ".join(f"{item['name']} float32 {tuple(item['shape'])}" for item in signature["outputs"])],
-            ["labels", shown],
-        ],
-    )
+    outputs = "; ".join(f"{item['name']} float32 {_shape(item)}" for item in signature["outputs"])
+    taken = _image_rows(signature) if "input" in signature else _tensor_rows(signature)
+    print_table(["signature", ""], [*taken, ["outputs", outputs], ["labels", shown]])
+
+
+def _image_rows(signature: dict[str, Any]) -> list[list[str]]:
+    image, rule, normalize = signature["input"], signature["preprocess"], signature["normalize"]
+    where = "inside" if normalize["in_model"] else "by the app"
+    content = "raw pixels 0 to 255" if normalize["in_model"] else "normalised by the app"
+    return [
+        ["image", f"{image['dtype']} {_shape(image)}, {image['layout']}, {rule['color']}, {content}"],
+        ["resize", f"{rule['resize']}, {rule['interpolation']}"],
+        [f"normalised {where}", f"mean {normalize['mean']}, std {normalize['std']}"],
+    ]
+
+
+def _tensor_rows(signature: dict[str, Any]) -> list[list[str]]:
+    return [
+        [item["name"], f"{item['dtype']} {_shape(item)}" + (f", {item['range']}" if item["range"] else "")]
+        for item in signature["inputs"]
+    ]
+
+
+def _shape(item: dict[str, Any]) -> str:
+    return f"({', '.join(map(str, item['shape']))})"
 
 
 def _remark_on(summary: Summary, out: Path) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import BundleError
+from runtime.feed import Feed, take
 from runtime.parity import Noise, Outputs, Run, Verdict, judge
 
 __all__ = ["GoldenRecord", "load_outputs", "save_outputs"]
@@ -30,13 +31,13 @@ class GoldenRecord:
     """Inputs by kind, and by kind and output name what the model makes of them.
 
     Args:
-        inputs: Kind -> uint8 `(samples, height, width, channels)`.
+        inputs: Kind -> samples, e.g. uint8 `(samples, height, width, channels)`; by input name where there are several.
         reference: Kind -> output -> float64 `(samples, classes)`: the model computed in float64.
         eager: Kind -> output -> float32 `(samples, classes)`: PyTorch on the building machine.
         noise: Kind -> output -> PyTorch's error against the reference.
     """
 
-    inputs: Mapping[str, NDArray[np.uint8]]
+    inputs: Mapping[str, Feed]
     reference: Mapping[str, Mapping[str, NDArray[np.float64]]]
     eager: Mapping[str, Mapping[str, NDArray[np.float32]]]
     noise: Mapping[str, Mapping[str, Noise]]
@@ -52,7 +53,7 @@ class GoldenRecord:
         """
         counts = {kind: count for kind, count in counts.items() if count > 0 and kind in self.inputs}
         return GoldenRecord(
-            inputs={kind: self.inputs[kind][:count] for kind, count in counts.items()},
+            inputs={kind: take(self.inputs[kind], slice(count)) for kind, count in counts.items()},
             reference={k: {o: a[:n] for o, a in self.reference[k].items()} for k, n in counts.items()},
             eager={k: {o: a[:n] for o, a in self.eager[k].items()} for k, n in counts.items()},
             noise={kind: self.noise[kind] for kind in counts},
@@ -61,8 +62,11 @@ class GoldenRecord:
     def save(self, path: Path) -> None:
         """Write an .npz; the same record gives the same bytes."""
         arrays: dict[str, NDArray[Any]] = {}
-        for kind, images in self.inputs.items():
-            arrays[f"input/{kind}"] = images
+        for kind, feed in self.inputs.items():
+            if isinstance(feed, Mapping):
+                arrays |= {f"input/{kind}/{name}": array for name, array in feed.items()}
+            else:
+                arrays[f"input/{kind}"] = feed
             for output, expected in self.reference[kind].items():
                 noise = self.noise[kind][output]
                 arrays[f"reference/{kind}/{output}"] = expected
@@ -79,12 +83,14 @@ class GoldenRecord:
         Raises:
             BundleError: The data is no golden record.
         """
-        inputs: dict[str, NDArray[np.uint8]] = {}
+        inputs: dict[str, Any] = {}
         tables: dict[str, ByKind] = {"reference": {}, "eager": {}, "noise": {}}
         for key, array in _members(data):
             table, _, rest = key.partition("/")
             kind, _, output = rest.partition("/")
-            if table == "input":
+            if table == "input" and output:
+                inputs.setdefault(kind, {})[output] = array
+            elif table == "input":
                 inputs[kind] = array
             elif table in tables and output:
                 value = _noise(array) if table == "noise" else array

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.feed import Feed, num_samples, take
+
 __all__ = [
     "BATCH_SIZES",
     "CONSTANT",
@@ -30,7 +32,7 @@ __all__ = [
 ]
 
 Outputs = Mapping[str, NDArray[np.floating[Any]]]
-Run = Callable[[NDArray[np.uint8]], Outputs]
+Run = Callable[[Any], Outputs]  # of a Feed
 
 #: Samples are computed again in batches of these sizes: kernels differ by batch size, and so may their errors.
 BATCH_SIZES = (1, 2, 7, 32)
@@ -214,7 +216,7 @@ def compare(
 def judge(
     artifact: str,
     run: Run,
-    inputs: Mapping[str, NDArray[np.uint8]],
+    inputs: Mapping[str, Feed],
     reference: Mapping[str, Mapping[str, NDArray[np.float64]]],
     eager: Mapping[str, Mapping[str, NDArray[np.float32]]],
     noise: Mapping[str, Mapping[str, Noise]],
@@ -223,24 +225,25 @@ def judge(
 
     Args:
         artifact: The candidate's name.
-        run: uint8 images `(batch, height, width, channels)` -> output name -> `(batch, classes)`.
-        inputs: Kind -> images.
+        run: A feed of any batch size -> output name -> `(batch, classes)`.
+        inputs: Kind -> samples.
         reference: Kind -> output -> float64 outputs.
         eager: Kind -> output -> PyTorch's float32 outputs.
         noise: Kind -> output -> PyTorch's error.
     """
     rows: list[Comparison] = []
-    for kind, images in inputs.items():
-        groupings = [regroup(run, images, batch_size) for batch_size in BATCH_SIZES]
+    for kind, samples in inputs.items():
+        groupings = [regroup(run, samples, batch_size) for batch_size in BATCH_SIZES]
         for output, expected in reference[kind].items():
             candidates = [grouping[output] for grouping in groupings]
             rows.append(compare(output, kind, candidates, expected, eager[kind][output], noise[kind][output]))
     return Verdict(artifact, tuple(rows))
 
 
-def regroup(run: Run, images: NDArray[np.uint8], batch_size: int) -> dict[str, NDArray[np.floating[Any]]]:
-    """Run images in batches of `batch_size` and join the outputs."""
-    batches = [run(images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
+def regroup(run: Run, samples: Feed, batch_size: int) -> dict[str, NDArray[np.floating[Any]]]:
+    """Run samples in batches of `batch_size` and join the outputs."""
+    starts = range(0, num_samples(samples), batch_size)
+    batches = [run(take(samples, slice(start, start + batch_size))) for start in starts]
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 

@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from runtime.backends import Backend
+from runtime.feed import from_pixels
 from runtime.signature import PROBABILITIES
 from runtime.sinks import Sink
 from runtime.sources import Failure, Source, prefetch
+from runtime.tensor_signature import of_images
 
 __all__ = ["Summary", "predict"]
 
@@ -62,11 +64,12 @@ def predict(
         The counts, the inputs that could not be read, and the time.
     """
     summary = Summary()
+    signature = of_images(backend.signature)
     start = time.perf_counter()
     for batch in prefetch(source.batches(batch_size)):
         if len(batch.names):
             began = time.perf_counter()
-            outputs = backend.run(batch.images)
+            outputs = backend.run(from_pixels(batch.images, signature))
             summary.infer_s += time.perf_counter() - began
             sink.write(batch.names, outputs[PROBABILITIES])
             summary.num_predicted += len(batch.names)

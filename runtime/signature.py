@@ -12,8 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.errors import SignatureError
+from runtime.inputs import Input
 
-__all__ = ["IMAGE", "LOGITS", "OUTPUTS", "PROBABILITIES", "Preprocess", "Signature"]
+__all__ = [
+    "IMAGE",
+    "INTERFACES",
+    "LOGITS",
+    "OUTPUTS",
+    "PROBABILITIES",
+    "Preprocess",
+    "Signature",
+    "check_labels",
+    "describe_outputs",
+]
 
 IMAGE = "image"
 LOGITS = "logits"
@@ -22,6 +33,8 @@ OUTPUTS = (LOGITS, PROBABILITIES)
 
 RESIZE_RULES = ("stretch", "shorter-side")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+#: What the input `image` is: raw pixels, or the normalised planes that an app has made of them.
+INTERFACES = ("pixels", "tensor")
 
 
 @dataclass(frozen=True)
@@ -52,10 +65,11 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class Signature:
-    """Raw pixels in, logits and probabilities out.
+    """An image in, logits and probabilities out.
 
     The input `image` is uint8 `(batch, height, width, channels)`, 0 to 255. The model itself computes
-    `(image / 255 - mean) / std` per channel. The outputs `logits` and `probabilities` are float32
+    `(image / 255 - mean) / std` per channel. Of interface `tensor`, the app has computed that, and the input is
+    float32 `(batch, network's channels, height, width)`. The outputs `logits` and `probabilities` are float32
     `(batch, classes)`; probabilities are the softmax of the logits.
 
     Args:
@@ -68,6 +82,9 @@ class Signature:
         preprocess: How an image of any size becomes the input.
         repeat: 3 where grey images feed a network of three channels: the model itself repeats the one channel,
             before mean and std. Else 1.
+        interface: `pixels`, or `tensor` where the app normalises.
+        dynamic_size: Whether the model takes images of other sizes, too; `height` and `width` are then the size that
+            images are brought to where nobody says another.
 
     Raises:
         SignatureError: The parts do not fit together.
@@ -81,6 +98,8 @@ class Signature:
     labels: tuple[str, ...]
     preprocess: Preprocess = Preprocess()
     repeat: int = 1
+    interface: str = "pixels"
+    dynamic_size: bool = False
 
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 1:
@@ -96,8 +115,17 @@ class Signature:
             )
         if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
             raise SignatureError(f"mean {self.mean} and std {self.std} must be finite, and std above 0.")
-        if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
-            raise SignatureError("a classifier needs at least two labels, each once.")
+        if self.interface not in INTERFACES:
+            raise SignatureError(f"interface {self.interface!r} is unknown; expected one of {INTERFACES}.")
+        check_labels(self.labels)
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """The one input, as a backend takes it."""
+        height, width = (None, None) if self.dynamic_size else (self.height, self.width)
+        if self.interface == "tensor":
+            return (Input(IMAGE, "float32", (self.network_channels, height, width)),)
+        return (Input(IMAGE, "uint8", (height, width, self.channels), (0, 255)),)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -116,9 +144,8 @@ class Signature:
 
     def to_json(self) -> dict[str, Any]:
         """The one JSON form; `Signature.from_json(signature.to_json()) == signature`."""
-        shape = ["batch", self.height, self.width, self.channels]
         return {
-            "input": {"name": IMAGE, "dtype": "uint8", "layout": "NHWC", "shape": shape, "range": [0, 255]},
+            "input": self._input_to_json(),
             "preprocess": {
                 "color": "RGB" if self.channels == 3 else "L",
                 "resize": self.preprocess.resize,
@@ -126,13 +153,13 @@ class Signature:
                 "interpolation": self.preprocess.interpolation,
             },
             "normalize": {
-                "in_model": True,
+                "in_model": self.interface == "pixels",
                 "repeat": self.repeat,
                 "scale": "1/255",
                 "mean": list(self.mean),
                 "std": list(self.std),
             },
-            "outputs": [{"name": name, "dtype": "float32", "shape": ["batch", self.num_classes]} for name in OUTPUTS],
+            "outputs": describe_outputs(self.num_classes),
             "labels": list(self.labels),
         }
 
@@ -144,21 +171,53 @@ class Signature:
             SignatureError: A part is missing or does not fit.
         """
         try:
-            _, height, width, channels = document["input"]["shape"]
-            preprocess = document["preprocess"]
+            taken, preprocess = document["input"], document["preprocess"]
+            repeat = int(document["normalize"].get("repeat", 1))  # bundles of before it was there
+            if taken["layout"] == "NCHW":
+                _, channels, *size = taken["shape"]
+            else:
+                _, *size, channels = taken["shape"]
+            height, width = taken.get("default_size", size)
             return cls(
                 height=int(height),
                 width=int(width),
-                channels=int(channels),
+                channels=int(channels) // (repeat if taken["layout"] == "NCHW" else 1),
                 mean=tuple(map(float, document["normalize"]["mean"])),
                 std=tuple(map(float, document["normalize"]["std"])),
                 labels=tuple(map(str, document["labels"])),
                 preprocess=Preprocess(preprocess["resize"], preprocess["shorter_side_px"], preprocess["interpolation"]),
-                repeat=int(document["normalize"].get("repeat", 1)),  # bundles of before it was there
+                repeat=repeat,
+                interface="tensor" if taken["layout"] == "NCHW" else "pixels",
+                dynamic_size="default_size" in taken,
             )
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise SignatureError(f"this is no signature: {type(error).__name__} at {error}.") from error
 
     def describe(self) -> str:
         """One line for people: `uint8 (batch, 28, 28, 1) → 10 classes`."""
-        return f"uint8 (batch, {self.height}, {self.width}, {self.channels}) → {self.num_classes} classes"
+        return f"{self.inputs[0].dtype} {self.inputs[0].described_shape} → {self.num_classes} classes"
+
+    def _input_to_json(self) -> dict[str, Any]:
+        size = ["height", "width"] if self.dynamic_size else [self.height, self.width]
+        document: dict[str, Any]
+        if self.interface == "tensor":
+            document = {"dtype": "float32", "layout": "NCHW", "shape": ["batch", self.network_channels, *size]}
+        else:
+            document = {"dtype": "uint8", "layout": "NHWC", "shape": ["batch", *size, self.channels]}
+        document |= {"range": [0, 255] if self.interface == "pixels" else None}
+        return {"name": IMAGE} | document | ({"default_size": list(self.image_shape[:2])} if self.dynamic_size else {})
+
+
+def check_labels(labels: tuple[str, ...]) -> None:
+    """At least two, each once.
+
+    Raises:
+        SignatureError: Fewer, or one twice.
+    """
+    if len(labels) < 2 or len(set(labels)) != len(labels):
+        raise SignatureError("a classifier needs at least two labels, each once.")
+
+
+def describe_outputs(num_classes: int) -> list[dict[str, Any]]:
+    """The JSON form of what every classifier gives."""
+    return [{"name": name, "dtype": "float32", "shape": ["batch", num_classes]} for name in OUTPUTS]

@@ -10,6 +10,7 @@ from typing import Any
 
 from runtime.errors import UsageError
 from runtime.signature import Signature
+from runtime.tensor_signature import AnySignature
 from training.checkpoint import Checkpoint, is_checkpoint
 from training.data import load
 from training.foreign import fit, read_weights
@@ -25,9 +26,10 @@ def open_checkpoint(
     model: str | None,
     arguments: Mapping[str, Any],
     end: str = "auto",
+    output: str | None = None,
     data: str | None = None,
     data_dir: Path | None = None,
-    signature: Signature | None = None,
+    signature: AnySignature | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     allow_globals: Sequence[str] = (),
@@ -40,6 +42,7 @@ def open_checkpoint(
         model: For weights, what they are of; for a checkpoint, the user's code that it may run.
         arguments: Further arguments of that.
         end: What the network ends in.
+        output: Which of the values that it returns holds the logits.
         data: Names the data set that gives image size, labels, mean and std.
         data_dir: Where its files are.
         signature: All of these, instead.
@@ -57,7 +60,7 @@ def open_checkpoint(
         return Checkpoint.load(path, model=model)
     if signature is None and data is not None:
         signature = load(data, data_dir=data_dir).signature
-    if signature is not None:
+    if isinstance(signature, Signature):
         signature = replace(
             signature,
             mean=_each(mean, signature.channels) or signature.mean,
@@ -69,6 +72,7 @@ def open_checkpoint(
         arguments=arguments,
         signature=signature,
         end=end,
+        output=output,
         data=data or "",
         allow_globals=allow_globals,
         tell=tell,
@@ -80,8 +84,9 @@ def adopt(
     *,
     model: str | None = None,
     arguments: Mapping[str, Any] | None = None,
-    signature: Signature | None = None,
+    signature: AnySignature | None = None,
     end: str = "auto",
+    output: str | None = None,
     data: str = "",
     allow_globals: Sequence[str] = (),
     tell: Callable[[str], None] = lambda text: None,
@@ -94,6 +99,7 @@ def adopt(
         arguments: Its further arguments; over those that the file holds.
         signature: What goes in and comes out; needed unless the weights are torchvision's own.
         end: What the network ends in.
+        output: Which of the values that it returns holds the logits.
         data: What names a data set of real images for it.
         allow_globals: Classes that the file may ask for.
         tell: Told what was supposed.
@@ -115,9 +121,9 @@ def adopt(
     if signature is None:
         signature, more = known_signature(name, path, tell)
         chosen = more | chosen
-    network, signature = build_to_fit(name, signature, chosen)
+    network, signature = build_to_fit(name, signature, chosen, output=output)
     fit(network, weights, path=path)
-    with_logits(network, signature, end)  # so that an end that cannot be had is said now
+    with_logits(network, signature, end, output)  # so that an end that cannot be had is said now
     return Checkpoint(
         architecture=name,
         arguments=chosen,
@@ -125,6 +131,7 @@ def adopt(
         state_dict=network.state_dict(),
         data=data,
         end=end,
+        output=output,
         provenance={
             "weights": path.name,
             "weights_kind": weights.kind,
@@ -134,7 +141,7 @@ def adopt(
     )
 
 
-def known_signature(name: str, path: Path, tell: Callable[[str], None]) -> tuple[Signature, dict[str, Any]]:
+def known_signature(name: str, path: Path, tell: Callable[[str], None]) -> tuple[AnySignature, dict[str, Any]]:
     """What a checkpoint of ours, or torchvision of its own weights, says of a file; and arguments that go with it.
 
     Args:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from runtime.errors import CheckpointError, SignatureError, UsageError, reason_of
 from runtime.files import written_whole
-from runtime.signature import Signature
+from runtime.tensor_signature import AnySignature, signature_from_json
 from training.models import build, is_own_code, with_logits
 
 __all__ = ["FORMAT", "Checkpoint", "Epoch", "is_checkpoint", "load_weights"]
@@ -73,6 +73,7 @@ class Checkpoint:
         random_state: PyTorch's generator, at this epoch.
         provenance: Versions, options and figures: text and numbers.
         end: What the network ends in, of `training.models.ENDS`.
+        output: Which of the values that the network returns holds the logits; None for the only one.
         progress: Where the run stands that this is a part of; docs/checkpoint_format.md has its entries.
         is_trusted: Whether code of the user's that it names may be run: where they have just trained it, or have
             named it again. It is not saved.
@@ -80,7 +81,7 @@ class Checkpoint:
 
     architecture: str
     arguments: Mapping[str, Any]
-    signature: Signature
+    signature: AnySignature
     state_dict: Mapping[str, Tensor]
     data: str
     history: tuple[Epoch, ...] = ()
@@ -88,6 +89,7 @@ class Checkpoint:
     random_state: Tensor | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     end: str = "auto"
+    output: str | None = None
     progress: Mapping[str, Any] = field(default_factory=dict)
     is_trusted: bool = False
 
@@ -108,7 +110,7 @@ class Checkpoint:
             load_weights(network, self.state_dict)
         except RuntimeError as error:
             raise CheckpointError(f"the weights do not fit {self.architecture!r}: {error}") from error
-        return with_logits(network.eval(), self.signature, self.end).eval()
+        return with_logits(network.eval(), self.signature, self.end, self.output).eval()
 
     def weights_digest(self) -> str:
         """SHA-256 over names, dtypes, shapes and values of all weights, in order of their names."""
@@ -166,7 +168,7 @@ class Checkpoint:
         if document.pop("format") != FORMAT:
             raise CheckpointError(f"{path} is of a format that this Onward does not read; expected {FORMAT}.")
         try:
-            document["signature"] = Signature.from_json(document["signature"])
+            document["signature"] = signature_from_json(document["signature"])
             document["history"] = tuple(Epoch(**epoch) for epoch in document["history"])
             checkpoint = cls(**document)
             return replace(checkpoint, architecture=model, is_trusted=True) if model else checkpoint

@@ -196,6 +196,8 @@ def evaluate(
 ) -> None:
     """Classify the test images and compare with the truth."""
     from runtime.classifier import load as load_bundle
+    from runtime.feed import from_pixels
+    from runtime.tensor_signature import of_images
     from training.adoption import open_checkpoint
     from training.data import load_for
     from training.evaluation import evaluate as run
@@ -205,8 +207,8 @@ def evaluate(
     history: tuple[Epoch, ...] = ()
     if Path(what).is_dir():
         classifier = load_bundle(what, artifact=artifact, provider=provider)
-        predict: Run
-        signature, predict = classifier.signature, classifier.backend.run
+        signature = of_images(classifier.signature)
+        predict: Run = lambda images: classifier.backend.run(from_pixels(images, signature))  # noqa: E731
         trained_on = str(classifier.bundle.provenance.get("data", ""))
     else:
         checkpoint = open_checkpoint(
@@ -221,7 +223,7 @@ def evaluate(
             allow_globals=allow_global or (),
             tell=remark,
         )
-        signature, predict = checkpoint.signature, runner(checkpoint)
+        signature, predict = of_images(checkpoint.signature), runner(checkpoint)
         trained_on, history = checkpoint.data, checkpoint.history
     if not (data or trained_on):
         raise UsageError(f"it is not known what {what} was trained on: --data names the images to evaluate it on.")
@@ -355,6 +357,7 @@ def _training_data(
 
 def _known(data: str, model: str, weights: Path | None, size: object) -> tuple[Signature | None, dict[str, Any]]:
     """What is known of the weights to begin with, where the images of a folder can be made like it."""
+    from runtime.tensor_signature import of_images
     from training.adoption import known_signature
     from training.checkpoint import is_checkpoint
 
@@ -362,7 +365,8 @@ def _known(data: str, model: str, weights: Path | None, size: object) -> tuple[S
         return None, {}
     if not (is_checkpoint(weights) or model.startswith("torchvision:")):
         return None, {}
-    return known_signature(model, weights, remark)
+    signature, arguments = known_signature(model, weights, remark)
+    return of_images(signature), arguments
 
 
 def _tell(dataset: Dataset) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from runtime.errors import DataError, Refusal
 from runtime.parity import Run
 from runtime.signature import LOGITS, PROBABILITIES
+from runtime.tensor_signature import of_images
 from training.checkpoint import Checkpoint
 from training.data import AnySplit
 from training.pixels import Normalize
@@ -352,7 +353,7 @@ def _readable(split: AnySplit, indices: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def runner(checkpoint: Checkpoint) -> Run:
     """A checkpoint's network in PyTorch, on raw pixels."""
-    network, normalize = checkpoint.network(), Normalize(checkpoint.signature)
+    network, normalize = checkpoint.network(), Normalize(of_images(checkpoint.signature))
 
     def run(images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         with torch.inference_mode():

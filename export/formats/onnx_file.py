@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,26 +13,45 @@ import onnx_ir
 import torch
 from torch.export import ExportedProgram
 
+from export.formats.program import BATCH, line_of_code, quietly
+from export.options import ExportOptions
 from runtime.errors import NotExportable, reason_of
 from runtime.inspection import METADATA_KEY
-from runtime.signature import IMAGE, OUTPUTS, Signature
+from runtime.signature import OUTPUTS, Signature
+from runtime.tensor_signature import AnySignature
 
 __all__ = ["opset_of", "write_onnx"]
 
-BATCH = "batch"
+#: Where weights go that do not fit into one file, beside it.
+DATA_SUFFIX = ".data"
 
 
-def write_onnx(program: ExportedProgram, path: Path, signature: Signature, provenance: Mapping[str, Any]) -> None:
+def write_onnx(
+    program: ExportedProgram,
+    path: Path,
+    signature: AnySignature,
+    provenance: Mapping[str, Any],
+    options: ExportOptions | None = None,
+) -> None:
     """Write the program as ONNX; labels, signature and provenance go into its metadata.
+
+    Args:
+        program: What is written.
+        path: The file; weights that do not fit into it go into a second one, of the same name with `.data` behind it.
+        signature: What goes in and what comes out.
+        provenance: Text and numbers.
+        options: Opset, IR version, and from which size on weights are kept apart.
 
     Raises:
         NotExportable: An operator has no ONNX form.
 
     Source: torch.onnx, `export(dynamo=True)`.
     """
-    model = _translate(program)
+    options = options or ExportOptions()
+    model = _translate(program, signature, options)
     _strip(model)
-    _name_batch(model)
+    _name_sizes(model, signature)
+    model.ir_version = options.ir_version
     model.metadata_props.update(
         {
             METADATA_KEY: json.dumps(signature.to_json(), ensure_ascii=False),
@@ -42,6 +59,12 @@ def write_onnx(program: ExportedProgram, path: Path, signature: Signature, prove
             "onward.provenance": json.dumps(dict(provenance), ensure_ascii=False, sort_keys=True),
         }
     )
+    if sum(item.const_value.nbytes for item in model.graph.initializers.values() if item.const_value is not None) > (
+        options.external_data_above_bytes
+    ):
+        onnx_ir.save(model, path, external_data=path.name + DATA_SUFFIX)
+        onnx.checker.check_model(str(path), full_check=True)
+        return
     proto = onnx_ir.to_proto(model)
     onnx.checker.check_model(proto, full_check=True)
     path.write_bytes(proto.SerializeToString(deterministic=True))
@@ -53,20 +76,19 @@ def opset_of(path: Path) -> int:
     return next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
-def _translate(program: ExportedProgram) -> onnx_ir.Model:
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def _translate(program: ExportedProgram, signature: AnySignature, options: ExportOptions) -> onnx_ir.Model:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quietly():
             result = torch.onnx.export(
-                program, dynamo=True, verbose=False, input_names=[IMAGE], output_names=list(OUTPUTS)
+                program,
+                dynamo=True,
+                verbose=False,
+                opset_version=options.opset,
+                input_names=[item.name for item in signature.inputs],
+                output_names=list(OUTPUTS),
             )
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
-        raise NotExportable(f"torch.onnx cannot translate the model: {reason_of(error)}") from error
-    finally:
-        logger.setLevel(level)
+        raise NotExportable(_why_not(error, program)) from error
     assert result is not None
     return result.model
 
@@ -85,13 +107,43 @@ def _strip(model: onnx_ir.Model) -> None:
         value.doc_string = None
 
 
-def _name_batch(model: onnx_ir.Model) -> None:
-    symbol = str(model.graph.inputs[0].shape[0])  # type: ignore[index]
-    pattern = re.compile(rf"\b{re.escape(symbol)}\b")
+def _why_not(error: Exception, program: ExportedProgram) -> str:
+    """Which operator has no ONNX form, where it is called, and what to try."""
+    causes: list[BaseException] = [error]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    found = re.search(r"OpOverload\(op='\w+\.(\w+)'", " ".join(str(cause) for cause in reversed(causes)))
+    calls = [node for node in program.graph.nodes if node.op == "call_function"]
+    # the exporter may have taken the operator apart: prims.bessel_j0 was aten.special_bessel_j0
+    node = next((node for node in calls if found and found[1] in str(node.target)), None)
+    if node is None:
+        return f"torch.onnx cannot translate the model: {reason_of(causes[-1])}"
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    module = stack[-1][0].removeprefix("L['self'].") if stack else ""
+    where = line_of_code(node.meta.get("stack_trace") or "")
+    return (
+        f"{node.target} in {module or 'the top module'} has no ONNX form{f', at {where}' if where else ''}. Write it "
+        f"with other operators of PyTorch, try a later --opset, or leave ONNX out: `--formats torchscript,pt2`."
+    )
+
+
+def _name_sizes(model: onnx_ir.Model, signature: AnySignature) -> None:
+    """Call the batch, and the height and the width where they are free, by their names in every shape."""
+    names = {str(model.graph.inputs[0].shape[0]): BATCH}  # type: ignore[index]
+    if isinstance(signature, Signature) and signature.dynamic_size:
+        first = 1 if signature.interface == "pixels" else 2
+        names |= {
+            str(model.graph.inputs[0].shape[axis]): name  # type: ignore[index]
+            for axis, name in enumerate(("height", "width"), first)
+        }
+    pattern = re.compile("|".join(rf"\b{re.escape(symbol)}\b" for symbol in names))
     for value in _values(model):
         if value.shape is not None:
             value.shape = onnx_ir.Shape(
-                [size if isinstance(size, int) else pattern.sub(BATCH, str(size)) for size in value.shape]
+                [
+                    size if isinstance(size, int) else pattern.sub(lambda found: names[found[0]], str(size))
+                    for size in value.shape
+                ]
             )
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import PurePosixPath
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.bundle import Artifact, Bundle
-from runtime.errors import BackendError, FeedError
-from runtime.signature import Signature
+from runtime.errors import BackendError
+from runtime.feed import Feed
+from runtime.tensor_signature import AnySignature
 
-__all__ = ["Backend", "Threads", "check_images", "open_artifact", "open_backend", "torch_is_installed"]
+__all__ = ["Backend", "Threads", "open_artifact", "open_backend", "torch_is_installed"]
 
 
 @dataclass(frozen=True)
@@ -41,21 +44,24 @@ class Threads:
 class Backend(Protocol):
     """What every backend can do."""
 
+    signature: AnySignature
+
     @property
     def name(self) -> str:
         """`onnx`, `torchscript` or `pt2`, and the device that it runs on."""
 
-    def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    def run(self, feed: Feed) -> dict[str, NDArray[np.float32]]:
         """Run one batch.
 
         Args:
-            images: uint8 `(batch, height, width, channels)`, 0 to 255.
+            feed: Input name -> array, dtype and shape as the bundle's signature has them; for a model of one input the
+                array itself will do, e.g. uint8 `(batch, height, width, channels)`, 0 to 255.
 
         Returns:
             Output name -> float32 `(batch, classes)`.
 
         Raises:
-            FeedError: dtype or shape disagrees with the signature.
+            FeedError: A name, dtype or shape disagrees with the signature.
         """
 
 
@@ -76,11 +82,18 @@ def open_artifact(
         ProviderError: The provider is missing or does not take the model.
     """
     data = bundle.read(artifact.file)
-    return open_backend(artifact.format, data, bundle.signature, provider=provider, threads=threads)
+    beside = {PurePosixPath(file.path).name: bundle.read(file) for file in bundle.beside(artifact)}
+    return open_backend(artifact.format, data, bundle.signature, provider=provider, threads=threads, beside=beside)
 
 
 def open_backend(
-    format: str, data: bytes, signature: Signature, *, provider: str = "cpu", threads: Threads | None = None
+    format: str,
+    data: bytes,
+    signature: AnySignature,
+    *,
+    provider: str = "cpu",
+    threads: Threads | None = None,
+    beside: Mapping[str, bytes] | None = None,
 ) -> Backend:
     """Open an artifact's bytes with the backend for its format.
 
@@ -90,6 +103,7 @@ def open_backend(
         signature: What the model takes and gives.
         provider: As for `open_artifact`.
         threads: How many threads one inference may use.
+        beside: File name -> bytes, of the weights that an ONNX file keeps in files of their own.
 
     Raises:
         BackendError: The format needs torch and it is not installed, or the file does not open.
@@ -100,7 +114,7 @@ def open_backend(
         case "onnx":
             from runtime.backends.session import SessionBackend
 
-            return SessionBackend(data, signature=signature, provider=provider, threads=threads)
+            return SessionBackend(data, signature=signature, provider=provider, threads=threads, beside=beside)
         case "torchscript" | "pt2" if not torch_is_installed():
             raise BackendError(
                 f"a {format} artifact needs PyTorch, which is not installed here; the bundle's model.onnx does "
@@ -121,27 +135,3 @@ def open_backend(
 def torch_is_installed() -> bool:
     """Whether PyTorch could be imported; it is not."""
     return importlib.util.find_spec("torch") is not None
-
-
-def check_images(images: NDArray[Any], signature: Signature) -> None:
-    """Hold a batch against the signature.
-
-    Raises:
-        FeedError: dtype or shape disagrees.
-    """
-    expected = f"(batch, {signature.height}, {signature.width}, {signature.channels})"
-    if images.dtype != np.uint8:
-        raise FeedError(
-            f"input 'image' is {images.dtype}, expected uint8: raw pixels from 0 to 255. The model scales and "
-            f"normalises them itself."
-        )
-    if images.ndim == 4 and images.shape[1:] == signature.image_shape:
-        return
-    reason = ""
-    if images.shape[1:] == signature.image_shape[:2]:
-        reason = ": the channel axis is missing"
-    elif images.ndim == 4 and images.shape[1:3] == signature.image_shape[:2]:
-        reason = f": it has {images.shape[3]} channels, the model takes {signature.channels}"
-    elif images.ndim == 4 and images.shape[1] == signature.channels:
-        reason = ": the channel axis belongs last"
-    raise FeedError(f"input 'image' has shape {images.shape}, expected {expected}{reason}.")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,7 +13,7 @@ from runtime.backends.backend import Threads
 from runtime.errors import BackendError
 from runtime.signature import OUTPUTS
 
-__all__ = ["open_device", "to_numpy", "to_tensor"]
+__all__ = ["open_device", "to_numpy", "to_tensors"]
 
 DEVICES = ("cpu", "cuda")
 
@@ -33,9 +36,9 @@ def open_device(name: str, threads: Threads) -> torch.device:
     return torch.device(name)
 
 
-def to_tensor(images: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
-    """A copy on the device; of any memory layout, which torch alone does not take."""
-    return torch.tensor(np.ascontiguousarray(images), device=device)
+def to_tensors(arrays: Mapping[str, NDArray[Any]], device: torch.device) -> list[torch.Tensor]:
+    """Copies on the device; of any memory layout, which torch alone does not take."""
+    return [torch.tensor(np.ascontiguousarray(array), device=device) for array in arrays.values()]
 
 
 def to_numpy(outputs: tuple[torch.Tensor, ...]) -> dict[str, NDArray[np.float32]]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state
 
-from runtime.backends.backend import Threads, check_images
+from runtime.backends.backend import Threads
 from runtime.errors import BackendError
+from runtime.feed import Feed, check_feed
 from runtime.providers import CPU, Provider, check_placement
-from runtime.signature import IMAGE, OUTPUTS, Signature
+from runtime.signature import OUTPUTS
+from runtime.tensor_signature import AnySignature
 
 __all__ = ["ORT_ERRORS", "SessionBackend", "open_session"]
 
@@ -31,6 +34,7 @@ class SessionBackend:
         signature: What the model takes and gives.
         provider: An execution provider, short or full; it must take at least one node.
         threads: Of one inference.
+        beside: File name -> bytes, of weights in files of their own.
 
     Raises:
         BackendError: onnxruntime cannot open the file.
@@ -40,26 +44,34 @@ class SessionBackend:
     """
 
     def __init__(
-        self, data: bytes, *, signature: Signature, provider: str = "cpu", threads: Threads | None = None
+        self,
+        data: bytes,
+        *,
+        signature: AnySignature,
+        provider: str = "cpu",
+        threads: Threads | None = None,
+        beside: Mapping[str, bytes] | None = None,
     ) -> None:
         self.signature = signature
-        self.session = open_session(data, Provider.parse(provider), threads or Threads())
+        self.session = open_session(data, Provider.parse(provider), threads or Threads(), beside or {})
         names = [item.name for item in (*self.session.get_inputs(), *self.session.get_outputs())]
-        if names != [IMAGE, *OUTPUTS]:
-            raise BackendError(f"the ONNX file has inputs and outputs {names}, expected {[IMAGE, *OUTPUTS]}.")
+        expected = [*(item.name for item in signature.inputs), *OUTPUTS]
+        if names != expected:
+            raise BackendError(f"the ONNX file has inputs and outputs {names}, expected {expected}.")
 
     @property
     def name(self) -> str:
         """`onnx`, and the provider."""
         return f"onnx ({self.session.get_providers()[0].removesuffix('ExecutionProvider')})"
 
-    def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """Run one batch: uint8 `(batch, height, width, channels)` -> output name -> float32."""
-        check_images(images, self.signature)
-        return dict(zip(OUTPUTS, self.session.run(OUTPUTS, {IMAGE: images}), strict=True))
+    def run(self, feed: Feed) -> dict[str, NDArray[np.float32]]:
+        """Run one batch: a feed such as the signature has it -> output name -> float32."""
+        return dict(zip(OUTPUTS, self.session.run(OUTPUTS, check_feed(feed, self.signature)), strict=True))
 
 
-def open_session(data: bytes, provider: Provider, threads: Threads) -> ort.InferenceSession:
+def open_session(
+    data: bytes, provider: Provider, threads: Threads, beside: Mapping[str, bytes]
+) -> ort.InferenceSession:
     """A session of one provider, with every graph optimisation, that was seen to run on that provider.
 
     Raises:
@@ -72,6 +84,11 @@ def open_session(data: bytes, provider: Provider, threads: Threads) -> ort.Infer
     options.intra_op_num_threads = threads.count
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(threads.spin)))
     options.log_severity_level = SILENT
+    if beside:
+        # the very bytes that were held against their digests, not whatever lies under that name by now
+        options.add_external_initializers_from_files_in_memory(
+            list(beside), list(beside.values()), [len(content) for content in beside.values()]
+        )
     on_accelerator = provider.name != CPU
     if on_accelerator:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")

@@ -15,7 +15,8 @@ from onnx import numpy_helper
 from torch import nn
 
 import export.publish
-from export.publish import FORMATS, Source, publish
+from export.options import FORMATS, ExportOptions
+from export.publish import Source, publish
 from runtime.errors import ParityFailure
 
 Edit = Callable[[onnx.ModelProto], None]
@@ -61,7 +62,7 @@ def fix_the_batch_at_one(model: onnx.ModelProto) -> None:
 
 def assert_refused(source: Source, out: Path, match: str, formats: tuple[str, ...] = ("onnx",)) -> None:
     with pytest.raises(ParityFailure, match=match):
-        publish(source, out, formats=formats)
+        publish(source, out, options=ExportOptions(formats=formats))
     assert not out.exists()
     assert [path for path in out.parent.iterdir() if path.name.endswith(".staged")] == []
 
@@ -88,7 +89,7 @@ def test_a_fault_in_the_onnx_file_closes_the_gate(
 def test_a_dead_weight_is_seen_by_the_weights_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     plant(monkeypatch, nudge("model.3.weight", (1, 0)))
     with pytest.raises(ParityFailure) as caught:
-        publish(PLAIN, tmp_path / "plain", formats=("onnx",))
+        publish(PLAIN, tmp_path / "plain", options=ExportOptions(formats=("onnx",)))
     assert "error of" not in str(caught.value)
 
 
@@ -107,13 +108,13 @@ def test_another_model_s_file_closes_the_gate(
     other = Plain()
     with torch.no_grad():
         other[3].weight[1, 0] += 1e-3  # behind the unit that never fires
-    publish(Source(other, SIGNATURE), tmp_path / "other", formats=(format,))
+    publish(Source(other, SIGNATURE), tmp_path / "other", options=ExportOptions(formats=(format,)))
     data = (tmp_path / "other" / FORMATS[format]).read_bytes()
     write = getattr(export.publish, writer)
 
-    def write_and_replace(*arguments: object) -> object:
+    def write_and_replace(*arguments: object, **options: object) -> object:
         path = next(argument for argument in arguments if isinstance(argument, Path))
-        result = write(*arguments)
+        result = write(*arguments, **options)
         if writer == "write_pt2":
             path.write_bytes(data)
             return result
@@ -177,7 +178,7 @@ def test_a_sound_model_passes_in_every_format(source: Source, tmp_path: Path) ->
 
 
 def test_batch_norm_that_is_folded_into_a_convolution_is_stated(tmp_path: Path) -> None:
-    bundle = publish(Source(Residual(), RGB), tmp_path / "residual", formats=("onnx",))
+    bundle = publish(Source(Residual(), RGB), tmp_path / "residual", options=ExportOptions(formats=("onnx",)))
     folds = bundle.parity()["artifacts"][0]["weights"]["folds"]
     assert [fold for fold in folds if "stem.0.weight" in fold and "bias" not in fold]
     assert len(folds) == 4
@@ -195,7 +196,7 @@ def test_a_changed_weight_under_a_fold_closes_the_gate(monkeypatch: pytest.Monke
 
 
 def test_a_model_that_cannot_run_in_float64_ships_by_torch_s_tolerance_and_says_so(tmp_path: Path) -> None:
-    bundle = publish(Source(OnlyFloat32(), SIGNATURE), tmp_path / "narrow", formats=("onnx",))
+    bundle = publish(Source(OnlyFloat32(), SIGNATURE), tmp_path / "narrow", options=ExportOptions(formats=("onnx",)))
     rows = bundle.parity()["artifacts"][0]["comparisons"]
     assert not any(row["noise"]["is_measured"] for row in rows)
     assert "No reference in float64" in (bundle.path / "parity.html").read_text()

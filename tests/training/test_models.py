@@ -225,7 +225,7 @@ def test_a_grey_image_is_repeated_for_a_network_of_ones_own(own: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "match"),
     [
-        ("{}:wrong", r"gives \(2, 11\) for 2 images, and there are 10 labels: expected \(2, 10\)"),
+        ("{}:wrong", r"gives \(2, 11\) for 2 samples, and there are 10 labels: expected \(2, 10\)"),
         ("{}:angry", "cannot be built: KeyError: 'no luck'"),
         ("{}:number", "has no 'number' that can be called; its networks: Network"),
         ("{}:Networks", "its networks: Network"),

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from runtime.errors import UsageError, reason_of
 from runtime.signature import Signature
+from runtime.tensor_signature import AnySignature, of_images
 from training.models.architectures import CNN, Classifier
 from training.models.course import Network, Neuron, Perceptron, PerceptronModule, TwoLayers, sequential
 from training.models.libraries import LIBRARIES, timm_network, torchvision_network
-from training.models.logits import logits_of
+from training.models.logits import logits_of, probe
 from training.models.own import own_network
 
 __all__ = ["ARCHITECTURES", "build", "build_to_fit", "is_own_code"]
 
 Builder = Callable[..., nn.Module]
+S = TypeVar("S", bound=AnySignature)
 
 
 def _by_inputs(kind: Builder) -> Builder:
@@ -53,7 +55,7 @@ ARCHITECTURES: Mapping[str, Builder] = {
 }
 
 
-def build(name: str, signature: Signature, arguments: Mapping[str, Any] | None = None) -> nn.Module:
+def build(name: str, signature: AnySignature, arguments: Mapping[str, Any] | None = None) -> nn.Module:
     """A new network with random weights.
 
     Args:
@@ -78,7 +80,7 @@ def build(name: str, signature: Signature, arguments: Mapping[str, Any] | None =
             f"FILE.py:NAME and package.module:NAME."
         )
     try:
-        return builder(signature, **(arguments or {}))
+        return builder(of_images(signature), **(arguments or {}))
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(
             f"model {name!r} does not take the arguments {dict(arguments or {})}: {reason_of(error)}."
@@ -86,9 +88,9 @@ def build(name: str, signature: Signature, arguments: Mapping[str, Any] | None =
 
 
 def build_to_fit(
-    name: str, signature: Signature, arguments: Mapping[str, Any] | None = None
-) -> tuple[nn.Module, Signature]:
-    """A new network that was seen to run on images of the signature, and the signature that it has.
+    name: str, signature: S, arguments: Mapping[str, Any] | None = None, *, output: str | None = None
+) -> tuple[nn.Module, S]:
+    """A new network that was seen to run on inputs of the signature, and the signature that it has.
 
     Where the images are grey and the network's first convolution takes three channels, the signature that comes back
     says that the channel is repeated.
@@ -98,32 +100,35 @@ def build_to_fit(
     """
     network = build(name, signature, arguments)
     first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
-    if first is not None and first.in_channels == 3 and signature.network_channels == 1:
+    is_grey = isinstance(signature, Signature) and signature.network_channels == 1
+    if isinstance(signature, Signature) and is_grey and first is not None and first.in_channels == 3:
         signature = replace(signature, repeat=3, mean=signature.mean * 3, std=signature.std * 3)
         network = build(name, signature, arguments)
-    _check_fit(name, network, signature)
+    _check_fit(name, network, signature, output)
     return network, signature
 
 
-def _check_fit(name: str, network: nn.Module, signature: Signature) -> None:
-    shape = (signature.network_channels, signature.height, signature.width)
+def _check_fit(name: str, network: nn.Module, signature: AnySignature, output_name: str | None) -> None:
+    inputs = probe(signature, 2)
     was_training = network.training
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            output = logits_of(network.eval()(torch.zeros(2, *shape)))
+            output = logits_of(network.eval()(*inputs), output_name)
     except UsageError as error:
         raise UsageError(f"{name}: {error}") from error
     except Exception as error:  # a network of the user's may raise anything
-        raise UsageError(
-            f"{name} does not run on images {shape} of (channels, height, width): {reason_of(error)}"
-        ) from error
+        shapes = " and ".join(str(tuple(item.shape[1:])) for item in inputs)
+        what = (
+            f"images {shapes} of (channels, height, width)" if isinstance(signature, Signature) else f"inputs {shapes}"
+        )
+        raise UsageError(f"{name} does not run on {what}: {reason_of(error)}") from error
     network.train(was_training)
     widths = {signature.num_classes} | ({1} if signature.num_classes == 2 else set())
     if output.ndim == 1 and 1 in widths:
         return
     if output.ndim != 2 or output.shape[1] not in widths:
         raise UsageError(
-            f"{name} gives {tuple(output.shape)} for 2 images, and there are {signature.num_classes} labels: expected "
+            f"{name} gives {tuple(output.shape)} for 2 samples, and there are {signature.num_classes} labels: expected "
             f"(2, {signature.num_classes}). Does it take the number of classes (`num_classes`)?"
         )
 

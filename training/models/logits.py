@@ -11,15 +11,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from runtime.errors import UsageError
+from runtime.feed import arrays_of, draw
 from runtime.signature import Signature
+from runtime.tensor_signature import AnySignature
 
-__all__ = ["ENDS", "Logits", "logits_of", "with_logits"]
+__all__ = ["ENDS", "Logits", "logits_of", "probe", "with_logits"]
 
 #: What `--end` may say; `auto` watches a forward pass.
 ENDS = ("auto", "logits", "log-softmax", "softmax", "sigmoid")
@@ -47,29 +50,40 @@ class Logits(nn.Module):
         network: Any, in the caller's hands still: it is not copied.
         call: Which of its softmax and sigmoid calls is left out, counted in the order of a forward pass; None for
             none of them.
+        output: Which of the values that the network returns holds the logits, as `logits_of` takes it.
     """
 
-    def __init__(self, network: nn.Module, call: int | None) -> None:
+    def __init__(self, network: nn.Module, call: int | None, output: str | None = None) -> None:
         super().__init__()
         self.network = network
         self.call = call
+        self.output = output
 
-    def forward(self, image: Tensor) -> Tensor:
-        """`(batch, channels, height, width)` -> logits `(batch, classes)`."""
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """What the network takes, e.g. `(batch, channels, height, width)` -> logits `(batch, classes)`."""
         if self.call is None:
-            values = logits_of(self.network(image))
+            values = logits_of(self.network(*inputs), self.output)
         else:
             with _Without(self.call):
-                values = logits_of(self.network(image))
+                values = logits_of(self.network(*inputs), self.output)
         values = values.reshape(values.shape[0], -1)
         return torch.cat([torch.zeros_like(values), values], dim=1) if values.shape[1] == 1 else values
 
 
-def logits_of(output: Any) -> Tensor:
+def logits_of(output: Any, name: str | None = None) -> Tensor:
     """The logits of what a network returns: a tensor, `.logits` or `["logits"]`, or the first of several.
 
     torchvision's GoogLeNet and Inception return several while they train, Hugging Face's models an object.
+
+    Args:
+        output: What was returned: a tensor, a dictionary, a tuple or an object such as a dataclass.
+        name: Which of its values; a key, an attribute, or the index in a tuple.
+
+    Raises:
+        UsageError: There is no such value, or it is not clear which one is meant.
     """
+    if name is not None:
+        return _named(output, name)
     if isinstance(output, Tensor):
         return output
     if isinstance(output, Mapping) and "logits" in output:
@@ -78,18 +92,62 @@ def logits_of(output: Any) -> Tensor:
         return logits_of(output.logits)
     if isinstance(output, Sequence) and output:
         return logits_of(output[0])
+    names = _names(output)
+    if names:
+        raise UsageError(
+            f"the network returns a {type(output).__name__} with {', '.join(names)}, none of them called logits: "
+            f"`--output {names[0]}` would choose that one."
+        )
     raise UsageError(f"the network returns a {type(output).__name__}, expected a tensor of logits (batch, classes).")
 
 
-def with_logits(network: nn.Module, signature: Signature, end: str = "auto") -> nn.Module:
+def _named(output: Any, name: str) -> Tensor:
+    found: Any = None
+    if isinstance(output, Mapping):
+        found = output.get(name)
+    elif isinstance(output, Sequence) and name.isdigit() and int(name) < len(output):
+        found = output[int(name)]
+    elif name.isidentifier():
+        found = getattr(output, name, None)
+    if isinstance(found, Tensor):
+        return found
+    names = ", ".join(_names(output)) or "nothing by name"
+    raise UsageError(f"the network's {type(output).__name__} has no tensor {name!r}; it has {names}.")
+
+
+def _names(output: Any) -> list[str]:
+    """What `--output` could be."""
+    if isinstance(output, Tensor):
+        return []
+    if isinstance(output, Mapping):
+        named = {str(key): value for key, value in output.items()}
+    elif isinstance(output, Sequence) and not hasattr(output, "_fields"):
+        named = {str(index): value for index, value in enumerate(output)}
+    else:
+        attributes: Mapping[str, Any] = getattr(output, "__dict__", {})
+        fields = getattr(output, "_fields", getattr(output, "__dataclass_fields__", attributes))
+        named = {name: getattr(output, name) for name in fields}
+    return [name for name, value in named.items() if isinstance(value, Tensor)]
+
+
+def probe(signature: AnySignature, count: int) -> list[Tensor]:
+    """Inputs to look at a network with: normal noise for `(count, channels, height, width)`, else as drawn."""
+    if isinstance(signature, Signature):
+        shape = (count, signature.network_channels, signature.height, signature.width)
+        return [torch.randn(shape, generator=torch.Generator().manual_seed(0))]
+    return [torch.from_numpy(array) for array in arrays_of(draw(signature, count, np.random.default_rng(0)))]
+
+
+def with_logits(network: nn.Module, signature: AnySignature, end: str = "auto", output: str | None = None) -> nn.Module:
     """The network itself where it is seen to give logits, else a `Logits` around it.
 
     What does not run on an image of the signature, or gives another number of values, comes back as it is.
 
     Args:
-        network: Takes float32 `(batch, channels, height, width)`.
-        signature: Image shape and number of classes.
+        network: Takes float32 `(batch, channels, height, width)`, or the tensors of the signature.
+        signature: Shape of what goes in, and number of classes.
         end: What the network ends in, of `ENDS`.
+        output: Which of the values that it returns, as `logits_of` takes it.
 
     Raises:
         UsageError: Its outputs are probabilities by other means than PyTorch's softmax or sigmoid, or may be, or
@@ -100,25 +158,27 @@ def with_logits(network: nn.Module, signature: Signature, end: str = "auto") -> 
     if isinstance(network, Logits):
         return network
     if end == "logits":
-        return Logits(network, None)  # around it, so that nobody who meets it later supposes anything else
-    calls, output = _watch(network, signature)
-    if output is None or output.shape[1] not in (signature.num_classes, 1):
-        return network
-    found = next((kind for kind, result in reversed(calls) if _is_same(result, output)), None)
+        # around it, so that nobody who meets it later supposes anything else
+        return Logits(network, None, output)
+    calls, values, returns_tensor = _watch(network, signature, output)
+    unchanged = network if returns_tensor else Logits(network, None, output)
+    if values is None or values.shape[1] not in (signature.num_classes, 1):
+        return unchanged
+    found = next((kind for kind, result in reversed(calls) if _is_same(result, values)), None)
     if end not in ("auto", found):
         raise UsageError(
             f"the network does not end in PyTorch's {end}, as was declared: it ends in {found or 'logits'}."
         )
-    last = max((index for index, (_, result) in enumerate(calls) if _is_same(result, output)), default=None)
-    one = output.shape[1] == 1
+    last = max((index for index, (_, result) in enumerate(calls) if _is_same(result, values)), default=None)
+    one = values.shape[1] == 1
     if one and signature.num_classes != 2:
-        return network
+        return unchanged
     match found:
         case None:
-            _check_no_probabilities(output)
-            return Logits(network, None) if one else network
+            _check_no_probabilities(values)
+            return Logits(network, None, output) if one else unchanged
         case "log-softmax":
-            return network
+            return unchanged
         case "sigmoid" if not one and end == "auto":
             raise UsageError(
                 f"the network ends in a sigmoid for each of {signature.num_classes} classes: that is several labels an "
@@ -126,7 +186,7 @@ def with_logits(network: nn.Module, signature: Signature, end: str = "auto") -> 
                 f"are then their softmax."
             )
         case _:
-            return Logits(network, last)
+            return Logits(network, last, output)
 
 
 class _Watch(TorchFunctionMode):
@@ -162,16 +222,35 @@ class _Without(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def _watch(network: nn.Module, signature: Signature) -> tuple[list[tuple[str, Tensor]], Tensor | None]:
+def _watch(
+    network: nn.Module, signature: AnySignature, name: str | None
+) -> tuple[list[tuple[str, Tensor]], Tensor | None, bool]:
+    with _Watch() as watch:
+        returned = _run(network, signature)
+    try:
+        output = logits_of(returned, name)
+    except UsageError:
+        if returned is not None:
+            raise
+        return [], None, True
+    fits = output.ndim in (1, 2) and len(output) == NUM_PROBED
+    values = output.reshape(NUM_PROBED, -1) if fits else None
+    return watch.calls, values, isinstance(returned, Tensor)
+
+
+def _run(network: nn.Module, signature: AnySignature) -> Any:
+    """What the network returns for a few inputs; None where it does not run."""
     some = next(network.parameters(), torch.zeros(()))
-    shape = (NUM_PROBED, signature.network_channels, signature.height, signature.width)
-    image = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(some.device, some.dtype)
-    with _in_eval_mode(network), torch.no_grad(), torch.random.fork_rng(devices=[]), _Watch() as watch:
+    if some.is_meta:
+        return None
+    inputs = [
+        item.to(some.device, some.dtype if item.is_floating_point() else None) for item in probe(signature, NUM_PROBED)
+    ]
+    with _in_eval_mode(network), torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:
-            output = logits_of(network(image))
-        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, AssertionError, UsageError):
-            return [], None
-    return watch.calls, output.reshape(len(image), -1) if output.ndim in (1, 2) and len(output) == len(image) else None
+            return network(*inputs)
+        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, AssertionError):
+            return None
 
 
 @contextmanager

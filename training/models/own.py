@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import math
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,11 +19,12 @@ from torch import nn
 
 from runtime.errors import UsageError, reason_of
 from runtime.signature import Signature
+from runtime.tensor_signature import AnySignature
 
 __all__ = ["own_network"]
 
 
-def own_network(name: str, signature: Signature, **arguments: Any) -> nn.Module:
+def own_network(name: str, signature: AnySignature, **arguments: Any) -> nn.Module:
     """Call a class or function of the user's.
 
     Sizes that it asks for by one of the usual names (`_sizes`) and that were not given are filled in: where the
@@ -48,26 +50,27 @@ def own_network(name: str, signature: Signature, **arguments: Any) -> nn.Module:
     return network
 
 
-def _sizes(signature: Signature) -> Mapping[str, Any]:
+def _sizes(signature: AnySignature) -> Mapping[str, Any]:
+    names = ("num_classes", "n_classes", "num_labels", "output_size", "out_features")
+    classes = dict.fromkeys(names, signature.num_classes) | {"signature": signature}
+    if not isinstance(signature, Signature):
+        if len(signature.inputs) > 1 or None in signature.inputs[0].shape:
+            return classes
+        num_inputs = math.prod(size or 1 for size in signature.inputs[0].shape)
+        return classes | {"num_inputs": num_inputs, "input_size": num_inputs, "in_features": num_inputs}
     channels, height, width = signature.network_channels, signature.height, signature.width
     num_inputs = channels * height * width
-    return {
-        "num_classes": signature.num_classes,
-        "n_classes": signature.num_classes,
-        "num_labels": signature.num_classes,
-        "output_size": signature.num_classes,
-        "out_features": signature.num_classes,
+    return classes | {
         "num_inputs": num_inputs,
         "input_size": num_inputs,
         "in_features": num_inputs,
         "in_channels": channels,
         "in_chans": channels,
         "image_shape": (channels, height, width),
-        "signature": signature,
     }
 
 
-def _filled(builder: Callable[..., Any], signature: Signature) -> dict[str, Any]:
+def _filled(builder: Callable[..., Any], signature: AnySignature) -> dict[str, Any]:
     sizes = _sizes(signature)
     parameters = inspect.signature(builder).parameters.values()
     return {
