@@ -86,8 +86,9 @@ def _input(text: str) -> Input:
     sides, _, ends = rest.partition(":")
     try:
         shape = tuple(None if side == "any" else int(side) for side in sides.split("x") if side)
+        number = float if dtype == "float32" else int
         low, _, high = ends.partition("..")
-        return Input(name, dtype, shape, (float(low), float(high)) if ends else None)
+        return Input(name, dtype, shape, (number(low), number(high)) if ends else None)
     except ValueError as error:
         raise UsageError(
             f"--input is {text!r}, expected `pixels`, `tensor`, or NAME:DTYPE:SHAPE with a dtype of "
