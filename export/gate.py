@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from export.passes import PassResult
 from export.weights import WeightCheck, check_onnx, check_pt2, check_torchscript
 from runtime.backends import open_backend
 from runtime.backends.session import ORT_ERRORS
@@ -36,12 +37,14 @@ class Examination:
         verdict: Outputs against the reference.
         weights: Stored values against the checkpoint.
         outputs: What it gives for the golden inputs: kind -> output -> float32.
+        passes: What was done to its graph; none but of ONNX.
     """
 
     artifact: str
     verdict: Verdict
     weights: WeightCheck
     outputs: Mapping[str, Outputs]
+    passes: tuple[PassResult, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -61,8 +64,9 @@ class Examination:
         return sentences
 
     def to_json(self) -> dict[str, Any]:
-        """The verdict, its rows and the weights."""
-        return self.verdict.to_json() | {"passed": self.passed, "weights": self.weights.to_json()}
+        """The verdict, its rows, the weights, and the passes where there were any."""
+        passes = {"passes": [item.to_json() for item in self.passes]} if self.passes else {}
+        return self.verdict.to_json() | {"passed": self.passed, "weights": self.weights.to_json()} | passes
 
 
 def examine(
@@ -74,6 +78,7 @@ def examine(
     golden: GoldenRecord,
     expected: Mapping[str, Tensor],
     program: ExportedProgram,
+    passes: tuple[PassResult, ...] = (),
 ) -> Examination:
     """Open a file that is about to ship and measure it.
 
@@ -85,6 +90,7 @@ def examine(
         golden: The part of it that will travel.
         expected: The state_dict of the module that was exported.
         program: Its exported program.
+        passes: What was done to its graph, to be told.
 
     Raises:
         ParityFailure: The file does not open, or does not run on a batch of some size.
@@ -97,7 +103,7 @@ def examine(
         raise ParityFailure(f"{path.name} does not open: {error}") from error
     except BACKEND_ERRORS as error:
         raise ParityFailure(f"{path.name} does not run on batches of every size: {reason_of(error)}") from error
-    return Examination(format, verdict, _check_weights(path, format, expected, program), outputs)
+    return Examination(format, verdict, _check_weights(path, format, expected, program), outputs, passes)
 
 
 def refusal(examinations: Sequence[Examination], page: Path) -> ParityFailure:

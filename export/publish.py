@@ -20,6 +20,7 @@ from export.formats.onnx_file import opset_of, write_onnx
 from export.formats.program import export_program, write_pt2
 from export.formats.torchscript import torchscript_beside
 from export.gate import Examination, examine, refusal
+from export.passes import PassResult, noise_ratio_of
 from export.reference import make_reference
 from export.report import write_parity_page
 from export.samples import NUM_GOLDEN, RANDOM, REAL, gather
@@ -79,6 +80,7 @@ def publish(
     """
     _check_target(out, formats)
     deployable = Deployable(source.network, source.signature)
+    passes: tuple[PassResult, ...] = ()
     with staged_folder(out) as staged:
         with _tracing(deployable, source, staged, formats):
             on_stage("reference in float64")
@@ -89,7 +91,8 @@ def publish(
             program = export_program(deployable, source.signature)
             if "onnx" in formats:
                 on_stage("ONNX")
-                write_onnx(program, staged / FORMATS["onnx"], source.signature, _provenance(source))
+                measure = noise_ratio_of(record, source.signature)
+                passes = write_onnx(program, staged / FORMATS["onnx"], source.signature, _provenance(source), measure)
             if "pt2" in formats:
                 on_stage(".pt2")
                 write_pt2(program, staged / FORMATS["pt2"])
@@ -106,6 +109,7 @@ def publish(
                 golden=golden,
                 expected=deployable.state_dict(),
                 program=program,
+                passes=passes if name == "onnx" else (),
             )
             for name in formats
         ]

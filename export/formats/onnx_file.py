@@ -15,6 +15,7 @@ import onnx_ir
 import torch
 from torch.export import ExportedProgram
 
+from export.passes import Measure, PassResult, run_passes
 from runtime.errors import NotExportable, reason_of
 from runtime.inspection import METADATA_KEY
 from runtime.signature import IMAGE, OUTPUTS, Signature
@@ -24,15 +25,31 @@ __all__ = ["opset_of", "write_onnx"]
 BATCH = "batch"
 
 
-def write_onnx(program: ExportedProgram, path: Path, signature: Signature, provenance: Mapping[str, Any]) -> None:
+def write_onnx(
+    program: ExportedProgram,
+    path: Path,
+    signature: Signature,
+    provenance: Mapping[str, Any],
+    measure: Measure | None = None,
+) -> tuple[PassResult, ...]:
     """Write the program as ONNX; labels, signature and provenance go into its metadata.
 
+    Args:
+        program: What is written.
+        path: The file.
+        signature: What it takes and gives.
+        provenance: Where it comes from.
+        measure: The worst noise ratio of a graph: what each pass over it is judged by.
+
+    Returns:
+        What each pass over the graph did.
+
     Raises:
-        NotExportable: An operator has no ONNX form.
+        NotExportable: An operator has no ONNX form, or a pass does not keep what it promises.
 
     Source: torch.onnx, `export(dynamo=True)`.
     """
-    model = _translate(program)
+    model, passes = run_passes(_translate(program), measure=measure)
     _strip(model)
     _name_batch(model)
     model.metadata_props.update(
@@ -45,6 +62,7 @@ def write_onnx(program: ExportedProgram, path: Path, signature: Signature, prove
     proto = onnx_ir.to_proto(model)
     onnx.checker.check_model(proto, full_check=True)
     path.write_bytes(proto.SerializeToString(deterministic=True))
+    return passes
 
 
 def opset_of(path: Path) -> int:
@@ -61,7 +79,12 @@ def _translate(program: ExportedProgram) -> onnx_ir.Model:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             result = torch.onnx.export(
-                program, dynamo=True, verbose=False, input_names=[IMAGE], output_names=list(OUTPUTS)
+                program,
+                dynamo=True,
+                verbose=False,
+                optimize=False,  # export/passes does it: checked, measured, and with folds that round once
+                input_names=[IMAGE],
+                output_names=list(OUTPUTS),
             )
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
         raise NotExportable(f"torch.onnx cannot translate the model: {reason_of(error)}") from error
