@@ -99,6 +99,9 @@ def export(
     ] = None,
     std: Annotated[str | None, typer.Option(help="One or three numbers.", rich_help_panel=THEIRS)] = None,
     allow_global: AllowGlobal = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Follow the error along the graph of the ONNX file, into parity.html.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Export to ONNX, TorchScript and .pt2; nothing is published unless each is as close as PyTorch."""
@@ -109,7 +112,9 @@ def export(
     from export.publish import publish
     from training.adoption import open_checkpoint
 
-    options = ExportOptions(tuple(formats.split(",")), opset=opset, ir_version=ir_version, torchscript=torchscript)
+    options = ExportOptions(
+        tuple(formats.split(",")), opset=opset, ir_version=ir_version, torchscript=torchscript, explain=explain
+    )
     means, stds = parse_numbers(mean), parse_numbers(std)
     path = Path(what)
     if not path.exists() and ":" in what:

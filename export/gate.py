@@ -13,6 +13,9 @@ from typing import Any
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from export.explanation import Explanation, explain, worst_samples
+from export.formats.onnx_file import Written
+from export.passes import PassResult
 from export.weights import WeightCheck, check_onnx, check_pt2, check_torchscript
 from runtime.backends import open_backend
 from runtime.backends.session import ORT_ERRORS
@@ -21,10 +24,35 @@ from runtime.golden import GoldenRecord
 from runtime.parity import MAX_NOISE_RATIO, Outputs, Verdict
 from runtime.tensor_signature import AnySignature
 
-__all__ = ["Examination", "examine", "refusal"]
+__all__ = ["Examination", "Subject", "examine", "refusal"]
 
 #: What onnxruntime and PyTorch raise while they run a model that does not take a batch.
 BACKEND_ERRORS: tuple[type[Exception], ...] = (*ORT_ERRORS, RuntimeError, ValueError, TypeError)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What artifacts are held against.
+
+    Args:
+        signature: What they take and give.
+        record: Samples, reference and noise.
+        golden: The part of it that will travel.
+        expected: The state_dict of the module that was exported.
+        program: Its exported program; None where TorchScript is all that is made.
+        written: What became of it on its way into ONNX.
+    """
+
+    signature: AnySignature
+    record: GoldenRecord
+    golden: GoldenRecord
+    expected: Mapping[str, Tensor]
+    program: ExportedProgram | None
+    written: Written | None
+
+    def passes(self, format: str) -> tuple[PassResult, ...]:
+        """What was done to the graph of an artifact."""
+        return self.written.passes if self.written is not None and format == "onnx" else ()
 
 
 @dataclass(frozen=True)
@@ -36,12 +64,16 @@ class Examination:
         verdict: Outputs against the reference.
         weights: Stored values against the checkpoint.
         outputs: What it gives for the golden inputs: kind -> output -> float32.
+        passes: What was done to its graph; none but of ONNX.
+        explanation: The error along its graph, where that was asked for or it did not pass; ONNX only.
     """
 
     artifact: str
     verdict: Verdict
     weights: WeightCheck
     outputs: Mapping[str, Outputs]
+    passes: tuple[PassResult, ...] = ()
+    explanation: Explanation | None = None
 
     @property
     def passed(self) -> bool:
@@ -58,46 +90,53 @@ class Examination:
                     f"{row.noise_ratio:,.1f} times PyTorch's own ({row.noise.floor:.1e}); at most "
                     f"{MAX_NOISE_RATIO:g} passes."
                 )
+        if self.explanation is not None and not self.passed:
+            sentences.append(self.explanation.sentence())
         return sentences
 
     def to_json(self) -> dict[str, Any]:
-        """The verdict, its rows and the weights."""
-        return self.verdict.to_json() | {"passed": self.passed, "weights": self.weights.to_json()}
+        """The verdict, its rows, the weights, and the passes where there were any."""
+        passes: dict[str, Any] = {"passes": [item.to_json() for item in self.passes]} if self.passes else {}
+        if self.explanation is not None:
+            passes |= {"explanation": self.explanation.to_json()}
+        return self.verdict.to_json() | {"passed": self.passed, "weights": self.weights.to_json()} | passes
 
 
-def examine(
-    path: Path,
-    format: str,
-    *,
-    signature: AnySignature,
-    record: GoldenRecord,
-    golden: GoldenRecord,
-    expected: Mapping[str, Tensor],
-    program: ExportedProgram | None,
-) -> Examination:
+def examine(path: Path, format: str, subject: Subject, *, always_explain: bool = False) -> Examination:
     """Open a file that is about to ship and measure it.
 
     Args:
         path: The file.
         format: `onnx`, `torchscript` or `pt2`.
-        signature: What it takes and gives.
-        record: Samples, reference and noise.
-        golden: The part of it that will travel.
-        expected: The state_dict of the module that was exported.
-        program: Its exported program; not needed for TorchScript.
+        subject: What it is held against.
+        always_explain: Whether the error is followed along the graph of an ONNX file even if it passes.
 
     Raises:
-        ParityFailure: The file does not open, or does not run on a batch of some size.
+        ParityFailure: The file does not open, or does not run on a batch of some size; of an ONNX file the node is
+            named.
     """
     try:
-        backend = open_backend(format, path.read_bytes(), signature, beside=_beside(path))
-        verdict = record.judge(format, backend.run)
-        outputs = {kind: backend.run(images) for kind, images in golden.inputs.items()}
+        backend = open_backend(format, path.read_bytes(), subject.signature, beside=_beside(path))
+        verdict = subject.record.judge(format, backend.run)
+        outputs = {kind: backend.run(samples) for kind, samples in subject.golden.inputs.items()}
     except OnwardError as error:
-        raise ParityFailure(f"{path.name} does not open: {error}") from error
+        raise ParityFailure(f"{path.name} does not open: {error}{_where(path, format, subject)}") from error
     except BACKEND_ERRORS as error:
-        raise ParityFailure(f"{path.name} does not run on batches of every size: {reason_of(error)}") from error
-    return Examination(format, verdict, _check_weights(path, format, expected, program), outputs)
+        raise ParityFailure(
+            f"{path.name} does not run on batches of every size: {reason_of(error)}{_where(path, format, subject)}"
+        ) from error
+    explanation = None
+    if format == "onnx" and subject.written is not None and (always_explain or not verdict.passed):
+        explanation = explain(path, subject.written.program, worst_samples(subject.record, backend.run))
+    weights = _check_weights(path, format, subject)
+    return Examination(format, verdict, weights, outputs, subject.passes(format), explanation)
+
+
+def _where(path: Path, format: str, subject: Subject) -> str:
+    """The node with which an ONNX file does not open or run."""
+    if format != "onnx" or subject.written is None:
+        return ""
+    return f" {explain(path, subject.written.program, worst_samples(subject.record)).sentence()}"
 
 
 def refusal(examinations: Sequence[Examination], page: Path) -> ParityFailure:
@@ -110,14 +149,12 @@ def _beside(path: Path) -> dict[str, bytes]:
     return {item.name: item.read_bytes() for item in path.parent.glob(f"{path.name}.*")}
 
 
-def _check_weights(
-    path: Path, format: str, expected: Mapping[str, Tensor], program: ExportedProgram | None
-) -> WeightCheck:
+def _check_weights(path: Path, format: str, subject: Subject) -> WeightCheck:
     match format:
         case "onnx":
-            assert program is not None
-            return check_onnx(path, expected, program)
+            assert subject.program is not None
+            return check_onnx(path, subject.expected, subject.program)
         case "torchscript":
-            return check_torchscript(path, expected)
+            return check_torchscript(path, subject.expected)
         case _:
-            return check_pt2(path, expected)
+            return check_pt2(path, subject.expected)

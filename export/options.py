@@ -28,6 +28,7 @@ class ExportOptions:
         ir_version: Version of ONNX's file format, 8 to 11.
         external_data_above_bytes: Weights of more bytes go into model.onnx.data beside model.onnx.
         torchscript: `trace`, or `script` where control flow depends on data.
+        explain: Whether the error is followed along the graph of the ONNX file even if it passes.
 
     Raises:
         UsageError: One of them is out of range.
@@ -38,6 +39,7 @@ class ExportOptions:
     ir_version: int = 10
     external_data_above_bytes: int = EXTERNAL_DATA_ABOVE_BYTES
     torchscript: str = "trace"
+    explain: bool = False
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.formats if name not in FORMATS]

@@ -17,8 +17,9 @@ from export.deployable import Deployable, deploy
 from export.formats.onnx_file import opset_of, write_onnx
 from export.formats.program import export_program, write_pt2
 from export.formats.torchscript import torchscript_beside
-from export.gate import Examination, examine, refusal
+from export.gate import Examination, Subject, examine, refusal
 from export.options import FORMATS, ExportOptions
+from export.passes import noise_ratio_of
 from export.reference import make_reference
 from export.report import write_parity_page
 from export.samples import NUM_GOLDEN, NUM_SAMPLES, RANDOM, REAL, RESIZED, gather
@@ -78,53 +79,53 @@ def publish(
         OutputError: The place cannot be written to, or is full.
     """
     options = options or ExportOptions()
-    formats = options.formats
     _check_target(out)
     deployable = deploy(source.network, source.signature)
+    samples = gather(source.signature, source.real_samples, num_samples=num_samples)
     with staged_folder(out) as staged:
         with _tracing(deployable, source, staged, options):
             on_stage("reference in float64")
-            record = make_reference(
-                deployable,
-                gather(source.signature, source.real_samples, num_samples=num_samples),
-                source.signature.num_classes,
-            )
-            program = None
-            if formats != ("torchscript",):
-                on_stage("torch.export")
-                program = export_program(deployable, source.signature)
-            if "onnx" in formats and program is not None:
-                on_stage("ONNX")
-                write_onnx(program, staged / FORMATS["onnx"], source.signature, _provenance(source), options)
-            if "pt2" in formats and program is not None:
-                on_stage(".pt2")
-                write_pt2(program, staged / FORMATS["pt2"])
-            if "torchscript" in formats:
-                on_stage("TorchScript")
+            record = make_reference(deployable, samples, source.signature.num_classes)
+            subject = _write_artifacts(deployable, source, record, staged, options, on_stage)
         on_stage("parity gate")
-        golden = record.select(
-            {REAL: source.num_golden_real, RANDOM: NUM_GOLDEN, RESIZED: NUM_GOLDEN, CONSTANT: NUM_GOLDEN}
-        )
         examinations = [
-            examine(
-                staged / FORMATS[name],
-                name,
-                signature=source.signature,
-                record=record,
-                golden=golden,
-                expected=deployable.state_dict(),
-                program=program,
-            )
-            for name in formats
+            examine(staged / FORMATS[name], name, subject, always_explain=options.explain) for name in options.formats
         ]
         page = out.parent / f"{out.name}.refused.html"
         if not all(item.passed for item in examinations):
             write_parity_page(page, _title(source), examinations)
             raise refusal(examinations, page)
-        _write_records(staged, source, golden, examinations)
+        _write_records(staged, source, subject.golden, examinations)
         _write_manifest(staged, source, examinations)
     page.unlink(missing_ok=True)  # of an earlier try
     return Bundle.open(out)
+
+
+def _write_artifacts(
+    deployable: Deployable,
+    source: Source,
+    record: GoldenRecord,
+    staged: Path,
+    options: ExportOptions,
+    on_stage: Callable[[str], None],
+) -> Subject:
+    """All but TorchScript, which a process of its own is writing; and what all are to be held against."""
+    program, written = None, None
+    if options.formats != ("torchscript",):
+        on_stage("torch.export")
+        program = export_program(deployable, source.signature)
+        if "onnx" in options.formats:
+            on_stage("ONNX")
+            measure = noise_ratio_of(record, source.signature)
+            path = staged / FORMATS["onnx"]
+            written = write_onnx(program, path, source.signature, _provenance(source), options, measure)
+        if "pt2" in options.formats:
+            on_stage(".pt2")
+            write_pt2(program, staged / FORMATS["pt2"])
+    if "torchscript" in options.formats:
+        on_stage("TorchScript")
+    counts = {REAL: source.num_golden_real, RANDOM: NUM_GOLDEN, RESIZED: NUM_GOLDEN, CONSTANT: NUM_GOLDEN}
+    return Subject(source.signature, record, record.select(counts), deployable.state_dict(), program, written)
 
 
 def _check_target(out: Path) -> None:

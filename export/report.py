@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from export.gate import Examination
+from export.passes import PassResult
 from runtime.parity import CONSTANT, MAX_NOISE_RATIO, Verdict
 from runtime.report import Page
 from runtime.report.charts import bars
@@ -71,6 +72,14 @@ def write_parity_page(path: Path, title: str, examinations: Sequence[Examination
             for item in examinations
         ],
     )
+    passes = [result for item in examinations for result in item.passes]
+    if passes:
+        page.section(
+            "Passes",
+            "What was done to the ONNX graph, each step on a copy that was measured on a few samples. A step that "
+            "would take the noise ratio above 2 was left out.",
+        )
+        page.table(["pass", "places", "noise ratio before", "after", "kept", ""], [_pass_row(item) for item in passes])
     page.write(path)
 
 
@@ -88,6 +97,11 @@ def _ratio_chart(verdicts: Sequence[Verdict], output: str) -> str:
         for verdict in verdicts
     }
     return bars(ratios, y_label="noise ratio", rule=MAX_NOISE_RATIO)
+
+
+def _pass_row(item: PassResult) -> list[str]:
+    ratios = ["–" if ratio is None else f"{ratio:.2f}" for ratio in (item.noise_ratio_before, item.noise_ratio_after)]
+    return [item.name, str(item.num_applied), *ratios, "yes" if item.was_kept else "no", item.reason]
 
 
 def parity_rows(examinations: Sequence[Examination]) -> list[list[str]]:

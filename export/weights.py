@@ -19,14 +19,10 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx.node import map_arg
 
+from export.folds import folds_of
 from runtime.backends.torchscript import torchscript_is_meant
 
 __all__ = ["WeightCheck", "check_onnx", "check_pt2", "check_torchscript"]
-
-#: A fold is two or three float32 operations; each may round by half a unit in the last place.
-FOLD_ULPS = 8
-CONVOLUTIONS = ("aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default", "aten.linear.default")
-Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -58,29 +54,18 @@ class WeightCheck:
         return asdict(self) | {"passed": self.passed}
 
 
-@dataclass(frozen=True)
-class _Fold:
-    what: str
-    value: NDArray[np.float64]
-    tolerance: NDArray[np.float64]
-
-    def explains(self, array: NDArray[Any]) -> bool:
-        if array.shape != self.value.shape:
-            return False
-        return bool((np.abs(array.astype(np.float64) - self.value) <= self.tolerance).all())
-
-
 def check_onnx(path: Path, expected: Mapping[str, Tensor], program: ExportedProgram) -> WeightCheck:
     """Account for every floating-point initializer and constant of an ONNX file.
 
     Args:
         path: The file that ships.
         expected: The state_dict of the module that was exported.
-        program: Its exported program, which says what batch normalisation follows what.
+        program: Its exported program, which says what batch normalisation follows what, and what normalisation goes
+            before.
     """
     known = _to_numpy(expected)
-    folds = list(_folds(program, known))
-    derived = _to_numpy(_derived(program))
+    derived = _to_numpy(_derived(program, expected))
+    folds = list(folds_of(program, derived))
     rearrangements = {_fingerprint(view) for array in (*known.values(), *derived.values()) for view in _views(array)}
     exact = rearranged = scalars = 0
     used: list[str] = []
@@ -138,12 +123,12 @@ def _stored_floats(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
             yield name, array
 
 
-def _derived(program: ExportedProgram) -> dict[str, Tensor]:
-    """What the program computes from weights and constants alone, e.g. a relative position bias."""
+def _derived(program: ExportedProgram, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights, constants and what the program computes from them alone, e.g. a relative position bias: by node."""
     signature = program.graph_signature
     names = signature.inputs_to_parameters | signature.inputs_to_buffers
     names |= signature.inputs_to_lifted_tensor_constants
-    stored = program.state_dict | program.constants
+    stored = program.state_dict | program.constants | dict(expected)
     values: dict[Any, Any] = {}
     for node in program.graph.nodes:
         if node.op == "placeholder" and names.get(node.name) in stored:
@@ -153,35 +138,6 @@ def _derived(program: ExportedProgram) -> dict[str, Tensor]:
             with torch.inference_mode():
                 values[node] = node.target(*args, **kwargs)
     return {str(node): value for node, value in values.items() if isinstance(value, Tensor)}
-
-
-def _folds(program: ExportedProgram, known: Arrays) -> Iterator[_Fold]:
-    """The weight and the bias that each batch normalisation makes of the layer before it."""
-    names = program.graph_signature.inputs_to_parameters | program.graph_signature.inputs_to_buffers
-
-    def read(node: Any) -> NDArray[np.float64] | None:
-        name = names.get(getattr(node, "name", ""), "")
-        return known[name].astype(np.float64) if name in known else None
-
-    for node in program.graph.nodes:
-        if str(node.target) != "aten.batch_norm.default":
-            continue
-        layer, gamma, beta, mean, variance = node.args[0], *map(read, node.args[1:5])
-        if str(getattr(layer, "target", "")) not in CONVOLUTIONS or mean is None or variance is None:
-            continue
-        weight = read(layer.args[1])
-        bias = read(layer.args[2]) if len(layer.args) > 2 else None
-        if weight is None:
-            continue
-        epsilon = np.finfo(np.float32).eps * FOLD_ULPS
-        factor = (1.0 if gamma is None else gamma) / np.sqrt(variance + node.args[7])
-        folded = weight * factor.reshape(-1, *(1,) * (weight.ndim - 1))
-        moved = ((0.0 if bias is None else bias) - mean) * factor
-        spread = np.abs(mean * factor) + np.abs(0.0 if bias is None else bias * factor) + np.abs(moved)
-        shift = np.zeros_like(mean) if beta is None else beta
-        name = names[layer.args[1].name]
-        yield _Fold(f"batch norm into {name}", folded, epsilon * np.abs(folded) + np.finfo(np.float32).tiny)
-        yield _Fold(f"batch norm into the bias beside {name}", moved + shift, epsilon * (spread + np.abs(shift)))
 
 
 def _views(array: NDArray[Any]) -> Iterator[NDArray[Any]]:

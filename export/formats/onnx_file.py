@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,29 @@ from torch.export import ExportedProgram
 
 from export.formats.program import BATCH, line_of_code, quietly
 from export.options import ExportOptions
+from export.passes import Measure, PassResult, run_passes
 from runtime.errors import NotExportable, reason_of
 from runtime.inspection import METADATA_KEY
 from runtime.signature import OUTPUTS, Signature
 from runtime.tensor_signature import AnySignature
 
-__all__ = ["opset_of", "write_onnx"]
+__all__ = ["Written", "opset_of", "write_onnx"]
 
 #: Where weights go that do not fit into one file, beside it.
 DATA_SUFFIX = ".data"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of a program on its way into an ONNX file.
+
+    Args:
+        passes: What each pass over the graph did.
+        program: The program as the exporter took it apart; values of the file are named after its nodes.
+    """
+
+    passes: tuple[PassResult, ...]
+    program: ExportedProgram
 
 
 def write_onnx(
@@ -32,7 +47,8 @@ def write_onnx(
     signature: AnySignature,
     provenance: Mapping[str, Any],
     options: ExportOptions | None = None,
-) -> None:
+    measure: Measure | None = None,
+) -> Written:
     """Write the program as ONNX; labels, signature and provenance go into its metadata.
 
     Args:
@@ -41,14 +57,17 @@ def write_onnx(
         signature: What goes in and what comes out.
         provenance: Text and numbers.
         options: Opset, IR version, and from which size on weights are kept apart.
+        measure: The worst noise ratio of a graph: what each pass over it is judged by.
 
     Raises:
-        NotExportable: An operator has no ONNX form.
+        NotExportable: An operator has no ONNX form, or a pass does not keep what it promises.
 
     Source: torch.onnx, `export(dynamo=True)`.
     """
     options = options or ExportOptions()
-    model = _translate(program, signature, options)
+    translated, decomposed = _translate(program, signature, options)
+    model, passes = run_passes(translated, measure=measure)
+    written = Written(passes, decomposed)
     _strip(model)
     _name_sizes(model, signature)
     model.ir_version = options.ir_version
@@ -64,10 +83,11 @@ def write_onnx(
     ):
         onnx_ir.save(model, path, external_data=path.name + DATA_SUFFIX)
         onnx.checker.check_model(str(path), full_check=True)
-        return
+        return written
     proto = onnx_ir.to_proto(model)
     onnx.checker.check_model(proto, full_check=True)
     path.write_bytes(proto.SerializeToString(deterministic=True))
+    return written
 
 
 def opset_of(path: Path) -> int:
@@ -76,13 +96,16 @@ def opset_of(path: Path) -> int:
     return next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
-def _translate(program: ExportedProgram, signature: AnySignature, options: ExportOptions) -> onnx_ir.Model:
+def _translate(
+    program: ExportedProgram, signature: AnySignature, options: ExportOptions
+) -> tuple[onnx_ir.Model, ExportedProgram]:
     try:
         with quietly():
             result = torch.onnx.export(
                 program,
                 dynamo=True,
                 verbose=False,
+                optimize=False,  # export/passes does it: checked, measured, and with folds that round once
                 opset_version=options.opset,
                 input_names=[item.name for item in signature.inputs],
                 output_names=list(OUTPUTS),
@@ -90,7 +113,8 @@ def _translate(program: ExportedProgram, signature: AnySignature, options: Expor
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
         raise NotExportable(_why_not(error, program)) from error
     assert result is not None
-    return result.model
+    assert result.exported_program is not None
+    return result.model, result.exported_program
 
 
 def _strip(model: onnx_ir.Model) -> None:

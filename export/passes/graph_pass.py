@@ -1,0 +1,64 @@
+"""Graph pass: what every pass has, and what is reported of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import onnx_ir as ir
+
+__all__ = ["GraphPass", "Measure", "PassResult"]
+
+#: The worst noise ratio of a model over a few samples.
+Measure = Callable[[ir.Model], float]
+
+
+class GraphPass(Protocol):
+    """One way to change a graph that does not change what it computes, in real arithmetic."""
+
+    @property
+    def name(self) -> str:
+        """As reports have it."""
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether it is left out where it costs precision."""
+
+    def apply(self, model: ir.Model) -> int:
+        """Change the model in place wherever the precondition holds.
+
+        The output of a fused node keeps the name of the last value that was fused; a value that now means something
+        else gets another name.
+
+        Returns:
+            How many places were changed.
+        """
+
+    def remaining(self, model: ir.Model) -> Sequence[str]:
+        """The postcondition: names of what should be gone after `apply`; none where it holds."""
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """What one pass did.
+
+    Args:
+        name: The pass.
+        num_applied: Places that it changed.
+        noise_ratio_before: Of the model before it, on a few samples; None where nothing was measured.
+        noise_ratio_after: Of the model that it made.
+        was_kept: Whether that model is the one that goes on.
+        reason: Why, in a sentence.
+    """
+
+    name: str
+    num_applied: int
+    noise_ratio_before: float | None
+    noise_ratio_after: float | None
+    was_kept: bool
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it."""
+        return asdict(self)

@@ -1,0 +1,51 @@
+"""Measurement: how far a graph is from the mathematics, before it is a file."""
+
+from __future__ import annotations
+
+import math
+
+import onnx_ir as ir
+
+from export.passes.graph_pass import Measure
+from runtime.backends import open_backend
+from runtime.backends.session import ORT_ERRORS
+from runtime.errors import OnwardError
+from runtime.golden import GoldenRecord
+from runtime.parity import CONSTANT, compare, regroup
+from runtime.tensor_signature import AnySignature
+
+__all__ = ["NUM_MEASURED", "noise_ratio_of"]
+
+#: What a graph raises that does not open or run.
+BROKEN: tuple[type[Exception], ...] = (OnwardError, *ORT_ERRORS)
+#: Samples of a kind, in one batch. The gate measures the file with all of them, in batches of every size.
+NUM_MEASURED = 16
+
+
+def noise_ratio_of(record: GoldenRecord, signature: AnySignature) -> Measure:
+    """A measure: the worst noise ratio over all outputs and kinds of sample but the constant ones.
+
+    Args:
+        record: Samples, float64 reference and noise floor.
+        signature: What the model takes and gives.
+
+    Returns:
+        A function of a model. Of one that does not open or run it is infinite: the gate says why.
+    """
+    few = record.select({kind: NUM_MEASURED for kind in record.inputs if kind != CONSTANT})
+
+    def measure(model: ir.Model) -> float:
+        try:
+            backend = open_backend("onnx", ir.to_proto(model).SerializeToString(), signature)
+            given = {kind: regroup(backend.run, images, NUM_MEASURED) for kind, images in few.inputs.items()}
+        except BROKEN:
+            return math.inf
+        rows = [
+            compare(name, kind, [given[kind][name]], expected, few.eager[kind][name], few.noise[kind][name])
+            for kind, outputs in few.reference.items()
+            for name, expected in outputs.items()
+        ]
+        ratios = [row.noise_ratio for row in rows]
+        return math.inf if any(map(math.isnan, ratios)) else max(ratios)
+
+    return measure
