@@ -33,14 +33,7 @@ TRANSPARENT = (
     "aten.detach.default",
 )
 FLATTENING = ("aten.flatten.using_ints", "aten.view.default", "aten.reshape.default")
-#: What may stand between the pixels and their scale.
-OF_PIXELS = (
-    "aten.permute.default",
-    "aten.to.dtype",
-    "aten._to_copy.default",
-    "aten.repeat.default",
-    "aten.expand.default",
-)
+CASTS = ("aten.to.dtype", "aten._to_copy.default")
 
 
 @dataclass(frozen=True)
@@ -112,13 +105,13 @@ class _Layer:
 
 @dataclass(frozen=True)
 class _Normalization:
-    """The scale and shift of the pixels.
+    """A scale and a shift, such as those of the pixels.
 
     Args:
         add: The node that gives the normalised image.
         scale: As it is stored.
         shift: As it is stored.
-        sizes: `(channels, height, width)` of the normalised image.
+        sizes: `(channels, height, width)` of what they give.
         repeat: How often one channel was repeated.
     """
 
@@ -232,22 +225,39 @@ def _normalized(layer: _Layer, item: _Normalization) -> Iterator[_Layer]:
         yield replace(both, rows=rows, shape=shape, folded=("normalisation and repeat",))
 
 
-def _normalization(mul: Any, values: Mapping[str, NDArray[Any]]) -> _Normalization | None:
-    if str(mul.target) != "aten.mul.Tensor":
+def _normalization(mul: fx.Node, values: Mapping[str, NDArray[Any]]) -> _Normalization | None:
+    """A constant scale and a constant shift, one after the other; whether of pixels, values decide."""
+    add = _only_user(mul) if str(mul.target) == "aten.mul.Tensor" else None
+    if add is None or str(add.target) != "aten.add.Tensor" or add.kwargs:
         return None
-    add = _only_user(mul)
-    scale = _value(mul.args[1], values)
-    if add is None or str(add.target) != "aten.add.Tensor" or scale is None or not scale.all():
+    scale, shift = _constant_of(mul, values), _constant_of(add, values)
+    if scale is None or shift is None or not scale.all():
         return None
-    shift, repeat, node = _value(add.args[1], values), 1, mul.args[0]
-    while str(getattr(node, "target", "")) in OF_PIXELS:
-        if str(node.target) == "aten.repeat.default":
-            repeat = int(node.args[1][1])
-        node = node.args[0]
-    sizes = [size for size in add.meta["val"].shape[1:] if isinstance(size, int)]
-    if getattr(node, "op", "") != "placeholder" or shift is None or len(sizes) != add.meta["val"].ndim - 1:
+    sizes = tuple(size for size in add.meta["val"].shape[1:] if isinstance(size, int))
+    if len(sizes) != add.meta["val"].ndim - 1:
         return None
-    return _Normalization(add, scale, shift, tuple(sizes), repeat)
+    return _Normalization(add, scale, shift, sizes, _repeat_before(mul))
+
+
+def _repeat_before(mul: fx.Node) -> int:
+    """How often one channel of what is scaled was repeated."""
+    for node in mul.all_input_nodes:
+        source: Any = node
+        while isinstance(source, fx.Node) and str(source.target) in TRANSPARENT + CASTS:
+            source = source.args[0]
+        if isinstance(source, fx.Node) and str(source.target) == "aten.repeat.default":
+            times: Any = source.args[1]
+            return int(times[1]) if len(times) > 1 and all(n == 1 for i, n in enumerate(times) if i != 1) else 1
+    return 1
+
+
+def _constant_of(node: fx.Node, values: Mapping[str, NDArray[Any]]) -> Float64 | None:
+    for item in node.args:
+        if isinstance(item, int | float):
+            return np.array(np.float32(item), np.float64)  # as a graph stores it
+        if (array := _value(item, values)) is not None:
+            return array
+    return None
 
 
 def _before(node: fx.Node) -> tuple[fx.Node | None, bool]:

@@ -29,7 +29,7 @@ ALLOWED = {
     ),
     "export": (
         {"runtime", "training", "export"},
-        {"cloudpickle", "numpy", "onnx", "onnx_ir", "PIL", "torch", "typer", "rich"},
+        {"cloudpickle", "numpy", "onnx", "onnx_ir", "onnxscript", "PIL", "torch", "typer", "rich"},
     ),
 }
 

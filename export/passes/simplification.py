@@ -78,8 +78,8 @@ class Simplify:
 
     def apply(self, model: ir.Model) -> int:
         """Run the library over the model."""
-        before = _num_nodes(model)
         common.InlinePass()(model)
+        before = _num_nodes(model)
         for _ in range(NUM_ITERATIONS):
             fold_constants_ir(model)
             RewritePass(RULES)(model)
@@ -97,7 +97,11 @@ class Simplify:
 
     def remaining(self, model: ir.Model) -> Sequence[str]:
         """Functions, and constants that are nodes."""
-        constants = [node.name or "Constant" for node in model.graph if node.op_type == "Constant"]
+        constants = [
+            node.name or "Constant"
+            for node in model.graph
+            if node.op_type == "Constant" and not node.outputs[0].is_graph_output()
+        ]
         return [*(function.name for function in model.functions.values()), *constants]
 
 
