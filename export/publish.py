@@ -22,7 +22,7 @@ from export.formats.torchscript import torchscript_beside
 from export.gate import Examination, examine, refusal
 from export.reference import make_reference
 from export.report import write_parity_page
-from export.samples import NUM_GOLDEN, RANDOM, REAL, gather
+from export.samples import NUM_GOLDEN, NUM_SAMPLES, RANDOM, REAL, gather
 from runtime import __version__
 from runtime.bundle import GOLDEN, MANIFEST, PARITY_HTML, PARITY_JSON, Artifact, Bundle, FileDigest, digest_file
 from runtime.errors import UsageError
@@ -62,6 +62,7 @@ def publish(
     out: Path,
     *,
     formats: tuple[str, ...] = tuple(FORMATS),
+    num_samples: int = NUM_SAMPLES,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Bundle:
     """Export, hold every artifact against the reference, and publish the bundle under its name.
@@ -70,6 +71,7 @@ def publish(
         source: What is published.
         out: The bundle's folder; one that stands there is replaced in one step.
         formats: Of `FORMATS`.
+        num_samples: Of a kind, in the gate; fewer than 32 may make a lucky noise floor.
         on_stage: Called with the name of each stage as it begins.
 
     Raises:
@@ -82,9 +84,8 @@ def publish(
     with staged_folder(out) as staged:
         with _tracing(deployable, source, staged, formats):
             on_stage("reference in float64")
-            record = make_reference(
-                deployable, gather(source.signature, source.real_samples), source.signature.num_classes
-            )
+            samples = gather(source.signature, source.real_samples, num_samples=num_samples)
+            record = make_reference(deployable, samples, source.signature.num_classes)
             on_stage("torch.export")
             program = export_program(deployable, source.signature)
             if "onnx" in formats:

@@ -25,6 +25,8 @@ __all__ = ["WeightCheck", "check_onnx", "check_pt2", "check_torchscript"]
 
 #: A fold is two or three float32 operations; each may round by half a unit in the last place.
 FOLD_ULPS = 8
+#: They make a tensor of numbers that are in the graph, whatever is in the tensor that they take the dtype from.
+FACTORIES = ("aten.new_zeros.default", "aten.new_ones.default", "aten.new_full.default")
 CONVOLUTIONS = ("aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default", "aten.linear.default")
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -79,8 +81,9 @@ def check_onnx(path: Path, expected: Mapping[str, Tensor], program: ExportedProg
         program: Its exported program, which says what batch normalisation follows what.
     """
     known = _to_numpy(expected)
-    folds = list(_folds(program, known))
-    derived = _to_numpy(_derived(program))
+    computed = _derived(program)
+    folds = [*_folds(program, known), *_computed(computed, program)]
+    derived = _to_numpy(computed)
     rearrangements = {_fingerprint(view) for array in (*known.values(), *derived.values()) for view in _views(array)}
     exact = rearranged = scalars = 0
     used: list[str] = []
@@ -138,21 +141,66 @@ def _stored_floats(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
             yield name, array
 
 
-def _derived(program: ExportedProgram) -> dict[str, Tensor]:
-    """What the program computes from weights and constants alone, e.g. a relative position bias."""
+def _derived(program: ExportedProgram, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """What the program computes from weights and constants alone, e.g. a relative position bias.
+
+    Args:
+        program: In float32.
+        dtype: What weights are cast to first; what cannot be computed in it is left out.
+
+    Returns:
+        The value of each node as it was computed, and, since a later operator may write into it, as it is in the end.
+    """
     signature = program.graph_signature
     names = signature.inputs_to_parameters | signature.inputs_to_buffers
     names |= signature.inputs_to_lifted_tensor_constants
     stored = program.state_dict | program.constants
     values: dict[Any, Any] = {}
+    found: dict[str, Tensor] = {}
     for node in program.graph.nodes:
         if node.op == "placeholder" and names.get(node.name) in stored:
-            values[node] = stored[names[node.name]]
-        elif node.op == "call_function" and all(source in values for source in node.all_input_nodes):
-            args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
-            with torch.inference_mode():
-                values[node] = node.target(*args, **kwargs)
-    return {str(node): value for node, value in values.items() if isinstance(value, Tensor)}
+            value = stored[names[node.name]]
+            values[node] = value.to(dtype) if value.is_floating_point() else value
+        elif node.op == "call_function" and all(source in values for source in _read_by(node)):
+            try:
+                found |= _compute(node, values, dtype)
+            except (RuntimeError, TypeError):  # e.g. a constant of the graph in the other width
+                continue
+    return found | {f"{node} in the end": value for node, value in values.items() if isinstance(value, Tensor)}
+
+
+def _read_by(node: Any) -> list[Any]:
+    """The nodes whose values a node depends on: of the first argument, a factory reads the dtype alone."""
+    return [source for source in node.all_input_nodes if str(node.target) not in FACTORIES or source != node.args[0]]
+
+
+def _compute(node: Any, values: dict[Any, Any], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Compute a node into `values`; returns a copy of it, and of the parts that the exporter makes of it."""
+    known = values
+    if str(node.target) in FACTORIES:
+        like = node.args[0].meta["val"].dtype
+        known = values | {node.args[0]: torch.empty((), dtype=dtype if like.is_floating_point else like)}
+    args, kwargs = map_arg((node.args, node.kwargs), known.__getitem__)
+    with torch.inference_mode():
+        parts = {}
+        if str(node.target) == "aten.linear.default" and len(args) > 2:  # ONNX has a product and a sum
+            parts[f"{node} without its bias"] = node.target(*args[:2])
+        values[node] = node.target(*args, **kwargs)
+    if isinstance(values[node], Tensor):
+        parts[str(node)] = values[node].clone()
+    return parts
+
+
+def _computed(narrow: Mapping[str, Tensor], program: ExportedProgram) -> Iterator[_Fold]:
+    """What exporters compute in advance, with kernels that round otherwise than PyTorch's (numpy's `exp`)."""
+    wide = _derived(program, torch.float64)
+    for name in narrow.keys() & wide.keys():
+        if wide[name].dtype != torch.float64 or not wide[name].numel():
+            continue
+        value = wide[name].numpy()
+        error = float(np.abs(narrow[name].numpy() - value).max())
+        rounding = FOLD_ULPS * max(float(np.finfo(np.float32).eps * np.abs(value).max()), error)
+        yield _Fold(f"{name}, computed from weights alone", value, np.full_like(value, rounding))
 
 
 def _folds(program: ExportedProgram, known: Arrays) -> Iterator[_Fold]:
