@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from export.explanation import add_explanation
 from export.gate import Examination
 from export.passes import PassResult
 from runtime.parity import CONSTANT, MAX_NOISE_RATIO, Verdict
@@ -80,6 +81,9 @@ def write_parity_page(path: Path, title: str, examinations: Sequence[Examination
             "would take the noise ratio above 2 was left out.",
         )
         page.table(["pass", "places", "noise ratio before", "after", "kept", ""], [_pass_row(item) for item in passes])
+    for item in examinations:
+        if item.explanation is not None:
+            add_explanation(page, item.explanation)
     page.write(path)
 
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor
 from torch.export import ExportedProgram
-from torch.fx.node import map_arg
 
+from export.constants import computed_alone, computed_in_advance
 from export.folds import folds_of
 from runtime.backends.torchscript import torchscript_is_meant
 
@@ -64,8 +64,9 @@ def check_onnx(path: Path, expected: Mapping[str, Tensor], program: ExportedProg
             before.
     """
     known = _to_numpy(expected)
-    derived = _to_numpy(_derived(program, expected))
-    folds = list(folds_of(program, derived))
+    computed = computed_alone(program, expected)
+    derived = _to_numpy(computed)
+    folds = [*folds_of(program, derived), *computed_in_advance(program, expected)]
     rearrangements = {_fingerprint(view) for array in (*known.values(), *derived.values()) for view in _views(array)}
     exact = rearranged = scalars = 0
     used: list[str] = []
@@ -121,23 +122,6 @@ def _stored_floats(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
         array = numpy_helper.to_array(tensor)
         if np.issubdtype(array.dtype, np.floating):
             yield name, array
-
-
-def _derived(program: ExportedProgram, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights, constants and what the program computes from them alone, e.g. a relative position bias: by node."""
-    signature = program.graph_signature
-    names = signature.inputs_to_parameters | signature.inputs_to_buffers
-    names |= signature.inputs_to_lifted_tensor_constants
-    stored = program.state_dict | program.constants | dict(expected)
-    values: dict[Any, Any] = {}
-    for node in program.graph.nodes:
-        if node.op == "placeholder" and names.get(node.name) in stored:
-            values[node] = stored[names[node.name]]
-        elif node.op == "call_function" and all(source in values for source in node.all_input_nodes):
-            args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
-            with torch.inference_mode():
-                values[node] = node.target(*args, **kwargs)
-    return {str(node): value for node, value in values.items() if isinstance(value, Tensor)}
 
 
 def _views(array: NDArray[Any]) -> Iterator[NDArray[Any]]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import Node
 

@@ -1,0 +1,114 @@
+"""Constants: what a program computes from weights and constants alone, whatever goes in.
+
+A relative position bias, a class token repeated for a batch: exporters compute such values in advance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.export import ExportedProgram
+from torch.fx.node import map_arg
+
+__all__ = ["Computed", "computed_alone", "computed_in_advance"]
+
+#: Kernels of exp, sqrt and their like differ by so much; each operation rounds by half a unit in the last place.
+ULPS = 8
+
+#: They make a tensor of numbers that are in the graph, whatever is in the tensor that they take the dtype from.
+FACTORIES = ("aten.new_zeros.default", "aten.new_ones.default", "aten.new_full.default")
+
+
+@dataclass(frozen=True)
+class Computed:
+    """One value that an exporter may have computed in advance, with kernels of its own.
+
+    Args:
+        what: The program's node.
+        value: float64.
+        tolerance: PyTorch's own error in float32, and a few units in the last place of the largest value.
+    """
+
+    what: str
+    value: NDArray[np.float64]
+    tolerance: float
+
+    def explains(self, array: NDArray[Any]) -> bool:
+        """Whether an array is this value."""
+        if array.shape != self.value.shape:
+            return False
+        return bool((np.abs(array.astype(np.float64) - self.value) <= self.tolerance).all())
+
+
+def computed_in_advance(program: ExportedProgram, expected: Mapping[str, Tensor]) -> Iterator[Computed]:
+    """What exporters compute of weights and constants, rounding otherwise than PyTorch does (numpy's `exp`)."""
+    narrow, wide = (computed_alone(program, expected, dtype) for dtype in (torch.float32, torch.float64))
+    stored = {node.name for node in program.graph.nodes if node.op == "placeholder"}
+    for name in (narrow.keys() & wide.keys()) - stored:  # what is stored is to be equal bit for bit
+        if wide[name].dtype != torch.float64 or not wide[name].numel() or name.partition(" ")[0] in stored:
+            continue
+        value = wide[name].numpy()
+        error = float(np.abs(narrow[name].numpy() - value).max())
+        scale = float(np.finfo(np.float32).eps * np.abs(value).max())
+        yield Computed(f"{name}, computed from weights alone", value, ULPS * max(scale, error))
+
+
+def computed_alone(
+    program: ExportedProgram, expected: Mapping[str, Tensor], dtype: torch.dtype = torch.float32
+) -> dict[str, Tensor]:
+    """Weights, constants, and what the program computes from them alone.
+
+    Args:
+        program: In float32.
+        expected: The state_dict of the module that was exported.
+        dtype: What weights are cast to first; what cannot be computed in it is left out.
+
+    Returns:
+        Name of the program's node -> its value as it was computed, and, since a later operator may write into it, as it
+        is in the end.
+    """
+    signature = program.graph_signature
+    names = signature.inputs_to_parameters | signature.inputs_to_buffers
+    names |= signature.inputs_to_lifted_tensor_constants
+    stored = program.state_dict | program.constants | dict(expected)
+    values: dict[Any, Any] = {}
+    found: dict[str, Tensor] = {}
+    for node in program.graph.nodes:
+        if node.op == "placeholder" and names.get(node.name) in stored:
+            value = stored[names[node.name]]
+            values[node] = value.to(dtype) if value.is_floating_point() else value
+            found[str(node)] = values[node]
+        elif node.op == "call_function" and all(source in values for source in _read_by(node)):
+            try:
+                found |= _compute(node, values, dtype)
+            except (RuntimeError, TypeError):  # e.g. a constant of the graph in the other width
+                continue
+    return found | {f"{node} in the end": value for node, value in values.items() if isinstance(value, Tensor)}
+
+
+def _read_by(node: Any) -> list[Any]:
+    """The nodes whose values a node depends on: of the first argument, a factory reads the dtype alone."""
+    return [source for source in node.all_input_nodes if str(node.target) not in FACTORIES or source != node.args[0]]
+
+
+def _compute(node: Any, values: dict[Any, Any], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Compute a node into `values`; returns a copy of it, and of the parts that the exporter makes of it."""
+    known = values
+    if str(node.target) in FACTORIES:
+        like = node.args[0].meta["val"].dtype
+        known = values | {node.args[0]: torch.empty((), dtype=dtype if like.is_floating_point else like)}
+    args, kwargs = map_arg((node.args, node.kwargs), known.__getitem__)
+    with torch.inference_mode():
+        parts = {}
+        if str(node.target) == "aten.linear.default" and len(args) > 2:  # ONNX has a product and a sum
+            parts[f"{node} without its bias"] = node.target(*args[:2])
+        values[node] = node.target(*args, **kwargs)
+    if isinstance(values[node], Tensor):
+        parts[str(node)] = values[node].clone()
+    return parts

@@ -1,0 +1,55 @@
+"""The error along a graph, as a chart and a table of its neighbourhood."""
+
+from __future__ import annotations
+
+from export.explanation.explanation import Explanation
+from runtime.parity import MAX_NOISE_RATIO
+from runtime.report import Page
+from runtime.report.charts import lines
+
+__all__ = ["add_explanation"]
+
+COLUMNS = ("ONNX node", "operator", "from PyTorch's", "error", "PyTorch's own", "ratio")
+NUM_BEFORE, NUM_AFTER = 6, 4
+#: A logarithmic axis has no place for 0, and none for what has no size.
+SMALLEST, LARGEST = 1e-2, 1e9
+
+
+def add_explanation(page: Page, explanation: Explanation) -> None:
+    """Add the section to a page."""
+    points = explanation.points
+    first = explanation.first
+    has_failed = first is not None or explanation.broken is not None
+    heading = "Where it begins" if has_failed else "Error along the graph"
+    page.section(heading, explanation.sentence() if has_failed else _worst(explanation))
+    if len(points) > 1:
+        ratios = [min(max(point.ratio, SMALLEST), LARGEST) for point in points]
+        chart = lines(
+            list(range(1, len(points) + 1)),
+            {"error over PyTorch's own": ratios, "the gate": [MAX_NOISE_RATIO] * len(points)},
+            x_label="node of the graph",
+            y_label="ratio",
+            log_y=True,
+        )
+        page.figures([("Error of each value over PyTorch's own, in the order of the graph", chart)])
+    at = points.index(first) if first is not None else max(range(len(points)), key=lambda i: points[i].ratio, default=0)
+    shown = points[max(at - NUM_BEFORE, 0) : at + NUM_AFTER + 1]
+    page.table(
+        COLUMNS,
+        [
+            [point.node, point.op_type, point.origin, point.mismatch or f"{point.error:.1e}"]
+            + [f"{point.floor:.1e}", f"{point.ratio:,.2f}"]
+            for point in shown
+        ],
+    )
+
+
+def _worst(explanation: Explanation) -> str:
+    if not explanation.points:
+        return "No value of the file has a counterpart in PyTorch's program."
+    worst = max(explanation.points, key=lambda point: point.ratio)
+    return (
+        f"Every value of the file that has a counterpart in PyTorch's program, held against it in float64. None leaves "
+        f"the noise floor; the furthest is {worst.value} ({worst.op_type}, from {worst.origin}), at {worst.ratio:.2f} "
+        f"times PyTorch's own error there."
+    )
