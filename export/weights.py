@@ -18,8 +18,8 @@ from onnx import numpy_helper
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from export.constants import computed_alone, computed_in_advance
-from export.folds import folds_of
+from export.constants import Computed, computed_alone, computed_in_advance
+from export.folds import Fold, folds_of
 from runtime.backends.torchscript import torchscript_is_meant
 
 __all__ = ["WeightCheck", "check_onnx", "check_pt2", "check_torchscript"]
@@ -66,7 +66,7 @@ def check_onnx(path: Path, expected: Mapping[str, Tensor], program: ExportedProg
     known = _to_numpy(expected)
     computed = computed_alone(program, expected)
     derived = _to_numpy(computed)
-    folds = [*folds_of(program, derived), *computed_in_advance(program, expected)]
+    folds: list[Fold | Computed] = [*folds_of(program, derived), *computed_in_advance(program, expected)]
     rearrangements = {_fingerprint(view) for array in (*known.values(), *derived.values()) for view in _views(array)}
     exact = rearranged = scalars = 0
     used: list[str] = []

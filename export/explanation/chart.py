@@ -25,8 +25,8 @@ def add_explanation(page: Page, explanation: Explanation) -> None:
     if len(points) > 1:
         ratios = [min(max(point.ratio, SMALLEST), LARGEST) for point in points]
         chart = lines(
-            list(range(1, len(points) + 1)),
             {"error over PyTorch's own": ratios, "the gate": [MAX_NOISE_RATIO] * len(points)},
+            x=list(range(1, len(points) + 1)),
             x_label="node of the graph",
             y_label="ratio",
             log_y=True,

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from export.deployable import Deployable
 from export.formats.onnx_file import _translate
 from export.formats.program import export_program
+from export.options import ExportOptions
 from export.passes import PASSES, run_passes
 from export.passes.batch_norm import FoldBatchNorm
 from export.passes.leftovers import RemoveLeftovers
@@ -456,7 +457,9 @@ def test_a_normalisation_that_would_cost_precision_is_left_out_and_the_report_sa
     signature = Signature(8, 8, 1, (0.9,), (0.005,), ("a", "b", "c", "d"))
     images = RANDOM.integers(228, 232, (64, 8, 8, 1), np.uint8)
     bundle = publish(
-        Source(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), signature, images), tmp_path / "near", formats=("onnx",)
+        Source(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), signature, images),
+        tmp_path / "near",
+        options=ExportOptions(formats=("onnx",)),
     )
     (artifact,) = bundle.parity()["artifacts"]
     result = next(item for item in artifact["passes"] if item["name"].startswith("normalisation"))
@@ -472,7 +475,7 @@ def test_a_normalisation_that_would_cost_precision_is_left_out_and_the_report_sa
 def test_names_and_origins_survive() -> None:
     deployable = Deployable(Residual(), RGB)
     program = export_program(deployable, RGB)
-    model, _ = run_passes(_translate(program))
+    model, _ = run_passes(_translate(program, SIGNATURE, ExportOptions())[0])
     names = [node.outputs[0].name for node in model.graph]
     assert names == [
         *("permute", "_to_copy", "add_unscaled", "getitem", "relu", "getitem_3"),
@@ -543,7 +546,7 @@ class ByHand(nn.Module):
 def test_every_fold_in_a_file_is_accounted_for(
     network: nn.Module, signature: Signature, fold: str, tmp_path: Path
 ) -> None:
-    bundle = publish(Source(network, signature), tmp_path / "model", formats=("onnx",))
+    bundle = publish(Source(network, signature), tmp_path / "model", options=ExportOptions(formats=("onnx",)))
     (artifact,) = bundle.parity()["artifacts"]
     assert artifact["weights"]["passed"]
     assert fold in artifact["weights"]["folds"]
