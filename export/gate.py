@@ -13,12 +13,13 @@ from typing import Any
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from export.formats.onnx_file import opset_of
 from export.weights import WeightCheck, check_onnx, check_pt2, check_torchscript
 from runtime.backends import open_backend
 from runtime.backends.session import ORT_ERRORS
 from runtime.errors import OnwardError, ParityFailure, reason_of
 from runtime.golden import GoldenRecord
-from runtime.parity import MAX_NOISE_RATIO, Outputs, Verdict
+from runtime.parity import MAX_NOISE_RATIO, Outputs, Replay, Verdict, replay
 from runtime.signature import Signature
 
 __all__ = ["Examination", "examine", "refusal"]
@@ -36,12 +37,21 @@ class Examination:
         verdict: Outputs against the reference.
         weights: Stored values against the checkpoint.
         outputs: What it gives for the golden inputs: kind -> output -> float32.
+        replayed: What it gives for all samples, once for each batch size: what the report draws from. It stays on
+            the machine that builds.
+        file: The name of the file that was opened.
+        size_bytes: Of that file.
+        opset: Of ONNX, else None.
     """
 
     artifact: str
     verdict: Verdict
     weights: WeightCheck
     outputs: Mapping[str, Outputs]
+    replayed: Replay
+    file: str
+    size_bytes: int
+    opset: int | None = None
 
     @property
     def passed(self) -> bool:
@@ -91,13 +101,22 @@ def examine(
     """
     try:
         backend = open_backend(format, path.read_bytes(), signature)
-        verdict = record.judge(format, backend.run)
+        replayed = replay(backend.run, record.inputs)
         outputs = {kind: backend.run(images) for kind, images in golden.inputs.items()}
     except OnwardError as error:
         raise ParityFailure(f"{path.name} does not open: {error}") from error
     except BACKEND_ERRORS as error:
         raise ParityFailure(f"{path.name} does not run on batches of every size: {reason_of(error)}") from error
-    return Examination(format, verdict, _check_weights(path, format, expected, program), outputs)
+    return Examination(
+        artifact=format,
+        verdict=record.judge_replay(format, replayed),
+        weights=_check_weights(path, format, expected, program),
+        outputs=outputs,
+        replayed=replayed,
+        file=path.name,
+        size_bytes=path.stat().st_size,
+        opset=opset_of(path) if format == "onnx" else None,
+    )
 
 
 def refusal(examinations: Sequence[Examination], page: Path) -> ParityFailure:

@@ -111,9 +111,10 @@ def publish(
         ]
         page = out.parent / f"{out.name}.refused.html"
         if not all(item.passed for item in examinations):
-            write_parity_page(page, _title(source), examinations)
+            # it stays on this machine: all that the gate saw may be shown
+            write_parity_page(page, _title(source), examinations, record=record, labels=source.signature.labels)
             raise refusal(examinations, page)
-        _write_records(staged, source, golden, examinations)
+        _write_records(staged, source, record, golden, examinations)
         _write_manifest(staged, source, examinations)
     page.unlink(missing_ok=True)  # of an earlier try
     return Bundle.open(out)
@@ -135,7 +136,9 @@ def _tracing(
     return torchscript_beside(deployable, staged / FORMATS["torchscript"], source.signature)
 
 
-def _write_records(staged: Path, source: Source, golden: GoldenRecord, examinations: list[Examination]) -> None:
+def _write_records(
+    staged: Path, source: Source, record: GoldenRecord, golden: GoldenRecord, examinations: list[Examination]
+) -> None:
     golden.save(staged / GOLDEN)
     (staged / "golden").mkdir()
     for item in examinations:
@@ -146,7 +149,14 @@ def _write_records(staged: Path, source: Source, golden: GoldenRecord, examinati
         "artifacts": [item.to_json() for item in examinations],
     }
     (staged / PARITY_JSON).write_text(json.dumps(parity, indent=2) + "\n", encoding="utf-8")
-    write_parity_page(staged / PARITY_HTML, _title(source), examinations)
+    write_parity_page(
+        staged / PARITY_HTML,
+        _title(source),
+        examinations,
+        record=record,
+        labels=source.signature.labels,
+        num_shown={REAL: source.num_golden_real},
+    )
 
 
 def _write_manifest(staged: Path, source: Source, examinations: list[Examination]) -> None:
@@ -168,7 +178,7 @@ def _write_manifest(staged: Path, source: Source, examinations: list[Examination
 
 
 def _title(source: Source) -> str:
-    return f"Parity of {source.provenance.get('architecture', type(source.network).__name__)}"
+    return f"parity of {source.provenance.get('architecture', type(source.network).__name__)}"
 
 
 def _digests(staged: Path) -> list[FileDigest]:

@@ -19,7 +19,7 @@ from PIL import Image
 from runtime.bundle import Bundle
 from runtime.errors import OutputError
 from runtime.report import Page
-from runtime.report.charts import bars, heatmap, lines, picture, reliability
+from runtime.report.charts import bars, heatmap, histogram, lines, picture, reliability
 
 LAW = settings(max_examples=40, deadline=None)
 EVIL = "\"'><script>alert(1)</script>&amp;"
@@ -27,7 +27,7 @@ EVIL = "\"'><script>alert(1)</script>&amp;"
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff"), max_size=12)
 NAMES = st.lists(TEXT | st.just(EVIL), min_size=1, max_size=4, unique=True)
 FIGURES = st.floats(-1e5, 1e5).filter(lambda value: value == 0 or abs(value) > 1e-3)
-VOID = {"meta", "img"}
+VOID = {"br", "meta", "img"}
 
 
 class Reader(HTMLParser):
@@ -71,10 +71,14 @@ def full_page(text: str) -> Page:
             (text, bars({text: {text: 1.0}}, y_label=text)),
             (text, lines({text: [1.0, 2.0]}, x=[1, 2], x_label=text, y_label=text)),
             (text, heatmap(np.eye(2, dtype=int), [text, "other"])),
+            (text, histogram({text: [1, 2]}, edges=[0.1, 1, 10], x_label=text, marks={text: 1.0})),
         ]
     )
     page.table([text, "verdict"], [[text, "passed"]])
     page.cards([(image, text, [(text, 0.5, True)])])
+    page.samples([(image, text, [text, text]), ("", text, [text])])
+    page.points([text])
+    page.details(text, [text])
     page.footer(text)
     return page
 
