@@ -28,7 +28,8 @@ def add_accounts(page: Page, evidence: Evidence) -> None:
     page.table(COLUMNS, rows)
     for item in evidence.examinations:
         strangers, folds = item.weights.strangers, item.weights.folds
-        page.points([f"{item.artifact}: {stranger}." for stranger in strangers[:MAX_STRANGERS]])
+        if strangers:
+            page.points([f"{item.artifact}: {stranger}." for stranger in strangers[:MAX_STRANGERS]])
         if len(strangers) > MAX_STRANGERS:
             others = strangers[MAX_STRANGERS:]
             page.details(f"{item.artifact}: {len(others):,} more that are unexplained", others)

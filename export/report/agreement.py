@@ -94,7 +94,9 @@ def add_agreement(page: Page, evidence: Evidence) -> None:
             ["class", "samples", *names, "given instead"],
             [_row(item, names, evidence) for item in shown],
         )
-    if len(shown) < len(agreements):
+    if not any(item.has_disagreement for item in agreements):
+        page.points(["Every sample gets the reference's label from every artifact."])
+    elif len(shown) < len(agreements):
         page.points([f"{len(agreements) - len(shown):,} of {len(agreements):,} classes have no disagreement."])
 
 

@@ -9,7 +9,7 @@ from export.report.evidence import Evidence
 from runtime.parity import CONSTANT, MAX_NOISE_RATIO, Comparison
 from runtime.report import Page
 
-__all__ = ["add_tiles", "headline"]
+__all__ = ["add_tiles", "headline", "times"]
 
 
 def headline(evidence: Evidence) -> str:
@@ -36,6 +36,7 @@ def add_tiles(page: Page, evidence: Evidence) -> None:
     delta = max((row.max_delta for row in rows), key=_nan_first)
     num_close = sum(row.assert_close for row in rows)
     agreement = min(row.top1_agreement for row in rows)
+    num_strangers = sum(len(item.weights.strangers) for item in evidence.examinations)
     within = "good" if worst <= MAX_NOISE_RATIO else "bad"
     page.tiles(
         [
@@ -46,14 +47,14 @@ def add_tiles(page: Page, evidence: Evidence) -> None:
                 else "largest difference over 4 units in the last place; no reference in float64",
                 within if evidence.is_measured else "",
             ),
-            (f"{delta:.1e}", "max |Δ|: largest difference from PyTorch's float32", ""),
+            (f"{delta:.2g}", "max |Δ|: largest difference from PyTorch's float32", ""),
             (
-                "yes" if num_close == len(rows) else f"no, {len(rows) - num_close} of {len(rows)}",
+                "yes" if num_close == len(rows) else f"no in {len(rows) - num_close} of {len(rows)}",
                 "torch.testing.assert_close at its defaults",
                 "" if evidence.is_measured else "good" if num_close == len(rows) else "bad",
             ),
             (f"{agreement:.1%}", "top-1 agreement with the reference, where it is least", ""),
-            (f"{sum(len(item.weights.strangers) for item in evidence.examinations):,}", "unexplained weights", ""),
+            (f"{num_strangers:,}", "stored tensors that the model does not explain", "bad" if num_strangers else ""),
         ]
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from export.gate import Examination
 from export.report.evidence import Evidence
+from export.report.headline import times
 from runtime.parity import CONSTANT, MAX_NOISE_RATIO, MAX_RELATIVE_ERROR, Verdict
 from runtime.report import Page
 from runtime.report.charts import bars
@@ -20,9 +21,9 @@ COLUMNS = (
     "PyTorch's own",
     "noise ratio",
     "rms ratio",
-    "max |Δ| PyTorch",
+    "max |Δ|",
     "assert_close",
-    "top-1 agreement",
+    "top-1 agrees",
     "verdict",
 )
 #: Above this the bars that pass would be too low to be seen.
@@ -55,7 +56,8 @@ def add_measurements(page: Page, evidence: Evidence) -> None:
     """The table of all comparisons."""
     page.section(
         "Every measurement",
-        "The noise ratio is the largest error over PyTorch's own, the rms ratio the same of root-mean-square errors. "
+        "The noise ratio is the largest error over PyTorch's own, the rms ratio the same of root-mean-square errors; "
+        "max |Δ| is the largest difference from PyTorch's float32. "
         f"Constant images are judged by scale: they fail above {MAX_RELATIVE_ERROR:g} of the largest output, because "
         "correct networks can be far from the floor on them.",
     )
@@ -83,7 +85,7 @@ def parity_rows(examinations: Sequence[Examination]) -> list[list[str]]:
     """A row for every comparison."""
     return [
         [item.artifact, row.output, f"{row.num_samples} {row.kind}", f"{row.error:.1e}"]
-        + [f"{row.noise.floor:.1e}", f"{row.noise_ratio:,.2f}", f"{row.rms_ratio:,.2f}", f"{row.max_delta:.1e}"]
+        + [f"{row.noise.floor:.1e}", times(row.noise_ratio), times(row.rms_ratio), f"{row.max_delta:.1e}"]
         + ["yes" if row.assert_close else "no", f"{row.top1_agreement:.1%}", "passed" if row.passed else "failed"]
         for item in examinations
         for row in item.verdict.comparisons

@@ -45,6 +45,9 @@ def add_trials(page: Page, evidence: Evidence) -> None:
             for item in evidence.examinations
         ],
     )
+    page.section(
+        "What was found true of the model", "Before it became a reference; a model that fails one of these is refused."
+    )
     page.points([*checks(evidence), f"Versions: {', '.join(f'{name} {version(name)}' for name in PACKAGES)}."])
 
 

@@ -149,4 +149,4 @@ def _row(sample: WorstSample, evidence: Evidence) -> list[str]:
 
 def _said(top: tuple[int, float], evidence: Evidence) -> str:
     label, probability = top
-    return f"{evidence.labels[label]} {probability:.1%}"
+    return f"{evidence.labels[label]} ({probability:.1%})"

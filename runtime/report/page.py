@@ -49,7 +49,7 @@ th:first-child, td:first-child { text-align: left } th { font-weight: 600; color
 .card p { margin: 0; font-size: 12px; line-height: 1.45; min-width: 0; overflow-wrap: anywhere }
 .card p b { color: var(--ink); font-size: 13px }
 ul { margin: 0 0 10px; padding-left: 20px; max-width: 90ch } li { margin: 2px 0 }
-details { margin: 8px 0 } summary { cursor: pointer; color: var(--soft) }
+.wide + .wide, .wide + ul { margin-top: 18px } details { margin: 8px 0 } summary { cursor: pointer; color: var(--soft) }
 .names { columns: 300px; font-size: 13px; max-width: none; overflow-wrap: anywhere }
 footer { margin-top: 50px; font-size: 13px; color: var(--soft); border-top: 1px solid var(--line); padding-top: 12px }
 """

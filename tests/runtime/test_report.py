@@ -211,6 +211,32 @@ def test_a_bar_of_a_reliability_diagram_ends_at_its_line_where_the_confidence_is
     assert tops[1] > across[1]  # overconfident: the line is above the bar
 
 
+@LAW
+@given(NAMES, st.integers(1, 60), st.data())
+def test_histograms_say_every_bin_of_every_series(names: list[str], num_bins: int, data: st.DataObject) -> None:
+    counts = {name: data.draw(st.lists(st.integers(0, 10**6), min_size=num_bins, max_size=num_bins)) for name in names}
+    edges = np.logspace(-4, 3, num_bins + 1).tolist()
+    root = parse(histogram(counts, edges=edges, x_label=EVIL, marks={EVIL: 1.0, "far": 1e9}))
+    assert sum(element.find("title") is not None for element in root.iter("rect")) == num_bins
+    assert len(list(root.iter("polyline"))) == len(names)
+    assert sum("stroke-dasharray" in line.attrib for line in root.iter("line")) == 1  # the far one is off the axis
+
+
+def test_one_value_among_thousands_is_seen_in_a_histogram() -> None:
+    root = parse(histogram({"onnx": [100_000, 0, 1]}, edges=[0.1, 1, 10, 100], x_label="x"))
+    (line,) = root.iter("polyline")
+    heights = [float(point.split(",")[1]) for point in line.attrib["points"].split()]
+    _, first, _, second, _, third, _, ground = heights
+    assert first < third <= ground - 2
+    assert second == ground
+
+
+def test_a_picture_with_a_long_side_is_made_smaller() -> None:
+    _, _, data = picture(np.zeros((300, 150, 3), np.uint8), max_side_px=72).partition(",")
+    with Image.open(io.BytesIO(base64.b64decode(data))) as read:
+        assert read.size == (36, 72)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("log_y", [False, True])
 def test_bars_show_a_figure_that_is_no_number(value: float, log_y: bool) -> None:
