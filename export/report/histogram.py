@@ -61,8 +61,12 @@ def add_histograms(page: Page, evidence: Evidence) -> None:
     page.section(
         "How the errors are spread",
         "Every value of every sample, by its error over the noise floor: left of the line at 1 is within PyTorch's "
-        "largest error. An artifact in batches of every size, "
-        + ("PyTorch in its largest ones; a sound artifact has PyTorch's shape." if evidence.is_measured else "")
+        "largest error. "
+        + (
+            "An artifact in batches of every size, PyTorch in its largest ones; a sound artifact has PyTorch's shape."
+            if evidence.is_measured
+            else "PyTorch is the reference here and has no error; the floor is 4 units in the last place."
+        )
         + f" Errors below {10.0**LOWEST:g} are in the first bin.",
     )
     page.figures([_figure(item, output, series, highest) for item, output, series in pairs])

@@ -132,8 +132,8 @@ def _picture(sample: WorstSample, evidence: Evidence) -> tuple[str, str]:
 def _lines(sample: WorstSample, evidence: Evidence) -> list[str]:
     return [
         sample.name,
-        f"{times(sample.noise_ratio)} × the noise floor",
-        f"{sample.artifact}, {sample.output} in batches of {sample.batch_size}: {sample.error:.1e}",
+        f"error {sample.error:.1e}, {times(sample.noise_ratio)} × the noise floor",
+        f"{sample.output} of {sample.artifact} in batches of {sample.batch_size}",
         f"reference: {_said(sample.expected, evidence)}",
         f"{sample.artifact}: {_said(sample.given, evidence)}",
     ]

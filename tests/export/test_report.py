@@ -308,6 +308,20 @@ def test_a_disagreement_within_noise_is_told_apart(tmp_path: Path) -> None:
     assert "<td>0 of 7, 1 within noise</td><td>7 of 7</td><td>cat ×6, horse ×1</td>" in document
 
 
+def test_a_disagreement_at_one_batch_size_and_of_one_output_is_one() -> None:
+    rows = np.array([[4.0, 4 - 1e-4, 0], [5.0, 1, 0]])
+    record = make_record({"random": rows})
+    noise = {"logits": Noise(1e-3, 1e-4, 5.0), "probabilities": Noise(1e-9, 1e-10, 1.0)}
+    record = replace(record, noise={"random": noise})
+    sound = make_examination(record, {"random": rows})
+    groupings = list(sound.replayed["random"])
+    groupings[2] = {**groupings[2], "logits": rows[:, [1, 0, 2]].astype(np.float32)}
+    evidence = Evidence([replace(sound, replayed={"random": groupings})], record, LABELS)
+    cat = class_agreements(evidence)[0]
+    assert (cat.num_samples, cat.num_disagreeing, cat.instead) == (2, {"onnx": 2}, {1: 2})
+    assert cat.num_within_noise == {"onnx": 1}  # of the logits' noise; the probabilities, which agree, do not matter
+
+
 def test_of_many_classes_only_those_with_a_disagreement_are_listed(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(64, 1000))
     labels = tuple(f"class {index}" for index in range(1000))
