@@ -60,9 +60,9 @@ def add_histograms(page: Page, evidence: Evidence) -> None:
     highest = max(_largest(series) for _, _, series in pairs)
     page.section(
         "How the errors are spread",
-        "Every value of every sample, by its error over the noise floor: left of the line at 1 is within PyTorch's "
-        "largest error. "
+        "Every value of every sample, by its error over the noise floor. "
         + (
+            "Left of the line at 1 is within PyTorch's largest error. "
             "An artifact in batches of every size, PyTorch in its largest ones; a sound artifact has PyTorch's shape."
             if evidence.is_measured
             else "PyTorch is the reference here and has no error; the floor is 4 units in the last place."
