@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from export.explanation import Explanation, explain, worst_samples
-from export.formats.onnx_file import Written
+from export.formats.onnx_file import Written, opset_of
 from export.passes import PassResult
 from export.weights import WeightCheck, check_onnx, check_pt2, check_torchscript
 from runtime.backends import open_backend
 from runtime.backends.session import ORT_ERRORS
 from runtime.errors import OnwardError, ParityFailure, reason_of
 from runtime.golden import GoldenRecord
-from runtime.parity import MAX_NOISE_RATIO, Outputs, Verdict
+from runtime.parity import MAX_NOISE_RATIO, Outputs, Replay, Verdict, replay
 from runtime.tensor_signature import AnySignature
 
 __all__ = ["Examination", "Subject", "examine", "refusal"]
@@ -64,6 +64,11 @@ class Examination:
         verdict: Outputs against the reference.
         weights: Stored values against the checkpoint.
         outputs: What it gives for the golden inputs: kind -> output -> float32.
+        replayed: What it gives for all samples, once for each batch size: what the report draws from. It stays on
+            the machine that builds.
+        file: The name of the file that was opened.
+        size_bytes: Of that file, and of the weights beside it.
+        opset: Of ONNX, else None.
         passes: What was done to its graph; none but of ONNX.
         explanation: The error along its graph, where that was asked for or it did not pass; ONNX only.
     """
@@ -72,6 +77,10 @@ class Examination:
     verdict: Verdict
     weights: WeightCheck
     outputs: Mapping[str, Outputs]
+    replayed: Replay
+    file: str
+    size_bytes: int
+    opset: int | None = None
     passes: tuple[PassResult, ...] = ()
     explanation: Explanation | None = None
 
@@ -116,8 +125,9 @@ def examine(path: Path, format: str, subject: Subject, *, always_explain: bool =
             named.
     """
     try:
-        backend = open_backend(format, path.read_bytes(), subject.signature, beside=_beside(path))
-        verdict = subject.record.judge(format, backend.run)
+        beside = _beside(path)
+        backend = open_backend(format, path.read_bytes(), subject.signature, beside=beside)
+        replayed = replay(backend.run, subject.record.inputs)
         outputs = {kind: backend.run(samples) for kind, samples in subject.golden.inputs.items()}
     except OnwardError as error:
         raise ParityFailure(f"{path.name} does not open: {error}{_where(path, format, subject)}") from error
@@ -125,11 +135,22 @@ def examine(path: Path, format: str, subject: Subject, *, always_explain: bool =
         raise ParityFailure(
             f"{path.name} does not run on batches of every size: {reason_of(error)}{_where(path, format, subject)}"
         ) from error
+    verdict = subject.record.judge_replay(format, replayed)
     explanation = None
     if format == "onnx" and subject.written is not None and (always_explain or not verdict.passed):
         explanation = explain(path, subject.written.program, worst_samples(subject.record, backend.run))
-    weights = _check_weights(path, format, subject)
-    return Examination(format, verdict, weights, outputs, subject.passes(format), explanation)
+    return Examination(
+        artifact=format,
+        verdict=verdict,
+        weights=_check_weights(path, format, subject),
+        outputs=outputs,
+        replayed=replayed,
+        file=path.name,
+        size_bytes=path.stat().st_size + sum(map(len, beside.values())),
+        opset=opset_of(path) if format == "onnx" else None,
+        passes=subject.passes(format),
+        explanation=explanation,
+    )
 
 
 def _where(path: Path, format: str, subject: Subject) -> str:

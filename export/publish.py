@@ -93,9 +93,10 @@ def publish(
         ]
         page = out.parent / f"{out.name}.refused.html"
         if not all(item.passed for item in examinations):
-            write_parity_page(page, _title(source), examinations)
+            # it stays on this machine: all that the gate saw may be shown
+            write_parity_page(page, _title(source), examinations, record=record, labels=source.signature.labels)
             raise refusal(examinations, page)
-        _write_records(staged, source, subject.golden, examinations)
+        _write_records(staged, source, subject, examinations)
         _write_manifest(staged, source, examinations)
     page.unlink(missing_ok=True)  # of an earlier try
     return Bundle.open(out)
@@ -142,8 +143,8 @@ def _tracing(
     return torchscript_beside(deployable, path, source.signature, how=options.torchscript)
 
 
-def _write_records(staged: Path, source: Source, golden: GoldenRecord, examinations: list[Examination]) -> None:
-    golden.save(staged / GOLDEN)
+def _write_records(staged: Path, source: Source, subject: Subject, examinations: list[Examination]) -> None:
+    subject.golden.save(staged / GOLDEN)
     (staged / "golden").mkdir()
     for item in examinations:
         save_outputs(staged / "golden" / f"{item.artifact}.npz", item.outputs)
@@ -153,7 +154,14 @@ def _write_records(staged: Path, source: Source, golden: GoldenRecord, examinati
         "artifacts": [item.to_json() for item in examinations],
     }
     (staged / PARITY_JSON).write_text(json.dumps(parity, indent=2) + "\n", encoding="utf-8")
-    write_parity_page(staged / PARITY_HTML, _title(source), examinations)
+    write_parity_page(
+        staged / PARITY_HTML,
+        _title(source),
+        examinations,
+        record=subject.record,
+        labels=source.signature.labels,
+        num_shown={REAL: source.num_golden_real},
+    )
 
 
 def _write_manifest(staged: Path, source: Source, examinations: list[Examination]) -> None:
@@ -175,7 +183,7 @@ def _write_manifest(staged: Path, source: Source, examinations: list[Examination
 
 
 def _title(source: Source) -> str:
-    return f"Parity of {source.provenance.get('architecture', type(source.network).__name__)}"
+    return f"parity of {source.provenance.get('architecture', type(source.network).__name__)}"
 
 
 def _digests(staged: Path) -> list[FileDigest]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import BundleError
 from runtime.feed import Feed, take
-from runtime.parity import Noise, Outputs, Run, Verdict, judge
+from runtime.parity import Noise, Outputs, Replay, Run, Verdict, judge_replay, replay
 
 __all__ = ["GoldenRecord", "load_outputs", "save_outputs"]
 
@@ -44,7 +44,11 @@ class GoldenRecord:
 
     def judge(self, artifact: str, run: Run) -> Verdict:
         """Replay the record through a candidate, in batches of several sizes."""
-        return judge(artifact, run, self.inputs, self.reference, self.eager, self.noise)
+        return self.judge_replay(artifact, replay(run, self.inputs))
+
+    def judge_replay(self, artifact: str, replayed: Replay) -> Verdict:
+        """Compare what `runtime.parity.replay` made of these inputs."""
+        return judge_replay(artifact, replayed, self.reference, self.eager, self.noise)
 
     def select(self, counts: Mapping[str, int]) -> GoldenRecord:
         """The first samples of the kinds named in `counts`; other kinds are left out.

@@ -24,15 +24,20 @@ __all__ = [
     "Comparison",
     "Noise",
     "Outputs",
+    "Replay",
     "Verdict",
     "compare",
     "judge",
+    "judge_replay",
     "measure_noise",
     "regroup",
+    "replay",
 ]
 
 Outputs = Mapping[str, NDArray[np.floating[Any]]]
 Run = Callable[[Any], Outputs]  # of a Feed
+#: Kind -> the outputs for all samples of it, once for each of `BATCH_SIZES`.
+Replay = Mapping[str, Sequence[Outputs]]
 
 #: Samples are computed again in batches of these sizes: kernels differ by batch size, and so may their errors.
 BATCH_SIZES = (1, 2, 7, 32)
@@ -231,9 +236,24 @@ def judge(
         eager: Kind -> output -> PyTorch's float32 outputs.
         noise: Kind -> output -> PyTorch's error.
     """
+    return judge_replay(artifact, replay(run, inputs), reference, eager, noise)
+
+
+def replay(run: Run, inputs: Mapping[str, Feed]) -> Replay:
+    """Run every kind of sample in batches of each of `BATCH_SIZES`."""
+    return {kind: [regroup(run, samples, size) for size in BATCH_SIZES] for kind, samples in inputs.items()}
+
+
+def judge_replay(
+    artifact: str,
+    replayed: Replay,
+    reference: Mapping[str, Mapping[str, NDArray[np.float64]]],
+    eager: Mapping[str, Mapping[str, NDArray[np.float32]]],
+    noise: Mapping[str, Mapping[str, Noise]],
+) -> Verdict:
+    """Compare what `replay` gave, as `judge` does."""
     rows: list[Comparison] = []
-    for kind, samples in inputs.items():
-        groupings = [regroup(run, samples, batch_size) for batch_size in BATCH_SIZES]
+    for kind, groupings in replayed.items():
         for output, expected in reference[kind].items():
             candidates = [grouping[output] for grouping in groupings]
             rows.append(compare(output, kind, candidates, expected, eager[kind][output], noise[kind][output]))

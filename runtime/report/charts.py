@@ -11,14 +11,17 @@ import html
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["bars", "heatmap", "lines", "picture", "reliability", "standalone"]
+__all__ = ["bars", "heatmap", "histogram", "lines", "picture", "reliability", "standalone"]
 
 WIDTH, HEIGHT = 460, 250
+#: Three of these stand side by side where two of the others do.
+NARROW = 340
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 24, 34
 Scale = Callable[[float], float]
 
@@ -162,10 +165,56 @@ def reliability(bins: Sequence[tuple[float, float, int]]) -> str:
     return _svg([*parts, _legend(["accuracy", "mean confidence"])], "accuracy by confidence", height=height)
 
 
-def picture(image: NDArray[np.uint8]) -> str:
-    """A uint8 `(height, width, channels)` image as a PNG data URI."""
+def histogram(
+    counts: Mapping[str, Sequence[int]],
+    *,
+    edges: Sequence[float],
+    x_label: str,
+    marks: Mapping[str, float] | None = None,
+) -> str:
+    """Distributions over a logarithmic axis, each as shares of its own values: all but the last filled, that a line.
+
+    A bin that holds anything is drawn at least two units high: one value among thousands is what one looks for.
+
+    Args:
+        counts: Name -> number of values in each bin.
+        edges: Of the bins, above 0 and rising, one more than there are bins.
+        x_label: Under the axis.
+        marks: Name -> a place on the axis, for a dashed line.
+    """
+    shares = {name: [100 * item / max(sum(values), 1) for item in values] for name, values in counts.items()}
+    low, high = _range([item for values in shares.values() for item in values], False, from_zero=True)
+    to_x = _scale(edges[0], edges[-1], LEFT, NARROW - RIGHT, log=True)
+    to_y = _scale(low, high, HEIGHT - BOTTOM, TOP + 14)
+    parts = [_grid(_ticks(low, high, False), to_y, "% of values", NARROW), _decades(edges, to_x, x_label)]
+    for index, values in enumerate(shares.values()):
+        is_line = index == len(shares) - 1
+        paint = f'fill-opacity="{0 if is_line else 0.3}" stroke-width="{1.8 if is_line else 0}"'
+        parts.append(
+            f'<polyline points="{_steps(values, edges, to_x, to_y)}" fill="var(--c{index})" stroke="var(--c{index})" '
+            f'{paint} stroke-linejoin="round"/>'
+        )
+    for place, (left, right) in enumerate(pairwise(edges)):
+        said = "; ".join(f"{name} {values[place]:,} of {sum(values):,}" for name, values in counts.items())
+        parts.append(
+            f'<rect x="{to_x(left):.1f}" y="{TOP}" width="{to_x(right) - to_x(left):.1f}" '
+            f'height="{HEIGHT - BOTTOM - TOP}" fill-opacity="0"><title>{_short(left)} to {_short(right)}: '
+            f"{html.escape(said)}</title></rect>"
+        )
+    shown = [(name, to_x(value)) for name, value in (marks or {}).items() if edges[0] <= value <= edges[-1]]
+    parts += [_mark(name, x, to_right=index == len(shown) - 1) for index, (name, x) in enumerate(shown)]
+    return _svg(
+        [*parts, _legend(list(counts), NARROW)], f"distribution of {x_label}: {', '.join(counts)}", width=NARROW
+    )
+
+
+def picture(image: NDArray[np.uint8], *, max_side_px: int | None = None) -> str:
+    """A uint8 `(height, width, channels)` image as a PNG data URI, made smaller where a side is longer than asked."""
     data = io.BytesIO()
-    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(data, "PNG")
+    shown = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    if max_side_px is not None:
+        shown.thumbnail((max_side_px, max_side_px), Image.Resampling.BOX)
+    shown.save(data, "PNG")
     return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
 
 
@@ -209,9 +258,9 @@ def _ticks(low: float, high: float, log: bool) -> list[float]:
     return [step * index for index in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def _grid(ticks: Sequence[float], to_y: Scale, label: str) -> str:
+def _grid(ticks: Sequence[float], to_y: Scale, label: str, width: float = WIDTH) -> str:
     marks = "".join(
-        f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{to_y(tick):.1f}" y2="{to_y(tick):.1f}" stroke="var(--line)"/>'
+        f'<line x1="{LEFT}" x2="{width - RIGHT}" y1="{to_y(tick):.1f}" y2="{to_y(tick):.1f}" stroke="var(--line)"/>'
         + _text(LEFT - 6, to_y(tick) + 4, _short(tick), "end")
         for tick in ticks
     )
@@ -224,8 +273,32 @@ def _x_axis(x: Sequence[float], to_x: Scale, label: str) -> str:
     return marks + _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, label, "middle")
 
 
-def _legend(names: Sequence[str]) -> str:
-    parts, right = [], float(WIDTH - RIGHT)
+def _steps(shares: Sequence[float], edges: Sequence[float], to_x: Scale, to_y: Scale) -> str:
+    """The outline of a histogram, from the axis up and back to it."""
+    ground = float(HEIGHT - BOTTOM)
+    points = [(to_x(edges[0]), ground)]
+    for share, (left, right) in zip(shares, pairwise(edges), strict=True):
+        top = min(to_y(share), ground - 2) if share else ground
+        points += [(to_x(left), top), (to_x(right), top)]
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in [*points, (to_x(edges[-1]), ground)])
+
+
+def _decades(edges: Sequence[float], to_x: Scale, label: str) -> str:
+    ticks = [tick for tick in _ticks(edges[0], edges[-1], True) if edges[0] * 0.999 <= tick <= edges[-1] * 1.001]
+    labelled = ticks[:: math.ceil(len(ticks) / 7)]
+    marks = "".join(_text(to_x(value), HEIGHT - BOTTOM + 15, _short(value), "middle") for value in labelled)
+    return marks + _text((to_x(edges[0]) + to_x(edges[-1])) / 2, HEIGHT - 4, label, "middle")
+
+
+def _mark(name: str, x: float, to_right: bool) -> str:
+    return (
+        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 2}" y2="{HEIGHT - BOTTOM}" stroke="var(--bad)" '
+        f'stroke-dasharray="5 4"/>' + _text(x + (4 if to_right else -4), TOP + 8, name, "start" if to_right else "end")
+    )
+
+
+def _legend(names: Sequence[str], width: float = WIDTH) -> str:
+    parts, right = [], float(width - RIGHT)
     for index, name in reversed(list(enumerate(names))):
         right -= 6.2 * len(name)
         parts.append(_text(right, 11, name, "start"))

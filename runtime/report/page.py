@@ -43,6 +43,14 @@ th:first-child, td:first-child { text-align: left } th { font-weight: 600; color
   display: flex; justify-content: space-between; gap: 6px } .card li i { position: absolute; inset: 0 auto 0 0;
   background: var(--c0); opacity: .25 } .card li.bad i { background: var(--bad) }
 .card li b { font-weight: 500; overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
+.samples { grid-template-columns: repeat(auto-fill, minmax(250px, 1fr)) }
+.card .none { width: 72px; height: 72px; flex: none; border: 1px dashed var(--line); border-radius: 6px; padding: 4px;
+  font-size: 11px; line-height: 1.25; color: var(--soft); display: grid; place-items: center; text-align: center }
+.card p { margin: 0; font-size: 12px; line-height: 1.45; min-width: 0; overflow-wrap: anywhere }
+.card p b { color: var(--ink); font-size: 13px }
+ul { margin: 0 0 10px; padding-left: 20px; max-width: 90ch } li { margin: 2px 0 }
+.wide + .wide, .wide + ul { margin-top: 18px } details { margin: 8px 0 } summary { cursor: pointer; color: var(--soft) }
+.names { columns: 300px; font-size: 13px; max-width: none; overflow-wrap: anywhere }
 footer { margin-top: 50px; font-size: 13px; color: var(--soft); border-top: 1px solid var(--line); padding-top: 12px }
 """
 
@@ -53,11 +61,15 @@ class Page:
     Args:
         title: The heading.
         lead: The one sentence that holds the verdict.
+        mood: `good` or `bad` colours the heading.
     """
 
-    def __init__(self, title: str, lead: str) -> None:
+    def __init__(self, title: str, lead: str, *, mood: str = "") -> None:
         self.title = title
-        self.parts = [f"<h1>{html.escape(title)}</h1>", f'<p class="lead">{html.escape(lead)}</p>']
+        self.parts = [
+            f'<h1 class="{mood}">{html.escape(title)}</h1>' if mood else f"<h1>{html.escape(title)}</h1>",
+            f'<p class="lead">{html.escape(lead)}</p>',
+        ]
 
     def tiles(self, tiles: Sequence[tuple[str, str, str]]) -> None:
         """Large figures: (figure, what it is, `good`, `bad` or nothing)."""
@@ -93,6 +105,24 @@ class Page:
         """Pictures with probabilities as bars: (data URI, alternative text, (label, share, wrong) each)."""
         self.parts.append(f'<div class="cards">{"".join(_card(*card) for card in cards)}</div>')
 
+    def samples(self, samples: Sequence[tuple[str, str, Sequence[str]]]) -> None:
+        """Pictures with lines about them, the first one bold: (data URI, alternative text, lines).
+
+        Where the URI is empty the alternative text stands in the picture's place.
+        """
+        cells = "".join(_sample(*sample) for sample in samples)
+        self.parts.append(f'<div class="cards samples">{cells}</div>')
+
+    def points(self, points: Sequence[str]) -> None:
+        """A list, a sentence or two each."""
+        items = "".join(f"<li>{html.escape(point)}</li>" for point in points)
+        self.parts.append(f"<ul>{items}</ul>")
+
+    def details(self, summary: str, names: Sequence[str]) -> None:
+        """A list that a reader opens."""
+        items = "".join(f"<li>{html.escape(name)}</li>" for name in names)
+        self.parts.append(f'<details><summary>{html.escape(summary)}</summary><ul class="names">{items}</ul></details>')
+
     def footer(self, text: str) -> None:
         """What made this page."""
         self.parts.append(f"<footer>{html.escape(text)}</footer>")
@@ -123,3 +153,14 @@ def _card(picture: str, alternative: str, bars: Sequence[tuple[str, float, bool]
         for label, share, wrong in bars
     )
     return f'<div class="card"><img src="{picture}" alt="{html.escape(alternative, quote=True)}"><ol>{items}</ol></div>'
+
+
+def _sample(picture: str, alternative: str, lines: Sequence[str]) -> str:
+    image = (
+        f'<img src="{picture}" alt="{html.escape(alternative, quote=True)}">'
+        if picture
+        else f'<div class="none">{html.escape(alternative)}</div>'
+    )
+    first, *others = (html.escape(line) for line in lines)
+    text = "".join(f"<br>{line}" for line in others)
+    return f'<div class="card">{image}<p><b>{first}</b>{text}</p></div>'

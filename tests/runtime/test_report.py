@@ -19,7 +19,7 @@ from PIL import Image
 from runtime.bundle import Bundle
 from runtime.errors import OutputError
 from runtime.report import Page
-from runtime.report.charts import bars, heatmap, lines, picture, reliability
+from runtime.report.charts import bars, heatmap, histogram, lines, picture, reliability
 
 LAW = settings(max_examples=40, deadline=None)
 EVIL = "\"'><script>alert(1)</script>&amp;"
@@ -27,7 +27,7 @@ EVIL = "\"'><script>alert(1)</script>&amp;"
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff"), max_size=12)
 NAMES = st.lists(TEXT | st.just(EVIL), min_size=1, max_size=4, unique=True)
 FIGURES = st.floats(-1e5, 1e5).filter(lambda value: value == 0 or abs(value) > 1e-3)
-VOID = {"meta", "img"}
+VOID = {"br", "meta", "img"}
 
 
 class Reader(HTMLParser):
@@ -71,10 +71,14 @@ def full_page(text: str) -> Page:
             (text, bars({text: {text: 1.0}}, y_label=text)),
             (text, lines({text: [1.0, 2.0]}, x=[1, 2], x_label=text, y_label=text)),
             (text, heatmap(np.eye(2, dtype=int), [text, "other"])),
+            (text, histogram({text: [1, 2]}, edges=[0.1, 1, 10], x_label=text, marks={text: 1.0})),
         ]
     )
     page.table([text, "verdict"], [[text, "passed"]])
     page.cards([(image, text, [(text, 0.5, True)])])
+    page.samples([(image, text, [text, text]), ("", text, [text])])
+    page.points([text])
+    page.details(text, [text])
     page.footer(text)
     return page
 
@@ -205,6 +209,32 @@ def test_a_bar_of_a_reliability_diagram_ends_at_its_line_where_the_confidence_is
     across = [float(item.attrib["y1"]) for item in root.iter("line") if item.find("title") is not None]
     assert tops[0] == across[0]
     assert tops[1] > across[1]  # overconfident: the line is above the bar
+
+
+@LAW
+@given(NAMES, st.integers(1, 60), st.data())
+def test_histograms_say_every_bin_of_every_series(names: list[str], num_bins: int, data: st.DataObject) -> None:
+    counts = {name: data.draw(st.lists(st.integers(0, 10**6), min_size=num_bins, max_size=num_bins)) for name in names}
+    edges = np.logspace(-4, 3, num_bins + 1).tolist()
+    root = parse(histogram(counts, edges=edges, x_label=EVIL, marks={EVIL: 1.0, "far": 1e9}))
+    assert sum(element.find("title") is not None for element in root.iter("rect")) == num_bins
+    assert len(list(root.iter("polyline"))) == len(names)
+    assert sum("stroke-dasharray" in line.attrib for line in root.iter("line")) == 1  # the far one is off the axis
+
+
+def test_one_value_among_thousands_is_seen_in_a_histogram() -> None:
+    root = parse(histogram({"onnx": [100_000, 0, 1]}, edges=[0.1, 1, 10, 100], x_label="x"))
+    (line,) = root.iter("polyline")
+    heights = [float(point.split(",")[1]) for point in line.attrib["points"].split()]
+    _, first, _, second, _, third, _, ground = heights
+    assert first < third <= ground - 2
+    assert second == ground
+
+
+def test_a_picture_with_a_long_side_is_made_smaller() -> None:
+    _, _, data = picture(np.zeros((300, 150, 3), np.uint8), max_side_px=72).partition(",")
+    with Image.open(io.BytesIO(base64.b64decode(data))) as read:
+        assert read.size == (36, 72)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -1,13 +1,14 @@
-"""The error along a graph, as a chart and a table of its neighbourhood."""
+"""The error along the graph of an ONNX file, as a chart and a table of the place where it begins."""
 
 from __future__ import annotations
 
-from export.explanation.explanation import Explanation
+from export.explanation import Explanation
+from export.report.evidence import Evidence
 from runtime.parity import MAX_NOISE_RATIO
 from runtime.report import Page
 from runtime.report.charts import lines
 
-__all__ = ["add_explanation"]
+__all__ = ["add_explanations"]
 
 COLUMNS = ("ONNX node", "operator", "from PyTorch's", "error", "PyTorch's own", "ratio")
 NUM_BEFORE, NUM_AFTER = 6, 4
@@ -15,8 +16,14 @@ NUM_BEFORE, NUM_AFTER = 6, 4
 SMALLEST, LARGEST = 1e-2, 1e9
 
 
-def add_explanation(page: Page, explanation: Explanation) -> None:
-    """Add the section to a page."""
+def add_explanations(page: Page, evidence: Evidence) -> None:
+    """Where the error begins, of each artifact whose graph was followed."""
+    for item in evidence.examinations:
+        if item.explanation is not None:
+            _add(page, item.explanation)
+
+
+def _add(page: Page, explanation: Explanation) -> None:
     points = explanation.points
     first = explanation.first
     has_failed = first is not None or explanation.broken is not None
