@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated
@@ -32,6 +34,7 @@ def main(
     unknown = [name for name in again or () if name not in {member.name for member in chosen}]
     if unknown or not chosen:
         raise UsageError(f"torchvision has no classification builder {', '.join(unknown) or only}.")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is under way ends, too
     plan = Plan(out, budget_minutes * 60, timeout_s, jobs or Threads().count, tuple(again or ()))
     run(chosen, plan, tell=remark)
     rows = read(out, zoo)

@@ -75,9 +75,10 @@ def run(zoo: Sequence[Member], plan: Plan, *, tell: Callable[[str], None] = lamb
     done = read(plan.out, zoo)
     deadline = time.monotonic() + plan.budget_s
     alone = threading.Lock()
+    running = _Running()
 
     def take(member: Member) -> None:
-        if member.left_out or _is_answered(done.get(member.name), member, plan):
+        if running.stopped or member.left_out or _is_answered(done.get(member.name), member, plan):
             return
         estimate = BASE_S + S_PER_GMAC * member.gmacs + S_PER_1E6_PARAMETERS * member.num_parameters / 1e6
         with alone if member.num_parameters > LARGE else threading.Lock():
@@ -85,18 +86,35 @@ def run(zoo: Sequence[Member], plan: Plan, *, tell: Callable[[str], None] = lamb
             if left < min(estimate, plan.timeout_s):
                 tell(f"{member.name}: left for another time, {left:,.0f} s are left and it may take {estimate:,.0f} s")
                 return
-            tell(f"{member.name}: {_run_one(member, plan)}")
+            tell(f"{member.name}: {_run_one(member, plan, running)}")
 
     with ThreadPoolExecutor(plan.num_jobs) as pool:
-        for future in [pool.submit(take, member) for member in zoo]:
-            future.result()
+        try:
+            for future in [pool.submit(take, member) for member in zoo]:
+                future.result()
+        except BaseException:  # Ctrl-C: what is under way is ended, and leaves no result
+            running.stop()
+            raise
+
+
+class _Running:
+    """The processes under way."""
+
+    def __init__(self) -> None:
+        self.processes: set[subprocess.Popen[str]] = set()
+        self.stopped = False
+
+    def stop(self) -> None:
+        self.stopped = True
+        for process in list(self.processes):
+            _end(process)
 
 
 def _is_answered(row: Mapping[str, Any] | None, member: Member, plan: Plan) -> bool:
     return row is not None and row["outcome"] in ANSWERS and member.name not in plan.again
 
 
-def _run_one(member: Member, plan: Plan) -> str:
+def _run_one(member: Member, plan: Plan, running: _Running) -> str:
     """Run a member in its process; where that leaves no result, write why."""
     path = plan.out / f"{member.name}.json"
     path.unlink(missing_ok=True)
@@ -111,14 +129,18 @@ def _run_one(member: Member, plan: Plan) -> str:
         text=True,
         start_new_session=True,  # so that the process it traces in ends with it
     )
+    running.processes.add(process)
     try:
         _, complaint = process.communicate(timeout=plan.timeout_s)
         reason = _reason(process.returncode, complaint)
     except subprocess.TimeoutExpired:
         reason = f"not done after {plan.timeout_s:,.0f} s, and stopped."
     finally:
+        running.processes.discard(process)
         _end(process)
     elapsed = time.monotonic() - began
+    if running.stopped:
+        return "stopped"
     if reason is None:
         row = json.loads(path.read_text(encoding="utf-8"))
         return f"{row['outcome']} after {elapsed:,.0f} s" + (f": {row['reason']}" if "reason" in row else "")

@@ -117,7 +117,7 @@ def measure(member: Member) -> dict[str, Any]:
     began = time.perf_counter()
     network, signature = _build(member)
     stages: list[tuple[str, float]] = []
-    row = {"member": asdict(member), "settings": digest_of_settings()}
+    row: dict[str, Any] = {"member": asdict(member), "settings": digest_of_settings()}
     with tempfile.TemporaryDirectory(prefix="onward-zoo-") as folder:
         try:
             bundle = publish(
