@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.onward-ready
 
-.PHONY: demo test check bench course soak format lock clean help
+.PHONY: demo test check bench course zoo soak format lock clean help
 
 help:
 	@echo "make demo    set up, then train → export → verify → predict → bench, into artifacts/demo"
@@ -12,6 +12,7 @@ help:
 	@echo "make check   ruff and mypy --strict"
 	@echo "make bench   Onward beside its peers, at predicting and at training"
 	@echo "make course  the course's networks through the whole line, into docs/course.md"
+	@echo "make zoo     every classifier of torchvision under the gate, an hour, into docs/zoo.md; goes on where it stopped"
 	@echo "make soak    runs killed at random moments, many of them"
 	@echo "make lock    pin the dependencies anew in requirements.txt"
 
@@ -32,6 +33,9 @@ bench: $(STAMP)
 
 course: $(STAMP)
 	$(BIN)/python -m benchmarks.course
+
+zoo: $(STAMP)
+	$(BIN)/python -m benchmarks.zoo
 
 soak: $(STAMP)
 	ONWARD_KILLS=60 $(BIN)/python -m pytest tests/training/test_resume.py -k killed

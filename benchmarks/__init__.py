@@ -1,0 +1,1 @@
+"""Onward beside its peers, and its campaigns: what takes too long for the tests."""

@@ -1,0 +1,1 @@
+"""The zoo: every classification builder of torchvision under the gate."""
