@@ -1,0 +1,211 @@
+"""The zoo on a small scale: families of torchvision under the gate, and a campaign that goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import nn
+from torchvision import models
+from torchvision.models.convnext import CNBlockConfig
+from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
+
+from benchmarks.zoo.alive import make_alive
+from benchmarks.zoo.campaign import Plan, read, run
+from benchmarks.zoo.member import Member, members
+from benchmarks.zoo.page import page
+from export.deployable import Deployable
+from export.formats.onnx_file import write_onnx
+from export.formats.program import export_program
+from export.publish import Source, publish
+from export.reference import make_reference
+from export.samples import gather
+from export.weights import check_onnx
+from runtime.errors import NotExportable
+from runtime.signature import Signature
+
+ROOT = Path(__file__).parents[2]
+SIGNATURE = Signature(32, 32, 3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), ("zero", "one", "two", "three"))
+CHEAP = 0.003  # 1e9 multiply-adds: ShuffleNet on 32 pixels
+SHUFFLENET = "shufflenet_v2_x0_5"
+
+
+def small_vit() -> nn.Module:
+    return models.VisionTransformer(
+        image_size=32, patch_size=8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=4
+    )
+
+
+def small_swin(version: int) -> nn.Module:
+    later = {"block": SwinTransformerBlockV2, "downsample_layer": PatchMergingV2} if version == 2 else {}
+    return models.SwinTransformer(
+        patch_size=[2, 2], embed_dim=8, depths=[2, 2], num_heads=[2, 2], window_size=[4, 4], num_classes=4, **later
+    )
+
+
+def small_convnext() -> nn.Module:
+    return models.ConvNeXt([CNBlockConfig(8, 16, 1), CNBlockConfig(16, None, 1)], num_classes=4)
+
+
+FAMILY: dict[str, Callable[[], nn.Module]] = {
+    "resnet18": lambda: models.resnet18(num_classes=4),
+    "mobilenet_v3_small": lambda: models.mobilenet_v3_small(num_classes=4),
+    "squeezenet1_1": lambda: models.squeezenet1_1(num_classes=4),
+    "vit": small_vit,
+    "swin": lambda: small_swin(1),
+    "swin_v2": lambda: small_swin(2),
+    "convnext": small_convnext,
+}
+
+
+def alive(build: Callable[[], nn.Module]) -> nn.Module:
+    torch.manual_seed(0)
+    network = build()
+    make_alive(network, SIGNATURE)
+    return network
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_small_member_of_each_family_passes_the_gate(name: str, tmp_path: Path) -> None:
+    bundle = publish(Source(alive(FAMILY[name]), SIGNATURE), tmp_path / name, formats=("onnx",), num_samples=4)
+    assert bundle.parity()["passed"]
+
+
+@pytest.mark.parametrize("name", ["vit", "mobilenet_v3_small"])
+def test_plain_random_weights_are_refused_as_dead_and_made_alive(name: str) -> None:
+    samples = gather(SIGNATURE, None, num_samples=4)
+    torch.manual_seed(0)
+    with pytest.raises(NotExportable, match="does not depend on the input"):
+        make_reference(Deployable(FAMILY[name](), SIGNATURE), samples, 4)
+    make_reference(Deployable(alive(FAMILY[name]), SIGNATURE), samples, 4)
+
+
+def test_no_parameter_of_a_live_network_is_one_number_throughout_and_the_same_seed_gives_the_same() -> None:
+    one, other = alive(FAMILY["convnext"]), alive(FAMILY["convnext"])
+    for name, parameter in one.named_parameters():
+        assert parameter.numel() == 1 or parameter.min() != parameter.max(), name
+        assert torch.equal(parameter, other.get_parameter(name))
+    assert not any(module.training for module in one.modules())
+
+
+def test_what_the_exporter_computes_of_weights_in_advance_is_accounted_for_and_held(tmp_path: Path) -> None:
+    deployable = Deployable(alive(FAMILY["swin_v2"]), SIGNATURE)
+    program = export_program(deployable, SIGNATURE)
+    path = tmp_path / "swin.onnx"
+    write_onnx(program, path, SIGNATURE, {})
+    sound = check_onnx(path, deployable.state_dict(), program)
+    assert sound.passed
+    assert any("computed from weights alone" in fold for fold in sound.folds)
+    model = onnx.load(path)
+    computed = [
+        tensor
+        for tensor in model.graph.initializer
+        if tensor.name not in deployable.state_dict() and tensor.data_type == onnx.TensorProto.FLOAT and tensor.dims
+    ]
+    assert computed
+    for tensor in computed:
+        array = numpy_helper.to_array(tensor).copy()
+        array.reshape(-1)[0] += 1e-3 * (np.abs(array).max() or 1.0)
+        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    onnx.save(model, path)
+    assert len(check_onnx(path, deployable.state_dict(), program).strangers) == len(computed)
+
+
+def shufflenet() -> Member:
+    return next(member for member in members(max_gmacs=CHEAP) if member.name == SHUFFLENET)
+
+
+def test_every_builder_is_a_member_the_cheapest_first_and_the_hugest_are_left_out_with_the_reason() -> None:
+    zoo = members()
+    assert sorted(member.name for member in zoo) == sorted(models.list_models(module=models))
+    assert [member.gmacs for member in zoo] == sorted(member.gmacs for member in zoo)
+    assert {member.name for member in zoo if member.left_out} == {"vit_h_14", "regnet_y_128gf"}
+    assert all(member.side == member.native_side or member.native_side > 200 for member in zoo)
+    assert "left out: 633 million parameters" in page(zoo, {})
+
+
+def test_a_finished_member_stands_on_the_page_and_is_not_run_again(tmp_path: Path) -> None:
+    arguments = ["--only", SHUFFLENET, "--max-gmacs", str(CHEAP), "--jobs", "1"]
+    arguments += ["--out", str(tmp_path), "--docs", str(tmp_path)]
+    command = [sys.executable, "-m", "benchmarks.zoo", *arguments]
+    campaign = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"{SHUFFLENET}: passed" in campaign.stderr
+    path, told = tmp_path / f"{SHUFFLENET}.json", list[str]()
+    artifacts = json.loads(path.read_text())["artifacts"]
+    assert {artifact["name"] for artifact in artifacts} == {"onnx", "torchscript", "pt2"}
+    assert f"| {SHUFFLENET} | 1.4 M | 32 (native 224) |" in (tmp_path / "zoo.md").read_text()
+    assert (tmp_path / "zoo.svg").read_text().startswith("<svg")
+    before = path.stat().st_mtime_ns
+    run([shufflenet()], Plan(tmp_path), tell=told.append)
+    assert (path.stat().st_mtime_ns, told) == (before, [])
+    run([shufflenet()], Plan(tmp_path, budget_s=0, again=(SHUFFLENET,)), tell=told.append)
+    assert told[0].startswith(f"{SHUFFLENET}: left for another time")
+    assert path.stat().st_mtime_ns == before
+
+
+def test_a_member_that_does_not_end_says_so_and_is_tried_again(tmp_path: Path) -> None:
+    member, told = shufflenet(), list[str]()
+    for attempt in (1, 2):
+        run([member], Plan(tmp_path, timeout_s=1), tell=told.append)
+        row = read(tmp_path, [member])[SHUFFLENET]
+        assert (row["outcome"], row["reason"]) == ("failed", "not done after 1 s, and stopped.")
+        assert len(told) == attempt
+    assert f"| {SHUFFLENET} | failed: not done after 1 s" in page([member], {SHUFFLENET: row})
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="the process is found in /proc")
+def test_a_member_whose_process_is_killed_says_so(tmp_path: Path) -> None:
+    killer = threading.Thread(target=kill_the_process_that_names, args=(str(tmp_path),))
+    killer.start()
+    run([shufflenet()], Plan(tmp_path))
+    killer.join()
+    row = read(tmp_path, [shufflenet()])[SHUFFLENET]
+    assert row["outcome"] == "failed"
+    assert row["reason"].startswith("its process was ended by SIGKILL")
+
+
+def test_a_member_that_cannot_be_built_says_why(tmp_path: Path) -> None:
+    wrong = replace(shufflenet(), name="resnet19")
+    run([wrong], Plan(tmp_path))
+    row = read(tmp_path, [wrong])["resnet19"]
+    assert row["outcome"] == "failed"
+    assert "exit code 1" in row["reason"]
+    assert "no classification network 'resnet19'" in row["reason"]
+
+
+def test_results_of_other_code_or_settings_do_not_count(tmp_path: Path) -> None:
+    member = shufflenet()
+    run([member], Plan(tmp_path, timeout_s=1))
+    assert read(tmp_path, [replace(member, side=64)]) == {}
+    path = tmp_path / f"{SHUFFLENET}.json"
+    path.write_text(path.read_text().replace('"settings": "', '"settings": "0'))
+    assert read(tmp_path, [member]) == {}
+    path.write_text("{")
+    assert read(tmp_path, [member]) == {}
+
+
+def kill_the_process_that_names(path: str) -> None:
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (process / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"benchmarks.zoo.member" in command and path.encode() in b"\0".join(command):
+                os.kill(int(process.name), signal.SIGKILL)
+                return
+        time.sleep(0.02)
