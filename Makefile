@@ -10,7 +10,7 @@ help:
 	@echo "make demo    set up, then train → export → verify → predict → bench, into artifacts/demo"
 	@echo "make test    set up, then all tests"
 	@echo "make check   ruff and mypy --strict"
-	@echo "make bench   Onward beside its peers, at predicting and at training"
+	@echo "make bench   Onward beside its peers, at predicting, training and exporting"
 	@echo "make course  the course's networks through the whole line, into docs/course.md"
 	@echo "make zoo     every classifier of torchvision under the gate, an hour, into docs/zoo.md; goes on where it stopped"
 	@echo "make soak    runs killed at random moments, many of them"
@@ -30,12 +30,17 @@ check: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.predict
 	$(BIN)/python -m benchmarks.train
+	$(BIN)/python -m benchmarks.export
+	$(BIN)/python -m benchmarks.interface
 
 course: $(STAMP)
 	$(BIN)/python -m benchmarks.course
 
 zoo: $(STAMP)
 	$(BIN)/python -m benchmarks.zoo
+
+faults: $(STAMP)
+	$(BIN)/python -m benchmarks.faults
 
 soak: $(STAMP)
 	ONWARD_KILLS=60 $(BIN)/python -m pytest tests/training/test_resume.py -k killed

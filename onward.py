@@ -82,6 +82,7 @@ def export(
     samples: Feed | None = None,
     end: str = "auto",
     output: str | None = None,
+    licence: str | None = None,
     **options: Any,
 ) -> Bundle:
     """Export a model under the parity gate.
@@ -96,6 +97,7 @@ def export(
             or real tensors. They do not travel in the bundle. Without them the gate has random ones only.
         end: For an `nn.Module`: what it ends in, as `--end` of the command.
         output: For an `nn.Module`: which of several values that it returns holds the logits.
+        licence: Of the model: an SPDX expression, or any text; it travels in every file.
         options: As `export.options.ExportOptions` has them: `formats`, `opset`, `torchscript` …
 
     Raises:
@@ -116,12 +118,16 @@ def export(
         model = Checkpoint.load(model)
     if isinstance(model, Checkpoint):
         source = export_commands.source_of(model)
-        return publish(replace(source, signature=signature or source.signature), Path(out), options=chosen)
+        return publish(
+            replace(source, signature=signature or source.signature, licence=licence), Path(out), options=chosen
+        )
     if signature is None:
         raise UsageError("an nn.Module needs a signature: what goes in, and what its outputs are called.")
     provenance = {"architecture": type(model).__name__}
     network = with_logits(model, signature, end, output)
-    return publish(Source(network, signature, samples, provenance=provenance), Path(out), options=chosen)
+    return publish(
+        Source(network, signature, samples, provenance=provenance, licence=licence), Path(out), options=chosen
+    )
 
 
 def load(path: str | Path, **options: Any) -> Classifier:

@@ -54,6 +54,9 @@ def export(
         int | None,
         typer.Option(help="Real images that travel in the bundle; by default 32 of a public data set, else none."),
     ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Of the model, for whoever gets it: Apache-2.0, or any text.")
+    ] = None,
     formats: Annotated[str, typer.Option(help="Comma-separated: onnx, torchscript, pt2.")] = "onnx,torchscript,pt2",
     inputs: Annotated[
         list[str] | None,
@@ -137,7 +140,7 @@ def export(
     )
     source = source_of(checkpoint, data=data, data_dir=data_dir, num_golden=golden_samples)
     bundle = publish(
-        replace(source, signature=as_asked(source.signature, inputs or (), dynamic_size)),
+        replace(source, signature=as_asked(source.signature, inputs or (), dynamic_size), licence=licence),
         out or path.with_suffix(""),
         options=options,
         on_stage=(lambda stage: None) if as_json else (lambda stage: remark(f"export: {stage} …")),
@@ -224,5 +227,8 @@ def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:
         "data": checkpoint.data.partition(":")[0],
         "weights_sha256": checkpoint.weights_digest(),
         "epochs": len(checkpoint.history),
+        "best_epoch": best,
+        "train_loss": round(epoch.train_loss, 6) if epoch else None,
+        "validation_loss": round(epoch.validation_loss, 6) if epoch else None,
         "validation_accuracy": round(epoch.validation_accuracy, 6) if epoch else None,
     }

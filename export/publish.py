@@ -47,6 +47,7 @@ class Source:
             there are none.
         num_golden_real: How many of them travel in the bundle. Somebody's pictures do not, unless they say so.
         provenance: Where the weights come from: text and numbers, no paths.
+        licence: Of the model: an SPDX expression such as `Apache-2.0`, or any text.
     """
 
     network: nn.Module
@@ -54,6 +55,7 @@ class Source:
     real_samples: Feed | None = None
     num_golden_real: int = 0
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    licence: str | None = None
 
 
 def publish(
@@ -197,4 +199,5 @@ def _provenance(source: Source) -> dict[str, Any]:
         **{package: version(package) for package in packages},
         "python": platform.python_version(),
         **source.provenance,
+        **({"licence": source.licence} if source.licence else {}),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -165,13 +166,43 @@ def inspect(
         print_table(["artifact", "file", ">size", "precision", ">noise ratio", "SHA-256"], rows)
         print_table(["provenance", ""], [[key, str(value)] for key, value in document["provenance"].items()])
     else:
-        values = [
-            [side, item["name"], item["dtype"], str(tuple(item["shape"]))]
-            for side, key in (("in", "inputs"), ("out", "outputs"))
-            for item in document[key]
-        ]
-        print_table(["", "name", "dtype", "shape"], values)
-        print_table(["metadata", ""], [[key, value[:90]] for key, value in document["metadata"].items()])
+        print_outline(document)
+
+
+def print_outline(document: dict[str, Any]) -> None:
+    """What an ONNX file is made of, for people."""
+    values = [
+        [side, item["name"], item["dtype"], "unknown" if item["shape"] is None else _shape(item)]
+        for side, key in (("in", "inputs"), ("out", "outputs"))
+        for item in document[key]
+    ]
+    print_table(["", "name", "dtype", "shape"], values)
+    nodes = ", ".join(f"{count} {name}" for name, count in list(document["nodes"].items())[:8])
+    rows = [
+        ["written by", f"{document['producer']} {document['producer_version']}".strip()],
+        ["IR version", str(document["ir_version"])],
+        ["opsets", ", ".join(f"{domain} {number}" for domain, number in document["opsets"].items())],
+        ["nodes", f"{document['num_nodes']:,}: {nodes}{', …' if len(document['nodes']) > 8 else ''}"],
+        ["weights", f"{document['num_initializers']:,} tensors, {document['initializers_bytes'] / 1e6:,.2f} MB"],
+    ]
+    rows += [
+        ["weights beside it", f"{item['location']}, {item['num_tensors']:,} tensors: {item['state']}"]
+        for item in document["external"]
+    ]
+    print_table(["file", ""], rows)
+    print_table(["metadata", ""], _metadata_rows(document["metadata"]))
+
+
+def _metadata_rows(metadata: dict[str, str]) -> list[list[str]]:
+    rows = []
+    for key, value in metadata.items():
+        if key == "onward.labels":  # they stand in the signature
+            continue
+        if key == "onward.provenance":
+            rows += [[name, str(item)] for name, item in json.loads(value).items() if item not in (None, "", {})]
+        else:
+            rows.append([key.removeprefix("onward."), value if len(value) <= 90 else f"{value[:89]}…"])
+    return rows
 
 
 @app.command()

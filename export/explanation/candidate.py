@@ -9,15 +9,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 
-from runtime.backends.session import ORT_ERRORS
+from runtime.backends.session import ORT_ERRORS, run_as_written
 from runtime.errors import reason_of
 
 __all__ = ["BrokenAt", "load_graph", "run_candidate"]
-
-SILENT = 4
 
 
 @dataclass(frozen=True)
@@ -83,13 +80,8 @@ def _run_beginning(
     if not outputs:
         return {}, ""
     beginning.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = SILENT
     try:
-        session = ort.InferenceSession(beginning.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        taken = {item.name for item in session.get_inputs()}
-        found = session.run(outputs, {name: array for name, array in feed.items() if name in taken})
+        found = run_as_written(beginning.SerializeToString(), feed, outputs)
     except ORT_ERRORS as error:
         return None, reason_of(error)
     return {name: np.asarray(value) for name, value in zip(outputs, found, strict=True) if name in kept}, ""

@@ -18,7 +18,7 @@ from export.formats.program import BATCH, line_of_code, quietly
 from export.options import ExportOptions
 from export.passes import Measure, PassResult, run_passes
 from runtime.errors import NotExportable, reason_of
-from runtime.inspection import METADATA_KEY
+from runtime.inspection import LICENCE_KEY, METADATA_KEY
 from runtime.signature import OUTPUTS, Signature
 from runtime.tensor_signature import AnySignature
 
@@ -77,6 +77,7 @@ def write_onnx(
             "onward.labels": json.dumps(list(signature.labels), ensure_ascii=False),
             "onward.provenance": json.dumps(dict(provenance), ensure_ascii=False, sort_keys=True),
         }
+        | ({LICENCE_KEY: str(provenance["licence"])} if "licence" in provenance else {})
     )
     if sum(item.const_value.nbytes for item in model.graph.initializers.values() if item.const_value is not None) > (
         options.external_data_above_bytes

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 import export.publish
 from export.gate import Examination
+from export.options import ExportOptions
 from export.publish import Source, publish
 from export.report import write_parity_page
 from export.report.agreement import ClassAgreement, class_agreements
@@ -196,7 +197,9 @@ def test_the_worst_sample_is_the_verdict_s_worst_error(tmp_path: Path, monkeypat
         write_parity_page(path, title, examinations, **named)
 
     monkeypatch.setattr("export.publish.write_parity_page", write_and_keep)
-    bundle = publish(Source(Attention(), SIGNATURE), tmp_path / "attention", formats=("onnx", "pt2"))
+    bundle = publish(
+        Source(Attention(), SIGNATURE), tmp_path / "attention", options=ExportOptions(formats=("onnx", "pt2"))
+    )
     worst = worst_samples(kept[0])[0]
     assert worst.noise_ratio == pytest.approx(max(artifact.noise_ratio for artifact in bundle.artifacts))
     rows = [row for item in kept[0].examinations for row in item.verdict.comparisons]
@@ -227,7 +230,7 @@ def private() -> NDArray[np.uint8]:
 
 
 def test_somebody_s_pictures_do_not_travel_in_the_page(tmp_path: Path, private) -> None:
-    bundle = publish(Source(Residual(), RGB, private), tmp_path / "private", formats=("onnx",))
+    bundle = publish(Source(Residual(), RGB, private), tmp_path / "private", options=ExportOptions(formats=("onnx",)))
     document = (bundle.path / "parity.html").read_text(encoding="utf-8")
     assert document.count("<b>real sample") == document.count("not shown: it does not travel") >= 1
     assert document.count("<b>random sample") == document.count(PICTURE) >= 1
@@ -245,7 +248,7 @@ def test_the_page_of_a_refusal_stays_and_shows_them(tmp_path: Path, private, mon
 
     monkeypatch.setattr(export.publish, "write_onnx", write_with_a_fault)
     with pytest.raises(ParityFailure):
-        publish(Source(Residual(), RGB, private), tmp_path / "private", formats=("onnx",))
+        publish(Source(Residual(), RGB, private), tmp_path / "private", options=ExportOptions(formats=("onnx",)))
     assert [path.name for path in tmp_path.iterdir()] == ["private.refused.html"]
     document = (tmp_path / "private.refused.html").read_text(encoding="utf-8")
     assert first_lines(document)[0] == "Failed: parity of Residual"
@@ -353,7 +356,7 @@ def test_the_page_repeats_to_the_byte_and_needs_nothing_from_outside(tmp_path: P
 
 
 def test_what_was_tried_names_samples_files_and_versions(tmp_path: Path) -> None:
-    bundle = publish(Source(Plain(), SIGNATURE), tmp_path / "plain", formats=("onnx", "pt2"))
+    bundle = publish(Source(Plain(), SIGNATURE), tmp_path / "plain", options=ExportOptions(formats=("onnx", "pt2")))
     document = (bundle.path / "parity.html").read_text(encoding="utf-8")
     assert "<td>random</td><td>64</td><td>uint8 8×8×1</td>" in document
     assert "<td>model.onnx</td><td>onnxruntime</td>" in document
@@ -362,7 +365,7 @@ def test_what_was_tried_names_samples_files_and_versions(tmp_path: Path) -> None
 
 
 def test_folds_are_named_behind_a_summary(tmp_path: Path) -> None:
-    bundle = publish(Source(Residual(), RGB), tmp_path / "residual", formats=("onnx",))
+    bundle = publish(Source(Residual(), RGB), tmp_path / "residual", options=ExportOptions(formats=("onnx",)))
     document = (bundle.path / "parity.html").read_text(encoding="utf-8")
     assert "<details><summary>onnx: 4 folds, by name</summary>" in document
     for fold in bundle.parity()["artifacts"][0]["weights"]["folds"]:
@@ -370,7 +373,7 @@ def test_folds_are_named_behind_a_summary(tmp_path: Path) -> None:
 
 
 def test_without_float64_the_page_does_not_speak_of_a_noise_floor_of_pytorch_s(tmp_path: Path) -> None:
-    bundle = publish(Source(OnlyFloat32(), SIGNATURE), tmp_path / "narrow", formats=("onnx",))
+    bundle = publish(Source(OnlyFloat32(), SIGNATURE), tmp_path / "narrow", options=ExportOptions(formats=("onnx",)))
     document = (bundle.path / "parity.html").read_text(encoding="utf-8")
     _, lead = first_lines(document)
     assert "torch.testing.assert_close" in lead

@@ -30,6 +30,7 @@ from benchmarks.zoo.page import page
 from export.deployable import Deployable
 from export.formats.onnx_file import write_onnx
 from export.formats.program import export_program
+from export.options import ExportOptions
 from export.publish import Source, publish
 from export.reference import make_reference
 from export.samples import gather
@@ -80,7 +81,9 @@ def alive(build: Callable[[], nn.Module]) -> nn.Module:
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_a_small_member_of_each_family_passes_the_gate(name: str, tmp_path: Path) -> None:
-    bundle = publish(Source(alive(FAMILY[name]), SIGNATURE), tmp_path / name, formats=("onnx",), num_samples=4)
+    bundle = publish(
+        Source(alive(FAMILY[name]), SIGNATURE), tmp_path / name, options=ExportOptions(formats=("onnx",)), num_samples=4
+    )
     assert bundle.parity()["passed"]
 
 
