@@ -5,6 +5,7 @@ Rule 5 of docs/parity.md. Outputs alone miss a changed weight behind a unit that
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -146,7 +147,7 @@ def _derived(program: ExportedProgram, dtype: torch.dtype = torch.float32) -> di
 
     Args:
         program: In float32.
-        dtype: What weights are cast to first; what cannot be computed in it is left out.
+        dtype: What floats are cast to; what cannot be computed in it is left out.
 
     Returns:
         The value of each node as it was computed, and, since a later operator may write into it, as it is in the end.
@@ -159,14 +160,14 @@ def _derived(program: ExportedProgram, dtype: torch.dtype = torch.float32) -> di
     found: dict[str, Tensor] = {}
     for node in program.graph.nodes:
         if node.op == "placeholder" and names.get(node.name) in stored:
-            value = stored[names[node.name]]
-            values[node] = value.to(dtype) if value.is_floating_point() else value
+            values[node] = stored[names[node.name]]
         elif node.op == "call_function" and all(source in values for source in _read_by(node)):
             try:
                 found |= _compute(node, values, dtype)
             except (RuntimeError, TypeError):  # e.g. a constant of the graph in the other width
                 continue
-    return found | {f"{node} in the end": value for node, value in values.items() if isinstance(value, Tensor)}
+    computed = {str(node): value for node, value in values.items() if node.op == "call_function"}
+    return found | {f"{name} in the end": value for name, value in computed.items() if isinstance(value, Tensor)}
 
 
 def _read_by(node: Any) -> list[Any]:
@@ -180,7 +181,12 @@ def _compute(node: Any, values: dict[Any, Any], dtype: torch.dtype) -> dict[str,
     if str(node.target) in FACTORIES:
         like = node.args[0].meta["val"].dtype
         known = values | {node.args[0]: torch.empty((), dtype=dtype if like.is_floating_point else like)}
-    args, kwargs = map_arg((node.args, node.kwargs), known.__getitem__)
+
+    def read(source: Any) -> Any:
+        value = known[source]
+        return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    args, kwargs = map_arg((node.args, node.kwargs), read)
     with torch.inference_mode():
         parts = {}
         if str(node.target) == "aten.linear.default" and len(args) > 2:  # ONNX has a product and a sum
@@ -236,12 +242,13 @@ def _views(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
     yield array
     if array.ndim >= 2:
         yield np.swapaxes(array, -1, -2)
+    if array.ndim > 2:
         yield array.T
 
 
 def _fingerprint(array: NDArray[Any]) -> tuple[str, int, bytes]:
     # the values in order, whatever their shape
-    return (str(array.dtype), array.size, np.ascontiguousarray(array).tobytes())
+    return (str(array.dtype), array.size, hashlib.sha256(np.ascontiguousarray(array).data).digest())
 
 
 def _same_bits(one: NDArray[Any], other: NDArray[Any]) -> bool:
