@@ -51,7 +51,7 @@ def computed_in_advance(program: ExportedProgram, expected: Mapping[str, Tensor]
     narrow, wide = (computed_alone(program, expected, dtype) for dtype in (torch.float32, torch.float64))
     stored = {node.name for node in program.graph.nodes if node.op == "placeholder"}
     for name in (narrow.keys() & wide.keys()) - stored:  # what is stored is to be equal bit for bit
-        if wide[name].dtype != torch.float64 or not wide[name].numel() or name.partition(" ")[0] in stored:
+        if wide[name].dtype != torch.float64 or not wide[name].numel():
             continue
         value = wide[name].numpy()
         error = float(np.abs(narrow[name].numpy() - value).max())
@@ -67,7 +67,7 @@ def computed_alone(
     Args:
         program: In float32.
         expected: The state_dict of the module that was exported.
-        dtype: What weights are cast to first; what cannot be computed in it is left out.
+        dtype: What floats are cast to; what cannot be computed in it is left out.
 
     Returns:
         Name of the program's node -> its value as it was computed, and, since a later operator may write into it, as it
@@ -81,15 +81,14 @@ def computed_alone(
     found: dict[str, Tensor] = {}
     for node in program.graph.nodes:
         if node.op == "placeholder" and names.get(node.name) in stored:
-            value = stored[names[node.name]]
-            values[node] = value.to(dtype) if value.is_floating_point() else value
-            found[str(node)] = values[node]
+            values[node] = found[str(node)] = stored[names[node.name]]
         elif node.op == "call_function" and all(source in values for source in _read_by(node)):
             try:
                 found |= _compute(node, values, dtype)
             except (RuntimeError, TypeError):  # e.g. a constant of the graph in the other width
                 continue
-    return found | {f"{node} in the end": value for node, value in values.items() if isinstance(value, Tensor)}
+    computed = {str(node): value for node, value in values.items() if node.op == "call_function"}
+    return found | {f"{name} in the end": value for name, value in computed.items() if isinstance(value, Tensor)}
 
 
 def _read_by(node: Any) -> list[Any]:
@@ -103,7 +102,12 @@ def _compute(node: Any, values: dict[Any, Any], dtype: torch.dtype) -> dict[str,
     if str(node.target) in FACTORIES:
         like = node.args[0].meta["val"].dtype
         known = values | {node.args[0]: torch.empty((), dtype=dtype if like.is_floating_point else like)}
-    args, kwargs = map_arg((node.args, node.kwargs), known.__getitem__)
+
+    def read(source: Any) -> Any:
+        value = known[source]
+        return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    args, kwargs = map_arg((node.args, node.kwargs), read)
     with torch.inference_mode():
         parts = {}
         if str(node.target) == "aten.linear.default" and len(args) > 2:  # ONNX has a product and a sum

@@ -130,9 +130,11 @@ def check_batching(double: nn.Module, samples: Mapping[str, Feed], reference: Ma
             continue
         one, pair = (tensors_of(take(feed, slice(size)), double) for size in (1, 2))
         culprit = first_difference(watch(double, *one), watch(double, *pair), _first_row_differs)
+        place = f", first at {culprit}" if culprit else ""
         raise NotExportable(
-            f"the output for a sample depends on what else is in its batch, first at {culprit}: batch "
-            f"normalisation without running statistics does this. Train with `track_running_stats=True`."
+            f"the output for a sample depends on what else is in its batch{place}: batch normalisation without "
+            f"running statistics does this (train with `track_running_stats=True`), and so does a network so chaotic "
+            f"that rounding in float64 shows."
         )
 
 
