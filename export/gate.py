@@ -21,7 +21,7 @@ from runtime.backends import open_backend
 from runtime.backends.session import ORT_ERRORS
 from runtime.errors import OnwardError, ParityFailure, reason_of
 from runtime.golden import GoldenRecord
-from runtime.parity import MAX_NOISE_RATIO, Outputs, Replay, Verdict, replay
+from runtime.parity import CONSTANT, MAX_NOISE_RATIO, MAX_RELATIVE_ERROR, Outputs, Replay, Verdict, replay
 from runtime.tensor_signature import AnySignature
 
 __all__ = ["Examination", "Subject", "examine", "refusal"]
@@ -93,9 +93,16 @@ class Examination:
         """Why it may not, a sentence each."""
         sentences = [f"{self.artifact}: {stranger}." for stranger in self.weights.strangers]
         for row in self.verdict.comparisons:
-            if not row.passed:
+            if row.passed:
+                continue
+            if row.kind == CONSTANT:
                 sentences.append(
-                    f"{self.artifact}: the error of {row.output} on {row.kind} images is {row.error:.1e}, "
+                    f"{self.artifact}: the error of {row.output} on constant samples is {row.error:.1e}, "
+                    f"{row.error / row.noise.scale:.1e} of its scale; at most {MAX_RELATIVE_ERROR:.0e} passes."
+                )
+            else:
+                sentences.append(
+                    f"{self.artifact}: the error of {row.output} on {row.kind} samples is {row.error:.1e}, "
                     f"{row.noise_ratio:,.1f} times PyTorch's own ({row.noise.floor:.1e}); at most "
                     f"{MAX_NOISE_RATIO:g} passes."
                 )

@@ -11,6 +11,9 @@ from torch.fx import Node
 
 __all__ = ["Origin", "origins_of"]
 
+#: What the exporter takes an operator apart into, under the name that people know.
+SHORTER = {"aten._native_batch_norm_legit_no_training": "aten.batch_norm", "aten._to_copy": "aten.to"}
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -45,4 +48,5 @@ def _origin(node: Node) -> Origin:
     target: Any = node.target
     packet = getattr(target, "overloadpacket", None)
     name = packet._qualified_op_name.replace("::", ".") if packet is not None else getattr(target, "__name__", "")
+    name = SHORTER.get(name, name)
     return Origin(name, path.removeprefix("L['self']").removeprefix(".").replace("L['self'].", ""))

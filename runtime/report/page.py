@@ -10,6 +10,8 @@ from runtime.files import written_whole
 
 __all__ = ["Page"]
 
+#: A cell of more letters than this is words, not a figure.
+LONGEST_FIGURE = 16
 STYLE = """
 :root { color-scheme: light dark;
   --ink: light-dark(#1b1f24, #e6e8eb); --soft: light-dark(#5d6671, #9aa4b0); --paper: light-dark(#fff, #14171a);
@@ -24,13 +26,24 @@ h2 { font-size: 19px; margin: 0 0 4px }
 p { margin: 0 0 10px; color: var(--soft); max-width: 76ch } .lead { font-size: 17px; color: var(--ink) }
 section { margin-top: 34px } .figures { display: flex; flex-wrap: wrap; gap: 16px;
   align-items: flex-start; margin: 12px 0 }
-figure { margin: 0; padding: 14px; background: var(--panel); border-radius: 10px; flex: 1 1 320px; min-width: 0 }
+figure { margin: 0; padding: 14px; background: var(--panel); border-radius: 10px; flex: 1 1 320px; min-width: 0;
+  max-width: 720px }
 figcaption { font-size: 13px; color: var(--soft); margin-bottom: 6px }
 svg { display: block; width: 100%; height: auto; font: 11px system-ui, sans-serif; fill: var(--ink) }
 .wide { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums;
   font-size: 14px }
 th, td { text-align: right; padding: 5px 8px; border-bottom: 1px solid var(--line); white-space: nowrap }
 th:first-child, td:first-child { text-align: left } th { font-weight: 600; color: var(--soft); font-size: 13px }
+.w2 th:nth-child(2), .w2 td:nth-child(2) { text-align: left; white-space: normal }
+.w3 th:nth-child(3), .w3 td:nth-child(3) { text-align: left; white-space: normal }
+.w4 th:nth-child(4), .w4 td:nth-child(4) { text-align: left; white-space: normal }
+.w5 th:nth-child(5), .w5 td:nth-child(5) { text-align: left; white-space: normal }
+.w6 th:nth-child(6), .w6 td:nth-child(6) { text-align: left; white-space: normal }
+.w7 th:nth-child(7), .w7 td:nth-child(7) { text-align: left; white-space: normal }
+.w8 th:nth-child(8), .w8 td:nth-child(8) { text-align: left; white-space: normal }
+.w9 th:nth-child(9), .w9 td:nth-child(9) { text-align: left; white-space: normal }
+.w10 th:nth-child(10), .w10 td:nth-child(10) { text-align: left; white-space: normal }
+.w11 th:nth-child(11), .w11 td:nth-child(11) { text-align: left; white-space: normal }
 .tiles { display: flex; flex-wrap: wrap; gap: 12px; margin: 22px 0 0 }
 .tile { background: var(--panel); border-radius: 10px; padding: 12px 16px; flex: 1 1 150px }
 .tile b { display: block; font-size: 24px; letter-spacing: -.01em } .tile span { color: var(--soft); font-size: 13px }
@@ -92,14 +105,16 @@ class Page:
         self.parts.append(f'<div class="figures">{cells}</div>')
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table, the first column to the left; a cell `passed` or `failed` is coloured."""
+        """A table, words to the left and figures to the right; a cell `passed` or `failed` is coloured."""
         moods = {"passed": ' class="good"', "failed": ' class="bad"'}
         head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
         body = "".join(
             "<tr>" + "".join(f"<td{moods.get(cell, '')}>{html.escape(cell)}</td>" for cell in row) + "</tr>"
             for row in rows
         )
-        self.parts.append(f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
+        words = " ".join(f"w{at}" for at, cells in enumerate(zip(*rows, strict=True), 1) if any(map(_is_words, cells)))
+        table = f'<table class="{words}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        self.parts.append(f'<div class="wide">{table}</div>')
 
     def cards(self, cards: Sequence[tuple[str, str, Sequence[tuple[str, float, bool]]]]) -> None:
         """Pictures with probabilities as bars: (data URI, alternative text, (label, share, wrong) each)."""
@@ -144,6 +159,11 @@ class Page:
         """
         with written_whole(path) as staged:
             staged.write_text(self.render(), encoding="utf-8")
+
+
+def _is_words(cell: str) -> bool:
+    """Whether a cell is more than a figure or one short word."""
+    return len(cell) > LONGEST_FIGURE and not cell[0].isdigit()
 
 
 def _card(picture: str, alternative: str, bars: Sequence[tuple[str, float, bool]]) -> str:

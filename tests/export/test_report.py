@@ -367,7 +367,7 @@ def test_what_was_tried_names_samples_files_and_versions(tmp_path: Path) -> None
 def test_folds_are_named_behind_a_summary(tmp_path: Path) -> None:
     bundle = publish(Source(Residual(), RGB), tmp_path / "residual", options=ExportOptions(formats=("onnx",)))
     document = (bundle.path / "parity.html").read_text(encoding="utf-8")
-    assert "<details><summary>onnx: 4 folds, by name</summary>" in document
+    assert "<details><summary>onnx: 5 folds, by name</summary>" in document
     for fold in bundle.parity()["artifacts"][0]["weights"]["folds"]:
         assert f"<li>{fold}</li>" in document
 
