@@ -74,7 +74,7 @@ def assert_refused(source: Source, out: Path, match: str, formats: tuple[str, ..
         (nudge("model.3.weight", (1, 5)), r"1 of 64 values differ.*error of logits"),
         (nudge("model.3.weight", (1, 0)), r"model\.3\.weight: 1 of 64 values differ"),
         (nudge("model.1.bias", (3,)), r"model\.1\.bias: "),
-        (softmax_over_the_batch, r"error of probabilities on random images"),
+        (softmax_over_the_batch, r"error of probabilities on random samples"),
         (drop_a_relu, r"error of logits"),
         (fix_the_batch_at_one, r"does not run on batches of every size"),
     ],
