@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 from export.explanation import Explanation, explain, worst_samples
 from export.formats.onnx_file import Written, opset_of
 from export.passes import PassResult
+from export.passes.graph_pass import MAX_FILE_BYTES
 from export.weights import WeightCheck, check_onnx, check_pt2, check_torchscript
 from runtime.backends import open_backend
 from runtime.backends.session import ORT_ERRORS
@@ -144,7 +145,7 @@ def examine(path: Path, format: str, subject: Subject, *, always_explain: bool =
         ) from error
     verdict = subject.record.judge_replay(format, replayed)
     explanation = None
-    if format == "onnx" and subject.written is not None and (always_explain or not verdict.passed):
+    if format == "onnx" and subject.written is not None and _is_small(path) and (always_explain or not verdict.passed):
         explanation = explain(path, subject.written.program, worst_samples(subject.record, backend.run))
     return Examination(
         artifact=format,
@@ -160,9 +161,14 @@ def examine(path: Path, format: str, subject: Subject, *, always_explain: bool =
     )
 
 
+def _is_small(path: Path) -> bool:
+    """Whether inner values can be made outputs: the graph with all its weights has to fit into one protobuf."""
+    return path.stat().st_size + sum(map(len, _beside(path).values())) <= MAX_FILE_BYTES
+
+
 def _where(path: Path, format: str, subject: Subject) -> str:
     """The node with which an ONNX file does not open or run."""
-    if format != "onnx" or subject.written is None:
+    if format != "onnx" or subject.written is None or not _is_small(path):
         return ""
     return f" {explain(path, subject.written.program, worst_samples(subject.record)).sentence()}"
 

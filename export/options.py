@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from export.passes.graph_pass import MAX_FILE_BYTES
 from runtime.errors import UsageError
 
 __all__ = ["FORMATS", "ExportOptions"]
@@ -14,8 +15,6 @@ TORCHSCRIPT = ("trace", "script")
 #: What onnxruntime 1.20 (November 2024) reads: opset 21, IR version 10. The exporter writes opset 18 at the least.
 OPSETS = range(18, 24)
 IR_VERSIONS = range(8, 12)
-#: protobuf's own limit is 2 GiB; names and nodes need some of it.
-EXTERNAL_DATA_ABOVE_BYTES = (2 << 30) - (16 << 20)
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class ExportOptions:
     formats: tuple[str, ...] = tuple(FORMATS)
     opset: int = 18
     ir_version: int = 10
-    external_data_above_bytes: int = EXTERNAL_DATA_ABOVE_BYTES
+    external_data_above_bytes: int = MAX_FILE_BYTES
     torchscript: str = "trace"
     explain: bool = False
 

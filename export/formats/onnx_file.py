@@ -17,6 +17,7 @@ from torch.export import ExportedProgram
 from export.formats.program import BATCH, line_of_code, quietly
 from export.options import ExportOptions
 from export.passes import Measure, PassResult, run_passes
+from export.passes.graph_pass import weights_bytes
 from runtime.errors import NotExportable, reason_of
 from runtime.inspection import LICENCE_KEY, METADATA_KEY
 from runtime.signature import OUTPUTS, Signature
@@ -79,9 +80,7 @@ def write_onnx(
         }
         | ({LICENCE_KEY: str(provenance["licence"])} if "licence" in provenance else {})
     )
-    if sum(item.const_value.nbytes for item in model.graph.initializers.values() if item.const_value is not None) > (
-        options.external_data_above_bytes
-    ):
+    if weights_bytes(model) > options.external_data_above_bytes:
         onnx_ir.save(model, path, external_data=path.name + DATA_SUFFIX)
         onnx.checker.check_model(str(path), full_check=True)
         return written

@@ -8,7 +8,10 @@ from typing import Any, Protocol
 
 import onnx_ir as ir
 
-__all__ = ["GraphPass", "Measure", "PassResult"]
+__all__ = ["MAX_FILE_BYTES", "GraphPass", "Measure", "PassResult", "fits_into_one_file", "weights_bytes"]
+
+#: protobuf's own limit is 2 GiB; names and nodes need some of it.
+MAX_FILE_BYTES = (2 << 30) - (16 << 20)
 
 #: The worst noise ratio of a model over a few samples.
 Measure = Callable[[ir.Model], float]
@@ -62,3 +65,14 @@ class PassResult:
     def to_json(self) -> dict[str, Any]:
         """All of it."""
         return asdict(self)
+
+
+def weights_bytes(model: ir.Model) -> int:
+    """What the initializers of a graph take."""
+    values = (item.const_value for item in model.graph.initializers.values())
+    return sum(value.nbytes for value in values if value is not None)
+
+
+def fits_into_one_file(model: ir.Model) -> bool:
+    """Whether protobuf can hold the graph with its weights; else nothing that serializes it can look at it."""
+    return weights_bytes(model) <= MAX_FILE_BYTES

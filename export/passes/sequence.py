@@ -9,7 +9,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import CheckerPass
 
 from export.passes.batch_norm import FoldBatchNorm
-from export.passes.graph_pass import GraphPass, Measure, PassResult
+from export.passes.graph_pass import GraphPass, Measure, PassResult, fits_into_one_file
 from export.passes.leftovers import RemoveLeftovers
 from export.passes.normalization import FoldNormalization
 from export.passes.simplification import Simplify
@@ -30,7 +30,8 @@ def run_passes(
 
     Args:
         model: As it was translated; it is left as it is.
-        measure: The worst noise ratio of a model; without it nothing is measured, and every pass is kept.
+        measure: The worst noise ratio of a model; without it, and where the weights take 2 GiB or more, nothing is
+            measured, and every pass is kept.
         passes: In order.
 
     Returns:
@@ -40,6 +41,8 @@ def run_passes(
         NotExportable: A pass failed, or what it promises does not hold of what it made.
     """
     results: list[PassResult] = []
+    if not fits_into_one_file(model):
+        measure = None
     ratio = measure(model) if measure else None
     for item in passes:
         candidate, num_applied = _apply(item, model)
@@ -70,7 +73,7 @@ def _apply(item: GraphPass, model: ir.Model) -> tuple[ir.Model, int]:
     candidate = model.clone()
     try:
         num_applied = item.apply(candidate)
-        if num_applied:
+        if num_applied and fits_into_one_file(candidate):
             CheckerPass(full_check=True)(candidate)
     except Exception as error:  # of whatever the libraries below raise
         raise NotExportable(f"the pass {item.name!r} gives no valid graph: {reason_of(error)}") from error
