@@ -109,6 +109,8 @@ class Examination:
                 )
         if self.explanation is not None and not self.passed:
             sentences.append(self.explanation.sentence())
+            if self.explanation.first is None and self.explanation.broken is None:
+                sentences.append("What is wrong is made by those optimisations, or by the size of the batch.")
         return sentences
 
     def to_json(self) -> dict[str, Any]:

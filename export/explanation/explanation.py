@@ -116,10 +116,7 @@ class Explanation:
             if self.broken is not None:
                 node, op_type, reason = self.broken
                 return f"The first node with which the graph does not run is {node} ({op_type}): {reason}"
-            return (
-                "No node of the file leaves the noise floor when onnxruntime's own optimisations are off: what is "
-                "wrong is made by them, or by the batch."
-            )
+            return "No node of the file leaves the noise floor when onnxruntime's own optimisations are off."
         others = f", one of {len(point.others) + 1} nodes that it became" if point.others else ""
         if point.mismatch:
             return f"It begins at {point.node} ({point.op_type}), from {point.origin}{others}: {point.mismatch}."

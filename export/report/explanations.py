@@ -20,15 +20,16 @@ def add_explanations(page: Page, evidence: Evidence) -> None:
     """Where the error begins, of each artifact whose graph was followed."""
     for item in evidence.examinations:
         if item.explanation is not None:
-            _add(page, item.explanation)
+            _add(page, item.explanation, passed=item.passed)
 
 
-def _add(page: Page, explanation: Explanation) -> None:
+def _add(page: Page, explanation: Explanation, *, passed: bool) -> None:
     points = explanation.points
     first = explanation.first
-    has_failed = first is not None or explanation.broken is not None
-    heading = "Where it begins" if has_failed else "Error along the graph"
-    page.section(heading, explanation.sentence() if has_failed else _worst(explanation))
+    page.section(
+        "Error along the graph" if passed else "Where it begins",
+        _furthest(explanation) if passed else explanation.sentence(),
+    )
     if len(points) > 1:
         ratios = [min(max(point.ratio, SMALLEST), LARGEST) for point in points]
         chart = lines(
@@ -51,12 +52,11 @@ def _add(page: Page, explanation: Explanation) -> None:
     )
 
 
-def _worst(explanation: Explanation) -> str:
+def _furthest(explanation: Explanation) -> str:
     if not explanation.points:
         return "No value of the file has a counterpart in PyTorch's program."
     worst = max(explanation.points, key=lambda point: point.ratio)
     return (
-        f"Every value of the file that has a counterpart in PyTorch's program, held against it in float64. None leaves "
-        f"the noise floor; the furthest is {worst.value} ({worst.op_type}, from {worst.origin}), at {worst.ratio:.2f} "
-        f"times PyTorch's own error there."
+        f"Every value of the file that has a counterpart in PyTorch's program, held against it in float64. The furthest "
+        f"is {worst.value} ({worst.op_type}, from {worst.origin}), at {worst.ratio:.2f} times PyTorch's own error there."
     )
