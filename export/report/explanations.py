@@ -57,6 +57,7 @@ def _furthest(explanation: Explanation) -> str:
         return "No value of the file has a counterpart in PyTorch's program."
     worst = max(explanation.points, key=lambda point: point.ratio)
     return (
-        f"Every value of the file that has a counterpart in PyTorch's program, held against it in float64. The furthest "
-        f"is {worst.value} ({worst.op_type}, from {worst.origin}), at {worst.ratio:.2f} times PyTorch's own error there."
+        f"Every value of the file that has a counterpart in PyTorch's program, held against it in float64. The "
+        f"furthest is {worst.value} ({worst.op_type}, from {worst.origin}), at {worst.ratio:.2f} times PyTorch's own "
+        f"error there."
     )
