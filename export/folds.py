@@ -157,7 +157,9 @@ def _layer(node: fx.Node, values: Mapping[str, NDArray[Any]], names: Mapping[str
         rows = weight.T[:, :, None]
         after = _only_user(node)
         if after is not None and str(after.target) == "aten.add.Tensor":
-            last, bias = after, next((v for item in after.args if (v := _value(item, values)) is not None), None)
+            added = next((v for item in after.args if (v := _value(item, values)) is not None), None)
+            if added is not None and added.shape in ((len(rows),), (1, len(rows))):
+                last, bias = after, added.reshape(-1)
     elif target in TRANSPOSED:
         grouped = weight.reshape(groups, -1, weight.shape[1], math.prod(weight.shape[2:]))
         rows = grouped.swapaxes(1, 2).reshape(-1, *grouped.shape[1:2], grouped.shape[3])

@@ -31,7 +31,7 @@ class LinearLayer:
         first: The node that multiplies.
         last: The Add after a MatMul; else `first`.
         weight: float32, constant.
-        bias: float32 `(outputs,)`, constant; None where there is none.
+        bias: float32 `(outputs,)` or `(1, outputs)`, constant; None where there is none.
     """
 
     first: ir.Node
@@ -76,8 +76,8 @@ class LinearLayer:
             return None
         layer = cls(first, last, weight, bias)
         if bias is not None:
-            offset = constant(bias)
-            if offset is None or offset.shape != (len(layer.rows()),):
+            offset, num_outputs = constant(bias), len(layer.rows())
+            if offset is None or offset.shape not in ((num_outputs,), (1, num_outputs)):
                 return None
         return layer
 
@@ -119,7 +119,7 @@ class LinearLayer:
     def offsets(self) -> Float64:
         """The bias `(outputs,)`, zeros where there is none."""
         stored = None if self.bias is None else constant(self.bias)
-        return np.zeros(len(self.rows())) if stored is None else stored
+        return np.zeros(len(self.rows())) if stored is None else stored.reshape(-1)
 
     def per_input(self, values: Float64) -> Float64:
         """Values `(inputs,)` laid along rows: `(outputs, inputs of a group, 1)`. Not of a transposed convolution."""
