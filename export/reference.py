@@ -6,7 +6,7 @@ Rules 1 and 2 of docs/parity.md.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,8 +28,8 @@ from export.fitness import (
 )
 from runtime.feed import Feed, take
 from runtime.golden import GoldenRecord
-from runtime.parity import BATCH_SIZES, Noise, measure_noise
-from runtime.signature import OUTPUTS
+from runtime.parity import BATCH_SIZES, Noise, measure_noise, noise_of_probabilities
+from runtime.signature import LOGITS, OUTPUTS, PROBABILITIES
 
 __all__ = ["make_reference"]
 
@@ -65,10 +65,7 @@ def make_reference(deployable: nn.Module, samples: Mapping[str, Feed], num_class
             check_finite(double, samples, reference)
             check_batching(double, samples, reference)
         ways = {kind: list(_ways(deployable, images)) for kind, images in samples.items()}
-    noise = {
-        kind: {name: measure_noise(outputs[name], [way[name] for way in ways[kind]]) for name in OUTPUTS}
-        for kind, outputs in reference.items()
-    }
+    noise = {kind: _noise(outputs, ways[kind]) for kind, outputs in reference.items()}
     eager = {kind: ways[kind][0] for kind in samples}
     record = GoldenRecord(dict(samples), reference, eager, noise)
     check_alive(record)
@@ -99,6 +96,14 @@ def _ways(deployable: nn.Module, samples: Feed) -> Iterator[ByOutput]:
     for module in (deployable, channels_last):
         for batch_size in sorted(BATCH_SIZES, reverse=True):
             yield run(module, samples, batch_size)
+
+
+def _noise(reference: ByOutput, ways: Sequence[ByOutput]) -> dict[str, Noise]:
+    logits, probabilities = (measure_noise(reference[name], [way[name] for way in ways]) for name in OUTPUTS)
+    return {
+        LOGITS: logits,
+        PROBABILITIES: noise_of_probabilities(probabilities, reference[PROBABILITIES], logits),
+    }
 
 
 def _in_double(deployable: nn.Module, some: Feed) -> nn.Module | None:

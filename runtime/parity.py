@@ -8,7 +8,7 @@ docs/parity.md tells the whole rule.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ __all__ = [
     "judge",
     "judge_replay",
     "measure_noise",
+    "noise_of_probabilities",
     "regroup",
     "replay",
 ]
@@ -41,7 +42,7 @@ Replay = Mapping[str, Sequence[Outputs]]
 
 #: Samples are computed again in batches of these sizes: kernels differ by batch size, and so may their errors.
 BATCH_SIZES = (1, 2, 7, 32)
-#: The gate: the largest noise ratio that passes. A first value, to be set by the zoo's evidence.
+#: The gate: the largest noise ratio that passes, set by the zoo's evidence (docs/decisions/0010-gate.md).
 MAX_NOISE_RATIO = 3.0
 #: Above this share of the output's scale, a noise floor means an ill-conditioned model; constant images, on
 #: which correct networks can score 50, fail only above it.
@@ -59,7 +60,8 @@ class Noise:
     """PyTorch float32's own error against the reference, for one output and one kind of sample.
 
     Args:
-        floor: Largest absolute error over samples, batch sizes and memory formats; at least 4 ulps of `scale`.
+        floor: Largest absolute error over samples, batch sizes and memory formats; at least 4 ulps of `scale`; of
+            probabilities, at least what `noise_of_probabilities` says.
         rms: Root-mean-square error, at least a tenth of an ulp of `scale`.
         scale: Largest absolute value of the reference.
         is_measured: False where the model cannot run in float64: then the reference is PyTorch's float32 itself,
@@ -181,6 +183,23 @@ def measure_noise(reference: NDArray[np.float64], ways: Iterable[NDArray[np.floa
         rms=max(float(np.sqrt(np.square(errors).mean())), ulp / 10),
         scale=scale,
     )
+
+
+def noise_of_probabilities(measured: Noise, reference: NDArray[np.float64], logits: Noise) -> Noise:
+    """The noise of probabilities, with a floor no lower than what the logits' own error makes of them.
+
+    Where most probabilities are 0 or 1, the largest error is that of the one sample between two classes: PyTorch's own
+    is then a matter of luck. To first order, an error of a logit moves its probability p by p(1 - p) times that error.
+
+    Args:
+        measured: By `measure_noise`, of the probabilities.
+        reference: float64 probabilities `(samples, classes)`.
+        logits: Of the logits of the same samples.
+    """
+    steepest = float((reference * (1 - reference)).max())
+    # by itself it makes no model ill-conditioned
+    floor = min(steepest * logits.floor, MAX_RELATIVE_ERROR * measured.scale)
+    return replace(measured, floor=max(measured.floor, floor))
 
 
 def compare(

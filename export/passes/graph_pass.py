@@ -13,7 +13,7 @@ __all__ = ["MAX_FILE_BYTES", "GraphPass", "Measure", "PassResult", "fits_into_on
 #: protobuf's own limit is 2 GiB; names and nodes need some of it.
 MAX_FILE_BYTES = (2 << 30) - (16 << 20)
 
-#: The worst noise ratio of a model over a few samples.
+#: The worst noise ratio of a model.
 Measure = Callable[[ir.Model], float]
 
 
@@ -49,7 +49,7 @@ class PassResult:
     Args:
         name: The pass.
         num_applied: Places that it changed.
-        noise_ratio_before: Of the model before it, on a few samples; None where nothing was measured.
+        noise_ratio_before: Of the model before it; None where nothing was measured.
         noise_ratio_after: Of the model that it made.
         was_kept: Whether that model is the one that goes on.
         reason: Why, in a sentence.

@@ -14,12 +14,12 @@ from runtime.golden import GoldenRecord
 from runtime.parity import CONSTANT, compare, regroup
 from runtime.tensor_signature import AnySignature
 
-__all__ = ["NUM_MEASURED", "noise_ratio_of"]
+__all__ = ["noise_ratio_of"]
 
 #: What a graph raises that does not open or run.
 BROKEN: tuple[type[Exception], ...] = (OnwardError, *ORT_ERRORS)
-#: Samples of a kind, in one batch. The gate measures the file with all of them, in batches of every size.
-NUM_MEASURED = 16
+#: Of all samples; the gate measures the file in batches of every size.
+BATCH_SIZE = 16
 
 
 def noise_ratio_of(record: GoldenRecord, signature: AnySignature) -> Measure:
@@ -32,18 +32,18 @@ def noise_ratio_of(record: GoldenRecord, signature: AnySignature) -> Measure:
     Returns:
         A function of a model. Of one that does not open or run it is infinite: the gate says why.
     """
-    few = record.select({kind: NUM_MEASURED for kind in record.inputs if kind != CONSTANT})
+    kinds = [kind for kind in record.inputs if kind != CONSTANT]
 
     def measure(model: ir.Model) -> float:
         try:
             backend = open_backend("onnx", ir.to_proto(model).SerializeToString(), signature)
-            given = {kind: regroup(backend.run, images, NUM_MEASURED) for kind, images in few.inputs.items()}
+            given = {kind: regroup(backend.run, record.inputs[kind], BATCH_SIZE) for kind in kinds}
         except BROKEN:
             return math.inf
         rows = [
-            compare(name, kind, [given[kind][name]], expected, few.eager[kind][name], few.noise[kind][name])
-            for kind, outputs in few.reference.items()
-            for name, expected in outputs.items()
+            compare(name, kind, [given[kind][name]], expected, record.eager[kind][name], record.noise[kind][name])
+            for kind in kinds
+            for name, expected in record.reference[kind].items()
         ]
         ratios = [row.noise_ratio for row in rows]
         return math.inf if any(map(math.isnan, ratios)) else max(ratios)

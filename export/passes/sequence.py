@@ -18,7 +18,7 @@ from runtime.errors import NotExportable, reason_of
 __all__ = ["MAX_NOISE_RATIO_OF_A_PASS", "PASSES", "run_passes"]
 
 #: An optional pass is left out where the noise ratio after it is above this and above what it was. The gate, which
-#: sees more samples and batches, closes above 3.
+#: sees batches of every size, closes above 3.
 MAX_NOISE_RATIO_OF_A_PASS = 2.0
 PASSES: tuple[GraphPass, ...] = (Simplify(), FoldBatchNorm(), FoldNormalization(), RemoveLeftovers())
 

@@ -16,7 +16,7 @@ def add_passes(page: Page, evidence: Evidence) -> None:
         return
     page.section(
         "Passes",
-        "What was done to the ONNX graph, each step on a copy that was measured on a few samples. A step that would "
+        "What was done to the ONNX graph, each step on a copy that was measured. A step that would "
         "take the noise ratio above 2 was left out.",
     )
     page.table(["pass", "places", "noise ratio before", "after", "kept", ""], [_row(item) for item in passes])

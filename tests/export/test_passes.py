@@ -456,6 +456,7 @@ def test_a_normalisation_that_would_cost_precision_is_left_out_and_the_report_sa
     # pixels close to the mean: of the folded sums little is left
     signature = Signature(8, 8, 1, (0.9,), (0.005,), ("a", "b", "c", "d"))
     images = RANDOM.integers(228, 232, (64, 8, 8, 1), np.uint8)
+    torch.manual_seed(0)
     bundle = publish(
         Source(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), signature, images),
         tmp_path / "near",

@@ -22,6 +22,7 @@ from runtime.parity import (
     compare,
     judge,
     measure_noise,
+    noise_of_probabilities,
     regroup,
 )
 
@@ -90,6 +91,29 @@ def test_a_lucky_floor_is_lifted_to_four_units_in_the_last_place() -> None:
     assert noise.floor == 4 * float(np.spacing(np.float32(1)))
     assert noise.rms > 0
     assert noise.scale == 1
+
+
+@LAW
+@given(TABLE, ERRORS, st.floats(0, 1e-3))
+def test_probabilities_have_a_floor_of_their_own_or_what_the_logits_error_makes_of_them(
+    logits: NDArray[np.float64], errors: NDArray[np.float64], floor_of_logits: float
+) -> None:
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    measured = measure_noise(probabilities, [probabilities + errors * 1e-2])
+    noise = noise_of_probabilities(measured, probabilities, Noise(floor_of_logits, floor_of_logits / 3, 8.0))
+    steepest = (probabilities * (1 - probabilities)).max()
+    by_logits = min(steepest * floor_of_logits, MAX_RELATIVE_ERROR * measured.scale)
+    assert noise == Noise(max(measured.floor, by_logits), measured.rms, measured.scale)
+    assert noise.is_ill_conditioned == measured.is_ill_conditioned
+
+
+def test_a_lucky_floor_of_saturated_probabilities_is_lifted() -> None:
+    # one image between two classes: an error of 1e-5 in a logit moves its probability by 2.5e-6
+    probabilities = np.array([[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]])
+    lucky = measure_noise(probabilities, [probabilities])
+    noise = noise_of_probabilities(lucky, probabilities, Noise(floor=1e-5, rms=3e-6, scale=30.0))
+    assert lucky.floor < 1e-6
+    assert noise.floor == pytest.approx(2.5e-6)
 
 
 def test_a_floor_above_a_share_of_the_scale_is_ill_conditioned() -> None:
