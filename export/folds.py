@@ -121,6 +121,16 @@ class _Normalization:
     sizes: tuple[int, ...]
     repeat: int
 
+    def folds(self) -> Iterator[Fold]:
+        """What a file may store in the place of its scale and its shift, without a look at any layer."""
+        quotient = self.shift / self.scale
+        yield Fold("scale of the normalisation into its shift", quotient, np.abs(quotient))
+        stored = {"scale": self.scale, "shift": self.shift, "scale of the normalisation into its shift": quotient}
+        for what, array in stored.items():
+            for repeats in (self.sizes[-1], math.prod(self.sizes[1:])):  # pixels in a row, and in an image
+                laid = np.tile(array.reshape(-1), repeats)
+                yield Fold(f"layout of the pixels into the {what}", laid, np.abs(laid))
+
 
 def folds_of(program: ExportedProgram, values: Mapping[str, NDArray[Any]]) -> Iterator[Fold]:
     """Every fold that a file may hold: batch norm into the layer before, normalisation into the first, or both.
@@ -132,13 +142,12 @@ def folds_of(program: ExportedProgram, values: Mapping[str, NDArray[Any]]) -> It
     names = program.graph_signature.inputs_to_parameters | program.graph_signature.inputs_to_buffers
     normalizations = [found for node in program.graph.nodes if (found := _normalization(node, values))]
     for item in normalizations:
-        quotient = item.shift / item.scale
-        yield Fold("scale of the normalisation into its shift", quotient, np.abs(quotient))
+        yield from item.folds()
     for node in program.graph.nodes:
         layer = _layer(node, values, names)
         if layer is None:
             continue
-        begun = [layer, *(after for item in normalizations for after in _normalized(layer, item))]
+        begun = [layer, *(after for item in normalizations for after in _begun(layer, item))]
         for start in begun:
             for folded in _with_norms(start, values):
                 if folded.folded:
@@ -194,11 +203,30 @@ def _with_norms(layer: _Layer, values: Mapping[str, NDArray[Any]]) -> Iterator[_
     yield from _with_norms(folded, values)
 
 
-def _normalized(layer: _Layer, item: _Normalization) -> Iterator[_Layer]:
-    """The layer with the normalisation's scale, and with its shift too, if the normalised image is its input."""
+def _begun(layer: _Layer, item: _Normalization) -> Iterator[_Layer]:
+    """The layer with what comes before it, if the normalised image is its input: the normalisation, the layout."""
     source, is_flat = _before(layer.node)
     if source is not item.add or str(layer.node.target) in TRANSPOSED:
         return
+    normalized = list(_normalized(layer, item, is_flat))
+    yield from normalized
+    if layer.groups == 1 and len(item.sizes) == 3:
+        yield from (_interleaved(each, item.sizes) for each in (layer, *normalized))
+
+
+def _interleaved(layer: _Layer, sizes: tuple[int, ...]) -> _Layer:
+    """The layer as it takes pixels whose channels lie side by side: of a convolution, as one plane of wider rows."""
+    num_outputs, *kernel = len(layer.rows), *layer.shape[2:]
+    planes = layer.rows.reshape(num_outputs, -1, *(kernel or sizes[1:]))
+    rows = np.moveaxis(planes, 1, -1).reshape(num_outputs, -1, 1)
+    shape = layer.shape
+    if kernel:
+        rows, shape = rows.swapaxes(1, 2), (num_outputs, 1, *kernel[:-1], kernel[-1] * planes.shape[1])
+    return replace(layer, rows=rows, shape=shape, folded=(*layer.folded, "layout of the pixels"))
+
+
+def _normalized(layer: _Layer, item: _Normalization, is_flat: bool) -> Iterator[_Layer]:
+    """The layer with the normalisation's scale, and with its shift too."""
     num_inputs = layer.rows.shape[1] * layer.groups
     sizes = item.sizes if is_flat else (num_inputs, *(1,) * (len(item.sizes) - 1))
     try:

@@ -12,6 +12,7 @@ from export.passes.batch_norm import FoldBatchNorm
 from export.passes.graph_pass import GraphPass, Measure, PassResult, fits_into_one_file
 from export.passes.leftovers import RemoveLeftovers
 from export.passes.normalization import FoldNormalization
+from export.passes.pixel_layout import FoldPixelLayout
 from export.passes.simplification import Simplify
 from runtime.errors import NotExportable, reason_of
 
@@ -20,7 +21,13 @@ __all__ = ["MAX_NOISE_RATIO_OF_A_PASS", "PASSES", "run_passes"]
 #: An optional pass is left out where the noise ratio after it is above this and above what it was. The gate, which
 #: sees batches of every size, closes above 3.
 MAX_NOISE_RATIO_OF_A_PASS = 2.0
-PASSES: tuple[GraphPass, ...] = (Simplify(), FoldBatchNorm(), FoldNormalization(), RemoveLeftovers())
+PASSES: tuple[GraphPass, ...] = (
+    Simplify(),
+    FoldBatchNorm(),
+    FoldNormalization(),
+    RemoveLeftovers(),
+    FoldPixelLayout(),
+)
 
 
 def run_passes(

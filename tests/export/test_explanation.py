@@ -129,7 +129,7 @@ def test_another_shape_is_an_error_with_both_shapes(tmp_path: Path) -> None:
 
     def stride(model: onnx.ModelProto) -> None:
         node = next(node for node in model.graph.node if node.op_type == "Conv")
-        next(item for item in node.attribute if item.name == "strides").ints[:] = [1, 1]
+        next(item for item in node.attribute if item.name == "strides").ints[:] = [1, 3]  # three channels side by side
 
     edit_file(tmp_path / "model.onnx", stride)
     explanation = explain(tmp_path / "model.onnx", written.program, draw(RGB, 2, np.random.default_rng(1)))
