@@ -1,7 +1,8 @@
 """Bundle: a folder with a manifest, the artifacts, the golden record and the parity report.
 
 docs/bundle_format.md describes format 1. Opening checks the manifest; an artifact is checked against its digest
-before it is run; `check` does it for every file.
+before it is run; `check` does it for every file. numpy is imported where arrays are read, so that `onward inspect`
+answers without it.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime.errors import BundleError, SignatureError
-from runtime.golden import GoldenRecord, load_outputs
-from runtime.parity import Outputs
 from runtime.tensor_signature import AnySignature, signature_from_json
+
+if TYPE_CHECKING:
+    from runtime.golden import GoldenRecord
+    from runtime.parity import Outputs
 
 __all__ = ["FORMAT", "MANIFEST", "Artifact", "Bundle", "FileDigest", "digest_file", "manifest_digest"]
 
@@ -159,10 +162,14 @@ class Bundle:
 
     def golden(self) -> GoldenRecord:
         """The golden record."""
+        from runtime.golden import GoldenRecord
+
         return GoldenRecord.load(self.read(self._file(GOLDEN)))
 
     def golden_outputs(self, artifact: str) -> dict[str, Outputs]:
         """What an artifact gave on the machine that built the bundle: kind -> output -> float32."""
+        from runtime.golden import load_outputs
+
         return dict(load_outputs(self.read(self._file(f"golden/{artifact}.npz"))))
 
     def parity(self) -> dict[str, Any]:

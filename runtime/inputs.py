@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from runtime.errors import SignatureError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["DTYPES", "Input"]
 
@@ -56,8 +57,8 @@ class Input:
         shape = (count, *(8 if size is None else size for size in self.shape))
         if self.dtype == "float32":
             if self.range is None:
-                return generator.standard_normal(shape, np.float32)
-            return generator.uniform(*self.range, shape).astype(np.float32)
+                return generator.standard_normal(shape, "float32")
+            return generator.uniform(*self.range, shape).astype("float32")
         low, high = self.range or ((0, 255) if self.dtype == "uint8" else (0, 1))
         return generator.integers(int(low), int(high), shape, endpoint=True).astype(self.dtype)
 

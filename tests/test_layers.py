@@ -69,3 +69,13 @@ def test_opening_and_running_onnx_never_imports_torch(shared_bundle) -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("file", ["", "model.onnx"])
+def test_inspecting_imports_nothing_heavy(shared_bundle, file: str) -> None:
+    code = (
+        "import sys; from pathlib import Path; from runtime.commands import inspect\n"
+        f"inspect(Path({str(shared_bundle.path / file)!r}))\n"
+        "assert not set(sys.modules) & {'torch', 'onnxruntime', 'numpy', 'onnx', 'PIL'}"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
