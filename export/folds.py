@@ -111,7 +111,7 @@ class _Normalization:
         add: The node that gives the normalised image.
         scale: As it is stored.
         shift: As it is stored.
-        sizes: `(channels, height, width)` of what they give.
+        sizes: `(channels, height, width)` of what they give, where that is an image.
         repeat: How often one channel was repeated.
     """
 
@@ -125,6 +125,8 @@ class _Normalization:
         """What a file may store in the place of its scale and its shift, without a look at any layer."""
         quotient = self.shift / self.scale
         yield Fold("scale of the normalisation into its shift", quotient, np.abs(quotient))
+        if len(self.sizes) != 3 or {self.scale.size, self.shift.size} - {1, self.sizes[0]}:
+            return  # of no image's channels: attention's scores are scaled and shifted, too
         stored = {"scale": self.scale, "shift": self.shift, "scale of the normalisation into its shift": quotient}
         for what, array in stored.items():
             for repeats in (self.sizes[-1], math.prod(self.sizes[1:])):  # pixels in a row, and in an image

@@ -189,7 +189,8 @@ def _check_weights(path: Path, format: str, subject: Subject) -> WeightCheck:
     match format:
         case "onnx":
             assert subject.program is not None
-            return check_onnx(path, subject.expected, subject.program)
+            decomposed = subject.written.program if subject.written is not None else None
+            return check_onnx(path, subject.expected, subject.program, decomposed)
         case "torchscript":
             return check_torchscript(path, subject.expected)
         case _:

@@ -55,7 +55,9 @@ class WeightCheck:
         return asdict(self) | {"passed": self.passed}
 
 
-def check_onnx(path: Path, expected: Mapping[str, Tensor], program: ExportedProgram) -> WeightCheck:
+def check_onnx(
+    path: Path, expected: Mapping[str, Tensor], program: ExportedProgram, decomposed: ExportedProgram | None = None
+) -> WeightCheck:
     """Account for every floating-point initializer and constant of an ONNX file.
 
     Args:
@@ -63,12 +65,16 @@ def check_onnx(path: Path, expected: Mapping[str, Tensor], program: ExportedProg
         expected: The state_dict of the module that was exported.
         program: Its exported program, which says what batch normalisation follows what, and what normalisation goes
             before.
+        decomposed: It as the exporter took it apart: an operator such as an adaptive pooling becomes several, with
+            constants of their own.
     """
     known = _to_numpy(expected)
-    computed = computed_alone(program, expected)
-    derived = _to_numpy(computed)
+    derived = _to_numpy(computed_alone(program, expected))
     folds: list[Fold | Computed] = [*folds_of(program, derived), *computed_in_advance(program, expected)]
-    rearrangements = {_fingerprint(view) for array in (*known.values(), *derived.values()) for view in _views(array)}
+    arrays = [*known.values(), *derived.values()]
+    if decomposed is not None:
+        arrays += _to_numpy(computed_alone(decomposed, expected)).values()
+    rearrangements = {_fingerprint(view) for array in arrays for view in _views(array)}
     exact = rearranged = scalars = 0
     used: list[str] = []
     strangers: list[str] = []

@@ -99,6 +99,27 @@ class AnySize(nn.Module):
         return self.head(F.relu(self.convolution(image)).mean((2, 3)))
 
 
+class PooledUp(nn.Module):
+    """An adaptive pooling to more places than there are: the exporter takes it apart, with constants of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.features = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(3), nn.AdaptiveAvgPool2d(7))
+        self.head = nn.Linear(196, 4)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.features(image).flatten(1))
+
+
+class Picking(Plain):
+    """Positions are computed as if they were normalised: a scale and a shift of what is no image."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        scores = super().forward(image).repeat(1, 4)
+        return scores[:, torch.arange(1, 5) * 3 + 1]
+
+
 class Tabular(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -148,6 +169,8 @@ EXPORTED: Mapping[str, tuple[nn.Module, AnySignature, dict[str, Any]]] = {
     "a loop, scripted": (Branch(), SIGNATURE, {"formats": ("torchscript",), "torchscript": "script"}),
     "a weight norm": (weight_norm(), SIGNATURE, {}),
     "a hook that only looks": (hooked(lambda module, inputs, output: None), SIGNATURE, {}),
+    "a pooling that is taken apart": (PooledUp(), SIGNATURE, {"formats": ("onnx",)}),
+    "arithmetic on positions": (Picking(), SIGNATURE, {"formats": ("onnx",)}),
     "opset 21": (Attention(), SIGNATURE, {"formats": ("onnx",), "opset": 21}),
 }
 
