@@ -1,0 +1,184 @@
+"""Arrays of raw pixels: .npy, mapped into memory; .npz and IDX, read piece by piece."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from runtime.errors import DataError, FeedError
+from runtime.idx import iterate_idx, read_idx_shape
+from runtime.sources.block import Block, Images, Pixels, Unreadable
+from runtime.sources.files import stamp_of
+from runtime.sources.source import Source
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from runtime.signature import Signature
+
+__all__ = ["idx", "npy", "npz"]
+
+#: Of pixels, decompressed at a time.
+PIECE_BYTES = 4 << 20
+IMAGE_NAMES = ("images", "image", "x", "x_test", "X", "X_test", "data", "arr_0")
+LABEL_NAMES = ("labels", "label", "y", "y_test", "targets", "target", "arr_1")
+
+
+def npy(path: str, signature: Signature) -> Source:
+    """The images of a .npy file, mapped into memory.
+
+    Raises:
+        DataError: It is damaged or empty.
+        FeedError: Its dtype or shape is not the signature's.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(f"{path} is a damaged .npy file: {error}.") from error
+    _check(path, array.dtype, array.shape, signature)
+    images = np.asarray(array).reshape(-1, *signature.image_shape)
+    return Source(lambda: iter([Pixels(path, images, stamp=stamp_of(path))]), lambda: len(images))
+
+
+def idx(path: str, signature: Signature) -> Source:
+    """The images of an IDX file, gzipped or not.
+
+    Raises:
+        DataError: Its header is damaged, or it is empty.
+        FeedError: Its shape is not the signature's.
+    """
+    shape = read_idx_shape(Path(path))
+    _check(path, np.dtype(np.uint8), shape, signature)
+    pieces = _rows_a_piece(signature)
+    return Source(
+        lambda: _blocks(path, iterate_idx(Path(path), pieces), signature, stamp_of(path)), lambda: int(shape[0])
+    )
+
+
+def npz(path: str, signature: Signature) -> Source:
+    """The images of a .npz file: its only array of images, or the one of a usual name; labels beside them.
+
+    Raises:
+        DataError: It is damaged, or which array holds the images cannot be told.
+        FeedError: The array's dtype or shape is not the signature's.
+    """
+    with _reading(path), zipfile.ZipFile(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+        shapes = {name: _header(archive, name)[:2] for name in names}
+        name = _choose(path, shapes)
+        shape, dtype = shapes[name]
+        labels = _labels(archive, shapes, name, shape[0])
+    label = f"{path}/{name}"
+    _check(label, dtype, shape, signature)
+
+    def blocks() -> Iterator[Block]:
+        return _blocks(label, _npz_pieces(path, name, _rows_a_piece(signature)), signature, stamp_of(path), labels)
+
+    return Source(blocks, lambda: int(shape[0]))
+
+
+def _blocks(
+    name: str,
+    pieces: Iterator[NDArray[np.uint8]],
+    signature: Signature,
+    stamp: str,
+    labels: Sequence[str] | None = None,
+) -> Iterator[Block]:
+    """Blocks of an array; where it turns out to be damaged, one input that says so stands for the rest."""
+    start = 0
+    try:
+        for piece in pieces:
+            images = piece.reshape(-1, *signature.image_shape)
+            yield Pixels(name, images, start, stamp, labels and labels[start : start + len(images)])
+            start += len(images)
+    except DataError as error:
+        yield Images([Unreadable(f"{name}[{start}:]", str(error))])
+
+
+def _rows_a_piece(signature: Signature) -> int:
+    """A power of two, so that batches seldom lie across two pieces."""
+    fitting = max(1, PIECE_BYTES // int(np.prod(signature.image_shape)))
+    return 1 << (fitting.bit_length() - 1)
+
+
+def _check(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], signature: Signature) -> None:
+    if dtype != np.uint8:
+        raise FeedError(f"{name} holds {dtype}, expected uint8: raw pixels from 0 to 255.")
+    height, width, channels = signature.image_shape
+    if shape[1:] != signature.image_shape and not (channels == 1 and shape[1:] == (height, width)):
+        grey = f" or (images, {height}, {width})" if channels == 1 else ""
+        raise FeedError(
+            f"{name} has shape {shape}, expected (images, {height}, {width}, {channels}){grey}. Arrays are not "
+            f"resized; images are."
+        )
+    if not shape[0]:
+        raise DataError(f"{name} holds no image: its shape is {shape}.")
+
+
+Header = tuple[tuple[int, ...], np.dtype[Any], bool]
+
+
+def _header(archive: zipfile.ZipFile, name: str) -> Header:
+    """Shape, dtype and whether it lies column by column, of an array in an archive."""
+    with archive.open(f"{name}.npy") as stream:
+        return _read_header(stream)
+
+
+def _read_header(stream: Any) -> Header:
+    major, _ = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+    shape, is_fortran, dtype = read(stream)
+    return tuple(shape), dtype, is_fortran
+
+
+def _choose(path: str, shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> str:
+    like_images = [name for name, (shape, dtype) in shapes.items() if dtype == np.uint8 and len(shape) >= 3]
+    usual = [name for name in IMAGE_NAMES if name in (like_images or shapes)]
+    for found in (like_images, usual, list(shapes)):
+        if len(found) == 1 or (found is usual and found):
+            return found[0]
+    raise DataError(f"{path} holds the arrays {', '.join(shapes) or 'none'}; call the one of the images 'images'.")
+
+
+def _labels(
+    archive: zipfile.ZipFile, shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]], images: str, count: int
+) -> list[str] | None:
+    for name in LABEL_NAMES:
+        if name != images and name in shapes and shapes[name][0] == (count,) and shapes[name][1].kind in "iuU":
+            with archive.open(f"{name}.npy") as stream:
+                return [str(item) for item in np.lib.format.read_array(stream, allow_pickle=False).tolist()]
+    return None
+
+
+def _npz_pieces(path: str, name: str, count: int) -> Iterator[NDArray[np.uint8]]:
+    with _reading(path), zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
+        shape, _, is_fortran = _read_header(stream)
+        if is_fortran:  # column by column: no row is whole before the end
+            whole = np.frombuffer(stream.read(), np.uint8).reshape(shape, order="F")
+            yield np.ascontiguousarray(whole)
+            return
+        row_bytes = int(np.prod(shape[1:]))
+        for start in range(0, shape[0], count):
+            length = min(count, shape[0] - start)
+            data = stream.read(length * row_bytes)
+            if len(data) < length * row_bytes:
+                raise DataError(f"{path} is cut short: {name} states {shape[0]} images, {start} and some are there.")
+            yield np.frombuffer(data, np.uint8).reshape(length, *shape[1:])
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """What zipfile, zlib and numpy say of a damaged archive, said as a DataError that names it."""
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise DataError(f"{path} is a damaged .npz file: {error}.") from error
+    except OSError as error:
+        raise DataError(f"{os.fspath(path)} cannot be read: {error.strerror or error}.") from error
