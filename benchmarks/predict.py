@@ -30,12 +30,9 @@ from torchvision import transforms
 from export.commands import source_of
 from export.options import ExportOptions
 from export.publish import publish
-from runtime.backends import Threads
 from runtime.bundle import Bundle
-from runtime.classifier import default_batch_size, load
 from runtime.console import print_table
-from runtime.predict import predict
-from runtime.sinks import open_sink
+from runtime.predict import open_engine, predict
 from runtime.sources import open_sources
 from runtime.tensor_signature import of_images
 from training.checkpoint import Checkpoint
@@ -69,14 +66,10 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def onward_way(bundle: Bundle, path: Path, out: Path) -> Callable[[], None]:
-    classifier = load(bundle.path, threads=Threads(spin=False))  # as the command does
-
-    signature = of_images(bundle.signature)
+    engine = open_engine(bundle)
 
     def run() -> None:
-        source = open_sources([path], signature)
-        with open_sink(out, signature, top_k=1) as sink:
-            predict(classifier.backend, source, sink, batch_size=default_batch_size(signature))
+        predict(engine, open_sources([path], engine.signature), out)
 
     return run
 

@@ -13,15 +13,13 @@ from PIL import Image
 from export.commands import source_of
 from export.demo_page import write_demo_page
 from export.publish import publish
-from runtime.backends import Threads, open_artifact
+from runtime.backends import open_artifact
 from runtime.bench import BACKENDS, Plan, Timing, bench
 from runtime.bundle import Bundle
-from runtime.classifier import default_batch_size, load
 from runtime.console import print_table, progress, remark
-from runtime.predict import Summary, predict
-from runtime.sinks import open_sink
+from runtime.predict import Options as PredictOptions
+from runtime.predict import Summary, open_engine, predict
 from runtime.sources import open_sources
-from runtime.tensor_signature import of_images
 from runtime.verify import Verification, verify
 from training.checkpoint import Checkpoint
 from training.commands import remark_on_epoch
@@ -107,15 +105,11 @@ def _predict(bundle: Bundle, dataset: Dataset, out: Path) -> Summary:
     folder = out / "images"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    signature = of_images(bundle.signature)
     for index, image in enumerate(dataset.test.read(slice(None))[0]):
         Image.fromarray(image[..., 0]).save(folder / f"{index:04}.png")
-    with (
-        load(bundle.path, threads=Threads(spin=False)) as classifier,
-        open_sink(out / "predictions.csv", signature, top_k=3) as sink,
-    ):
-        source = open_sources([folder], signature)
-        return predict(classifier.backend, source, sink, batch_size=default_batch_size(signature))
+    engine = open_engine(bundle)
+    source = open_sources([folder], engine.signature)
+    return predict(engine, source, out / "predictions.csv", PredictOptions(top_k=3, resume=False))
 
 
 def _evaluate(checkpoint: Checkpoint, bundle: Bundle, dataset: Dataset) -> dict[str, Evaluation]:

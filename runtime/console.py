@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -92,12 +93,12 @@ def remark(text: str) -> None:
 
 
 @contextmanager
-def progress(what: str, total: int, *, unit: str, quiet: bool = False) -> Iterator[Advance]:
+def progress(what: str, total: int | Callable[[], int | None], *, unit: str, quiet: bool = False) -> Iterator[Advance]:
     """A bar with rate and time left, on standard error, only where that is a terminal.
 
     Args:
         what: Said before the bar.
-        total: How many units there are.
+        total: How many units there are; what takes a while to tell, or cannot be told, is asked for beside the work.
         unit: What is counted, e.g. `images`.
         quiet: No bar.
     """
@@ -112,17 +113,23 @@ def progress(what: str, total: int, *, unit: str, quiet: bool = False) -> Iterat
         def render(self, task: Task) -> Text:
             return Text(f"{task.finished_speed or task.speed or 0:,.0f} {unit}/s", style="cyan")
 
+    class Count(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.completed:,.0f}" + ("" if task.total is None else f"/{task.total:,.0f}"))
+
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+        Count(),
         Rate(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", style="dim"),
         console=Console(stderr=True),
     )
     with bar:
-        task = bar.add_task(what, total=total, note="")
+        task = bar.add_task(what, total=total if isinstance(total, int) else None, note="")
+        if not isinstance(total, int):
+            threading.Thread(target=lambda: bar.update(task, total=total()), daemon=True).start()
         noted = 0.0
 
         def advance(count: int, note: Callable[[], str] | None = None) -> None:

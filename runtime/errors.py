@@ -12,6 +12,7 @@
     ├── SignatureError             a signature is inconsistent
     ├── UsageError                 an option has a value that cannot be used
     └── Refusal                    exit code 1: the answer is no
+        ├── BadInput               an input cannot be read, and the run was to stop at the first such
         ├── Diverged               a training whose loss is no longer a number
         ├── NotExportable          no reference can be made of this model
         └── ParityFailure          an artifact is further from the mathematics than PyTorch is
@@ -25,6 +26,7 @@ import re
 
 __all__ = [
     "BackendError",
+    "BadInput",
     "BundleError",
     "CheckpointError",
     "DataError",
@@ -93,6 +95,10 @@ class Refusal(OnwardError):
     """The answer is no."""
 
     exit_code = 1
+
+
+class BadInput(Refusal):
+    """An input cannot be read, and the run was to stop at the first such."""
 
 
 class Diverged(Refusal):

@@ -14,7 +14,7 @@ from pathlib import Path
 from runtime.bundle import previous_path
 from runtime.errors import OutputError
 
-__all__ = ["staged_folder", "written_whole"]
+__all__ = ["cannot_write", "staged_folder", "sync", "written_whole"]
 
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
@@ -33,9 +33,9 @@ def written_whole(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield staged
-        _sync(staged)
+        sync(staged)
         staged.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
@@ -62,9 +62,9 @@ def staged_folder(path: Path) -> Iterator[Path]:
         yield staged
         staged.chmod(0o777 & ~_umask())
         for item in (*staged.rglob("*"), staged):
-            _sync(item)
+            sync(item)
         _take_place(staged, path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
@@ -109,7 +109,8 @@ def _exchange(one: Path, other: Path) -> bool:
     return bool(renameat2(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE) == 0)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """See that a file, or the names in a folder, are on the disk."""
     if os.name != "posix" and path.is_dir():
         return  # Windows opens no folder
     descriptor = os.open(path, os.O_RDONLY)

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from runtime.errors import ImageError
 from runtime.signature import Signature
 
-__all__ = ["IMAGE_SUFFIXES", "prepare", "read_image"]
+__all__ = ["DECODING_ERRORS", "IMAGE_SUFFIXES", "decode", "prepare", "read_image", "resize"]
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 #: What Pillow's decoders raise on damaged files.
@@ -28,9 +28,6 @@ RESAMPLING = {
 def read_image(source: Path | bytes, signature: Signature) -> NDArray[np.uint8]:
     """Decode one image and prepare it.
 
-    The colour is converted as torchvision's `ImageFolder` does it: Pillow's `convert`, to RGB or to grey; the
-    EXIF orientation is not applied. Of an animation the first frame is read.
-
     Args:
         source: A path, or the bytes of an image file.
         signature: Size, channels and resize rule.
@@ -41,15 +38,7 @@ def read_image(source: Path | bytes, signature: Signature) -> NDArray[np.uint8]:
     Raises:
         ImageError: It is no image, is damaged, or has too many pixels (Pillow's bound).
     """
-    try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            return prepare(image, signature)
-    except UnidentifiedImageError as error:
-        raise ImageError("no image: its content is of no format that Pillow knows") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"too large: {error}") from error
-    except DECODING_ERRORS as error:
-        raise ImageError(f"cannot be decoded: {error}") from error
+    return resize(decode(source, signature), signature)
 
 
 def prepare(image: Image.Image, signature: Signature) -> NDArray[np.uint8]:
@@ -58,20 +47,85 @@ def prepare(image: Image.Image, signature: Signature) -> NDArray[np.uint8]:
     Raises:
         ImageError: It is damaged, or has too many pixels (Pillow's bound, at which it only warns).
     """
-    if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-        raise ImageError(f"too large: {image.width}×{image.height} pixels, at most {Image.MAX_IMAGE_PIXELS:,}")
+    return resize(_convert(image, signature), signature)
+
+
+def decode(source: Path | bytes, signature: Signature) -> Image.Image:
+    """Decode one image in the colours that the signature asks for.
+
+    The colour is converted as torchvision's `ImageFolder` does it: Pillow's `convert`, to RGB or to grey. The EXIF
+    orientation is not applied; alpha is dropped; of an animation the first frame is read. docs/predict.md says what
+    becomes of each kind of image.
+
+    Args:
+        source: A path, or the bytes of an image file.
+        signature: Its channels.
+
+    Raises:
+        ImageError: It is no image, is damaged, or has too many pixels (Pillow's bound).
+    """
     try:
-        image = image.convert("RGB" if signature.channels == 3 else "L")
+        with _open(source) as image:
+            return _convert(image, signature)
+    except UnidentifiedImageError as error:
+        raise ImageError("no image: its content is of no format that Pillow knows") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(f"too large: {error}") from error
     except DECODING_ERRORS as error:
         raise ImageError(f"cannot be decoded: {error}") from error
-    size = (signature.width, signature.height)
+
+
+def resize(image: Image.Image, signature: Signature) -> NDArray[np.uint8]:
+    """Bring an image to the signature's size: uint8 `(height, width, channels)`.
+
+    Raises:
+        ImageError: It would have too many pixels on the way.
+    """
     rule = signature.preprocess
     resample = RESAMPLING[rule.interpolation]
+    size = (signature.width, signature.height)
     if rule.shorter_side_px is not None:
-        scale = rule.shorter_side_px / min(image.size)
-        image = image.resize((round(image.width * scale), round(image.height * scale)), resample)
-        left, top = (image.width - size[0]) // 2, (image.height - size[1]) // 2
-        image = image.crop((left, top, left + size[0], top + size[1]))
+        image = _crop_centre(image, rule.shorter_side_px, size, resample)
     elif image.size != size:
         image = image.resize(size, resample)
     return np.asarray(image, np.uint8).reshape(signature.image_shape)
+
+
+def _open(source: Path | bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+    except UnidentifiedImageError:
+        # Pillow loads its rarer formats when it first meets one; who asks in another thread meanwhile is told that
+        # there are none.
+        Image.init()
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+
+
+def _convert(image: Image.Image, signature: Signature) -> Image.Image:
+    if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+        raise ImageError(f"too large: {image.width}×{image.height} pixels, at most {Image.MAX_IMAGE_PIXELS:,}")
+    try:
+        return image.convert("RGB" if signature.channels == 3 else "L")
+    except DECODING_ERRORS as error:
+        raise ImageError(f"cannot be decoded: {error}") from error
+
+
+def _crop_centre(
+    image: Image.Image, shorter_side_px: int, size: tuple[int, int], resample: Image.Resampling
+) -> Image.Image:
+    """Scale the shorter side, and crop the centre.
+
+    Only the pixels that the crop keeps are computed: 1.7 times as fast for 256 → 224, and within 1 level of doing one
+    after the other. The nearest pixel may be another one, so there it is one after the other.
+    """
+    scale = shorter_side_px / min(image.size)
+    width, height = round(image.width * scale), round(image.height * scale)
+    left, top = (width - size[0]) // 2, (height - size[1]) // 2
+    box = (left, top, left + size[0], top + size[1])
+    if resample != Image.Resampling.NEAREST and min(left, top) >= 0:
+        across, down = image.width / width, image.height / height
+        within = (box[0] * across, box[1] * down, min(box[2] * across, image.width), min(box[3] * down, image.height))
+        return image.resize(size, resample, box=within)
+    if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
+        raise ImageError(f"too large: {width}×{height} pixels once its shorter side has {shorter_side_px}")
+    return image.resize((width, height), resample).crop(box)

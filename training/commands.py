@@ -100,10 +100,10 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a network and keep its best epoch as a checkpoint."""
+    from runtime.interruption import interruptible
     from training.evaluation import evaluate as run_evaluation
     from training.evaluation import runner
     from training.foreign import start_from
-    from training.interruption import interruptible
     from training.loop import train as run
     from training.options import Options
     from training.record import Record

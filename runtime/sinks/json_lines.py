@@ -27,9 +27,7 @@ class JsonLinesSink:
         """One line a row."""
         ranked = rank(rows.probabilities, self.columns.top_k)
         chosen = np.take_along_axis(rows.probabilities, ranked, 1)
-        lines = [
-            self._row(*row) for row in zip(rows.names, ranked.tolist(), chosen.tolist(), rows.logits, strict=True)
-        ]
+        lines = [self._row(*row) for row in zip(rows.names, ranked.tolist(), chosen.tolist(), rows.logits, strict=True)]
         return b"".join(map(json_line, lines))
 
     def finish(self, staged: Path, num_inputs: int) -> Path:

@@ -1,0 +1,137 @@
+"""Engine: runs an artifact by the tuner's plan, from several threads, within the memory there is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from threading import BoundedSemaphore, Lock
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.backends import Backend, Threads, open_artifact
+from runtime.bundle import Bundle
+from runtime.classifier import default_batch_size
+from runtime.errors import BackendError
+from runtime.predict.options import Options
+from runtime.predict.plan import Plan
+from runtime.predict.tuning import Tuner
+from runtime.signature import Signature
+from runtime.tensor_signature import of_images
+
+__all__ = ["Engine", "open_engine"]
+
+Outputs = dict[str, NDArray[np.float32]]
+OUT_OF_MEMORY = re.compile(r"out of memory|failed to allocate|bad[_ ]alloc|not enough memory|unable to allocate", re.I)
+#: An accelerator computes one batch while the next one is copied to it, and wants larger ones than a processor.
+ACCELERATOR_STREAMS, ACCELERATOR_BATCHES = 2, 4
+
+
+def open_engine(
+    bundle: Bundle, options: Options | None = None, *, artifact: str = "onnx", provider: str = "cpu"
+) -> Engine:
+    """Open an artifact for a run.
+
+    onnxruntime on a processor: one inference of one thread on each core; as each thread also decodes, no core waits.
+    On an accelerator two inferences at a time, and PyTorch's formats, which have one setting for the whole process,
+    one.
+
+    Args:
+        bundle: Where it is.
+        options: Batch size, streams and threads, where they are not to be found by measurement.
+        artifact: `onnx`, `torchscript` or `pt2`.
+        provider: As for `open_artifact`.
+
+    Raises:
+        BackendError, BundleError, ProviderError: As for `open_artifact`.
+        UsageError: The model takes no images.
+    """
+    options = options or Options()
+    signature = of_images(bundle.signature)
+    chosen = bundle.artifact(artifact)
+    num_cores = Threads(options.num_threads).count
+    batch_size = options.batch_size or default_batch_size(signature)
+    arrangements: list[tuple[int, int]] = []
+    if chosen.format != "onnx":
+        plan = Plan(batch_size, options.streams or 1, num_cores)
+    elif provider == "cpu":
+        streams = options.streams or num_cores
+        plan = Plan(batch_size, streams, max(1, num_cores // streams))
+        arrangements = [(1, num_cores)] if options.streams is None and num_cores > 1 else []
+    else:
+        factor = 1 if options.batch_size else ACCELERATOR_BATCHES
+        plan = Plan(batch_size * factor, options.streams or ACCELERATOR_STREAMS, num_cores)
+    return Engine(
+        lambda threads: open_artifact(bundle, chosen, provider=provider, threads=Threads(threads, spin=False)),
+        signature,
+        Tuner(plan, sizes=options.batch_size is None, arrangements=arrangements),
+        num_workers=max(num_cores, plan.streams),
+    )
+
+
+class Engine:
+    """Runs one artifact from several threads.
+
+    Args:
+        open_backend: Number of threads of one inference -> what runs it.
+        signature: What the model takes and gives.
+        tuner: Says how many images the next inference takes.
+        num_workers: How many threads are to decode and infer.
+    """
+
+    def __init__(
+        self, open_backend: Callable[[int], Backend], signature: Signature, tuner: Tuner, *, num_workers: int
+    ) -> None:
+        self.open_backend = open_backend
+        self.signature, self.tuner, self.num_workers = signature, tuner, num_workers
+        self.backends: dict[int, Backend] = {}
+        self.gates: dict[int, BoundedSemaphore] = {}
+        self.opening = Lock()
+        self.name = self.backend(self.plan.threads).name
+
+    @property
+    def plan(self) -> Plan:
+        """What the next batch is to be run by."""
+        return self.tuner.plan
+
+    def backend(self, threads: int) -> Backend:
+        """What runs an inference of so many threads; it is opened when it is first asked for."""
+        with self.opening:
+            if threads not in self.backends:
+                self.backends[threads] = self.open_backend(threads)
+            return self.backends[threads]
+
+    def run(self, feed: NDArray[np.generic], plan: Plan) -> Outputs:
+        """Run one batch; by halves where memory runs out.
+
+        Args:
+            feed: Of the model's one input, `(batch, …)`.
+            plan: Says how many may do so at a time, and with how many threads.
+
+        Raises:
+            BackendError: There is not even memory for one image.
+        """
+        backend = self.backend(plan.threads)
+        with self._gate(plan.streams):
+            start = perf_counter()
+            outputs = self._run(backend, feed)
+            self.tuner.record(plan, len(feed), perf_counter() - start)
+        return outputs
+
+    def _run(self, backend: Backend, feed: NDArray[np.generic]) -> Outputs:
+        try:
+            return backend.run(feed)
+        except Exception as error:
+            if not (isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error))):
+                raise
+            if len(feed) == 1:
+                raise BackendError(f"there is no memory to run the model on a single image: {error}") from error
+        half = len(feed) // 2
+        self.tuner.limit(half)
+        parts = [self._run(backend, part) for part in (feed[:half], feed[half:])]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _gate(self, streams: int) -> BoundedSemaphore:
+        with self.opening:
+            return self.gates.setdefault(streams, BoundedSemaphore(streams))

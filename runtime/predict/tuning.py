@@ -1,0 +1,113 @@
+"""Tuning: the plan is found by measurement while a run goes on; what is measured are rows that are wanted anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from statistics import median
+from threading import Lock
+
+from runtime.predict.plan import Plan
+
+__all__ = ["Tuner"]
+
+#: Each of two sizes is looked at twice, in turns: what else the machine does then meets both.
+NUM_ROUNDS = 2
+#: A trial has at least so many inferences a stream, and takes at least so long.
+MIN_INFERENCES, MIN_TRIAL_S = 2, 0.05
+#: A size has to be better by this much, another arrangement of threads by that much; less is noise.
+BETTER_SIZE, BETTER_ARRANGEMENT = 1.05, 1.15
+LARGEST_BATCH = 4096
+
+Trials = Generator[Plan, float, Plan]
+
+
+class Tuner:
+    """Says which plan the next batch is run by.
+
+    Sizes are tried at half and double of the best so far, as long as that helps. Then the other arrangements: one
+    inference on all cores in place of one on each.
+
+    Args:
+        plan: To begin with.
+        sizes: Whether to look for a better batch size.
+        arrangements: Others of (streams, threads), to be tried at the best size.
+    """
+
+    def __init__(self, plan: Plan, *, sizes: bool = True, arrangements: Sequence[tuple[int, int]] = ()) -> None:
+        self.lock = Lock()
+        self.largest = LARGEST_BATCH
+        self.is_settled = False
+        self.trials = _explore(plan, sizes, arrangements)
+        self.plan = next(self.trials, plan)
+        self._begin()
+
+    def record(self, plan: Plan, num_images: int, seconds: float) -> None:
+        """Note what an inference by a plan took.
+
+        Args:
+            plan: That it was run by.
+            num_images: That it was run on.
+            seconds: In the model.
+        """
+        with self.lock:
+            if self.is_settled or plan != self.plan or num_images < plan.batch_size:
+                return
+            self.num_recorded += 1
+            if self.num_recorded <= plan.streams:
+                return  # the first of each stream finds memory for arrays of a new size
+            self.num_images += num_images
+            self.seconds += seconds
+            enough = self.num_recorded - plan.streams >= MIN_INFERENCES * plan.streams
+            if enough and self.seconds >= MIN_TRIAL_S * plan.streams:
+                self._advance(plan.streams * self.num_images / self.seconds)
+
+    def limit(self, batch_size: int) -> None:
+        """From now on no batch is larger: memory ran out."""
+        with self.lock:
+            self.largest = min(self.largest, batch_size)
+            self._settle(self.plan)
+
+    def _advance(self, images_per_s: float) -> None:
+        try:
+            self.plan = self.trials.send(images_per_s)
+            if self.plan.batch_size > self.largest:
+                self._settle(self.plan)
+            self._begin()
+        except StopIteration as end:
+            self._settle(end.value)
+
+    def _settle(self, plan: Plan) -> None:
+        self.plan = replace(plan, batch_size=min(plan.batch_size, self.largest))
+        self.is_settled = True
+        self.trials.close()
+
+    def _begin(self) -> None:
+        self.num_recorded, self.num_images, self.seconds = 0, 0, 0.0
+
+
+def _explore(plan: Plan, sizes: bool, arrangements: Sequence[tuple[int, int]]) -> Trials:
+    """Yields plans to be tried, is sent images/s, and returns the best."""
+    if sizes:
+        for factor in (0.5, 2.0):
+            before = plan
+            while 1 <= (size := int(plan.batch_size * factor)) <= LARGEST_BATCH:
+                other = replace(plan, batch_size=size)
+                if (yield from _compare(plan, other, BETTER_SIZE)) is plan:
+                    break
+                plan = other
+            if plan != before:
+                break
+    for streams, threads in arrangements:
+        other = replace(plan, streams=streams, threads=threads)
+        plan = yield from _compare(plan, other, BETTER_ARRANGEMENT)
+    return plan
+
+
+def _compare(plan: Plan, other: Plan, better: float) -> Trials:
+    """The other one if it is better by that factor."""
+    rates: dict[Plan, list[float]] = {plan: [], other: []}
+    for _ in range(NUM_ROUNDS):
+        for item in (plan, other):
+            rates[item].append((yield item))
+    return other if median(rates[other]) > better * median(rates[plan]) else plan
