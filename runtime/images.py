@@ -65,7 +65,7 @@ def decode(source: Path | bytes, signature: Signature) -> Image.Image:
         ImageError: It is no image, is damaged, or has too many pixels (Pillow's bound).
     """
     try:
-        with _open(source) as image:
+        with _open(source if isinstance(source, bytes) else source.read_bytes()) as image:
             return _convert(image, signature)
     except UnidentifiedImageError as error:
         raise ImageError("no image: its content is of no format that Pillow knows") from error
@@ -91,14 +91,14 @@ def resize(image: Image.Image, signature: Signature) -> NDArray[np.uint8]:
     return np.asarray(image, np.uint8).reshape(signature.image_shape)
 
 
-def _open(source: Path | bytes) -> Image.Image:
+def _open(data: bytes) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        return Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
         # Pillow loads its rarer formats when it first meets one; who asks in another thread meanwhile is told that
         # there are none.
         Image.init()
-        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        return Image.open(io.BytesIO(data))
 
 
 def _convert(image: Image.Image, signature: Signature) -> Image.Image:

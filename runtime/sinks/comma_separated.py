@@ -57,7 +57,7 @@ class CsvSink:
 
 def _encode(lines: object, quoting: int = csv.QUOTE_MINIMAL) -> bytes:
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n", quoting=quoting).writerows(lines)  # type: ignore[call-overload, arg-type]
+    csv.writer(text, lineterminator="\n", quoting=quoting).writerows(lines)  # type: ignore[arg-type]
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
