@@ -47,6 +47,7 @@ def predict(
         bool | None,
         typer.Option("--resume/--no-resume", help="Go on with an unfinished run at this output, or begin it anew."),
     ] = None,
+    commit_every: Annotated[float, typer.Option(help="Seconds of work that a crash may cost.")] = 1.0,
     on_error: Annotated[
         str, typer.Option(help="list: what cannot be read goes to OUT.errors.jsonl; fail: stop at the first.")
     ] = "list",
@@ -76,6 +77,7 @@ def predict(
         num_threads=threads or None,
         on_error=on_error,
         resume=resume,
+        commit_every_s=commit_every,
         request={
             "bundle": opened.artifact(artifact).file.sha256,
             "inputs": [str(item) for item in inputs],

@@ -26,6 +26,7 @@ class Options:
         on_error: `list` writes what cannot be read beside the output and goes on, `fail` stops at the first.
         resume: True goes on with an unfinished run at this output, False begins anew; None does neither where one
             stands.
+        commit_every_s: How much work a crash may cost, in seconds.
         request: What the run was asked for, as plain data; a run goes on only where it was asked for the same.
 
     Raises:
@@ -39,6 +40,7 @@ class Options:
     num_threads: int | None = None
     on_error: str = "list"
     resume: bool | None = None
+    commit_every_s: float = 1.0
     request: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

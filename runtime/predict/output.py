@@ -27,7 +27,6 @@ except ImportError:  # Windows: two runs at one output are not noticed
 
 __all__ = ["FileOutput", "errors_path", "open_output"]
 
-COMMIT_EVERY_S = 1.0
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -125,9 +124,9 @@ class FileOutput:
         self.rows_bytes += _write(self.rows, rows)
         self.errors_bytes += _write(self.errors, errors)
 
-    def commit_if_due(self, position: Position) -> None:
-        """Commit, if the last one was a second ago."""
-        if perf_counter() - self.last_commit_s > COMMIT_EVERY_S:
+    def commit_if_due(self, position: Position, every_s: float) -> None:
+        """Commit, if the last one was that long ago."""
+        if perf_counter() - self.last_commit_s >= every_s:
             self.commit(position)
 
     def commit(self, position: Position) -> None:

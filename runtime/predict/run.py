@@ -131,7 +131,7 @@ class _Run:
                 raise BadInput(f"{done.failures[0].input}: {done.failures[0].reason}")
             output.append(done.rows, done.errors)
             self._count(done, perf_counter() - start)
-            output.commit_if_due(self.position)
+            output.commit_if_due(self.position, self.options.commit_every_s)
             on_progress(done.num_inputs, self.summary)
         self.summary.is_interrupted = stop()
         if self.summary.is_interrupted:

@@ -45,7 +45,7 @@ class StreamOutput:
             failure = json.loads(line)
             remark(f"{failure['input']}: {failure['reason']}")
 
-    def commit_if_due(self, position: Position) -> None:
+    def commit_if_due(self, position: Position, every_s: float) -> None:
         """Nothing can be gone back to."""
 
     def commit(self, position: Position) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from statistics import median
 from threading import Lock
@@ -37,10 +37,9 @@ class Tuner:
     def __init__(self, plan: Plan, *, sizes: bool = True, arrangements: Sequence[tuple[int, int]] = ()) -> None:
         self.lock = Lock()
         self.largest = LARGEST_BATCH
-        self.is_settled = False
+        self.plan, self.is_settled = plan, False
         self.trials = _explore(plan, sizes, arrangements)
-        self.plan = next(self.trials, plan)
-        self._begin()
+        self._go_on(lambda: next(self.trials))
 
     def record(self, plan: Plan, num_images: int, seconds: float) -> None:
         """Note what an inference by a plan took.
@@ -60,7 +59,8 @@ class Tuner:
             self.seconds += seconds
             enough = self.num_recorded - plan.streams >= MIN_INFERENCES * plan.streams
             if enough and self.seconds >= MIN_TRIAL_S * plan.streams:
-                self._advance(plan.streams * self.num_images / self.seconds)
+                images_per_s = plan.streams * self.num_images / self.seconds
+                self._go_on(lambda: self.trials.send(images_per_s))
 
     def limit(self, batch_size: int) -> None:
         """From now on no batch is larger: memory ran out."""
@@ -68,12 +68,11 @@ class Tuner:
             self.largest = min(self.largest, batch_size)
             self._settle(self.plan)
 
-    def _advance(self, images_per_s: float) -> None:
+    def _go_on(self, step: Callable[[], Plan]) -> None:
+        """To the next trial, or to the plan that was found to be the best."""
+        self.num_recorded, self.num_images, self.seconds = 0, 0, 0.0
         try:
-            self.plan = self.trials.send(images_per_s)
-            if self.plan.batch_size > self.largest:
-                self._settle(self.plan)
-            self._begin()
+            self.plan = step()
         except StopIteration as end:
             self._settle(end.value)
 
@@ -81,9 +80,6 @@ class Tuner:
         self.plan = replace(plan, batch_size=min(plan.batch_size, self.largest))
         self.is_settled = True
         self.trials.close()
-
-    def _begin(self) -> None:
-        self.num_recorded, self.num_images, self.seconds = 0, 0, 0.0
 
 
 def _explore(plan: Plan, sizes: bool, arrangements: Sequence[tuple[int, int]]) -> Trials:
