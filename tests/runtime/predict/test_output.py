@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import signal
@@ -182,10 +183,12 @@ def test_a_journal_cut_short_anywhere_costs_no_more_than_its_last_line(length: i
 
 CRASHING = """
 import os, signal, sys
-sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from tests_of_output import at, go, opened
-steps, out = int(sys.argv[3]), Path(sys.argv[4])
+from runtime.predict.output import open_output
+from runtime.predict.position import Position
+from runtime.sinks import Columns, open_sink
+COLUMNS, REQUEST = Columns(("a", "b")), {"inputs": ["x"], "top_k": 1}
+steps, out = int(sys.argv[1]), Path(sys.argv[2])
 EVENTS = {"os.rename", "os.remove", "os.truncate", "fcntl.flock", "open"}
 def count(event, arguments):
     global steps
@@ -204,13 +207,14 @@ print("whole", steps)
 
 def test_killed_at_every_step_on_the_file_system_it_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     """SIGKILL before each renaming, removing and opening of the last steps, and again before each of the next."""
-    (tmp_path / "tests_of_output.py").write_text(Path(__file__).read_text())
+    functions = "".join(map(inspect.getsource, (opened, at, go)))
+    script = "from __future__ import annotations\n" + functions + CRASHING
     killed = 0
     for steps in range(1, 30):
         out = tmp_path / str(steps) / "rows.csv"
         results = []
         for _ in range(2):
-            command = [sys.executable, "-c", CRASHING, str(tmp_path), "", str(steps), str(out)]
+            command = [sys.executable, "-c", script, str(steps), str(out)]
             results.append(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False))
         assert {result.returncode for result in results} <= {0, -signal.SIGKILL}, results[-1].stderr
         killed += sum(result.returncode == -signal.SIGKILL for result in results)
