@@ -4,21 +4,23 @@ import csv
 import io
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from runtime.errors import OutputError, UsageError
-from runtime.signature import Signature
-from runtime.sinks import STDOUT, open_sink, rank
+from runtime.errors import UsageError
+from runtime.sinks import STDOUT, Columns, Rows, open_sink, rank
 
+ROOT = Path(__file__).parents[3]
 LAW = settings(max_examples=50, deadline=None)
 #: Rows hold six decimals; half of the last one, and what float32 makes of it.
 ROUNDING = 0.51e-6
@@ -26,35 +28,35 @@ AWKWARD = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(
     ['a "quoted" one', "a,b", "two\nlines", "two\r\nlines", "old\rMac", "Schmetterling – Fuß", "蝶", "=1+1", " ", ""]
 )
 NUM_CLASSES = 4
-Rows = tuple[list[str], NDArray[np.float32]]
-
-
-def signature(labels: tuple[str, ...]) -> Signature:
-    return Signature(4, 4, 1, (0.5,), (0.5,), labels)
-
-
-PLAIN = signature(("a", "b", "c", "d"))
+Batch = tuple[list[str], NDArray[np.float32]]
+PLAIN = ("a", "b", "c", "d")
 LABELS = st.lists(AWKWARD, min_size=NUM_CLASSES, max_size=NUM_CLASSES, unique=True).map(tuple)
 
 
 @st.composite
-def rows(draw: st.DrawFn) -> Rows:
+def rows(draw: st.DrawFn) -> Batch:
     names = draw(st.lists(AWKWARD, max_size=5))
     shares = st.floats(0, 1, width=32)
     return names, draw(arrays(np.float32, (len(names), NUM_CLASSES), elements=shares))
 
 
-def write(out: Path, labels: tuple[str, ...], top_k: int, batches: list[Rows]) -> None:
-    with open_sink(out, signature(labels), top_k) as sink:
-        for names, probabilities in batches:
-            sink.write(names, probabilities)
+def rows_of(batch: Batch) -> Rows:
+    names, probabilities = batch
+    return Rows(names, probabilities, probabilities * 3 - 1)
 
 
-def written(suffix: str, labels: tuple[str, ...], top_k: int, batches: list[Rows]) -> str:
+def encode(out: Path, columns: Columns, batches: list[Batch]) -> Path:
+    """The whole file, of what a sink makes of some batches."""
+    sink = open_sink(out, columns)
+    staged = out.with_name("staged")
+    staged.write_bytes(sink.begin() + b"".join(sink.encode(rows_of(batch)) for batch in batches))
+    return sink.finish(staged, sum(len(names) for names, _ in batches))
+
+
+def written(suffix: str, labels: tuple[str, ...], top_k: int, batches: list[Batch]) -> str:
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder, f"out{suffix}")
-        write(out, labels, top_k, batches)
-        with out.open(encoding="utf-8", newline="") as stream:
+        whole = encode(Path(folder, f"out{suffix}"), Columns(labels, top_k), batches)
+        with whole.open(encoding="utf-8", newline="") as stream:
             return stream.read()
 
 
@@ -68,7 +70,7 @@ def check_place(
 
 @LAW
 @given(LABELS, st.integers(1, NUM_CLASSES), st.lists(rows(), max_size=3))
-def test_csv_rows_read_back_equal(labels: tuple[str, ...], top_k: int, batches: list[Rows]) -> None:
+def test_csv_rows_read_back_equal(labels: tuple[str, ...], top_k: int, batches: list[Batch]) -> None:
     header, *found = csv.reader(io.StringIO(written(".csv", labels, top_k, batches), newline=""))
     assert header[:4] == ["input", "label", "index", "probability"]
     assert header[4:7] == (["label_2", "index_2", "probability_2"] if top_k > 1 else [])
@@ -83,7 +85,7 @@ def test_csv_rows_read_back_equal(labels: tuple[str, ...], top_k: int, batches: 
 
 @LAW
 @given(LABELS, st.integers(1, NUM_CLASSES), st.lists(rows(), max_size=3))
-def test_json_lines_read_back_equal(labels: tuple[str, ...], top_k: int, batches: list[Rows]) -> None:
+def test_json_lines_read_back_equal(labels: tuple[str, ...], top_k: int, batches: list[Batch]) -> None:
     found = [json.loads(line) for line in written(".jsonl", labels, top_k, batches).split("\n")[:-1]]
     assert [row["input"] for row in found] == [name for names, _ in batches for name in names]
     expected = [line for _, table in batches for line in table]
@@ -96,22 +98,74 @@ def test_json_lines_read_back_equal(labels: tuple[str, ...], top_k: int, batches
 
 
 @LAW
-@given(st.lists(rows(), max_size=4))
-def test_npy_holds_every_probability_bit_for_bit(batches: list[Rows]) -> None:
+@given(st.lists(rows(), max_size=4), st.booleans())
+def test_npy_holds_every_number_bit_for_bit(batches: list[Batch], logits: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder, "out.npy")
-        write(out, PLAIN.labels, 1, batches)
-        found = np.load(out)
+        found = np.load(encode(Path(folder, "out.npy"), Columns(PLAIN, logits=logits), batches))
     assert (found.dtype, found.shape[1]) == (np.float32, NUM_CLASSES)
-    np.testing.assert_array_equal(found, np.concatenate([np.empty((0, NUM_CLASSES)), *[table for _, table in batches]]))
+    tables = [rows_of(batch).logits if logits else batch[1] for batch in batches]
+    np.testing.assert_array_equal(found, np.concatenate([np.empty((0, NUM_CLASSES)), *tables]))
+
+
+def test_an_input_without_a_row_is_nan_in_an_array(tmp_path: Path) -> None:
+    sink = open_sink(tmp_path / "out.npy", Columns(PLAIN))
+    values = np.float32([[0.1, 0.2, 0.3, 0.4], [0.4, 0.3, 0.2, 0.1]])
+    data = sink.begin() + sink.encode(Rows(["b", "d"], values, values, np.array([1, 3]), 4))
+    (tmp_path / "staged").write_bytes(data)
+    found = np.load(sink.finish(tmp_path / "staged", 4))
+    np.testing.assert_array_equal(found[[1, 3]], values)
+    assert np.isnan(found[[0, 2]]).all()
+
+
+@LAW
+@given(LABELS, st.integers(1, NUM_CLASSES), st.booleans(), st.lists(rows(), max_size=3))
+def test_parquet_rows_read_back_equal_and_typed(
+    labels: tuple[str, ...], top_k: int, logits: bool, batches: list[Batch]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        table = pyarrow.parquet.read_table(encode(Path(folder, "out.parquet"), Columns(labels, top_k, logits), batches))
+    assert table["input"].to_pylist() == [name for names, _ in batches for name in names]
+    expected = np.concatenate([np.empty((0, NUM_CLASSES), np.float32), *[values for _, values in batches]])
+    ranked = rank(expected, top_k)
+    for place, (label, index, probability) in enumerate(Columns(labels, top_k).places):
+        assert [str(table.schema.field(name).type) for name in (index, probability)] == ["int32", "float"]
+        assert table[index].to_pylist() == ranked[:, place].tolist()
+        assert table[label].to_pylist() == [labels[item] for item in ranked[:, place]]
+        chosen = np.take_along_axis(expected, ranked, 1)[:, place]
+        np.testing.assert_array_equal(table[probability].to_numpy().astype(np.float32), chosen)
+    assert ("logits" in table.column_names) is logits
+
+
+def test_parquet_has_row_groups_of_one_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.sinks.parquet.ROWS_A_GROUP", 10)
+    values = np.full((7, NUM_CLASSES), 0.25, np.float32)
+    batches = [([f"{number}/{index}" for index in range(7)], values) for number in range(5)]
+    file = pyarrow.parquet.ParquetFile(encode(tmp_path / "out.parquet", Columns(PLAIN), batches))
+    assert [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)] == [10, 10, 10, 5]
+    assert file.read()["input"].to_pylist() == [name for names, _ in batches for name in names]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ".npy"])
+def test_what_is_appended_can_be_cut_between_any_two_batches(suffix: str, tmp_path: Path) -> None:
+    sink = open_sink(tmp_path / f"out{suffix}", Columns(PLAIN, 2))
+    values = np.full((3, NUM_CLASSES), 0.25, np.float32)
+    parts = [sink.encode(Rows([f"{number}"] * 3, values, values)) for number in range(4)]
+    whole = []
+    for name, data in (("cut", sink.begin() + b"".join(parts)), ("plain", sink.begin() + parts[0] + parts[1])):
+        (tmp_path / name).mkdir()
+        staged = tmp_path / name / "staged"
+        staged.write_bytes(data)
+        os.truncate(staged, len(sink.begin()) + len(parts[0]) + len(parts[1]))
+        whole.append(sink.finish(staged, 6).read_bytes())
+    assert whole[0] == whole[1]
 
 
 @LAW
 @given(rows(), st.integers(0, 5), st.sampled_from([".csv", ".jsonl"]))
-def test_how_rows_are_cut_into_batches_changes_no_byte(one: Rows, at: int, suffix: str) -> None:
+def test_how_rows_are_cut_into_batches_changes_no_byte(one: Batch, at: int, suffix: str) -> None:
     names, table = one
     halves = [(names[:at], table[:at]), (names[at:], table[at:])]
-    assert written(suffix, PLAIN.labels, 2, halves) == written(suffix, PLAIN.labels, 2, [one])
+    assert written(suffix, PLAIN, 2, halves) == written(suffix, PLAIN, 2, [one])
 
 
 @LAW
@@ -121,9 +175,9 @@ def test_rank_is_largest_first_and_ties_go_by_index(table: NDArray[np.float32], 
     assert rank(table, top_k).tolist() == expected
 
 
-def test_standard_output_takes_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    write(STDOUT, PLAIN.labels, 1, [(["x.png"], np.float32([[0.1, 0.7, 0.1, 0.1]]))])
-    assert json.loads(capsys.readouterr().out) == {"input": "x.png", "label": "b", "index": 1, "probability": 0.7}
+def test_standard_output_takes_json_lines() -> None:
+    line = open_sink(STDOUT, Columns(PLAIN)).encode(rows_of((["x.png"], np.float32([[0.1, 0.7, 0.1, 0.1]]))))
+    assert json.loads(line) == {"input": "x.png", "label": "b", "index": 1, "probability": 0.7}
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
@@ -134,41 +188,45 @@ def test_text_stays_readable(suffix: str) -> None:
 
 
 def test_the_columns_of_a_csv_are_named_by_place() -> None:
-    header = written(".csv", PLAIN.labels, 3, []).splitlines()
+    header = written(".csv", PLAIN, 3, []).splitlines()
     assert header == ["input,label,index,probability,label_2,index_2,probability_2,label_3,index_3,probability_3"]
 
 
-@pytest.mark.parametrize("name", ["out.parquet", "out", "out.csv.gz"])
-def test_an_unknown_ending_is_a_usage_error(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"expected \.csv, \.jsonl or \.npy"):
-        write(tmp_path / name, PLAIN.labels, 1, [])
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize("name", ["out.txt", "out", "out.csv.gz"])
+def test_an_unknown_ending_is_a_usage_error(name: str) -> None:
+    with pytest.raises(UsageError, match=r"expected \.csv, \.jsonl, \.parquet or \.npy"):
+        open_sink(Path(name), Columns(PLAIN))
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".npy"])
-def test_an_error_on_the_way_leaves_the_earlier_file(suffix: str, tmp_path: Path) -> None:
-    out = tmp_path / f"out{suffix}"
-    out.write_text("earlier")
-    with pytest.raises(ZeroDivisionError), open_sink(out, PLAIN, 1) as sink:
-        sink.write(["x"], np.zeros((1, NUM_CLASSES), np.float32))
-        raise ZeroDivisionError
-    assert out.read_text() == "earlier"
-    assert list(tmp_path.iterdir()) == [out]
+def test_without_pyarrow_parquet_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['pyarrow'] = None\n"
+        "from pathlib import Path; from runtime.errors import UsageError; from runtime.sinks import *\n"
+        "try: open_sink(Path('x.parquet'), Columns(('a', 'b')))\n"
+        "except UsageError as error: print(error)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "needs pyarrow: pip install 'onward[parquet]'" in result.stdout
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".npy"])
-def test_a_place_that_cannot_be_written_to_is_an_output_error(suffix: str, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("no folder")
-    with pytest.raises(OutputError):
-        write(tmp_path / "file" / f"out{suffix}", PLAIN.labels, 1, [])
+ODD = os.fsdecode(b"caf\xe9.png") if sys.platform == "linux" else "café.png"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a file name hold bytes that are not UTF-8")
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
-def test_a_file_name_that_is_not_utf8_gives_its_row_with_its_bytes(suffix: str, tmp_path: Path) -> None:
-    names = ["a.png", os.fsdecode(b"caf\xe9.png"), "z.png"]
-    out = tmp_path / f"out{suffix}"
-    write(out, PLAIN.labels, 1, [(names, np.full((3, NUM_CLASSES), 0.25, np.float32))])
-    lines = out.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    assert len(lines) == 3 + (suffix == ".csv")
-    assert names[1] in lines[-2]  # its bytes are kept
+def odd_rows() -> list[Batch]:
+    return [(["a.png", ODD, "z.png"], np.full((3, NUM_CLASSES), 0.25, np.float32))]
+
+
+def test_in_a_csv_a_file_name_that_is_not_utf8_keeps_its_bytes(tmp_path: Path) -> None:
+    lines = encode(tmp_path / "out.csv", Columns(PLAIN), odd_rows()).read_bytes().splitlines()
+    assert len(lines) == 4
+    assert os.fsencode(ODD) in lines[2]
+
+
+def test_in_json_lines_it_is_valid_json_that_reads_back_to_the_name(tmp_path: Path) -> None:
+    text = encode(tmp_path / "out.jsonl", Columns(PLAIN), odd_rows()).read_text(encoding="utf-8")
+    assert [json.loads(line)["input"] for line in text.splitlines()] == ["a.png", ODD, "z.png"]
+
+
+def test_in_parquet_its_bytes_are_escaped(tmp_path: Path) -> None:
+    table = pyarrow.parquet.read_table(encode(tmp_path / "out.parquet", Columns(PLAIN), odd_rows()))
+    assert table["input"].to_pylist() == ["a.png", r"caf\xe9.png", "z.png"]
