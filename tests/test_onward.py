@@ -82,7 +82,7 @@ def test_the_whole_line_from_the_command_line(onward, tmp_path: Path) -> None:
     assert of_the_bundle["confusion"] == evaluated["confusion"]
     np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8))
     rows = onward("predict", bundle, tmp_path / "images.npy", "--out", "-").stdout.splitlines()
-    assert [json.loads(row)["input"] for row in rows] == [f"images.npy[{index}]" for index in range(5)]
+    assert [json.loads(row)["input"] for row in rows] == [f"{tmp_path / 'images.npy'}[{index}]" for index in range(5)]
     timed = json.loads(onward("bench", bundle, "--rounds", 1, "--batch-sizes", "1,3", "--json").stdout)
     assert len(timed["timings"]) == 6
 
@@ -169,21 +169,24 @@ def test_a_text_file_named_png_is_listed_and_counted_and_the_rest_are_predicted(
     Image.fromarray(pixels[1, ..., 0]).save(folder / "c.png")
     result = onward("predict", bundle.path, folder, "--out", tmp_path / "out.csv")
     assert result.returncode == 1
-    assert "1 could not be read" in result.stderr
+    assert f"1 could not be read, listed in {tmp_path / 'out.csv.errors.jsonl'}" in result.stderr
     assert "b.png: no image" in result.stderr
     rows = (tmp_path / "out.csv").read_text().splitlines()
-    assert [row.split(",")[0] for row in rows] == ["input", "a.png", "c.png"]
+    assert [row.split(",")[0] for row in rows] == ["input", f"{folder / 'a.png'}", f"{folder / 'c.png'}"]
+    (error,) = map(json.loads, (tmp_path / "out.csv.errors.jsonl").read_text().splitlines())
+    assert (error["input"], error["stage"]) == (f"{folder / 'b.png'}", "decode")
 
 
-def test_an_idx_file_cut_short_leaves_the_earlier_result(onward, bundle: Bundle, tmp_path: Path) -> None:
+def test_an_idx_file_cut_short_gives_the_rows_that_are_there(onward, bundle: Bundle, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
-    out.write_text("earlier")
     images = np.zeros((10, 8, 8), np.uint8)
     header = bytes((0, 0, 8, 3)) + np.array(images.shape, ">u4").tobytes()
     (tmp_path / "cut-idx3-ubyte").write_bytes(header + images.tobytes()[:-1])
     result = onward("predict", bundle.path, tmp_path / "cut-idx3-ubyte", "--out", out)
-    assert_sentence(result, 2, "is cut short", "states 10 items, 9 are there")
-    assert out.read_text() == "earlier"
+    assert result.returncode == 1
+    assert "is cut short" in result.stderr
+    assert "states 10 items, 9 are there" in result.stderr
+    assert len(out.read_text().splitlines()) == 1 + 9
     assert not list(tmp_path.glob(".*"))
 
 
@@ -267,3 +270,18 @@ def test_a_full_disk_while_predicting_leaves_the_earlier_rows(
     result = onward("predict", bundle.path, tmp_path / "images.npy", "--out", full_disk / "out.csv")
     assert_sentence(result, 2, "no space is left")
     assert (full_disk / "out.csv").read_text() == "earlier"
+
+
+def test_a_run_that_filled_the_disk_goes_on_once_there_is_room(
+    onward, full_disk: Path, bundle: Bundle, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((2000, 8, 8, 1), np.uint8))
+    out = full_disk / "out.csv"
+    options = ("--batch-size", 64, "--commit-every", 0)
+    result = onward("predict", bundle.path, tmp_path / "images.npy", "--out", out, *options)
+    assert_sentence(result, 2, "no space is left", "safe: make room, then go on with --resume")
+    (full_disk / "filling").unlink()
+    again = onward("predict", bundle.path, tmp_path / "images.npy", "--out", out, "--resume", "--json")
+    assert json.loads(again.stdout)["num_resumed"] > 0
+    onward("predict", bundle.path, tmp_path / "images.npy", "--out", tmp_path / "whole.csv")
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
