@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.bundle import Artifact, Bundle
+from runtime.cores import count_cores
 from runtime.errors import BackendError
 from runtime.feed import Feed
 from runtime.tensor_signature import AnySignature
@@ -36,9 +36,7 @@ class Threads:
     @property
     def count(self) -> int:
         """The number meant: the one given, or the cores that this process may use."""
-        if self.intra_op is not None:
-            return self.intra_op
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return count_cores() if self.intra_op is None else self.intra_op
 
 
 class Backend(Protocol):
