@@ -15,6 +15,8 @@ from runtime.bundle import Artifact, Bundle
 from runtime.cores import count_cores
 from runtime.errors import BackendError
 from runtime.feed import Feed
+from runtime.placement import Placement
+from runtime.providers import AnyProvider
 from runtime.tensor_signature import AnySignature
 
 __all__ = ["Backend", "Threads", "open_artifact", "open_backend", "torch_is_installed"]
@@ -48,6 +50,10 @@ class Backend(Protocol):
     def name(self) -> str:
         """`onnx`, `torchscript` or `pt2`, and the device that it runs on."""
 
+    @property
+    def placement(self) -> Placement | None:
+        """Which execution provider runs which nodes; None for PyTorch, which has none."""
+
     def run(self, feed: Feed) -> dict[str, NDArray[np.float32]]:
         """Run one batch.
 
@@ -64,14 +70,15 @@ class Backend(Protocol):
 
 
 def open_artifact(
-    bundle: Bundle, artifact: Artifact, *, provider: str = "cpu", threads: Threads | None = None
+    bundle: Bundle, artifact: Artifact, *, provider: AnyProvider = "cpu", threads: Threads | None = None
 ) -> Backend:
     """Open an artifact, after its digest was checked, with the backend for its format.
 
     Args:
         bundle: Where the artifact is.
         artifact: One of the bundle's.
-        provider: For ONNX an execution provider, short or full; TorchScript and .pt2 run on `cpu` or `cuda`.
+        provider: For ONNX an execution provider, short or full, or several with a comma between them, or a request
+            with options. TorchScript and .pt2 run on the first of them that is `cpu` or `cuda`.
         threads: How many threads one inference may use.
 
     Raises:
@@ -89,7 +96,7 @@ def open_backend(
     data: bytes,
     signature: AnySignature,
     *,
-    provider: str = "cpu",
+    provider: AnyProvider = "cpu",
     threads: Threads | None = None,
     beside: Mapping[str, bytes] | None = None,
 ) -> Backend:
