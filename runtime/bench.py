@@ -14,6 +14,7 @@ from runtime.backends import Backend, Threads, open_artifact, torch_is_installed
 from runtime.bundle import Artifact, Bundle
 from runtime.errors import UsageError
 from runtime.feed import Feed, draw
+from runtime.providers import CUDA, AnyProvider, ProviderRequest
 
 __all__ = ["BACKENDS", "Plan", "Timing", "bench"]
 
@@ -36,7 +37,7 @@ class Plan:
         num_rounds: Rounds; in each every backend is timed once, in a shuffled order.
         warm_up_s: Seconds of untimed inference before the first round, for each backend and batch size.
         num_threads: Of one inference.
-        provider: For ONNX.
+        provider: For ONNX, and for PyTorch where it has CUDA.
         seed: Of the input pixels and of the order.
     """
 
@@ -44,7 +45,7 @@ class Plan:
     num_rounds: int = 10
     warm_up_s: float = 0.3
     num_threads: int | None = None
-    provider: str = "cpu"
+    provider: AnyProvider = "cpu"
     seed: int = 0
 
 
@@ -131,8 +132,9 @@ def _choose(bundle: Bundle, backends: Sequence[str] | None) -> dict[str, Artifac
     return {name: bundle.artifact(BACKENDS[name]) for name in backends}
 
 
-def _provider(artifact: Artifact, plan: Plan) -> str:
-    return plan.provider if artifact.format == "onnx" or plan.provider == "cuda" else "cpu"
+def _provider(artifact: Artifact, plan: Plan) -> AnyProvider:
+    request = ProviderRequest.of(plan.provider)
+    return request if artifact.format == "onnx" or CUDA in request.names else "cpu"
 
 
 def _bench_batch_size(

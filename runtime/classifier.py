@@ -17,6 +17,7 @@ from runtime.bundle import Bundle
 from runtime.errors import FeedError
 from runtime.feed import Feed, from_pixels, num_samples, take
 from runtime.images import prepare, read_image
+from runtime.providers import AnyProvider
 from runtime.signature import LOGITS, PROBABILITIES, Signature
 from runtime.tensor_signature import AnySignature
 
@@ -128,14 +129,14 @@ class Classifier:
 
 
 def load(
-    path: str | Path, *, artifact: str = "onnx", provider: str = "cpu", threads: Threads | None = None
+    path: str | Path, *, artifact: str = "onnx", provider: AnyProvider = "cpu", threads: Threads | None = None
 ) -> Classifier:
     """Open a bundle for classifying.
 
     Args:
         path: The bundle's folder.
         artifact: `onnx`, which needs no PyTorch, `torchscript` or `pt2`.
-        provider: An execution provider, asked for strictly.
+        provider: An execution provider, asked for strictly; or several, `cuda,cpu`; or a request with options.
         threads: Of one inference; by default every core that this process may use.
 
     Raises:

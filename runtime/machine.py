@@ -7,7 +7,7 @@ import platform
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from runtime.backends import Threads
+from runtime.cores import Cores, find_cores
 
 __all__ = ["Finding", "Machine", "examine"]
 
@@ -17,7 +17,11 @@ ONNXRUNTIME_BUILDS = (
     "onnxruntime-gpu",
     "onnxruntime-openvino",
     "onnxruntime-directml",
+    "onnxruntime-qnn",
+    "onnxruntime-rocm",
+    "onnxruntime-migraphx",
 )
+SHARED_FILE = "onnxruntime/__init__.py"
 
 
 @dataclass(frozen=True)
@@ -35,27 +39,34 @@ class Machine:
 
     system: str
     python: str
-    num_cores: int
+    cores: Cores
     findings: tuple[Finding, ...]
+
+    @property
+    def num_cores(self) -> int:
+        """Cores that this process may use."""
+        return self.cores.count
 
     def to_json(self) -> dict[str, Any]:
         """All findings."""
-        return asdict(self)
+        return asdict(self) | {"num_cores": self.num_cores}
 
 
 def examine() -> Machine:
-    """Look at this machine: the three floors, the providers, and what is in each other's way."""
+    """Look at this machine: its cores, the three floors, the providers, and what is in each other's way."""
+    cores = find_cores()
     return Machine(
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
-        num_cores=Threads().count,
-        findings=(*_floors(), *_providers(), *_conflicts()),
+        cores=cores,
+        findings=(Finding("cores", True, f"{cores.describe()}."), *_floors(), *_providers(), *_conflicts()),
     )
 
 
 def _floors() -> list[Finding]:
+    build = next(filter(_version, ONNXRUNTIME_BUILDS), "onnxruntime")
     needs = {
-        "predict, verify, bench": ("onnxruntime", "numpy", "pillow"),
+        "predict, verify, bench": (build, "numpy", "pillow"),
         "train, evaluate": ("torch", "torchvision", "scikit-learn"),
         "export": ("torch", "onnx", "onnxscript", "onnx-ir", "cloudpickle"),
     }
@@ -64,8 +75,6 @@ def _floors() -> list[Finding]:
     for floor, packages in needs.items():
         versions = {package: _version(package) for package in packages}
         missing = [package for package, version in versions.items() if version is None]
-        if missing and floor not in extras and any(map(_version, ONNXRUNTIME_BUILDS)):
-            missing = [package for package in missing if package != "onnxruntime"]
         detail = ", ".join(f"{package} {version}" for package, version in versions.items() if version)
         if missing:
             detail = f"missing: {', '.join(missing)}. `pip install 'onward[{extras.get(floor, '')}]'` adds them."
@@ -95,14 +104,43 @@ def _remedy(package: str | None) -> str:
 
 
 def _conflicts() -> list[Finding]:
-    builds = [build for build in ONNXRUNTIME_BUILDS if _version(build)]
-    if len(builds) < 2:
-        return []
-    detail = (
-        f"{' and '.join(builds)} are both installed and overwrite each other's files: uninstall all of them, "
-        f"then install the one that you want."
+    builds = [build for build in ONNXRUNTIME_BUILDS if _fills_the_folder(build)]
+    detail = _overwritten(builds) if len(builds) > 1 else _disagreement(builds[0]) if builds else ""
+    return [Finding("one onnxruntime", False, detail)] if detail else []
+
+
+def _overwritten(builds: list[str]) -> str:
+    installs = " or ".join(f"`pip install {build}`" for build in builds)
+    return (
+        f"{' and '.join(builds)} are installed and overwrite each other's files in the one folder onnxruntime. "
+        f"`pip uninstall -y {' '.join(builds)}`, then the one that you want: {installs}."
     )
-    return [Finding("one onnxruntime", False, detail)]
+
+
+def _disagreement(build: str) -> str:
+    """What the folder says of itself, where it is something else than what pip installed."""
+    try:
+        import onnxruntime as ort
+    except ImportError:
+        return ""  # `_providers` says so
+    found = f"{getattr(ort, 'package_name', build)} {ort.__version__}"
+    expected = f"{build} {(_version(build) or '').partition('+')[0]}"
+    if found == expected:
+        return ""
+    others = dict.fromkeys((build, found.partition(" ")[0]))
+    return (
+        f"pip has {expected}, and what is imported is {found}: one was installed over the other, or another folder "
+        f"comes first on sys.path. `pip uninstall -y {' '.join(others)}`, then `pip install {build}`."
+    )
+
+
+def _fills_the_folder(build: str) -> bool:
+    """Whether it is installed as a build of its own; there are plugins of the same name, beside the folder."""
+    try:
+        files = importlib.metadata.distribution(build).files
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return files is None or any(file.as_posix() == SHARED_FILE for file in files)
 
 
 def _version(distribution: str) -> str | None:

@@ -12,6 +12,7 @@ from runtime.backends import open_artifact, torch_is_installed
 from runtime.bundle import Artifact, Bundle
 from runtime.errors import UsageError
 from runtime.parity import Verdict
+from runtime.providers import CPU, CUDA, AnyProvider, ProviderRequest
 
 __all__ = ["Verification", "verify"]
 
@@ -51,14 +52,16 @@ class Verification:
         }
 
 
-def verify(bundle: Bundle, *, artifacts: Sequence[str] | None = None, provider: str = "cpu") -> list[Verification]:
+def verify(
+    bundle: Bundle, *, artifacts: Sequence[str] | None = None, provider: AnyProvider = "cpu"
+) -> list[Verification]:
     """Check every digest, then measure each artifact against the float64 reference that travels in the bundle.
 
     Args:
         bundle: An opened bundle.
         artifacts: Names; by default all, and those that need PyTorch are skipped where it is not installed.
-        provider: For ONNX an execution provider, asked for strictly. PyTorch's artifacts run on `cpu` or `cuda`
-            and are skipped, by default, for any other.
+        provider: For ONNX an execution provider, asked for strictly; or several, `cuda,cpu`; or a request with
+            options. PyTorch's artifacts run on `cpu` or `cuda` and are skipped, by default, without one of them.
 
     Raises:
         BundleError: A file is missing or changed.
@@ -66,20 +69,21 @@ def verify(bundle: Bundle, *, artifacts: Sequence[str] | None = None, provider: 
         ProviderError: The provider is missing or did not take the model.
     """
     bundle.check()
+    request = ProviderRequest.of(provider)
     if artifacts is not None:
         if not artifacts:
             raise UsageError("no artifact was named to verify.")
-        return [_verify_one(bundle, bundle.artifact(name), provider) for name in artifacts]
+        return [_verify_one(bundle, bundle.artifact(name), request) for name in artifacts]
     return [
         Verification(artifact.name, artifact.format, None, False, reason)
-        if (reason := _why_not(artifact, provider))
-        else _verify_one(bundle, artifact, provider)
+        if (reason := _why_not(artifact, request))
+        else _verify_one(bundle, artifact, request)
         for artifact in bundle.artifacts
     ]
 
 
-def _verify_one(bundle: Bundle, artifact: Artifact, provider: str) -> Verification:
-    backend = open_artifact(bundle, artifact, provider=provider)
+def _verify_one(bundle: Bundle, artifact: Artifact, request: ProviderRequest) -> Verification:
+    backend = open_artifact(bundle, artifact, provider=request)
     golden = bundle.golden()
     recorded = bundle.golden_outputs(artifact.name)
     same_bits = all(
@@ -90,11 +94,11 @@ def _verify_one(bundle: Bundle, artifact: Artifact, provider: str) -> Verificati
     return Verification(artifact.name, backend.name, golden.judge(artifact.name, backend.run), same_bits)
 
 
-def _why_not(artifact: Artifact, provider: str) -> str:
+def _why_not(artifact: Artifact, request: ProviderRequest) -> str:
     if artifact.format == "onnx":
         return ""
     if not torch_is_installed():
         return "PyTorch is not installed"
-    if provider not in ("cpu", "cuda"):
-        return f"PyTorch does not run on {provider}"
+    if not {CPU, CUDA}.intersection(request.names):
+        return f"PyTorch does not run on {request}"
     return ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -13,8 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.bundle import Artifact, Bundle
+from runtime.cores import count_cores
 from runtime.errors import BackendError
 from runtime.feed import Feed
+from runtime.placement import Placement
+from runtime.providers import AnyProvider
 from runtime.tensor_signature import AnySignature
 
 __all__ = ["Backend", "Threads", "open_artifact", "open_backend", "torch_is_installed"]
@@ -36,9 +38,7 @@ class Threads:
     @property
     def count(self) -> int:
         """The number meant: the one given, or the cores that this process may use."""
-        if self.intra_op is not None:
-            return self.intra_op
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return count_cores() if self.intra_op is None else self.intra_op
 
 
 class Backend(Protocol):
@@ -49,6 +49,10 @@ class Backend(Protocol):
     @property
     def name(self) -> str:
         """`onnx`, `torchscript` or `pt2`, and the device that it runs on."""
+
+    @property
+    def placement(self) -> Placement | None:
+        """Which execution provider runs which nodes; None for PyTorch, which has none."""
 
     def run(self, feed: Feed) -> dict[str, NDArray[np.float32]]:
         """Run one batch.
@@ -66,14 +70,15 @@ class Backend(Protocol):
 
 
 def open_artifact(
-    bundle: Bundle, artifact: Artifact, *, provider: str = "cpu", threads: Threads | None = None
+    bundle: Bundle, artifact: Artifact, *, provider: AnyProvider = "cpu", threads: Threads | None = None
 ) -> Backend:
     """Open an artifact, after its digest was checked, with the backend for its format.
 
     Args:
         bundle: Where the artifact is.
         artifact: One of the bundle's.
-        provider: For ONNX an execution provider, short or full; TorchScript and .pt2 run on `cpu` or `cuda`.
+        provider: For ONNX an execution provider, short or full, or several with a comma between them, or a request
+            with options. TorchScript and .pt2 run on the first of them that is `cpu` or `cuda`.
         threads: How many threads one inference may use.
 
     Raises:
@@ -91,7 +96,7 @@ def open_backend(
     data: bytes,
     signature: AnySignature,
     *,
-    provider: str = "cpu",
+    provider: AnyProvider = "cpu",
     threads: Threads | None = None,
     beside: Mapping[str, bytes] | None = None,
 ) -> Backend:

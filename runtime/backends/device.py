@@ -11,29 +11,43 @@ from numpy.typing import NDArray
 
 from runtime.backends.backend import Threads
 from runtime.errors import BackendError
+from runtime.providers import CPU, CUDA, AnyProvider, ProviderRequest
 from runtime.signature import OUTPUTS
 
 __all__ = ["open_device", "to_numpy", "to_tensors"]
 
-DEVICES = ("cpu", "cuda")
+DEVICES = {CPU: "cpu", CUDA: "cuda"}
 
 
-def open_device(name: str, threads: Threads) -> torch.device:
-    """The torch device of that name, with this process's number of threads set.
+def open_device(provider: AnyProvider, threads: Threads) -> torch.device:
+    """The torch device of the first provider that PyTorch can run on here, with the process's number of threads set.
+
+    Of a provider's options only `device_id` is PyTorch's; TF32 stays off.
 
     Raises:
         BackendError: PyTorch has no such device here.
+        ProviderError: A name is unknown.
     """
-    if name not in DEVICES:
-        raise BackendError(f"PyTorch runs on {' or '.join(DEVICES)}, not on {name!r}.")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise BackendError("PyTorch finds no CUDA device here; `--provider cpu` runs on the processor.")
-    if name == "cuda":
+    device = _choose(ProviderRequest.of(provider))
+    if device.type == "cuda":
         # cuDNN's default for convolutions is TF32, 10 bits of a float32's 23: parity would not hold
         torch.backends.cudnn.allow_tf32 = False
     if threads.intra_op is not None:
         torch.set_num_threads(threads.intra_op)
-    return torch.device(name)
+    return device
+
+
+def _choose(request: ProviderRequest) -> torch.device:
+    known = [provider for provider in request.providers if provider.name in DEVICES]
+    for provider in known:
+        if provider.name == CPU:
+            return torch.device("cpu")
+        if torch.cuda.is_available() and provider.device_id < torch.cuda.device_count():
+            return torch.device("cuda", provider.device_id)
+    if not known:
+        raise BackendError(f"PyTorch runs on {' or '.join(DEVICES.values())}, not on '{request}'.")
+    where = f" {known[0].options['device_id']}" if "device_id" in known[0].options else ""
+    raise BackendError(f"PyTorch finds no CUDA device{where} here; `--provider cpu` runs on the processor.")
 
 
 def to_tensors(arrays: Mapping[str, NDArray[Any]], device: torch.device) -> list[torch.Tensor]:

@@ -13,6 +13,7 @@ from runtime.backends.backend import Threads
 from runtime.backends.device import open_device, to_numpy, to_tensors
 from runtime.errors import BackendError
 from runtime.feed import Feed, check_feed
+from runtime.providers import AnyProvider
 from runtime.tensor_signature import AnySignature
 
 __all__ = ["ExportedProgramBackend"]
@@ -24,7 +25,7 @@ class ExportedProgramBackend:
     Args:
         data: The file's bytes.
         signature: What the model takes and gives.
-        device: `cpu` or `cuda`.
+        device: `cpu` or `cuda`, or a request that has one of them.
         threads: Of one inference; PyTorch has one setting for the whole process.
 
     Raises:
@@ -33,8 +34,10 @@ class ExportedProgramBackend:
     Source: torch.export, `load`; `ExportedProgram.module`.
     """
 
+    placement = None
+
     def __init__(
-        self, data: bytes, *, signature: AnySignature, device: str = "cpu", threads: Threads | None = None
+        self, data: bytes, *, signature: AnySignature, device: AnyProvider = "cpu", threads: Threads | None = None
     ) -> None:
         self.signature = signature
         self.device = open_device(device, threads or Threads())
