@@ -62,6 +62,9 @@ def run(application: typer.Typer, name: str) -> None:
             raise
         remark(f"onward: this needs {error.name}, which is not installed: pip install 'onward[{EXTRAS[error.name]}]'")
         sys.exit(2)
+    except MemoryError:
+        remark("onward: memory ran out.")
+        sys.exit(2)
     except OSError as error:
         remark(f"onward: {error.filename or 'the system'}: {error.strerror or error}.")
         sys.exit(2)
@@ -84,7 +87,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title:
     for row in rows:
         table.add_row(*row)
     width = None if sys.stdout.isatty() else 120
-    Console(highlight=False, width=width).print(table)
+    # what is in brackets is text: 'onward[training]' is no style
+    Console(highlight=False, markup=False, width=width).print(table)
 
 
 def remark(text: str) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["predict"]
 
 MAX_FAILURES_SHOWN = 10
+#: Of a shorter run, nobody asks where its time went.
+MIN_SHARED_S = 0.5
 AUTO = "auto"
 
 
@@ -53,6 +55,13 @@ def predict(
     ] = "list",
     artifact: Annotated[str, typer.Option(help="onnx, torchscript or pt2.")] = "onnx",
     provider: ProviderName = "cpu",
+    provider_option: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the first provider (repeatable).")
+    ] = None,
+    device_id: Annotated[int | None, typer.Option(help="Which device of the provider, from 0.")] = None,
+    min_placement: Annotated[
+        float | None, typer.Option(help="Share of the nodes, 0 to 1, that the first provider must take.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar and no summary.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -61,6 +70,7 @@ def predict(
     from runtime.interruption import interruptible
     from runtime.predict import Options, open_engine
     from runtime.predict import predict as run
+    from runtime.providers import ProviderRequest
     from runtime.sinks import STDOUT
     from runtime.sources import open_sources
 
@@ -86,7 +96,10 @@ def predict(
             "logits": logits,
         },
     )
-    engine = open_engine(opened, options, artifact=artifact, provider=provider)
+    wanted = ProviderRequest.parse(
+        provider, options=provider_option or (), device_id=device_id, min_placement=min_placement
+    )
+    engine = open_engine(opened, options, artifact=artifact, provider=wanted)
     source = open_sources(inputs, engine.signature, column=column)
     with (
         _quiet_pillow(),
@@ -144,9 +157,11 @@ def _remark_on(summary: Summary, out: Path) -> None:
         f"→ {out}"
     )
     shares = ", ".join(f"{stage} {share:.0%}" for stage, share in summary.seconds.shares.items() if share >= 0.005)
-    if shares:
+    if summary.elapsed_s >= MIN_SHARED_S:
         remark(f"  time: {shares}")
         remark(f"  {summary.backend}: {summary.described_plan}")
+        if summary.placement is not None:
+            remark(f"  nodes: {summary.placement.describe()}")
     if summary.accuracy is not None:
         remark(f"  accuracy: {summary.accuracy:.2%} of the {summary.num_labelled:,} images whose label is known")
     if summary.is_interrupted:

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends import Backend, Threads, open_artifact
-from runtime.bundle import Bundle
+from runtime.bundle import Artifact, Bundle
 from runtime.classifier import default_batch_size
 from runtime.errors import BackendError
 from runtime.predict.options import Options
 from runtime.predict.plan import Plan
 from runtime.predict.tuning import Tuner
+from runtime.providers import CPU, AnyProvider, ProviderRequest
 from runtime.signature import Signature
 from runtime.tensor_signature import of_images
 
@@ -29,7 +30,7 @@ ACCELERATOR_STREAMS, ACCELERATOR_BATCHES = 2, 4
 
 
 def open_engine(
-    bundle: Bundle, options: Options | None = None, *, artifact: str = "onnx", provider: str = "cpu"
+    bundle: Bundle, options: Options | None = None, *, artifact: str = "onnx", provider: AnyProvider = "cpu"
 ) -> Engine:
     """Open an artifact for a run.
 
@@ -55,7 +56,7 @@ def open_engine(
     arrangements: list[tuple[int, int]] = []
     if chosen.format != "onnx":
         plan = Plan(batch_size, options.streams or 1, num_cores)
-    elif provider == "cpu":
+    elif _runs_on_the_processor(bundle, chosen, ProviderRequest.of(provider)):
         streams = options.streams or num_cores
         plan = Plan(batch_size, streams, max(1, num_cores // streams))
         arrangements = [(1, num_cores)] if options.streams is None and num_cores > 1 else []
@@ -68,6 +69,14 @@ def open_engine(
         Tuner(plan, sizes=options.batch_size is None, arrangements=arrangements),
         num_workers=max(num_cores, plan.streams),
     )
+
+
+def _runs_on_the_processor(bundle: Bundle, artifact: Artifact, request: ProviderRequest) -> bool:
+    """Whether it does; of a list that falls back on it, only an opened session can tell."""
+    if CPU not in request.names or request.names == (CPU,):
+        return CPU in request.names
+    placement = open_artifact(bundle, artifact, provider=request, threads=Threads(1)).placement
+    return placement is not None and placement.main == CPU
 
 
 class Engine:
@@ -88,7 +97,8 @@ class Engine:
         self.backends: dict[int, Backend] = {}
         self.gates: dict[int, BoundedSemaphore] = {}
         self.opening = Lock()
-        self.name = self.backend(self.plan.threads).name
+        first = self.backend(self.plan.threads)
+        self.name, self.placement = first.name, first.placement
 
     @property
     def plan(self) -> Plan:

@@ -113,7 +113,7 @@ class _Run:
         labels = engine.signature.labels
         self.class_of = {str(index): index for index in range(len(labels))}
         self.class_of |= {label: index for index, label in enumerate(labels)}
-        self.summary = Summary(backend=engine.name)
+        self.summary = Summary(backend=engine.name, placement=engine.placement)
         self.position = Position()
 
     def go(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
+from runtime.placement import Placement
 from runtime.predict.plan import Plan
 
 __all__ = ["STAGES", "Failure", "Seconds", "Summary"]
@@ -77,7 +78,7 @@ class Summary:
         is_interrupted: Whether it was asked to stop before the end.
         plan: Batch size, streams and threads of the last inference.
         backend: What ran the model.
-        placement: Where its nodes ran.
+        placement: Which provider ran which of its nodes; None for PyTorch's formats.
     """
 
     num_inputs: int = 0
@@ -92,7 +93,7 @@ class Summary:
     is_interrupted: bool = False
     plan: Mapping[str, int] = field(default_factory=dict)
     backend: str = ""
-    placement: Mapping[str, Any] | None = None
+    placement: Placement | None = None
 
     @property
     def images_per_s(self) -> float:
@@ -111,7 +112,8 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         """All figures."""
-        return asdict(self) | {
+        return asdict(replace(self, placement=None)) | {
+            "placement": self.placement and self.placement.to_json(),
             "images_per_s": self.images_per_s,
             "accuracy": self.accuracy,
             "shares": self.seconds.shares,
