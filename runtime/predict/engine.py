@@ -18,7 +18,7 @@ from runtime.predict.options import Options
 from runtime.predict.plan import Plan
 from runtime.predict.tuning import Tuner
 from runtime.providers import CPU, AnyProvider, ProviderRequest
-from runtime.signature import Signature
+from runtime.signature import OUTPUTS, Signature
 from runtime.tensor_signature import of_images
 
 __all__ = ["Engine", "open_engine"]
@@ -132,16 +132,37 @@ class Engine:
     def _run(self, backend: Backend, feed: NDArray[np.generic]) -> Outputs:
         try:
             return backend.run(feed)
-        except Exception as error:
-            if not (isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error))):
-                raise
-            if len(feed) == 1:
-                raise BackendError(f"there is no memory to run the model on a single image: {error}") from error
-        half = len(feed) // 2
-        self.tuner.limit(half)
-        parts = [self._run(backend, part) for part in (feed[:half], feed[half:])]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        except Exception as error:  # onnxruntime's have no common base
+            _check_is_out_of_memory(error, feed)
+        return self._run_in_pieces(backend, feed)
+
+    def _run_in_pieces(self, backend: Backend, feed: NDArray[np.generic]) -> Outputs:
+        """Half as many at a time, and half of that, until it fits."""
+        shape = (len(feed), self.signature.num_classes)
+        whole = {name: np.empty(shape, np.float32) for name in OUTPUTS}
+        size, start = len(feed) // 2, 0
+        while start < len(feed):
+            piece = slice(start, start + size)
+            try:
+                outputs = backend.run(feed[piece])
+            except Exception as error:
+                _check_is_out_of_memory(error, feed[piece])
+                size //= 2
+                continue
+            for name, values in outputs.items():
+                whole[name][piece] = values
+            start += size
+        self.tuner.limit(size)
+        return whole
 
     def _gate(self, streams: int) -> BoundedSemaphore:
         with self.opening:
             return self.gates.setdefault(streams, BoundedSemaphore(streams))
+
+
+def _check_is_out_of_memory(error: Exception, feed: NDArray[np.generic]) -> None:
+    """Raise what is anything else, or where no smaller batch is left to try."""
+    if not (isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error))):
+        raise error
+    if len(feed) == 1:
+        raise BackendError(f"there is no memory to run the model on a single image: {error}") from error

@@ -36,7 +36,7 @@ class Tuner:
 
     def __init__(self, plan: Plan, *, sizes: bool = True, arrangements: Sequence[tuple[int, int]] = ()) -> None:
         self.lock = Lock()
-        self.largest = LARGEST_BATCH
+        self.largest = max(plan.batch_size, LARGEST_BATCH)
         self.plan, self.is_settled = plan, False
         self.trials = _explore(plan, sizes, arrangements)
         self._go_on(lambda: next(self.trials))
