@@ -46,7 +46,10 @@ class Limit:
 
 
 def limit_ways(subject: Subject, paths: Sequence[Path], num_cores: int) -> dict[str, Callable[[], float]]:
-    """Measure images/s: of preparing, as Onward prepares them, and of inference by several arrangements."""
+    """Measure images/s: of preparing, as Onward prepares them, and of inference by several arrangements.
+
+    An arrangement is named by its batch size, and by inferences at a time × threads of one.
+    """
     num_images = min(NUM_INFERRED, len(paths))
     pixels = np.stack([read_image(path, subject.signature) for path in paths[:num_images]])
     images = normalise(pixels, subject.signature)
@@ -55,11 +58,11 @@ def limit_ways(subject: Subject, paths: Sequence[Path], num_cores: int) -> dict[
     for size in BATCH_SIZES:
         batches = [images[start : start + size] for start in range(0, num_images, size)]
         arrangements = {
-            f"1 × {num_cores} threads": partial(_infer, whole, batches, 1),
-            f"{num_cores} × 1 thread": partial(_infer, single, batches, num_cores),
+            f"1×{num_cores} threads": partial(_infer, whole, batches, 1),
+            f"{num_cores}×1 threads": partial(_infer, single, batches, num_cores),
         }
         for arrangement, run in arrangements.items():
-            ways[f"{INFER}, {size} images, {arrangement}"] = speed_of(run, num_images)
+            ways[f"{INFER}, {size}, {arrangement}"] = speed_of(run, num_images)
     return ways
 
 
