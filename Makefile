@@ -28,7 +28,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks.predict
+	$(BIN)/python -m benchmarks.predict --folder artifacts/bench
 	$(BIN)/python -m benchmarks.train
 	$(BIN)/python -m benchmarks.export
 	$(BIN)/python -m benchmarks.interface

@@ -1,0 +1,87 @@
+"""1,000 photographs of 500×375 pixels, JPEG, to a CSV of labels, by ResNet-18 and MobileNetV3-small at 224×224.
+
+Opening the models and starting DataLoader's processes is not counted. The ways:
+
+- Onward: `predict` on the bundle, with default settings.
+- torchvision's: a DataLoader of two processes and batches of 32, Pillow, its transforms; onnxruntime on a float-input
+  file of the same weights, with as many threads as there are cores. They do not spin: DataLoader's processes need
+  the cores, and with onnxruntime's default this way is slower.
+- timm's: the same loader; PyTorch eager in inference mode.
+- Handmade: as many threads as cores that each read, decode, resize, crop and infer batches of 16 in onnxruntime.
+
+Beside them the limit: preparing alone, and inference alone, on all cores.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks.predict.handmade import handmade_way
+from benchmarks.predict.limits import limit_of, limit_ways
+from benchmarks.predict.loader import eager_way, open_loader, session_way
+from benchmarks.predict.options import Options
+from benchmarks.predict.photographs import photographs
+from benchmarks.predict.rows import agreement
+from benchmarks.predict.subject import Subject, of_torchvision, session_of
+from benchmarks.predict.turns import ratio_of, speed_of, take_turns
+from runtime.backends import Threads
+from runtime.console import print_table, remark
+from runtime.predict import open_engine, predict
+from runtime.sources import open_sources
+
+__all__ = ["compare"]
+
+NUM_ROUNDS = 7
+NUM_IMAGES = 1000
+NUM_WORKERS = 2
+NETWORKS = ("resnet18", "mobilenet_v3_small")
+ONWARD = "Onward predict"
+
+
+def compare(options: Options) -> None:
+    """Measure, and print the table."""
+    with options.kept() as folder:
+        paths = photographs(folder, options.num_images or NUM_IMAGES)
+        subjects = {name: of_torchvision(name, folder) for name in options.networks or NETWORKS}
+        table = []
+        for name, subject in subjects.items():
+            remark(f" {name}")
+            table += _rows(name, subject, paths, options.num_rounds or NUM_ROUNDS)
+    columns = ["network", "way", ">images/s", ">Onward is × as fast", ">of the limit", ">same labels"]
+    print_table(columns, table)
+
+
+def _rows(name: str, subject: Subject, paths: Sequence[Path], num_rounds: int) -> list[list[str]]:
+    num_cores = Threads().count
+    with tempfile.TemporaryDirectory() as place:
+        ways = _ways(subject, paths, num_cores)
+        outs = {way: Path(place, f"{index}.csv") for index, way in enumerate(ways)}
+        measures = {way: speed_of(_bind(ways[way], out), len(paths)) for way, out in outs.items()}
+        speeds = take_turns(measures | limit_ways(subject, paths, num_cores), num_rounds)
+        same = {way: agreement(outs[ONWARD], out) for way, out in outs.items()}
+    limit, ours = limit_of(speeds), speeds[ONWARD]
+    measured = {**{way: speeds[way] for way in ways}, "prepare alone": limit.prepare, limit.arrangement: limit.infer}
+    return [
+        [name, way, f"{statistics.median(taken):,.1f}", f"{ratio_of(ours, taken):.2f}"]
+        + ([f"{limit.share(taken):.1%}", f"{same[way]:.1%}"] if way in ways else ["", ""])
+        for way, taken in (measured | {"the limit": limit.both}).items()
+    ]
+
+
+def _ways(subject: Subject, paths: Sequence[Path], num_cores: int) -> dict[str, Callable[[Path], object]]:
+    engine = open_engine(subject.bundle)
+    loader = open_loader(paths, subject.signature, NUM_WORKERS)
+    whole, single = session_of(subject, num_cores, spin=False), session_of(subject, 1)
+    return {
+        ONWARD: lambda out: predict(engine, open_sources(paths, engine.signature), out),
+        "DataLoader → onnxruntime": lambda out: session_way(loader, whole, subject, paths, out),
+        "DataLoader → PyTorch eager": lambda out: eager_way(loader, subject, paths, out),
+        "handmade → onnxruntime": lambda out: handmade_way(paths, single, subject, num_cores, out),
+    }
+
+
+def _bind(run: Callable[[Path], object], out: Path) -> Callable[[], object]:
+    return lambda: run(out)

@@ -1,0 +1,133 @@
+"""Peak memory of `predict` by the number of images: whole processes, in turns.
+
+Images are 28×28: paths on standard input, over and over the same few PNG files, and a gzipped IDX file. There is
+nothing to warm up.
+"""
+
+from __future__ import annotations
+
+import gzip
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.predict.options import Options
+from benchmarks.predict.process import Usage, measure
+from benchmarks.predict.subject import small_bundle
+from benchmarks.predict.turns import take_turns
+from runtime.bundle import Bundle
+from runtime.console import print_table
+
+__all__ = ["compare"]
+
+ROOT = Path(__file__).parents[2]
+NUM_ROUNDS = 3
+NUM_IMAGES = 1_000_000
+SMALLER = 100
+NUM_FILES = 100
+IMAGES_A_MEMBER = 10_000
+SINKS = (".csv", ".parquet", ".npy")
+LIST_PATHS = (
+    "import itertools, sys; "
+    "sys.stdout.writelines(path + '\\n' for path in itertools.islice(itertools.cycle(sys.argv[2:]), int(sys.argv[1])))"
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where everything lies.
+
+    Args:
+        folder: A temporary one.
+        bundle: The model.
+        images: The PNG files.
+    """
+
+    folder: Path
+    bundle: Bundle
+    images: tuple[Path, ...]
+
+
+def compare(options: Options) -> None:
+    """Measure, and print the table."""
+    most = options.num_images or NUM_IMAGES
+    counts = (max(1, most // SMALLER), most)
+    with tempfile.TemporaryDirectory() as name:
+        place = _prepared(Path(name))
+        sources: dict[str, Callable[[int, str], Callable[[], Usage]]] = {
+            "PNG files, listed on standard input": lambda count, sink: lambda: from_list(place, count, sink),
+            "IDX.gz": lambda count, sink: lambda: from_idx(place, count, sink),
+        }
+        for count in counts:
+            write_idx(_idx(place, count), count)
+        ways = {
+            (source, sink, count): way(count, sink)
+            for source, way in sources.items()
+            for sink in SINKS
+            for count in counts
+        }
+        named = {f"{source} → {sink}, {count}": way for (source, sink, count), way in ways.items()}
+        usages = take_turns(named, options.num_rounds or NUM_ROUNDS, warm_up=False)
+    table = []
+    for source in sources:
+        for sink in SINKS:
+            few, many = (
+                statistics.median(item.peak_mib for item in usages[f"{source} → {sink}, {count}"]) for count in counts
+            )
+            table.append([source, sink, f"{few:.0f}", f"{many:.0f}", f"{many / few:.2f}"])
+    print_table(["images from", "to", *(f">peak MiB, {count:,}" for count in counts), ">ratio"], table)
+
+
+def from_list(place: Place, num_images: int, sink: str) -> Usage:
+    """A process of its own lists the paths."""
+    command = [sys.executable, "-c", LIST_PATHS, str(num_images), *map(str, place.images)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as listing:
+        return _predict(place, "-", sink, listing)
+
+
+def from_idx(place: Place, num_images: int, sink: str) -> Usage:
+    return _predict(place, _idx(place, num_images), sink)
+
+
+def write_idx(path: Path, num_images: int) -> None:
+    """The same smooth pictures over and over, a member of the gzip file at a time."""
+    coarse = np.random.default_rng(0).integers(0, 256, (min(IMAGES_A_MEMBER, num_images), 7, 7), np.uint8)
+    pixels = coarse.repeat(4, 1).repeat(4, 2)
+    member = gzip.compress(pixels.tobytes(), 1)
+    whole, rest = divmod(num_images, len(pixels))
+    with path.open("wb") as stream:
+        stream.write(gzip.compress(struct.pack(">4B3I", 0, 0, 8, 3, num_images, 28, 28)))
+        for _ in range(whole):
+            stream.write(member)
+        if rest:
+            stream.write(gzip.compress(pixels[:rest].tobytes(), 1))
+
+
+def _prepared(folder: Path) -> Place:
+    paths = tuple(folder / f"{index:02}.png" for index in range(NUM_FILES))
+    for path, pixels in zip(
+        paths, np.random.default_rng(0).integers(0, 256, (NUM_FILES, 28, 28), np.uint8), strict=True
+    ):
+        Image.fromarray(pixels).save(path)
+    return Place(folder, small_bundle(folder), paths)
+
+
+def _idx(place: Place, num_images: int) -> Path:
+    return place.folder / f"{num_images}-idx3-ubyte.gz"
+
+
+def _predict(place: Place, source: object, sink: str, listing: subprocess.Popen[bytes] | None = None) -> Usage:
+    return measure(
+        *(sys.executable, "-m", "runtime", "predict", place.bundle.path, source),
+        *("--out", place.folder / f"rows{sink}", "--quiet"),
+        cwd=ROOT,
+        stdin=listing.stdout if listing else None,
+    )
