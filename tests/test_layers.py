@@ -18,6 +18,7 @@ OPTIONAL = {
     "runtime/backends/pt2.py": {"torch"},
     "runtime/backends/torchscript.py": {"torch"},
     "runtime/idx.py": {"isal"},
+    "runtime/sources/parquet.py": {"pyarrow"},
     "training/models/libraries.py": {"timm"},
 }
 #: floor -> (floors of ours, third parties) that it may import.
