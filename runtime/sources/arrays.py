@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,9 @@ __all__ = ["idx", "npy", "npz"]
 #: Shape, dtype, and whether the array lies column by column.
 Header = tuple[tuple[int, ...], "np.dtype[Any]", bool]
 
+#: What numpy raises for an array whose header is damaged.
+BROKEN_ARRAY = (ValueError, EOFError, OverflowError, tokenize.TokenError)
+BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, *BROKEN_ARRAY)
 #: Of pixels, decompressed at a time.
 PIECE_BYTES = 4 << 20
 IMAGE_NAMES = ("images", "image", "x", "x_test", "X", "X_test", "data", "arr_0")
@@ -46,7 +50,7 @@ def npy(path: str, signature: Signature) -> Source:
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except (OSError, *BROKEN_ARRAY) as error:
         raise DataError(f"{path} is a damaged .npy file: {error}.") from error
     _check(path, array.dtype, array.shape, signature)
     images = np.asarray(array).reshape(-1, *signature.image_shape)
@@ -190,7 +194,7 @@ def _reading(path: str) -> Iterator[None]:
     """What zipfile, zlib and numpy say of a damaged archive, said as a DataError that names it."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, ValueError, EOFError, RuntimeError) as error:
+    except BROKEN_ARCHIVE as error:
         raise DataError(f"{path} is a damaged .npz file: {error}.") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error

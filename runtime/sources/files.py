@@ -27,6 +27,7 @@ __all__ = [
 
 #: A longer file is no image that anybody classifies, and would be read into memory as a whole.
 MAX_FILE_BYTES = 512 << 20
+SUFFIXES = tuple(sorted(IMAGE_SUFFIXES))
 #: What archivers leave behind.
 IGNORED_FOLDERS = frozenset({"__MACOSX"})
 
@@ -47,10 +48,9 @@ def folder(path: str) -> Source:
         DataError: No image is there.
     """
     if next(_inputs(path), None) is None:
-        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
         raise DataError(
-            f"{path} holds no image: no file in it or below it ends in {suffixes}. Arrays, tar files and tables are "
-            f"named one by one, or by a pattern such as '{path}/*.tar'."
+            f"{path} holds no image: no file in it or below it ends in {', '.join(SUFFIXES)}. Arrays, tar files and "
+            f"tables are named one by one, or by a pattern such as '{path}/*.tar'."
         )
     return Source(lambda: blocks_of(_inputs(path)), lambda: sum(len(found) for found in _walk(path)))
 
@@ -86,7 +86,7 @@ def stamp_of(path: str) -> str:
 
 def has_image_suffix(path: str) -> bool:
     """Whether a name ends as those of images do."""
-    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
+    return path.lower().endswith(SUFFIXES)
 
 
 def is_left_alone(name: str) -> bool:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import BinaryIO
 
 from runtime.errors import DataError
@@ -25,16 +25,12 @@ __all__ = ["STDIN", "open_sources"]
 STDIN = "-"
 MAGIC = {b"\x93NUMPY": "npy", b"PK\x03\x04": "npz", b"PAR1": "parquet"}
 #: Where the content does not tell: a text has no magic bytes, and a file that was cut may have lost them.
-SUFFIXES = {
-    ".csv": "csv",
-    ".npy": "npy",
-    ".npz": "npz",
-    ".parquet": "parquet",
-    ".tar": "tar",
-    ".tbz2": "tar",
-    ".tgz": "tar",
-    ".tsv": "csv",
-    ".txz": "tar",
+ENDINGS = {
+    "csv": (".csv", ".tsv"),
+    "npy": (".npy",),
+    "npz": (".npz",),
+    "parquet": (".parquet",),
+    "tar": (".tar", ".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz"),
 }
 
 
@@ -136,17 +132,15 @@ def _kind(path: str) -> str:
     for magic, kind in MAGIC.items():
         if head.startswith(magic):
             return kind
-    if is_tar(head) or (head.startswith(tuple(COMPRESSED)) and _is_packed_tar(path)):
+    named = next((kind for kind, endings in ENDINGS.items() if path.lower().endswith(endings)), "image")
+    if is_tar(head) or (head.startswith(tuple(COMPRESSED)) and (named == "tar" or _is_packed_tar(path))):
         return "tar"
     if head.startswith((b"\0\0", b"\x1f\x8b")) and is_idx(Path(path)):
         return "idx"
-    return SUFFIXES.get(PurePath(path.lower()).suffix, "image")
+    return named
 
 
 def _is_packed_tar(path: str) -> bool:
-    suffixes = PurePath(path.lower()).suffixes
-    if ".tar" in suffixes[-2:-1] or SUFFIXES.get("".join(suffixes[-1:])) == "tar":
-        return True  # reading it says what is damaged
     try:
         with open_stream(path) as stream:
             return is_tar(stream.read(HEADER_BYTES))

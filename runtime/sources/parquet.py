@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from runtime.errors import DataError
-from runtime.sources.block import BLOCK_BYTES, Input, Unreadable, blocks_of
+from runtime.sources.block import Input, Unreadable, blocks_of
 from runtime.sources.files import inputs_within
 from runtime.sources.source import Source
 from runtime.sources.table import choose_column, choose_labels, file_of_row, label_of, name_of_row
@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["parquet"]
 
-#: Of a column's pages, read at a time; by default a whole row group's would be, however large its images are.
+#: Of a column, read at a time: by default a whole row group's would be, however large its images are. What a writer has
+#: put into one page is unpacked at once all the same.
 READ_BYTES = 1 << 20
+#: Of rows, held at a time.
+BATCH_BYTES = 4 << 20
 MAX_BATCH_ROWS = 1024
 
 
@@ -83,9 +86,7 @@ def _kind(kind: pa.DataType) -> str:
 def _inputs(path: str, column: str, labels: str | None) -> Iterator[Input]:
     row = 0
     with _open(path) as table:
-        for batch in table.iter_batches(
-            _batch_rows(table.metadata), columns=[column, *filter(None, [labels])], use_threads=False
-        ):
+        for batch in _batches(table, [column, *filter(None, [labels])]):
             images = _values(batch.column(column))
             classes = [None] * len(images) if labels is None else _values(batch.column(labels))
             for image, label in zip(images, classes, strict=True):
@@ -93,11 +94,13 @@ def _inputs(path: str, column: str, labels: str | None) -> Iterator[Input]:
                 row += 1
 
 
-def _batch_rows(metadata: Any) -> int:
-    """As many rows as fit a block, by the widest of the row groups."""
-    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-    row_bytes = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0)
-    return max(1, min(MAX_BATCH_ROWS, BLOCK_BYTES // max(row_bytes, 1)))
+def _batches(table: Any, columns: list[str]) -> Iterator[Any]:
+    """Some rows at a time, of one row group: where the next one is damaged, those before it are whole."""
+    for index in range(table.num_row_groups):
+        group = table.metadata.row_group(index)
+        fitting = BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)
+        num_rows = max(1, min(MAX_BATCH_ROWS, fitting))
+        yield from table.iter_batches(num_rows, row_groups=[index], columns=columns, use_threads=False)
 
 
 def _values(column: Any) -> list[Any]:

@@ -7,7 +7,7 @@ import io
 import lzma
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from runtime.errors import DataError
 from runtime.idx import DAMAGED, open_gzip
@@ -30,7 +30,11 @@ def open_stream(path: str) -> Iterator[BinaryIO]:
         DataError: The file cannot be read, is damaged or cut short.
     """
     try:
-        with open(path, "rb", buffering=0) as file, _unpacked(io.BufferedReader(file, READ_BYTES)) as unpacked:
+        with (
+            open(path, "rb", buffering=0) as file,
+            io.BufferedReader(file, READ_BYTES) as stream,
+            _unpacked(stream) as unpacked,
+        ):
             yield unpacked
     except EOFError as error:
         raise DataError(f"{path} is cut short: its compressed stream ends too early.") from error
@@ -40,7 +44,7 @@ def open_stream(path: str) -> Iterator[BinaryIO]:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
-def _unpacked(stream: io.BufferedReader) -> BinaryIO:
+def _unpacked(stream: io.BufferedReader[Any]) -> BinaryIO:
     head = stream.peek(8)
     for magic, opener in COMPRESSED.items():
         if head.startswith(magic):
