@@ -132,3 +132,5 @@ class _reading:
             raise DataError(f"{self.path} is damaged: {error}.") from error
         if isinstance(error, FileNotFoundError):
             raise DataError(f"{self.path} does not exist.") from error
+        if isinstance(error, OSError):
+            raise DataError(f"{self.path} cannot be read: {error.strerror or error}.") from error

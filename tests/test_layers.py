@@ -19,6 +19,7 @@ OPTIONAL = {
     "runtime/backends/torchscript.py": {"torch"},
     "runtime/idx.py": {"isal"},
     "runtime/sinks/parquet.py": {"pyarrow"},
+    "runtime/sources/parquet.py": {"pyarrow"},
     "training/models/libraries.py": {"timm"},
 }
 #: floor -> (floors of ours, third parties) that it may import.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import lzma
+import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -25,9 +27,17 @@ if TYPE_CHECKING:
 
 __all__ = ["idx", "npy", "npz"]
 
+#: Shape, dtype, and whether the array lies column by column.
+Header = tuple[tuple[int, ...], "np.dtype[Any]", bool]
+
+#: What numpy raises for an array whose header is damaged.
+BROKEN_ARRAY = (ValueError, EOFError, OverflowError, tokenize.TokenError)
+BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, *BROKEN_ARRAY)
 #: Of pixels, decompressed at a time.
 PIECE_BYTES = 4 << 20
 IMAGE_NAMES = ("images", "image", "x", "x_test", "X", "X_test", "data", "arr_0")
+#: Of an array that lies column by column, and so has to be read as a whole.
+MAX_WHOLE_BYTES = 512 << 20
 LABEL_NAMES = ("labels", "label", "y", "y_test", "targets", "target", "arr_1")
 
 
@@ -40,7 +50,7 @@ def npy(path: str, signature: Signature) -> Source:
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except (OSError, *BROKEN_ARRAY) as error:
         raise DataError(f"{path} is a damaged .npy file: {error}.") from error
     _check(path, array.dtype, array.shape, signature)
     images = np.asarray(array).reshape(-1, *signature.image_shape)
@@ -67,39 +77,44 @@ def npz(path: str, signature: Signature) -> Source:
 
     Raises:
         DataError: It is damaged, or which array holds the images cannot be told.
-        FeedError: The array's dtype or shape is not the signature's.
+        FeedError: The array's dtype, shape or order is not the signature's.
     """
     with _reading(path), zipfile.ZipFile(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-        shapes = {name: _header(archive, name)[:2] for name in names}
-        name = _choose(path, shapes)
-        shape, dtype = shapes[name]
-        labels = _labels(archive, shapes, name, shape[0])
-    label = f"{path}/{name}"
-    _check(label, dtype, shape, signature)
+        headers = {name: _header(archive, name) for name in names}
+    name = _choose(path, headers)
+    shape, dtype, is_fortran = headers[name]
+    _check(f"{path}/{name}", dtype, shape, signature)
+    if is_fortran and math.prod(shape) > MAX_WHOLE_BYTES:
+        raise FeedError(f"{path}/{name} lies column by column: save it as np.ascontiguousarray, to be read row by row.")
+    labels = _choose_labels(headers, name, shape[0])
+    rows = int(shape[0]) if is_fortran else _rows_a_piece(signature)  # column by column, no row is whole before the end
 
     def blocks() -> Iterator[Block]:
-        return _blocks(label, _npz_pieces(path, name, _rows_a_piece(signature)), signature, stamp_of(path), labels)
+        stamp = stamp_of(path)
+        images = _npz_pieces(path, name, headers[name], rows)
+        texts = None if labels is None else _texts(_npz_pieces(path, labels, headers[labels], rows))
+        return _blocks(f"{path}/{name}", images, signature, stamp, texts)
 
     return Source(blocks, lambda: int(shape[0]))
 
 
 def _blocks(
     name: str,
-    pieces: Iterator[NDArray[np.uint8]],
+    pieces: Iterator[NDArray[Any]],
     signature: Signature,
     stamp: str,
-    labels: Sequence[str] | None = None,
+    labels: Iterator[Sequence[str]] | None = None,
 ) -> Iterator[Block]:
     """Blocks of an array; where it turns out to be damaged, one input that says so stands for the rest."""
     start = 0
     try:
         for piece in pieces:
             images = piece.reshape(-1, *signature.image_shape)
-            yield Pixels(name, images, start, stamp, labels and labels[start : start + len(images)])
+            yield Pixels(name, images, start, stamp, None if labels is None else next(labels))
             start += len(images)
     except DataError as error:
-        yield Images([Unreadable(f"{name}[{start}:]", str(error))])
+        yield Images([Unreadable(f"{name}[{start}:]", str(error), "" if start else stamp)])
 
 
 def _rows_a_piece(signature: Signature) -> int:
@@ -122,11 +137,7 @@ def _check(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], signature: S
         raise DataError(f"{name} holds no image: its shape is {shape}.")
 
 
-Header = tuple[tuple[int, ...], np.dtype[Any], bool]
-
-
 def _header(archive: zipfile.ZipFile, name: str) -> Header:
-    """Shape, dtype and whether it lies column by column, of an array in an archive."""
     with archive.open(f"{name}.npy") as stream:
         return _read_header(stream)
 
@@ -138,39 +149,44 @@ def _read_header(stream: Any) -> Header:
     return tuple(shape), dtype, is_fortran
 
 
-def _choose(path: str, shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> str:
-    like_images = [name for name, (shape, dtype) in shapes.items() if dtype == np.uint8 and len(shape) >= 3]
-    usual = [name for name in IMAGE_NAMES if name in (like_images or shapes)]
-    for found in (like_images, usual, list(shapes)):
+def _choose(path: str, headers: dict[str, Header]) -> str:
+    if not headers:
+        raise DataError(f"{path} holds no array: it is a zip archive without .npy files. Unpack one of images.")
+    like_images = [name for name, (shape, dtype, _) in headers.items() if dtype == np.uint8 and len(shape) >= 3]
+    usual = [name for name in IMAGE_NAMES if name in (like_images or headers)]
+    for found in (like_images, usual, list(headers)):
         if len(found) == 1 or (found is usual and found):
             return found[0]
-    raise DataError(f"{path} holds the arrays {', '.join(shapes) or 'none'}; call the one of the images 'images'.")
+    raise DataError(f"{path} holds the arrays {', '.join(headers)}; call the one of the images 'images'.")
 
 
-def _labels(
-    archive: zipfile.ZipFile, shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]], images: str, count: int
-) -> list[str] | None:
-    for name in LABEL_NAMES:
-        if name != images and name in shapes and shapes[name][0] == (count,) and shapes[name][1].kind in "iuU":
-            with archive.open(f"{name}.npy") as stream:
-                return [str(item) for item in np.lib.format.read_array(stream, allow_pickle=False).tolist()]
-    return None
+def _choose_labels(headers: dict[str, Header], images: str, count: int) -> str | None:
+    def fits(name: str) -> bool:
+        shape, dtype, _ = headers[name]
+        return name != images and shape == (count,) and dtype.kind in "iuU"
+
+    return next((name for name in LABEL_NAMES if name in headers and fits(name)), None)
 
 
-def _npz_pieces(path: str, name: str, count: int) -> Iterator[NDArray[np.uint8]]:
+def _texts(pieces: Iterator[NDArray[Any]]) -> Iterator[list[str]]:
+    return ([str(item) for item in piece.tolist()] for piece in pieces)
+
+
+def _npz_pieces(path: str, name: str, header: Header, count: int) -> Iterator[NDArray[Any]]:
     with _reading(path), zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
-        shape, _, is_fortran = _read_header(stream)
-        if is_fortran:  # column by column: no row is whole before the end
-            whole = np.frombuffer(stream.read(), np.uint8).reshape(shape, order="F")
-            yield np.ascontiguousarray(whole)
-            return
-        row_bytes = int(np.prod(shape[1:]))
+        if _read_header(stream) != header:
+            raise DataError(f"{path} has changed since it was opened: {name} is another array.")
+        shape, dtype, is_fortran = header
+        row_bytes = math.prod(shape[1:]) * dtype.itemsize
         for start in range(0, shape[0], count):
             length = min(count, shape[0] - start)
             data = stream.read(length * row_bytes)
             if len(data) < length * row_bytes:
                 raise DataError(f"{path} is cut short: {name} states {shape[0]} images, {start} and some are there.")
-            yield np.frombuffer(data, np.uint8).reshape(length, *shape[1:])
+            piece = np.frombuffer(data, dtype).reshape(length, *shape[1:], order="F" if is_fortran else "C")
+            yield np.ascontiguousarray(piece)
+        if stream.read(1):  # reading to the end is also what checks the archive's sum
+            raise DataError(f"{path} goes on after the {shape[0]} images that {name} states.")
 
 
 @contextmanager
@@ -178,7 +194,7 @@ def _reading(path: str) -> Iterator[None]:
     """What zipfile, zlib and numpy say of a damaged archive, said as a DataError that names it."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
+    except BROKEN_ARCHIVE as error:
         raise DataError(f"{path} is a damaged .npz file: {error}.") from error
     except OSError as error:
-        raise DataError(f"{os.fspath(path)} cannot be read: {error.strerror or error}.") from error
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, NoReturn
 
 from runtime.errors import ImageError
@@ -14,9 +13,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Block", "Images", "Input", "Pixels", "Unreadable", "blocks_of"]
+__all__ = ["BLOCK_BYTES", "BLOCK_IMAGES", "Block", "Images", "Input", "Pixels", "Unreadable", "blocks_of"]
 
 BLOCK_IMAGES = 64
+#: Of encoded images that are held in memory. One image alone may be larger.
+BLOCK_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +30,19 @@ class Input:
             process.
         stamp: What another image of this name would have otherwise, e.g. size and time of change.
         label: The class that somebody has given it, by name or by number.
+        size_bytes: What it holds in memory already: 0 for a file, which is read when it is asked for.
     """
 
     name: str
     read: Callable[[], bytes]
     stamp: str = ""
     label: str | None = None
+    size_bytes: int = 0
 
 
-def Unreadable(name: str, reason: str, stamp: str = "") -> Input:
+def Unreadable(name: str, reason: str, stamp: str = "", label: str | None = None) -> Input:
     """An input that is known to give no row, and why."""
-    return Input(name, partial(_refuse, reason), stamp)
+    return Input(name, partial(_refuse, reason), stamp, label)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +98,32 @@ class Pixels:
 
     @property
     def stamps(self) -> bytes:
-        """Name and stamp of the array where it begins, nothing further on: however it is cut into blocks."""
-        return b"" if self.start else f"{self.name}\0{self.stamp}\n".encode("utf-8", "surrogateescape")
+        """Name and stamp of the array with its first image, nothing further on: however it is cut into blocks."""
+        if self.start or not len(self.images):
+            return b""
+        return f"{self.name}\0{self.stamp}\n".encode("utf-8", "surrogateescape")
 
 
 Block = Images | Pixels
 
 
-def blocks_of(inputs: Iterator[Input]) -> Iterator[Images]:
-    """Single inputs, gathered."""
-    while some := list(islice(inputs, BLOCK_IMAGES)):
-        yield Images(some)
+def blocks_of(items: Iterable[Input | Block]) -> Iterator[Block]:
+    """Single inputs, gathered up to `BLOCK_IMAGES` and `BLOCK_BYTES`; blocks among them pass as they are."""
+    gathered: list[Input] = []
+    size_bytes = 0
+    for item in items:
+        if gathered and (
+            not isinstance(item, Input) or len(gathered) == BLOCK_IMAGES or size_bytes + item.size_bytes > BLOCK_BYTES
+        ):
+            yield Images(gathered)
+            gathered, size_bytes = [], 0
+        if isinstance(item, Input):
+            gathered.append(item)
+            size_bytes += item.size_bytes
+        else:
+            yield item
+    if gathered:
+        yield Images(gathered)
 
 
 def _refuse(reason: str) -> NoReturn:

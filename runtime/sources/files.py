@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import PurePath
 
 from runtime.errors import DataError, ImageError
 from runtime.images import IMAGE_SUFFIXES
 from runtime.sources.block import Input, Unreadable, blocks_of
 from runtime.sources.source import Source
 
-__all__ = ["MAX_FILE_BYTES", "file_input", "folder", "has_image_suffix", "read_file", "stamp_of"]
+__all__ = [
+    "MAX_FILE_BYTES",
+    "file_input",
+    "folder",
+    "has_image_suffix",
+    "images",
+    "inputs_within",
+    "is_left_alone",
+    "read_file",
+    "stamp_of",
+]
 
 #: A longer file is no image that anybody classifies, and would be read into memory as a whole.
 MAX_FILE_BYTES = 512 << 20
+SUFFIXES = tuple(sorted(IMAGE_SUFFIXES))
 #: What archivers leave behind.
 IGNORED_FOLDERS = frozenset({"__MACOSX"})
+
+
+def images(paths: Sequence[str]) -> Source:
+    """Image files, one by one."""
+    return Source(lambda: blocks_of(map(file_input, paths)), lambda: len(paths))
 
 
 def folder(path: str) -> Source:
@@ -31,18 +47,32 @@ def folder(path: str) -> Source:
     Raises:
         DataError: No image is there.
     """
-    if next(_walk(path), None) is None:
-        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+    if next(_inputs(path), None) is None:
         raise DataError(
-            f"{path} holds no image: no file in it or below it ends in {suffixes}. Arrays, tar files and tables are "
-            f"named one by one, or by a pattern such as '{path}/*.tar'."
+            f"{path} holds no image: no file in it or below it ends in {', '.join(SUFFIXES)}. Arrays, tar files and "
+            f"tables are named one by one, or by a pattern such as '{path}/*.tar'."
         )
-    return Source(lambda: blocks_of(_walk(path)), lambda: sum(1 for _ in _walk(path)))
+    return Source(lambda: blocks_of(_inputs(path)), lambda: sum(len(found) for found in _walk(path)))
 
 
 def file_input(path: str, *, name: str | None = None, label: str | None = None) -> Input:
     """The image file at a path."""
     return Input(name or path, partial(read_file, path), stamp_of(path), label)
+
+
+def inputs_within(path: str, items: Iterator[Input]) -> Iterator[Input]:
+    """Inputs that lie in one file: its stamp comes with the first of them.
+
+    Where the file turns out to be damaged, which `items` says by a DataError, one input that says so stands for the
+    rest.
+    """
+    stamp, count = stamp_of(path), 0
+    try:
+        for item in items:
+            yield item if count else replace(item, stamp=f"{stamp} {item.stamp}")
+            count += 1
+    except DataError as error:
+        yield Unreadable(f"{path}[{count}:]", str(error), "" if count else stamp)
 
 
 def stamp_of(path: str) -> str:
@@ -56,7 +86,12 @@ def stamp_of(path: str) -> str:
 
 def has_image_suffix(path: str) -> bool:
     """Whether a name ends as those of images do."""
-    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
+    return path.lower().endswith(SUFFIXES)
+
+
+def is_left_alone(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or what an archiver leaves behind."""
+    return name[:1] == "." or name in IGNORED_FOLDERS
 
 
 def read_file(path: str) -> bytes:
@@ -79,31 +114,60 @@ def read_file(path: str) -> bytes:
         raise ImageError(f"cannot be read: {error}") from error
 
 
-def _walk(path: str, within: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Input]:
-    try:
-        found = os.stat(path)
-        files, folders = _list(path)
-    except OSError as error:
-        yield Unreadable(path, f"the folder cannot be listed: {error.strerror}")
-        return
-    here = (found.st_dev, found.st_ino)
-    if here in within:
-        yield Unreadable(path, "a link back to a folder that it lies in: not followed")
-        return
-    label = PurePath(path).name
-    for name in files:
-        yield file_input(os.path.join(path, name), label=label)
-    del files  # a million names are not kept while the folders below are gone through
-    for name in folders:
-        yield from _walk(os.path.join(path, name), within | {here})
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """One folder without those below it: the names of its images, or the reason why they cannot be told."""
+
+    path: str
+    images: Sequence[str] = ()
+    reason: str = ""
+
+    def __len__(self) -> int:
+        return len(self.images) or bool(self.reason)
+
+    def inputs(self) -> Iterator[Input]:
+        if self.reason:
+            yield Unreadable(self.path, self.reason)
+        label = os.path.basename(os.path.abspath(self.path))
+        for name in self.images:
+            yield file_input(os.path.join(self.path, name), label=label)
+
+
+def _inputs(path: str) -> Iterator[Input]:
+    return (item for found in _walk(path) for item in found.inputs())
+
+
+def _walk(path: str) -> Iterator[_Folder]:
+    """A folder and those below it. No recursion: folders may lie deeper in one another than Python's calls may."""
+    nothing: frozenset[tuple[int, int]] = frozenset()
+    waiting = [(iter([path]), nothing)]
+    while waiting:
+        folders, within = waiting[-1]
+        inner = next(folders, None)
+        if inner is None:
+            waiting.pop()
+            continue
+        try:
+            found = os.stat(inner)
+            here = (found.st_dev, found.st_ino)
+            if here in within:
+                yield _Folder(inner, reason="a link back to a folder that it lies in: not followed")
+                continue
+            names, below = _list(inner)
+        except OSError as error:
+            yield _Folder(inner, reason=f"the folder cannot be listed: {error.strerror}")
+            continue
+        yield _Folder(inner, names)
+        del names  # a million names are not kept while the folders below are gone through
+        waiting.append((map(partial(os.path.join, inner), below), within | {here}))
 
 
 def _list(path: str) -> tuple[list[str], list[str]]:
-    """The names of the images and of the folders in a folder, sorted; hidden ones are left alone."""
+    """The names of the images and of the folders in a folder, sorted."""
     files, folders = [], []
     with os.scandir(path) as listing:
         for entry in listing:
-            if entry.name[0] == "." or entry.name in IGNORED_FOLDERS:
+            if is_left_alone(entry.name):
                 continue
             if _is_folder(entry):
                 folders.append(entry.name)
