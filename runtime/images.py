@@ -115,14 +115,17 @@ def _crop_centre(
 ) -> Image.Image:
     """Scale the shorter side, and crop the centre.
 
-    Only the pixels that the crop keeps are computed: 1.7 times as fast for 256 → 224, and within 1 level of doing one
-    after the other. The nearest pixel may be another one, so there it is one after the other.
+    Bilinear, only the pixels that the crop keeps are computed: 1.7 times as fast for 256 → 224, and within 1 level of
+    doing one after the other. Bicubic it would be within 2, and the nearest pixel may be another one: there it is one
+    after the other.
+
+    Source: torchvision, `Resize` and `CenterCrop`: how they round decides by how much of a pixel the crop is shifted.
     """
-    scale = shorter_side_px / min(image.size)
-    width, height = round(image.width * scale), round(image.height * scale)
-    left, top = (width - size[0]) // 2, (height - size[1]) // 2
+    shorter = min(image.size)
+    width, height = (shorter_side_px * side // shorter for side in image.size)
+    left, top = (round((scaled - cropped) / 2) for scaled, cropped in zip((width, height), size, strict=True))
     box = (left, top, left + size[0], top + size[1])
-    if resample != Image.Resampling.NEAREST and min(left, top) >= 0:
+    if resample == Image.Resampling.BILINEAR and min(left, top) >= 0:
         across, down = image.width / width, image.height / height
         within = (box[0] * across, box[1] * down, min(box[2] * across, image.width), min(box[3] * down, image.height))
         return image.resize(size, resample, box=within)

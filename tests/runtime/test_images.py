@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
+from sklearn.datasets import load_sample_image
+from torchvision import transforms
+from torchvision.datasets.folder import pil_loader
 
 from runtime.errors import ImageError
 from runtime.images import IMAGE_SUFFIXES, prepare, read_image
@@ -67,6 +70,55 @@ def test_the_shorter_side_rule_keeps_proportions_and_takes_the_centre() -> None:
     rows, columns = np.indices((8, 16))
     pixels = (rows * 16 + columns).astype(np.uint8)  # the shorter side has 8 pixels already: only the crop is left
     np.testing.assert_array_equal(read_image(encode(pixels), CROP)[..., 0], pixels[2:6, 6:10])
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.integers(20, 400),
+    st.integers(20, 400),
+    st.sampled_from([(32, 28), (64, 64), (40, 39)]),
+    st.sampled_from(["bilinear", "bicubic"]),
+    st.sampled_from(["china.jpg", "flower.jpg"]),
+)
+def test_scaling_and_cropping_is_within_one_level_of_torchvisions(
+    height: int, width: int, sizes: tuple[int, int], interpolation: str, photograph: str
+) -> None:
+    """On photographs of all sizes, as its transforms do it one after the other on Pillow's images."""
+    shorter, size = sizes
+    image = Image.fromarray(load_sample_image(photograph)).crop((100, 10, 100 + width, 10 + height))
+    rule = Preprocess("shorter-side", shorter, interpolation)
+    found = prepare(image, Signature(size, size, 3, (0.5,) * 3, (0.5,) * 3, LABELS, rule))
+    resize = transforms.Resize(shorter, transforms.InterpolationMode(interpolation))
+    expected = np.asarray(transforms.CenterCrop(size)(resize(image)))
+    assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"])
+def test_colours_are_converted_as_torchvisions_loader_does(mode: str, tmp_path: Path) -> None:
+    path = tmp_path / "image.tiff" if mode in ("CMYK", "YCbCr", "I;16", "I", "F") else tmp_path / "image.png"
+    if mode == "I;16":
+        image = Image.fromarray(np.linspace(0, 65535, 48).astype(np.uint16).reshape(8, 6))
+    else:
+        image = Image.fromarray(gradient(8, 6)).convert("RGBA" if mode in ("LA", "PA") else mode)
+        if mode in ("LA", "RGBA"):
+            image.putalpha(Image.linear_gradient("L").resize((6, 8)))
+        image = image.convert(mode) if mode in ("LA", "PA") and mode != "PA" else image
+    image.save(path)
+    np.testing.assert_array_equal(read_image(path, RGB), np.asarray(pil_loader(str(path))))
+
+
+def test_the_exif_orientation_is_not_applied_as_by_torchvisions_loader(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6  # the camera lay on its side
+    Image.fromarray(gradient(8, 6)).save(tmp_path / "x.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png", RGB), gradient(8, 6))
+
+
+def test_a_long_thin_image_is_not_scaled_as_a_whole() -> None:
+    """1×30,000 pixels would be 256×7,680,000 of them, of which the crop keeps 224."""
+    rule = Preprocess("shorter-side", 256)
+    signature = Signature(224, 224, 1, (0.5,), (0.5,), LABELS, rule)
+    assert prepare(Image.new("L", (30_000, 1), 77), signature).min() == 77
 
 
 def test_stretch_scales_both_sides() -> None:
