@@ -1,7 +1,8 @@
 """Tar: the members of an archive, one after the other, from a stream that is read once.
 
-Python's tarfile reads 50,000 headers a second, remembers all of them, and takes a damaged one in the middle for the
-end; this reads 150,000, remembers none, and says so.
+Python's tarfile remembers every member, takes a damaged header in the middle for the end, and can be led in circles by
+a negative size. This remembers none, says where it ends and why, and is more than twice as quick: 100,000 small members
+a second.
 
 Source: POSIX.1-2024, `pax`, "ustar Interchange Format" and "pax Extended Header"; GNU tar's manual, "Basic Tar Format".
 """

@@ -95,6 +95,11 @@ def test_archives_one_after_the_other_are_read_as_one() -> None:
     assert [name for name, *_ in read(first + second)] == ["a", "b"]
 
 
+def test_a_folder_as_it_was_written_before_1988_is_one() -> None:
+    data = archive([("folder/", b"", tarfile.AREGTYPE, 0), ("folder/x.png", b"1", tarfile.REGTYPE, 0)], "ustar")
+    assert [row[:2] for row in read(data)] == [("folder", "folder"), ("folder/x.png", "file")]
+
+
 def test_a_name_that_is_not_utf8_is_kept_byte_by_byte() -> None:
     data = archive([("\udcff\udcfe.png", b"", tarfile.REGTYPE, 0)], "gnu")
     assert next(read(data))[0] == "\udcff\udcfe.png"
