@@ -106,8 +106,6 @@ def _batches(table: Any, columns: list[str]) -> Iterator[Any]:
 def _values(column: Any) -> list[Any]:
     import pyarrow as pa
 
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
     if _kind(column.type) == "text":  # one name that is not UTF-8 is no reason to refuse the others
         names = column.cast(pa.large_binary()).to_pylist()
         return [None if name is None else os.fsdecode(name) for name in names]

@@ -139,6 +139,12 @@ def test_a_missing_file_is_a_data_error(function: Any, tmp_path: Path) -> None:
     assert not is_idx(tmp_path / "missing")
 
 
+@pytest.mark.parametrize("function", [read_idx, read_idx_shape])
+def test_what_cannot_be_read_is_a_data_error(function: Any, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read: Is a directory"):
+        function(tmp_path)
+
+
 def test_slices_are_read_as_they_are_asked_for(tmp_path: Path) -> None:
     array = np.arange(12, dtype=np.uint8).reshape(6, 2)
     path = write(tmp_path, encode(array)[:-1])

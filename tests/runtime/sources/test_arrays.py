@@ -152,6 +152,23 @@ def test_an_npz_file_whose_sum_is_wrong_says_so(make: Any, tmp_path: Path) -> No
     assert "CRC" in make.rows_of(make.opened(tmp_path / "x.npz"))[-1][1]
 
 
+def test_the_sum_of_a_compressed_npz_file_is_checked_at_its_end(make: Any, tmp_path: Path) -> None:
+    path = npz(tmp_path / "x.npz", images=make.pixels(3000))
+    with zipfile.ZipFile(path) as archive:
+        stated = struct.pack("<I", archive.infolist()[0].CRC)
+    path.write_bytes(path.read_bytes().replace(stated, bytes(4)))
+    assert "CRC" in make.rows_of(make.opened(path))[-1][1]
+
+
+@pytest.mark.parametrize(("change", "reason"), [(-1, "is cut short: images states 3"), (1, "goes on after the 3")])
+def test_an_array_shorter_or_longer_than_it_states_says_so(make: Any, change: int, reason: str, tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    np.save(stream, make.pixels(3))
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("images.npy", stream.getvalue()[:change] if change < 0 else stream.getvalue() + b"x")
+    assert reason in make.rows_of(make.opened(tmp_path / "x.npz"))[-1][1]
+
+
 def test_which_array_of_an_npz_holds_the_images(make: Any, tmp_path: Path) -> None:
     images, others = make.pixels(2), make.pixels(3)
     for named in (

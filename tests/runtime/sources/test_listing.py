@@ -53,6 +53,7 @@ def test_a_table_is_found_from_its_own_folder(make: Any, tmp_path: Path, monkeyp
         ("where,what", "what", ("2.png", None)),
         ("path,y", "y", ("2.png", None)),
         ("where,path,path", None, ("2.png", None)),
+        ("Path,path", None, ("1.png", None)),
     ],
 )
 def test_which_column_holds_the_paths_and_which_the_labels(

@@ -68,6 +68,14 @@ def test_a_pattern_gives_what_fits_it_in_the_order_of_names(make: Any, tmp_path:
         make.opened(tmp_path / "*.csv")
 
 
+def test_a_pattern_keeps_the_order_of_names_whatever_order_the_disk_has(make: Any, tmp_path: Path) -> None:
+    for letter in "qazwsxedcrfvtgbyhnujm":
+        (tmp_path / f"{letter}.png").touch()
+    assert names_of(make, tmp_path / "*.png") == [
+        f"{tmp_path}/{letter}.png" for letter in sorted("qazwsxedcrfvtgbyhnujm")
+    ]
+
+
 def test_a_pattern_of_images_does_not_open_them(make: Any, tmp_path: Path) -> None:
     folder = make.build("folder", tmp_path, 3)
     (folder / "001.png").unlink()

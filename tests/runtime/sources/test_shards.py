@@ -164,6 +164,14 @@ def test_a_header_damaged_in_the_middle_is_never_taken_for_the_end(make: Any, tm
     assert "the header at byte 2,048 cannot be read: bad checksum" in rows[-1][1]
 
 
+def test_an_image_that_the_cut_goes_through_is_no_input(make: Any, tmp_path: Path) -> None:
+    whole = make.tar({"1.png": bytes(700), "2.png": bytes(700)})
+    (tmp_path / "x.tar").write_bytes(whole[: 3 * 512 + 512 + 600])
+    first, rest = make.rows_of(make.opened(tmp_path / "x.tar"))
+    assert first[0] == f"{tmp_path}/x.tar/1.png"
+    assert rest[:2] == (f"{tmp_path}/x.tar[1:]", f"{tmp_path}/x.tar is cut short inside 2.png.")
+
+
 def test_images_of_the_sample_that_is_damaged_come_with_what_is_known(make: Any, tmp_path: Path) -> None:
     whole = make.tar({"1.cls": b"cat", "1.png": b"", "1.json": bytes(2000)})
     (tmp_path / "x.tar").write_bytes(whole[:3000])
