@@ -67,6 +67,8 @@ def read_idx_shape(path: Path) -> tuple[int, ...]:
 def iterate_idx(path: Path, batch_size: int) -> Iterator[NDArray[np.uint8]]:
     """Slices of `batch_size` along the first axis, the last one shorter, without holding the file in memory.
 
+    Of a file that is cut short, the items that are there come before the error.
+
     Raises:
         DataError: Not IDX, or cut short.
     """
@@ -76,10 +78,11 @@ def iterate_idx(path: Path, batch_size: int) -> Iterator[NDArray[np.uint8]]:
         for start in range(0, count, batch_size):
             length = min(batch_size, count - start)
             data = _read_up_to(stream, length * item_bytes)
-            if len(data) < length * item_bytes:
-                found = start + len(data) // max(item_bytes, 1)
-                raise DataError(f"{path} is cut short: its header states {count} items, {found} are there.")
-            yield np.frombuffer(data, np.uint8).reshape(length, *item_shape)
+            whole = len(data) // item_bytes if item_bytes else length
+            if whole:
+                yield np.frombuffer(data, np.uint8, whole * item_bytes).reshape(whole, *item_shape)
+            if whole < length:
+                raise DataError(f"{path} is cut short: its header states {count} items, {start + whole} are there.")
         _check_end(stream, path, count)
 
 

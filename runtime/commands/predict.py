@@ -88,13 +88,7 @@ def predict(
         on_error=on_error,
         resume=resume,
         commit_every_s=commit_every,
-        request={
-            "bundle": opened.artifact(artifact).file.sha256,
-            "inputs": [str(item) for item in inputs],
-            "column": column,
-            "top_k": top_k,
-            "logits": logits,
-        },
+        request={"inputs": [str(item) for item in inputs], "column": column},
     )
     wanted = ProviderRequest.parse(
         provider, options=provider_option or (), device_id=device_id, min_placement=min_placement

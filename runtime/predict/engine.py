@@ -68,6 +68,7 @@ def open_engine(
         signature,
         Tuner(plan, sizes=options.batch_size is None, arrangements=arrangements),
         num_workers=max(num_cores, plan.streams),
+        sha256=chosen.file.sha256,
     )
 
 
@@ -87,13 +88,20 @@ class Engine:
         signature: What the model takes and gives.
         tuner: Says how many images the next inference takes.
         num_workers: How many threads are to decode and infer.
+        sha256: Of the artifact.
     """
 
     def __init__(
-        self, open_backend: Callable[[int], Backend], signature: Signature, tuner: Tuner, *, num_workers: int
+        self,
+        open_backend: Callable[[int], Backend],
+        signature: Signature,
+        tuner: Tuner,
+        *,
+        num_workers: int,
+        sha256: str,
     ) -> None:
         self.open_backend = open_backend
-        self.signature, self.tuner, self.num_workers = signature, tuner, num_workers
+        self.signature, self.tuner, self.num_workers, self.sha256 = signature, tuner, num_workers, sha256
         self.backends: dict[int, Backend] = {}
         self.gates: dict[int, BoundedSemaphore] = {}
         self.opening = Lock()

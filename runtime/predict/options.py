@@ -27,7 +27,8 @@ class Options:
         resume: True goes on with an unfinished run at this output, False begins anew; None does neither where one
             stands.
         commit_every_s: How much work a crash may cost, in seconds.
-        request: What the run was asked for, as plain data; a run goes on only where it was asked for the same.
+        request: What else the run was asked for, as plain data, such as the names of the inputs. A run goes on only
+            where it was asked for the same, with the same artifact, top-k and logits.
 
     Raises:
         UsageError: A number is out of range.

@@ -70,16 +70,17 @@ def predict(
     """
     options = options or Options()
     sink = open_sink(out, Columns(engine.signature.labels, options.top_k, options.logits))
-    with _open(out, sink, options) as output:
+    with _open(engine, out, sink, options) as output:
         run = _Run(engine, Batches(source.blocks()), sink, options)
         run.go(output, on_progress, stop)
     return run.summary
 
 
-def _open(out: Path, sink: Sink, options: Options) -> AbstractContextManager[FileOutput | StreamOutput]:
+def _open(engine: Engine, out: Path, sink: Sink, options: Options) -> AbstractContextManager[FileOutput | StreamOutput]:
     if out == STDOUT:
         return open_stream(sink)
-    return open_output(out, sink, options.request, options.resume)
+    request = {"model": engine.sha256, "top_k": options.top_k, "logits": options.logits, **options.request}
+    return open_output(out, sink, request, options.resume)
 
 
 @dataclass(frozen=True)

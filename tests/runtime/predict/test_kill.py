@@ -89,6 +89,22 @@ def finish(process: subprocess.Popen[str]) -> None:
     assert "Traceback" not in said
 
 
+def kill_at_random(process: subprocess.Popen[str], out: Path, taken_s: float, generator: random.Random) -> None:
+    """From its start on or, as often, from its first commit on, if it gets that far."""
+    if generator.random() < 0.5:
+        journal = out.with_name(f".{out.name}.journal")
+        while process.poll() is None and not journal.exists():
+            time.sleep(0.002)
+        patience_s = generator.uniform(0, 0.3) * taken_s
+    else:
+        patience_s = generator.uniform(0.1, 1.1) * taken_s
+    try:
+        process.communicate(timeout=patience_s)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+
 def content(out: Path) -> object:
     """The bytes; of Parquet the rows."""
     return pa.parquet.read_table(out) if out.suffix == ".parquet" else out.read_bytes()
@@ -107,11 +123,7 @@ def test_killed_at_random_moments_every_input_has_one_row(shared_bundle: Bundle,
         taken_s = time.monotonic() - began
         for _ in range(KILLS_A_RUN):
             process = start(shared_bundle, inputs, source, out, "--resume")
-            try:
-                process.communicate(timeout=generator.uniform(0.3, 1.1) * taken_s)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.communicate()
+            kill_at_random(process, out, taken_s, generator)
             if process.returncode != -signal.SIGKILL:
                 break
             num_kills += 1

@@ -19,6 +19,7 @@ from runtime.bundle import Bundle
 from runtime.errors import BadInput, DataError, UsageError
 from runtime.predict import Engine, Options, Summary, open_engine, predict
 from runtime.predict.output import errors_path
+from runtime.providers import available_providers
 from runtime.signature import LOGITS, PROBABILITIES
 from runtime.sources import Block, Source, open_sources
 from training.data import Dataset
@@ -27,6 +28,7 @@ UNREADABLE = (0, 5, 6, 7, 11)
 NUM_FILES = 14
 #: Rows hold six decimals; half of the last one, and what float32 makes of it.
 ROUNDING = 0.51e-6
+CUDA = "CUDAExecutionProvider"
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +222,19 @@ def test_a_run_that_goes_on_gives_the_bytes_of_one_that_was_never_cut(
         )
 
 
+@pytest.mark.parametrize("other", [{"top_k": 2}, {"logits": True}, {"request": {"inputs": ["elsewhere"]}}])
+def test_a_run_goes_on_only_as_it_was_asked_for(
+    shared_bundle: Bundle, mixed: Path, other: dict[str, object], tmp_path: Path
+) -> None:
+    options = Options(batch_size=2, commit_every_s=0)
+    engine = open_engine(shared_bundle, options)
+    with pytest.raises(DataError):
+        predict(engine, failing_after(open_sources([mixed], engine.signature), 6), tmp_path / "rows.csv", options)
+    with pytest.raises(UsageError, match=f"had another {next(iter(other)).replace('request', 'inputs')}"):
+        different = Options(resume=True, **other)  # type: ignore[arg-type]
+        predict(engine, open_sources([mixed], engine.signature), tmp_path / "rows.csv", different)
+
+
 @pytest.mark.parametrize("change", ["touched", "removed", "added", "renamed"])
 def test_inputs_that_changed_in_between_are_noticed(
     shared_bundle: Bundle, digits: Dataset, change: str, tmp_path: Path
@@ -289,3 +304,18 @@ def test_pytorchs_own_formats_give_the_same_labels(
 def test_top_k_is_held_against_the_classes(engine: Engine, mixed: Path, top_k: int, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected 1 to 10, the number of classes"):
         predict(engine, open_sources([mixed], engine.signature), tmp_path / "x.csv", Options(top_k=top_k))
+
+
+@pytest.mark.skipif(CUDA not in available_providers(), reason="this onnxruntime has no CUDA: install onnxruntime-gpu")
+@pytest.mark.skipif(not Path("/dev/nvidia0").exists(), reason="this machine has no NVIDIA device")
+def test_a_card_gives_the_same_labels_and_takes_most_of_the_nodes(
+    shared_bundle: Bundle, engine: Engine, digits: Dataset, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "x.npy", digits.test.images)
+    source = open_sources([tmp_path / "x.npy"], engine.signature)
+    predict(engine, source, tmp_path / "cpu.csv")
+    summary = predict(open_engine(shared_bundle, provider="cuda"), source, tmp_path / "cuda.csv")
+    assert summary.placement is not None
+    assert summary.placement.share(CUDA) >= 0.5
+    labels = [[row["label"] for row in rows_of(tmp_path / name)] for name in ("cpu.csv", "cuda.csv")]
+    assert labels[0] == labels[1]
