@@ -150,5 +150,6 @@ def test_slices_are_read_as_they_are_asked_for(tmp_path: Path) -> None:
     path = write(tmp_path, encode(array)[:-1])
     slices = iterate_idx(path, 3)
     np.testing.assert_array_equal(next(slices), array[:3])
+    np.testing.assert_array_equal(next(slices), array[3:5])
     with pytest.raises(DataError, match="5 are there"):
         next(slices)
