@@ -185,7 +185,8 @@ def test_a_shard_without_image_says_so(make: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", bytes(10240), b"text", b"x" * 2000, gzip.compress(b""), gzip.compress(b"x" * 600)]
+    "content",
+    [b"", bytes(10240), b"text", b"x" * 2000, gzip.compress(b"", mtime=0), gzip.compress(b"x" * 600, mtime=0)],
 )
 @pytest.mark.parametrize("name", ["x.tar", "x.tgz", "x.tar.gz"])
 def test_what_is_no_tar_file_or_an_empty_one_is_a_data_error(
