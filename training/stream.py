@@ -7,9 +7,11 @@ each worker anew every epoch.
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -146,3 +148,12 @@ def _as_it_is(item: Any) -> Any:
 def _ignore_interrupts(worker: int) -> None:
     """Ctrl-C goes to every process of the terminal's group; the caller ends the workers, quietly."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = _say_unless_the_caller_is_gone
+
+
+def _say_unless_the_caller_is_gone(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    """The thread that hands batches over, of multiprocessing's own, may be in the middle of one."""
+    if not isinstance(error, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, traceback)
