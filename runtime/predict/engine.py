@@ -27,6 +27,8 @@ Outputs = dict[str, NDArray[np.float32]]
 OUT_OF_MEMORY = re.compile(r"out of memory|failed to allocate|bad[_ ]alloc|not enough memory|unable to allocate", re.I)
 #: An accelerator computes one batch while the next one is copied to it, and wants larger ones than a processor.
 ACCELERATOR_STREAMS, ACCELERATOR_BATCHES = 2, 4
+#: Beyond this a processor's caches gain nothing, and memory is taken for nothing; so many times as large is tried.
+MAX_BATCH, LARGER = 256, 2
 
 
 def open_engine(
@@ -52,7 +54,7 @@ def open_engine(
     signature = of_images(bundle.signature)
     chosen = bundle.artifact(artifact)
     num_cores = Threads(options.num_threads).count
-    batch_size = options.batch_size or default_batch_size(signature)
+    batch_size = options.batch_size or min(MAX_BATCH, default_batch_size(signature))
     arrangements: list[tuple[int, int]] = []
     if chosen.format != "onnx":
         plan = Plan(batch_size, options.streams or 1, num_cores)
@@ -66,7 +68,12 @@ def open_engine(
     return Engine(
         lambda threads: open_artifact(bundle, chosen, provider=provider, threads=Threads(threads, spin=False)),
         signature,
-        Tuner(plan, sizes=options.batch_size is None, arrangements=arrangements),
+        Tuner(
+            plan,
+            largest=LARGER * plan.batch_size,
+            sizes=options.batch_size is None,
+            arrangements=arrangements,
+        ),
         num_workers=max(num_cores, plan.streams),
         sha256=chosen.file.sha256,
     )

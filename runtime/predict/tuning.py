@@ -30,15 +30,23 @@ class Tuner:
 
     Args:
         plan: To begin with.
+        largest: Batch that is tried.
         sizes: Whether to look for a better batch size.
         arrangements: Others of (streams, threads), to be tried at the best size.
     """
 
-    def __init__(self, plan: Plan, *, sizes: bool = True, arrangements: Sequence[tuple[int, int]] = ()) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        largest: int = LARGEST_BATCH,
+        sizes: bool = True,
+        arrangements: Sequence[tuple[int, int]] = (),
+    ) -> None:
         self.lock = Lock()
-        self.largest = max(plan.batch_size, LARGEST_BATCH)
+        self.largest = max(plan.batch_size, largest)
         self.plan, self.is_settled = plan, False
-        self.trials = _explore(plan, sizes, arrangements)
+        self.trials = _explore(plan, self.largest if sizes else 0, arrangements)
         self._go_on(lambda: next(self.trials))
 
     def record(self, plan: Plan, num_images: int, seconds: float) -> None:
@@ -82,18 +90,17 @@ class Tuner:
         self.trials.close()
 
 
-def _explore(plan: Plan, sizes: bool, arrangements: Sequence[tuple[int, int]]) -> Trials:
-    """Yields plans to be tried, is sent images/s, and returns the best."""
-    if sizes:
-        for factor in (0.5, 2.0):
-            before = plan
-            while 1 <= (size := int(plan.batch_size * factor)) <= LARGEST_BATCH:
-                other = replace(plan, batch_size=size)
-                if (yield from _compare(plan, other, BETTER_SIZE)) is plan:
-                    break
-                plan = other
-            if plan != before:
+def _explore(plan: Plan, largest: int, arrangements: Sequence[tuple[int, int]]) -> Trials:
+    """Yields plans to be tried, of sizes up to the largest, is sent images/s, and returns the best."""
+    for factor in (0.5, 2.0):
+        before = plan
+        while 1 <= (size := int(plan.batch_size * factor)) <= largest:
+            other = replace(plan, batch_size=size)
+            if (yield from _compare(plan, other, BETTER_SIZE)) is plan:
                 break
+            plan = other
+        if plan != before:
+            break
     for streams, threads in arrangements:
         other = replace(plan, streams=streams, threads=threads)
         plan = yield from _compare(plan, other, BETTER_ARRANGEMENT)

@@ -47,21 +47,21 @@ def test_where_memory_runs_out_batches_become_smaller(shared_bundle: Bundle) -> 
 
 def test_on_a_processor_there_is_one_inference_on_each_core(shared_bundle: Bundle) -> None:
     engine = open_engine(shared_bundle, Options(num_threads=3))
-    assert engine.plan == Plan(1024, streams=3, threads=1)
+    assert engine.plan == Plan(256, streams=3, threads=1)
     assert engine.num_workers == 3
     assert open_engine(shared_bundle, Options(num_threads=4, streams=2, batch_size=7)).plan == Plan(7, 2, 2)
 
 
 @pytest.mark.parametrize("artifact", ["torchscript", "pt2"])
 def test_pytorchs_formats_run_one_inference_at_a_time(shared_bundle: Bundle, artifact: str) -> None:
-    assert open_engine(shared_bundle, Options(num_threads=1), artifact=artifact).plan == Plan(1024, 1, 1)
+    assert open_engine(shared_bundle, Options(num_threads=1), artifact=artifact).plan == Plan(256, 1, 1)
 
 
 def test_a_list_that_falls_back_on_the_processor_is_run_as_a_processor_wants_it(shared_bundle: Bundle) -> None:
     fallen = open_engine(shared_bundle, Options(num_threads=2), provider="cuda,cpu")
     if fallen.placement is None or fallen.placement.main != "CPUExecutionProvider":
         pytest.skip("CUDA is here")
-    assert fallen.plan == Plan(1024, 2, 1)
+    assert fallen.plan == Plan(256, 2, 1)
 
 
 def test_a_plan_of_more_threads_gives_the_same_outputs(shared_bundle: Bundle, pixels: NDArray[np.uint8]) -> None:

@@ -114,7 +114,7 @@ def test_the_summary_says_where_the_time_went(engine: Engine, mixed: Path, tmp_p
     assert shares["infer"] > 0
     document = json.loads(json.dumps(summary.to_json()))
     assert document["num_failures"] == len(UNREADABLE)
-    assert document["plan"] == {"batch_size": 1024, "streams": engine.plan.streams, "threads": 1}
+    assert document["plan"] == {"batch_size": 256, "streams": engine.plan.streams, "threads": 1}
     assert document["images_per_s"] == pytest.approx(NUM_FILES / summary.elapsed_s)
     assert document["backend"] == "onnx (CPU)"
 
