@@ -73,14 +73,15 @@ def start(bundle: Bundle, inputs: Path, source: str, out: Path, *options: str) -
     argument, stdin = named(inputs, source)
     command = [sys.executable, "-m", "runtime", "predict", bundle.path, argument, "--out", out, "--logits"]
     command += ["--batch-size", "4", "--commit-every", "0", *options]
-    return subprocess.Popen(
-        [*map(str, command)],
-        cwd=ROOT,
-        stdin=stdin.open() if stdin else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    with (stdin or Path(os.devnull)).open() as listed:
+        return subprocess.Popen(
+            [*map(str, command)],
+            cwd=ROOT,
+            stdin=listed,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
 
 def finish(process: subprocess.Popen[str]) -> None:
