@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from statistics import median
 from threading import Lock
+from time import perf_counter
 
 from runtime.predict.plan import Plan
 
@@ -15,6 +16,8 @@ __all__ = ["Tuner"]
 NUM_ROUNDS = 2
 #: A trial has at least so many inferences a stream, and takes at least so long.
 MIN_INFERENCES, MIN_TRIAL_S = 2, 0.05
+#: Where threads spend less of their time in the model, no plan makes a run much faster: decoding does.
+MIN_SHARE = 0.5
 #: A size has to be better by this much, another arrangement of threads by that much; less is noise.
 BETTER_SIZE, BETTER_ARRANGEMENT = 1.05, 1.15
 LARGEST_BATCH = 4096
@@ -26,7 +29,7 @@ class Tuner:
     """Says which plan the next batch is run by.
 
     Sizes are tried at half and double of the best so far, as long as that helps. Then the other arrangements: one
-    inference on all cores in place of one on each.
+    inference on all cores in place of one on each. Neither is gone on with where decoding takes most of the time.
 
     Args:
         plan: To begin with.
@@ -46,7 +49,8 @@ class Tuner:
         self.lock = Lock()
         self.largest = max(plan.batch_size, largest)
         self.plan, self.is_settled = plan, False
-        self.trials = _explore(plan, self.largest if sizes else 0, arrangements)
+        self.share = 1.0
+        self.trials = _explore(plan, self.largest if sizes else 0, arrangements, lambda: self.share >= MIN_SHARE)
         self._go_on(lambda: next(self.trials))
 
     def record(self, plan: Plan, num_images: int, seconds: float) -> None:
@@ -68,6 +72,7 @@ class Tuner:
             enough = self.num_recorded - plan.streams >= MIN_INFERENCES * plan.streams
             if enough and self.seconds >= MIN_TRIAL_S * plan.streams:
                 images_per_s = plan.streams * self.num_images / self.seconds
+                self.share = self.seconds / (plan.streams * max(perf_counter() - self.began_s, 1e-9))
                 self._go_on(lambda: self.trials.send(images_per_s))
 
     def limit(self, batch_size: int) -> None:
@@ -78,7 +83,7 @@ class Tuner:
 
     def _go_on(self, step: Callable[[], Plan]) -> None:
         """To the next trial, or to the plan that was found to be the best."""
-        self.num_recorded, self.num_images, self.seconds = 0, 0, 0.0
+        self.num_recorded, self.num_images, self.seconds, self.began_s = 0, 0, 0.0, perf_counter()
         try:
             self.plan = step()
         except StopIteration as end:
@@ -90,18 +95,20 @@ class Tuner:
         self.trials.close()
 
 
-def _explore(plan: Plan, largest: int, arrangements: Sequence[tuple[int, int]]) -> Trials:
+def _explore(
+    plan: Plan, largest: int, arrangements: Sequence[tuple[int, int]], is_worth_it: Callable[[], bool]
+) -> Trials:
     """Yields plans to be tried, of sizes up to the largest, is sent images/s, and returns the best."""
     for factor in (0.5, 2.0):
         before = plan
-        while 1 <= (size := int(plan.batch_size * factor)) <= largest:
+        while 1 <= (size := int(plan.batch_size * factor)) <= largest and is_worth_it():
             other = replace(plan, batch_size=size)
             if (yield from _compare(plan, other, BETTER_SIZE)) is plan:
                 break
             plan = other
         if plan != before:
             break
-    for streams, threads in arrangements:
+    for streams, threads in arrangements if is_worth_it() else ():
         other = replace(plan, streams=streams, threads=threads)
         plan = yield from _compare(plan, other, BETTER_ARRANGEMENT)
     return plan

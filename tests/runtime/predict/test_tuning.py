@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -84,3 +85,16 @@ def test_looking_costs_few_inferences() -> None:
     plans = tune(tuner, peak_at(16))
     assert plans.index(tuner.plan) == 0
     assert len([plan for plan in plans if plan != tuner.plan]) < 40
+
+
+def test_where_decoding_takes_most_of_the_time_nothing_larger_is_tried() -> None:
+    tuner = Tuner(Plan(16, 1, 1), arrangements=[(1, 2)])
+    plans = []
+    for _ in range(200):
+        plans.append(tuner.plan)
+        time.sleep(0.002)  # decoding
+        tuner.record(tuner.plan, tuner.plan.batch_size, 0.00005 * tuner.plan.batch_size)
+        if tuner.is_settled:
+            break
+    assert {plan.threads for plan in plans} == {1}
+    assert max(plan.batch_size for plan in plans) == 16
