@@ -36,6 +36,7 @@ class Tuner:
         largest: Batch that is tried.
         sizes: Whether to look for a better batch size.
         arrangements: Others of (streams, threads), to be tried at the best size.
+        clock: Seconds of the wall.
     """
 
     def __init__(
@@ -45,8 +46,9 @@ class Tuner:
         largest: int = LARGEST_BATCH,
         sizes: bool = True,
         arrangements: Sequence[tuple[int, int]] = (),
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
-        self.lock = Lock()
+        self.lock, self.clock = Lock(), clock
         self.largest = max(plan.batch_size, largest)
         self.plan, self.is_settled = plan, False
         self.share = 1.0
@@ -72,7 +74,7 @@ class Tuner:
             enough = self.num_recorded - plan.streams >= MIN_INFERENCES * plan.streams
             if enough and self.seconds >= MIN_TRIAL_S * plan.streams:
                 images_per_s = plan.streams * self.num_images / self.seconds
-                self.share = self.seconds / (plan.streams * max(perf_counter() - self.began_s, 1e-9))
+                self.share = self.seconds / (plan.streams * max(self.clock() - self.began_s, 1e-9))
                 self._go_on(lambda: self.trials.send(images_per_s))
 
     def limit(self, batch_size: int) -> None:
@@ -83,7 +85,7 @@ class Tuner:
 
     def _go_on(self, step: Callable[[], Plan]) -> None:
         """To the next trial, or to the plan that was found to be the best."""
-        self.num_recorded, self.num_images, self.seconds, self.began_s = 0, 0, 0.0, perf_counter()
+        self.num_recorded, self.num_images, self.seconds, self.began_s = 0, 0, 0.0, self.clock()
         try:
             self.plan = step()
         except StopIteration as end:
