@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.files import written_whole
+from runtime.report.colours import SERIES
 
 __all__ = ["Page"]
 
@@ -16,8 +17,7 @@ STYLE = """
 :root { color-scheme: light dark;
   --ink: light-dark(#1b1f24, #e6e8eb); --soft: light-dark(#5d6671, #9aa4b0); --paper: light-dark(#fff, #14171a);
   --panel: light-dark(#f6f7f9, #1d2126); --line: light-dark(#dfe3e8, #333a42);
-  --c0: light-dark(#2460d8, #6ea0ff); --c1: light-dark(#d9570a, #ff9757); --c2: light-dark(#14805e, #4cc79f);
-  --c3: light-dark(#8a3fc4, #c48df0); --good: light-dark(#14805e, #4cc79f); --bad: light-dark(#c22b2b, #ff7b72); }
+  --good: light-dark(#14805e, #4cc79f); --bad: light-dark(#c22b2b, #ff7b72); }
 * { box-sizing: border-box } body { margin: 0; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, sans-serif }
 main { max-width: 1120px; margin: 0 auto; padding: 40px 20px 80px }
@@ -147,7 +147,7 @@ class Page:
         return (
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>{html.escape(self.title)}</title><style>{STYLE}</style></head>\n"
+            f"<title>{html.escape(self.title)}</title><style>{STYLE}{_series_colours()}</style></head>\n"
             f"<body><main>{chr(10).join(self.parts)}</main></body></html>\n"
         )
 
@@ -159,6 +159,11 @@ class Page:
         """
         with written_whole(path) as staged:
             staged.write_text(self.render(), encoding="utf-8")
+
+
+def _series_colours() -> str:
+    colours = " ".join(f"--c{at}: light-dark({light}, {dark});" for at, (light, dark) in enumerate(SERIES))
+    return f":root {{ {colours} }}\n"
 
 
 def _is_words(cell: str) -> bool:
