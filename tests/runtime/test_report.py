@@ -19,7 +19,19 @@ from PIL import Image
 from runtime.bundle import Bundle
 from runtime.errors import OutputError
 from runtime.report import Page
-from runtime.report.charts import bars, heatmap, histogram, lines, picture, reliability
+from runtime.report.charts import (
+    bars,
+    heatmap,
+    histogram,
+    lines,
+    picture,
+    reliability,
+    scatter,
+    spans,
+    stacked,
+    standalone,
+)
+from runtime.report.colours import SERIES
 
 LAW = settings(max_examples=40, deadline=None)
 EVIL = "\"'><script>alert(1)</script>&amp;"
@@ -72,6 +84,9 @@ def full_page(text: str) -> Page:
             (text, lines({text: [1.0, 2.0]}, x=[1, 2], x_label=text, y_label=text)),
             (text, heatmap(np.eye(2, dtype=int), [text, "other"])),
             (text, histogram({text: [1, 2]}, edges=[0.1, 1, 10], x_label=text, marks={text: 1.0})),
+            (text, spans({text: [1.0, 2.0]}, x_label=text)),
+            (text, stacked({text: {text: 1.0}}, x_label=text)),
+            (text, scatter({text: (1.0, 2.0)}, x_label=text, y_label=text, errors={text: (1.0, 3.0)})),
         ]
     )
     page.table([text, "verdict"], [[text, "passed"]])
@@ -276,3 +291,166 @@ def test_a_picture_reads_back_equal(image: NDArray[np.uint8]) -> None:
     assert kind == "data:image/png;base64"
     with Image.open(io.BytesIO(base64.b64decode(data))) as read:
         np.testing.assert_array_equal(np.asarray(read).reshape(image.shape), image)
+
+
+#: Whatever a measurement that went wrong may hand over.
+ANY = st.floats() | st.sampled_from([0.0, 1.0, math.nan, 1e-310, 1.7e308, -1.7e308])
+WORDS = st.dictionaries(TEXT | st.just(EVIL), ANY, max_size=14)
+
+
+@LAW
+@given(st.dictionaries(TEXT | st.just(EVIL), st.lists(ANY, max_size=60), max_size=14), st.booleans())
+def test_spans_have_a_row_for_each_name_whatever_the_values(rows: dict[str, list[float]], log_x: bool) -> None:
+    root = parse(spans(rows, x_label=EVIL, log_x=log_x))
+    some = [name for name, values in rows.items() if any(abs(v) < 1e38 and (v > 1e-38 or not log_x) for v in values)]
+    said = [item.text or "" for item in root.iter("title") if "median" in (item.text or "")]
+    assert len(said) == len(some)
+
+
+@LAW
+@given(st.dictionaries(TEXT | st.just(EVIL), WORDS, max_size=6))
+def test_stacked_bars_have_every_part_whatever_the_values(rows: dict[str, dict[str, float]]) -> None:
+    root = parse(stacked(rows, x_label=EVIL))
+    drawn = [element for element in root.iter("rect") if element.find("title") is not None]
+    assert len(drawn) == sum(map(len, rows.values()))
+
+
+@LAW
+@given(
+    st.dictionaries(TEXT | st.just(EVIL), st.tuples(ANY, ANY), max_size=14),
+    st.dictionaries(TEXT | st.just(EVIL), st.tuples(ANY, ANY), max_size=4),
+    st.booleans(),
+    st.booleans(),
+)
+def test_scatters_have_every_point_that_has_a_place(
+    points: dict[str, tuple[float, float]], errors: dict[str, tuple[float, float]], log_x: bool, log_y: bool
+) -> None:
+    root = parse(scatter(points, x_label=EVIL, y_label=EVIL, log_x=log_x, log_y=log_y, errors=errors))
+    axes = ((0, log_x), (1, log_y))
+    shown = [p for p in points.values() if all(abs(p[at]) < 1e38 and (p[at] > 1e-38 or not log) for at, log in axes)]
+    assert len(list(root.iter("circle"))) == len(shown)
+
+
+@LAW
+@given(NAMES, st.lists(ANY, max_size=8), st.data(), st.booleans(), st.booleans())
+def test_lines_and_bars_take_any_value(
+    names: list[str], x: list[float], data: st.DataObject, log_x: bool, log_y: bool
+) -> None:
+    series = {name: data.draw(st.lists(ANY, min_size=len(x), max_size=len(x))) for name in names}
+    parse(lines(series, x=x, x_label=EVIL, y_label=EVIL, log_x=log_x, log_y=log_y))
+    values = {name: dict(zip("abcdefgh", line, strict=False)) for name, line in series.items()}
+    parse(bars(values, y_label=EVIL, log_y=log_y, rule=data.draw(ANY)))
+
+
+def test_charts_of_nothing_are_drawn() -> None:
+    for svg in (
+        lines({}, x=[], x_label="x", y_label="y"),
+        lines({"a": []}, x=[], x_label="x", y_label="y", log_x=True, log_y=True),
+        bars({}, y_label="y"),
+        heatmap(np.zeros((0, 0), int), []),
+        histogram({}, edges=[], x_label="x"),
+        reliability([]),
+        spans({}, x_label="ms"),
+        stacked({"a": {}}, x_label="s"),
+        scatter({}, x_label="ms", y_label="%"),
+    ):
+        parse(svg)
+
+
+def texts(root: ET.Element) -> list[str]:
+    return [element.text or "" for element in root.iter("text")]
+
+
+def test_a_logarithmic_x_axis_has_its_ticks_at_the_batch_sizes() -> None:
+    root = parse(lines({"onnx": [5, 6, 7, 8]}, x=[1, 8, 32, 128], x_label="batch", y_label="images/s", log_x=True))
+    places = [float(item.attrib["cx"]) for item in root.iter("circle")]
+    marks = {item.text: float(item.attrib["x"]) for item in root.iter("text")}
+    assert [marks[name] for name in ("1", "8", "32", "128")] == places
+    assert places[2] - places[1] == pytest.approx(places[3] - places[2], abs=0.2)  # 4 times each; one decimal is drawn
+
+
+def test_the_marks_of_a_span_stand_at_its_quantiles() -> None:
+    values = np.linspace(1, 101, 1001)
+    root = parse(spans({"onnx": values}, x_label="ms", log_x=False))
+    ticks = [line for line in root.iter("line") if line.get("stroke") == "var(--c0)"]
+    p90, p99 = (float(line.attrib["x1"]) for line in ticks if line.get("x1") == line.get("x2"))
+    median = float(next(root.iter("circle")).attrib["cx"])
+    assert (p99 - median) / (p90 - median) == pytest.approx(49 / 40, abs=0.01)
+    assert "51" in texts(root)
+    assert any("median 51, p90 91, p99 100; 1,001 values" in (title.text or "") for title in root.iter("title"))
+
+
+def test_a_span_of_many_values_is_a_small_chart() -> None:
+    values = np.random.default_rng(0).lognormal(size=300_000)
+    assert len(spans({"onnx": values}, x_label="ms")) < 10_000
+
+
+def test_the_total_of_stacked_bars_is_written() -> None:
+    root = parse(stacked({"onnx": {"import": 0.5, "open": 1.25}, "torch": {"import": 2.0}}, x_label="s"))
+    assert {"1.75", "2"} <= set(texts(root))
+    widths = [float(item.attrib["width"]) for item in root.iter("rect") if item.find("title") is not None]
+    assert (widths[0] + 1) * 4 == pytest.approx(widths[2] + 1, abs=0.3)  # drawn with one decimal, less a gap of 1
+
+
+def boxes(root: ET.Element) -> list[tuple[float, float, float, float]]:
+    """Where the names in a scatter are, at least: 5 units a letter."""
+    found = []
+    for item in root.iter("text"):
+        if item.get("font-size") == "10.5":
+            width, x, y = 5.0 * len(item.text or ""), float(item.attrib["x"]), float(item.attrib["y"])
+            left = x - width * {"start": 0.0, "middle": 0.5, "end": 1.0}[item.attrib["text-anchor"]]
+            found.append((left, y - 8, left + width, y))
+    return found
+
+
+def test_names_in_a_scatter_do_not_cover_each_other() -> None:
+    names = (
+        "PyTorch",
+        "PyTorch, channels_last",
+        "TorchScript",
+        ".pt2 as loaded",
+        "torch.compile, frozen",
+        "onnxruntime",
+    )
+    points = {name: (0.30 + 0.01 * at, 91.2) for at, name in enumerate(names)} | {"OpenVINO": (0.011, 91.3)}
+    placed = boxes(parse(scatter(points, x_label="ms", y_label="%")))
+    assert len(placed) == 7
+    for at, one in enumerate(placed):
+        assert one[0] >= 0
+        assert one[2] <= 460
+        for other in placed[at + 1 :]:
+            assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+
+
+def test_a_legend_that_has_no_room_beside_the_title_stands_below_the_chart() -> None:
+    names = ("PyTorch, channels_last", "torch.compile, frozen", ".pt2 as loaded", "onnxruntime", "OpenVINO", "e" * 99)
+    few = parse(lines({"onnx": [1.0, 2]}, x=[1, 2], x_label="x", y_label="images/s"))
+    many = parse(lines({name: [1.0, 2] for name in names}, x=[1, 2], x_label="x", y_label="images/s"))
+    assert few.attrib["viewBox"] == "0 0 460 250"
+    _, _, width, height = map(float, many.attrib["viewBox"].split())
+    swatches = list(many.iter("rect"))
+    assert len(swatches) == len(names)
+    assert all(0 <= float(item.attrib["x"]) < width and 250 < float(item.attrib["y"]) < height for item in swatches)
+
+
+def test_twelve_series_have_a_colour_each_on_a_page_and_alone() -> None:
+    svg = lines({f"series {at}": [1.0 + at] for at in range(13)}, x=[1], x_label="x", y_label="y")
+    used = set(re.findall(r"var\((--c\d+)\)", svg))
+    assert used == {f"--c{at}" for at in range(12)}
+    for document in (Page("title", "lead").render(), standalone(svg)):
+        assert all(f"{name}:" in document for name in used)
+    assert len(set(SERIES)) == 12
+
+
+def luminance(colour: str) -> float:
+    """Source: WCAG 2.2, relative luminance."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize(("at", "panel"), [(0, "#f6f7f9"), (1, "#1d2126")])
+def test_the_colours_of_series_stand_out_from_the_panel(at: int, panel: str) -> None:
+    for pair in SERIES:
+        low, high = sorted((luminance(pair[at]), luminance(panel)))
+        assert (high + 0.05) / (low + 0.05) >= 2.99, pair  # 3, rounded to whole steps of 256

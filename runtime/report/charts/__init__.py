@@ -12,6 +12,20 @@ from runtime.report.charts.histogram import histogram
 from runtime.report.charts.lines import lines
 from runtime.report.charts.picture import picture
 from runtime.report.charts.reliability import reliability
+from runtime.report.charts.scatter import scatter
+from runtime.report.charts.spans import spans
+from runtime.report.charts.stacked import stacked
 from runtime.report.charts.standalone import standalone
 
-__all__ = ["bars", "heatmap", "histogram", "lines", "picture", "reliability", "standalone"]
+__all__ = [
+    "bars",
+    "heatmap",
+    "histogram",
+    "lines",
+    "picture",
+    "reliability",
+    "scatter",
+    "spans",
+    "stacked",
+    "standalone",
+]

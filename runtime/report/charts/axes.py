@@ -89,12 +89,20 @@ def close_ticks(low: float, high: float, log: bool) -> list[float]:
 
 
 def written(ticks: Sequence[float]) -> list[str]:
-    """The ticks in few letters, but in as many as tell each from the next."""
-    texts = [short(tick) for tick in ticks]
+    """The ticks in few letters, but in as many as tell each exactly."""
+    if all(map(_is_short, ticks)):
+        return [short(tick) for tick in ticks]
     decimals = 0
-    while len(set(texts)) < len(texts) and decimals < 12:
-        texts, decimals = [f"{tick:.{decimals}f}" for tick in ticks], decimals + 1
-    return texts
+    while decimals < 12 and any(not math.isclose(round(tick, decimals), tick, rel_tol=1e-9) for tick in ticks):
+        decimals += 1
+    return [f"{tick:,.{decimals}f}" for tick in ticks]
+
+
+def _is_short(tick: float) -> bool:
+    """Whether `short` loses nothing of it."""
+    size = abs(tick)
+    digits = 1 if size < 1e-3 or size >= 1e7 else 2 if 1e4 <= size < 1e5 else 3
+    return math.isclose(float(f"{tick:.{digits}g}"), tick, rel_tol=1e-9)
 
 
 def grid(ticks: Sequence[float], to_y: Scale, label: str, width: float = WIDTH) -> str:

@@ -27,7 +27,12 @@ WIDTH, HEIGHT = 460, 250
 NARROW = 340
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 24, 34
 #: Letters' widths in em, of the widest font that browsers take for system-ui (DejaVu Sans); others are NORMAL.
-WIDTHS = dict.fromkeys("ijlI.,;:'|![]()/ ", 0.34) | dict.fromkeys("frt-", 0.42) | dict.fromkeys("mwMW@%—", 0.96)
+WIDTHS = (
+    dict.fromkeys("ABCDEFGHJKLMNOPQRSTUVXYZ", 0.73)
+    | dict.fromkeys("ijlI.,;:'|![]()/ ", 0.35)
+    | dict.fromkeys("frt-", 0.42)
+    | dict.fromkeys("mwMW@%—", 0.97)
+)
 NORMAL = 0.63
 
 
