@@ -5,7 +5,7 @@ A dictionary of arrays by the names of the inputs; for a model of one input the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from runtime.inputs import Input
 from runtime.signature import Signature
 from runtime.tensor_signature import AnySignature
 
-__all__ = ["Feed", "arrays_of", "check_feed", "draw", "from_pixels", "num_samples", "take"]
+__all__ = ["Feed", "arrays_of", "by_name", "check_feed", "draw", "from_pixels", "num_samples", "take"]
 
 Feed = NDArray[Any] | Mapping[str, NDArray[Any]]
 
@@ -36,6 +36,20 @@ def take(feed: Feed, index: slice | NDArray[np.intp]) -> Feed:
 def arrays_of(feed: Feed) -> list[NDArray[Any]]:
     """Its arrays, in the order that it has them in."""
     return list(feed.values()) if isinstance(feed, Mapping) else [feed]
+
+
+def by_name(feed: Feed, names: Sequence[str]) -> Mapping[str, NDArray[Any]]:
+    """Its arrays by the names of the inputs; nothing else is looked at.
+
+    Raises:
+        FeedError: An array itself, and the model does not take one input.
+    """
+    if isinstance(feed, Mapping):
+        return feed
+    if len(names) != 1:
+        listed = ", ".join(map(repr, names))
+        raise FeedError(f"the model takes {len(names)} inputs ({listed}): expected a dictionary of arrays.")
+    return {names[0]: feed}
 
 
 def draw(signature: AnySignature, count: int, generator: np.random.Generator) -> Feed:
@@ -76,11 +90,7 @@ def check_feed(feed: Feed, signature: AnySignature) -> dict[str, NDArray[Any]]:
         FeedError: A name, a dtype or a shape disagrees.
     """
     inputs = signature.inputs
-    if not isinstance(feed, Mapping):
-        if len(inputs) != 1:
-            names = ", ".join(repr(item.name) for item in inputs)
-            raise FeedError(f"the model takes {len(inputs)} inputs ({names}): expected a dictionary of arrays.")
-        feed = {inputs[0].name: feed}
+    feed = by_name(feed, [item.name for item in inputs])
     unknown = [name for name in feed if name not in {item.name for item in inputs}]
     missing = [item.name for item in inputs if item.name not in feed]
     if unknown or missing:

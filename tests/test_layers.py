@@ -14,7 +14,9 @@ ROOT = Path(__file__).parent.parent
 FLOORS = ("runtime", "training", "export")
 #: What one file alone may import, and does without where it is not installed.
 OPTIONAL = {
+    "runtime/backends/compiled_model.py": {"openvino"},
     "runtime/backends/device.py": {"torch"},
+    "runtime/backends/frozen_module.py": {"torch"},
     "runtime/backends/pt2.py": {"torch"},
     "runtime/backends/torchscript.py": {"torch"},
     "runtime/idx.py": {"isal"},

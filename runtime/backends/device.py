@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from runtime.backends.backend import Threads
 from runtime.errors import BackendError
 from runtime.providers import CPU, CUDA, AnyProvider, ProviderRequest
-from runtime.signature import OUTPUTS
+from runtime.signature import Signature
+from runtime.tensor_signature import AnySignature
 
-__all__ = ["open_device", "to_numpy", "to_tensors"]
+__all__ = ["can_share", "open_device", "to_numpy", "to_tensors"]
 
 DEVICES = {CPU: "cpu", CUDA: "cuda"}
 
@@ -50,11 +51,29 @@ def _choose(request: ProviderRequest) -> torch.device:
     raise BackendError(f"PyTorch finds no CUDA device{where} here; `--provider cpu` runs on the processor.")
 
 
-def to_tensors(arrays: Mapping[str, NDArray[Any]], device: torch.device) -> list[torch.Tensor]:
-    """Copies on the device; of any memory layout, which torch alone does not take."""
-    return [torch.tensor(np.ascontiguousarray(array), device=device) for array in arrays.values()]
+def to_tensors(arrays: Mapping[str, NDArray[Any]], device: torch.device, *, shared: bool) -> list[torch.Tensor]:
+    """Tensors on the device, of arrays of any memory layout; `shared`: on the arrays' own memory where that can be.
+
+    PyTorch takes no negative strides and warns of read-only memory; such arrays are copied.
+    """
+    tensors = [_to_tensor(array, shared) for array in arrays.values()]
+    return tensors if device.type == "cpu" else [tensor.to(device) for tensor in tensors]
 
 
-def to_numpy(outputs: tuple[torch.Tensor, ...]) -> dict[str, NDArray[np.float32]]:
-    """Name a model's outputs, as float32 arrays in the processor's memory."""
-    return {name: tensor.cpu().numpy() for name, tensor in zip(OUTPUTS, outputs, strict=True)}
+def _to_tensor(array: NDArray[Any], shared: bool) -> torch.Tensor:
+    if shared and array.flags.c_contiguous and array.flags.writeable:
+        return torch.from_numpy(array)
+    return torch.tensor(np.ascontiguousarray(array))
+
+
+def can_share(signature: AnySignature) -> bool:
+    """Whether a network cannot write into what it is fed: of pixels it sees only the cast that is made of them.
+
+    Tensors it sees as they are, and a first `ReLU(inplace=True)` would change the caller's array.
+    """
+    return isinstance(signature, Signature) and signature.interface == "pixels"
+
+
+def to_numpy(outputs: tuple[torch.Tensor, ...]) -> list[NDArray[Any]]:
+    """A model's outputs as arrays in the processor's memory; waits for the device."""
+    return [tensor.numpy() if tensor.is_cpu else tensor.cpu().numpy() for tensor in outputs]

@@ -17,7 +17,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state
 from runtime.backends.backend import Threads
 from runtime.backends.binding import BINDING_PROVIDERS, BoundSession, pinned_memory
 from runtime.errors import BackendError, ProviderError, reason_of
-from runtime.feed import Feed, check_feed
+from runtime.feed import Feed, by_name, check_feed
 from runtime.placement import Placement, check_placement, read_placement
 from runtime.providers import CPU, AnyProvider, Provider, ProviderRequest
 from runtime.signature import OUTPUTS
@@ -37,13 +37,14 @@ class SessionBackend:
 
     Args:
         data: The file's bytes.
-        signature: What the model takes and gives.
+        signature: What the model takes and gives; None takes the file's own inputs and outputs.
         provider: An execution provider, short or full, or several with a comma between them; or a request.
         threads: Of one inference.
         beside: File name -> bytes, of weights in files of their own.
 
     Raises:
-        BackendError: onnxruntime cannot open the file.
+        BackendError: onnxruntime cannot open the file; it disagrees with the signature; without one, an input or an
+            output is no tensor.
         ProviderError: The provider is missing or did not take the model.
 
     Source: onnxruntime, `InferenceSession`.
@@ -53,7 +54,7 @@ class SessionBackend:
         self,
         data: bytes,
         *,
-        signature: AnySignature,
+        signature: AnySignature | None,
         provider: AnyProvider = "cpu",
         threads: Threads | None = None,
         beside: Mapping[str, bytes] | None = None,
@@ -61,11 +62,10 @@ class SessionBackend:
         self.signature = signature
         self.request = ProviderRequest.of(provider)
         self.session = open_session(data, self.request, threads or Threads(), beside or {})
-        self.bound = _bind(self.session, self.request)
-        names = [item.name for item in (*self.session.get_inputs(), *self.session.get_outputs())]
-        expected = [*(item.name for item in signature.inputs), *OUTPUTS]
-        if names != expected:
-            raise BackendError(f"the ONNX file has inputs and outputs {names}, expected {expected}.")
+        self.inputs = tuple(item.name for item in self.session.get_inputs())
+        self.outputs = tuple(item.name for item in self.session.get_outputs())
+        _check_interface(self.session, signature)
+        self.bound = _bind(self.session, self.request, self.outputs)
 
     @property
     def name(self) -> str:
@@ -81,9 +81,15 @@ class SessionBackend:
 
     def run(self, feed: Feed) -> dict[str, NDArray[np.float32]]:
         """Run one batch: a feed such as the signature has it -> output name -> float32."""
-        arrays = check_feed(feed, self.signature)
-        outputs = self.session.run(OUTPUTS, arrays) if self.bound is None else self.bound.run(arrays)
-        return dict(zip(OUTPUTS, outputs, strict=True))
+        arrays = by_name(feed, self.inputs) if self.signature is None else check_feed(feed, self.signature)
+        return dict(zip(self.outputs, self.infer(arrays), strict=True))
+
+    def infer(self, arrays: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Run one batch that was checked: input name -> array; arrays in the order of `outputs`."""
+        found: list[NDArray[Any]] = (
+            self.session.run(self.outputs, arrays) if self.bound is None else self.bound.run(arrays)
+        )
+        return found
 
 
 def open_session(
@@ -153,12 +159,24 @@ def _start(data: bytes, options: ort.SessionOptions, providers: Sequence[Provide
         ) from error
 
 
-def _bind(session: ort.InferenceSession, request: ProviderRequest) -> BoundSession | None:
+def _check_interface(session: ort.InferenceSession, signature: AnySignature | None) -> None:
+    items = [*session.get_inputs(), *session.get_outputs()]
+    if signature is None:
+        for item in items:
+            if not item.type.startswith("tensor("):
+                raise BackendError(f"'{item.name}' of the ONNX file is a {item.type}, expected a tensor.")
+        return
+    names, expected = [item.name for item in items], [*(item.name for item in signature.inputs), *OUTPUTS]
+    if names != expected:
+        raise BackendError(f"the ONNX file has inputs and outputs {names}, expected {expected}.")
+
+
+def _bind(session: ort.InferenceSession, request: ProviderRequest, outputs: Sequence[str]) -> BoundSession | None:
     """Bound memory where a card of NVIDIA's runs the model; a plain run is as fast elsewhere, and simpler."""
     binding = [item for item in request.providers if item.name in BINDING_PROVIDERS]
     if not binding or binding[0].name not in session.get_providers():
         return None
-    return BoundSession(session, OUTPUTS, memory=pinned_memory(binding[0].device_id))
+    return BoundSession(session, outputs, memory=pinned_memory(binding[0].device_id))
 
 
 def run_as_written(data: bytes, feed: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> list[NDArray[Any]]:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from runtime.backends.backend import Threads
-from runtime.backends.device import open_device, to_numpy, to_tensors
+from runtime.backends.device import can_share, open_device, to_numpy, to_tensors
 from runtime.errors import BackendError
 from runtime.feed import Feed, check_feed
 from runtime.providers import AnyProvider
+from runtime.signature import OUTPUTS
 from runtime.tensor_signature import AnySignature
 
 __all__ = ["TorchScriptBackend", "torchscript_is_meant"]
@@ -50,11 +52,14 @@ class TorchScriptBackend:
     """
 
     placement = None
+    outputs = OUTPUTS
 
     def __init__(
         self, data: bytes, *, signature: AnySignature, device: AnyProvider = "cpu", threads: Threads | None = None
     ) -> None:
         self.signature = signature
+        self.inputs = tuple(item.name for item in signature.inputs)
+        self.shared = can_share(signature)
         self.device = open_device(device, threads or Threads())
         try:
             with torchscript_is_meant():
@@ -70,6 +75,9 @@ class TorchScriptBackend:
 
     def run(self, feed: Feed) -> dict[str, NDArray[np.float32]]:
         """Run one batch: a feed such as the signature has it -> output name -> float32."""
-        arrays = check_feed(feed, self.signature)
+        return dict(zip(self.outputs, self.infer(check_feed(feed, self.signature)), strict=True))
+
+    def infer(self, arrays: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Run one batch that was checked: input name -> array; float32 arrays in the order of `outputs`."""
         with torch.inference_mode():
-            return to_numpy(self.module(*to_tensors(arrays, self.device)))
+            return to_numpy(self.module(*to_tensors(arrays, self.device, shared=self.shared)))
