@@ -28,6 +28,8 @@ check: $(STAMP)
 	$(BIN)/mypy
 
 bench: $(STAMP)
+	$(BIN)/python -m benchmarks.bench peers --folder artifacts/bench
+	$(BIN)/python -m benchmarks.bench handmade --folder artifacts/bench
 	$(BIN)/python -m benchmarks.predict --folder artifacts/bench
 	$(BIN)/python -m benchmarks.train
 	$(BIN)/python -m benchmarks.export

@@ -16,7 +16,9 @@ import torch
 
 from export.commands import source_of
 from export.publish import publish
-from runtime.bench import Plan, bench
+from runtime.bench.bench import Question, bench
+from runtime.bench.lineup import Wish
+from runtime.bench.options import Options as BenchOptions
 from runtime.classifier import load as load_bundle
 from runtime.console import remark
 from runtime.report.charts import lines, standalone
@@ -29,7 +31,8 @@ from training.options import Options
 
 DOCS = Path(__file__).parent.parent / "docs"
 SHOES = ("Sneaker", "Ankle boot")
-PLAN = Plan(batch_sizes=(32,), num_rounds=20)
+BENCH = BenchOptions(batch_sizes=(32,), num_launches=2)
+BACKENDS = ("torch", "torchscript", "onnxruntime")
 SGD: Mapping[str, Any] = {"optimizer": "sgd", "momentum": 0.0, "schedule": "constant", "learning_rate": 0.003}
 ADAM: Mapping[str, Any] = {"learning_rate": 0.003, "schedule": "one-cycle"}
 DROPOUT: Mapping[str, Any] = {"schedule": "constant", "learning_rate": 0.001, "epochs": 30}
@@ -82,7 +85,8 @@ def row_of(entry: Entry, checkpoint: Checkpoint, dataset: Dataset, folder: Path)
     bundle = publish(source_of(checkpoint), folder)
     with load_bundle(folder) as classifier:
         evaluation = evaluate(classifier.backend.run, dataset.test)
-    rates = {timing.backend: timing.images_per_s for timing in bench(bundle, PLAN)}
+    timed = bench(Question([str(bundle.path)], Wish(backends=BACKENDS), with_files=False), BENCH)
+    rates = {row.competitor.backend: row.images_per_s or 0.0 for row in timed.rows}
     options = "".join(f" {key}={value}" for key, value in entry.arguments.items())
     ratios = ", ".join(f"{artifact.noise_ratio:.2f}" for artifact in bundle.artifacts)
     low, high = evaluation.interval_95

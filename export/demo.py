@@ -6,6 +6,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from PIL import Image
@@ -14,7 +15,11 @@ from export.commands import source_of
 from export.demo_page import write_demo_page
 from export.publish import publish
 from runtime.backends import open_artifact
-from runtime.bench import BACKENDS, Plan, Timing, bench
+from runtime.bench.bench import Question, bench
+from runtime.bench.competitor import BACKENDS
+from runtime.bench.lineup import Wish
+from runtime.bench.options import Options as BenchOptions
+from runtime.bench.report import Report
 from runtime.bundle import Bundle
 from runtime.console import print_table, progress, remark
 from runtime.predict import Options as PredictOptions
@@ -32,7 +37,9 @@ from training.options import Options
 __all__ = ["Results", "demo", "print_results"]
 
 EPOCHS = 20
-PLAN = Plan(batch_sizes=(1, 8, 32), num_rounds=10)
+#: One launch, to be done in a minute; `onward bench` has three, and says how far its figures are known.
+BENCH = BenchOptions(batch_sizes=(1, 8, 32), num_launches=1)
+COMPETITORS = ("torch", "torchscript", "onnxruntime")
 TITLES = {"torch": "PyTorch", "torchscript": "TorchScript", "onnxruntime": "ONNX (onnxruntime)"}
 
 
@@ -45,7 +52,7 @@ class Results:
     bundle: Bundle
     verifications: list[Verification]
     evaluations: dict[str, Evaluation]
-    timings: list[Timing]
+    bench: Report
     summary: Summary
     elapsed_s: float
 
@@ -56,7 +63,7 @@ class Results:
             "test": {name: evaluation.to_json() for name, evaluation in self.evaluations.items()},
             "verify": [item.to_json() for item in self.verifications],
             "predict": self.summary.to_json(),
-            "bench": [timing.to_json() for timing in self.timings],
+            "bench": self.bench.to_json(),
             "elapsed_s": self.elapsed_s,
         }
 
@@ -84,16 +91,14 @@ def demo(out: Path) -> Results:
     verifications = verify(bundle)
     remark(f"4/5 predict: {len(dataset.test)} PNG files that the network has not seen")
     summary = _predict(bundle, dataset, out)
-    remark("5/5 bench: the backends side by side, in interleaved rounds")
-    with progress("bench", PLAN.num_rounds * len(PLAN.batch_sizes), unit="rounds") as advance:
-        timings = bench(bundle, PLAN, on_round=lambda: advance(1))
+    remark("5/5 bench: the backends side by side, each in a process of its own, in interleaved rounds")
     results = Results(
         dataset=dataset,
         checkpoint=checkpoint,
         bundle=bundle,
         verifications=verifications,
         evaluations=_evaluate(checkpoint, bundle, dataset),
-        timings=timings,
+        bench=_bench(bundle),
         summary=summary,
         elapsed_s=time.perf_counter() - began,
     )
@@ -112,10 +117,17 @@ def _predict(bundle: Bundle, dataset: Dataset, out: Path) -> Summary:
     return predict(engine, source, out / "predictions.csv", PredictOptions(top_k=3, resume=False))
 
 
+def _bench(bundle: Bundle) -> Report:
+    question = Question([str(bundle.path)], Wish(backends=COMPETITORS), with_files=False)
+    steps: SimpleQueue[int] = SimpleQueue()
+    with progress("bench", steps.get, unit="steps") as advance:
+        return bench(question, BENCH, on_lineup=lambda lineup, count: steps.put(count), on_step=lambda what: advance(1))
+
+
 def _evaluate(checkpoint: Checkpoint, bundle: Bundle, dataset: Dataset) -> dict[str, Evaluation]:
     evaluations = {"torch": evaluate(runner(checkpoint), dataset.test)}
     for name in ("torchscript", "onnxruntime"):
-        backend = open_artifact(bundle, bundle.artifact(BACKENDS[name]))
+        backend = open_artifact(bundle, bundle.artifact(BACKENDS[name].format))
         evaluations[name] = evaluate(backend.run, dataset.test)
     return evaluations
 
@@ -123,16 +135,17 @@ def _evaluate(checkpoint: Checkpoint, bundle: Bundle, dataset: Dataset) -> dict[
 def print_results(results: Results, out: Path) -> None:
     """One table: accuracy, noise ratio and images/s of each backend."""
     ratios = {item.artifact: item.verdict.noise_ratio for item in results.verifications if item.verdict}
-    rates = {(row.backend, row.batch_size): row for row in results.timings}
+    rates = {(row.competitor.backend, row.batch_size): row for row in results.bench.rows}
     rows = []
     for name, evaluation in results.evaluations.items():
-        single, many = rates[name, PLAN.batch_sizes[0]], rates[name, PLAN.batch_sizes[-1]]
+        single, many = rates[name, BENCH.batch_sizes[0]], rates[name, BENCH.batch_sizes[-1]]
         rows.append(
             [TITLES[name], f"{evaluation.accuracy:.2%}"]
-            + ["1 (the measure)" if name == "torch" else f"{ratios[BACKENDS[name]]:.2f}"]
-            + [f"{single.images_per_s:,.0f}", f"{many.images_per_s:,.0f}", f"{many.ratio or 0:.1f}"]
+            + ["1 (the measure)" if name == "torch" else f"{ratios[BACKENDS[name].format]:.2f}"]
+            + [f"{single.images_per_s or 0:,.0f}", f"{many.images_per_s or 0:,.0f}"]
+            + ["–" if many.ratio is None else f"{many.ratio.value:.1f}"]
         )
     columns = ["", ">test accuracy", ">noise ratio"]
-    print_table(columns + [">images/s, batch 1", f">images/s, batch {PLAN.batch_sizes[-1]}", ">× PyTorch"], rows)
+    print_table(columns + [">images/s, batch 1", f">images/s, batch {BENCH.batch_sizes[-1]}", ">× PyTorch"], rows)
     print(f"done in {results.elapsed_s:.0f} s. Look at {out / 'report.html'}")
     print(f"next: onward predict {out / 'digits'} {out / 'images'} --out predictions.jsonl --top-k 3")

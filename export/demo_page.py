@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from export.report import ratio_charts
-from runtime.bench import BACKENDS
 from runtime.parity import MAX_NOISE_RATIO
 from runtime.report import Page
 from runtime.report.charts import bars, heatmap, lines, picture
@@ -53,12 +52,12 @@ def write_demo_page(path: Path, results: Results) -> None:
 def _tiles(page: Page, results: Results, worst: float, passed: bool) -> None:
     onnx = results.evaluations["onnxruntime"]
     low, high = onnx.interval_95
-    fastest = max(row.ratio or 0 for row in results.timings if row.backend == "onnxruntime")
+    ratios = [row.ratio.value for row in results.bench.rows if row.ratio and row.competitor.backend == "onnxruntime"]
     page.tiles(
         [
             (f"{onnx.accuracy:.2%}", f"test accuracy of the ONNX file (95 %: {low:.1%} to {high:.1%})", ""),
             (f"{worst:.2f}", f"worst noise ratio; {MAX_NOISE_RATIO:g} is the gate", "good" if passed else "bad"),
-            (f"{fastest:.1f}×", "PyTorch's images/s, at the best batch size", ""),
+            (f"{max(ratios, default=0):.1f}×", "PyTorch's images/s, at the best batch size", ""),
             (f"{results.summary.images_per_s:,.0f}", "PNG files/s, from the folder to the CSV", ""),
         ]
     )
@@ -107,11 +106,13 @@ def _parity(page: Page, results: Results) -> None:
 def _speed(page: Page, results: Results) -> None:
     page.section(
         "Latency of the backends",
-        "Interleaved rounds in one process, random pixels, raw uint8 in and probabilities out. The table has the "
-        "median and the tail.",
+        "Each in a process of its own, in interleaved rounds, raw uint8 in and probabilities out; half of the batches "
+        "are of images whose outputs are known and checked. The intervals are those of 95 %.",
     )
-    sizes = sorted({row.batch_size for row in results.timings})
-    rows = {(row.backend, row.batch_size): row for row in results.timings}
+    rows = [row for row in results.bench.rows if row.latency]
+    sizes = sorted({row.batch_size for row in rows})
+    median = {(row.competitor.backend, row.batch_size): row.latency.median for row in rows if row.latency}
+    speed = {(row.competitor.backend, row.batch_size): row.images_per_s or 0.0 for row in rows}
     page.figures(
         [
             (
@@ -119,7 +120,7 @@ def _speed(page: Page, results: Results) -> None:
                 bars(
                     {
                         f"batch {size}": {
-                            NAMES[name]: getattr(rows[name, size], field) for name in BACKENDS if (name, size) in rows
+                            title: figures[name, size] for name, title in NAMES.items() if (name, size) in figures
                         }
                         for size in sizes
                     },
@@ -127,15 +128,18 @@ def _speed(page: Page, results: Results) -> None:
                     log_y=True,
                 ),
             )
-            for what, field in (("median ms", "median_ms"), ("images/s", "images_per_s"))
+            for what, figures in (("median ms", median), ("images/s", speed))
         ]
     )
     page.table(
-        ["backend", "batch", "median ms", "p90 ms", "p99 ms", "images/s", "× PyTorch"],
+        ["backend", "batch", "median ms", "p90 ms", "p99 ms", "images/s", "× PyTorch", "95 %"],
         [
-            [NAMES[row.backend], str(row.batch_size), f"{row.median_ms:.3f}", f"{row.p90_ms:.3f}"]
-            + [f"{row.p99_ms:.3f}", f"{row.images_per_s:,.0f}", "–" if row.ratio is None else f"{row.ratio:.2f}"]
-            for row in results.timings
+            [NAMES[row.competitor.backend], str(row.batch_size), f"{latency.median:.3f}", f"{latency.p90:.3f}"]
+            + [f"{latency.p99:.3f}", f"{row.images_per_s:,.0f}"]
+            + ([f"{ratio.value:.2f}", f"{ratio.low:.2f} to {ratio.high:.2f}"] if ratio else ["–", ""])
+            for row in rows
+            for latency, ratio in [(row.latency, row.ratio)]
+            if latency
         ],
     )
 

@@ -23,6 +23,7 @@ __all__ = [
     "Preprocess",
     "Signature",
     "check_labels",
+    "classes_by_name",
     "describe_outputs",
 ]
 
@@ -216,6 +217,11 @@ def check_labels(labels: tuple[str, ...]) -> None:
     """
     if len(labels) < 2 or len(set(labels)) != len(labels):
         raise SignatureError("a classifier needs at least two labels, each once.")
+
+
+def classes_by_name(labels: tuple[str, ...]) -> dict[str, int]:
+    """Class index by label, and by the index itself as text; a label that reads as a number is meant as the label."""
+    return {str(index): index for index in range(len(labels))} | {label: at for at, label in enumerate(labels)}
 
 
 def describe_outputs(num_classes: int) -> list[dict[str, Any]]:

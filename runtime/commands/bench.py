@@ -2,65 +2,123 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runtime.commands.arguments import AsJson, BundlePath, ProviderName
-from runtime.console import print_json, print_table, progress
+from runtime.commands.arguments import AsJson
+from runtime.commands.bench_tables import print_gate, print_report
+from runtime.console import print_json, progress, remark
 from runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from runtime.bench import Timing
+    from runtime.bench.lineup import Lineup
 
-__all__ = ["bench", "print_timings"]
+__all__ = ["bench"]
 
 
 def bench(
-    bundle: BundlePath,
+    targets: Annotated[
+        list[str], typer.Argument(metavar="BUNDLE|MODEL.onnx ...", help="What to time; two or more beside one another.")
+    ],
     backends: Annotated[
-        str | None, typer.Option(help="Comma-separated: torch, torchscript, onnxruntime; by default all there are.")
+        str | None,
+        typer.Option(
+            help="Comma-separated: torch, torch-channels-last, torch-compile, torchscript, pt2, onnxruntime, openvino, "
+            "or FILE.py:NAME for one of yours; by default all that can run here."
+        ),
     ] = None,
     batch_sizes: Annotated[str, typer.Option(help="Comma-separated.")] = "1,8,32",
-    rounds: Annotated[int, typer.Option(help="Interleaved rounds a batch size.")] = 10,
-    provider: ProviderName = "cpu",
-    threads: Annotated[int, typer.Option(help="Threads of an inference; 0 takes every core we have.")] = 0,
+    threads: Annotated[str, typer.Option(help="Of an inference, comma-separated; 0 is every core we have.")] = "0",
+    provider: Annotated[
+        list[str] | None,
+        typer.Option(help="Of onnxruntime and PyTorch, repeatable: cpu, cuda …; by default all that onnxruntime has."),
+    ] = None,
+    launches: Annotated[int, typer.Option(help="How often each competitor is started anew.")] = 3,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds of a launch and a batch size, at most.")] = 20,
+    reference: Annotated[
+        str | None, typer.Option(help="What ratios are to: a backend, a target, or TARGET:BACKEND; by default PyTorch.")
+    ] = None,
+    input: Annotated[
+        str | None,
+        typer.Option(help="Samples to time with: images such as predict takes, or an .npz with an array an input."),
+    ] = None,
+    dim: Annotated[
+        list[str] | None, typer.Option(help="NAME=SIZE of a dynamic axis of an ONNX file that is not ours, repeatable.")
+    ] = None,
+    files: Annotated[bool, typer.Option(help="Time predict on image files, too.")] = True,
     as_json: AsJson = False,
+    baseline: Annotated[Path | None, typer.Option(help="A report of --json to compare with.")] = None,
+    fail_above: Annotated[str, typer.Option(help="The slowdown that is too much: 5% or 0.05.")] = "5%",
+    html: Annotated[Path | None, typer.Option(help="Write a page with plots.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit code 1 where a row is unstable, or not there.")
+    ] = False,
 ) -> None:
-    """Time the artifacts side by side: PyTorch, TorchScript, ONNX, in interleaved rounds."""
-    from runtime.bench import Plan
-    from runtime.bench import bench as run
-    from runtime.bundle import Bundle
+    """Time models by everything that can run them, each in a process of its own, in interleaved rounds."""
+    from runtime.bench.bench import Question
+    from runtime.bench.bench import bench as run
+    from runtime.bench.lineup import Wish
+    from runtime.bench.options import Options
+    from runtime.bench.regression import compare_reports, parse_percentage
+    from runtime.bench.report import Report
+    from runtime.interruption import interruptible
 
-    plan = Plan(
-        batch_sizes=_whole_numbers(batch_sizes, "--batch-sizes"),
-        num_rounds=rounds,
-        num_threads=threads or None,
-        provider=provider,
-    )
-    with progress("bench", rounds * len(plan.batch_sizes), unit="rounds", quiet=as_json) as advance:
-        timings = run(
-            Bundle.open(bundle),
-            plan,
+    counts = _whole_numbers(threads, "--threads")
+    question = Question(
+        targets=targets,
+        wish=Wish(
             backends=backends.split(",") if backends else None,
-            on_round=lambda: advance(1),
-        )
-    if as_json:
-        print_json({"timings": [timing.to_json() for timing in timings]})
-    else:
-        print_timings(timings)
-
-
-def print_timings(timings: list[Timing]) -> None:
-    """The table of `bench`."""
-    print_table(
-        [">batch", "backend", ">median ms", ">p90 ms", ">p99 ms", ">images/s", ">× PyTorch"],
-        [
-            [str(row.batch_size), row.backend, f"{row.median_ms:.3f}", f"{row.p90_ms:.3f}", f"{row.p99_ms:.3f}"]
-            + [f"{row.images_per_s:,.0f}", "–" if row.ratio is None else f"{row.ratio:.2f}"]
-            for row in timings
-        ],
+            providers=provider or (),
+            threads=() if counts == (0,) else counts,
+        ),
+        reference=reference,
+        input=input,
+        sizes=_sizes(dim or ()),
+        with_files=files,
     )
+    options = Options(
+        batch_sizes=_whole_numbers(batch_sizes, "--batch-sizes"), num_launches=launches, num_rounds=rounds
+    )
+    limit = parse_percentage(fail_above)  # what cannot be meant is said before anything is timed
+    before = Report.load(baseline) if baseline else None
+    num_steps: SimpleQueue[int] = SimpleQueue()
+
+    def note(lineup: Lineup, count: int) -> None:
+        num_steps.put(count)
+        for name, remedy in lineup.missing.items() if not as_json else ():
+            remark(f"not here: {name}. {remedy}")
+
+    with interruptible() as stop, progress("bench", num_steps.get, unit="steps", quiet=as_json) as advance:
+        report = run(question, options, on_lineup=note, on_step=lambda what: advance(1), stop=stop)
+    gate = compare_reports(before, report, fail_above=limit) if before else None
+    if as_json:
+        print_json(report.to_json() | ({"gate": gate.to_json()} if gate else {}))
+    else:
+        print_report(report)
+        if gate:
+            print_gate(gate, str(baseline))
+    if html:
+        from runtime.bench.page import write_page
+
+        write_page(html, report)
+    if stop():
+        raise typer.Exit(stop.exit_code)
+    if report.failed or (strict and not report.is_strictly_good) or (gate and gate.exit_code(strict)):
+        raise typer.Exit(1)
+
+
+def _sizes(texts: Sequence[str]) -> dict[str, int]:
+    sizes = {}
+    for text in texts:
+        name, _, size = text.partition("=")
+        if not name or not size.isdecimal() or int(size) < 1:
+            raise UsageError(f"--dim is {text!r}, expected NAME=SIZE such as height=224.")
+        sizes[name] = int(size)
+    return sizes
 
 
 def _whole_numbers(text: str, option: str) -> tuple[int, ...]:

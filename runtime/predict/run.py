@@ -27,7 +27,7 @@ from runtime.predict.position import Position
 from runtime.predict.preparation import Prepared, prepare
 from runtime.predict.stream_output import StreamOutput, open_stream
 from runtime.predict.summary import MAX_FAILURES_KEPT, Failure, Seconds, Summary
-from runtime.signature import LOGITS, PROBABILITIES
+from runtime.signature import LOGITS, PROBABILITIES, classes_by_name
 from runtime.sinks import STDOUT, Columns, Rows, Sink, open_sink
 from runtime.sinks.json_lines import json_line
 from runtime.sources import Source
@@ -111,9 +111,7 @@ class _Run:
 
     def __init__(self, engine: Engine, batches: Batches, sink: Sink, options: Options) -> None:
         self.engine, self.batches, self.sink, self.options = engine, batches, sink, options
-        labels = engine.signature.labels
-        self.class_of = {str(index): index for index in range(len(labels))}
-        self.class_of |= {label: index for index, label in enumerate(labels)}
+        self.class_of = classes_by_name(engine.signature.labels)
         self.summary = Summary(backend=engine.name, placement=engine.placement)
         self.position = Position()
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from runtime.backends import open_artifact
-from runtime.bench import Plan, bench
 from runtime.bundle import Bundle
 from runtime.classifier import load
 from runtime.errors import BackendError, ProviderError, UsageError
@@ -217,8 +216,6 @@ def test_everything_that_takes_a_provider_takes_a_request(shared_bundle: Bundle,
     request = ProviderRequest.parse("cpu")
     assert len(load(shared_bundle.path, provider=request)(pixels)) == len(pixels)
     assert all(result.passed and not result.skipped for result in verify(shared_bundle, provider=request))
-    plan = Plan(batch_sizes=(1,), num_rounds=1, warm_up_s=0, provider=request)
-    assert [row.backend for row in bench(shared_bundle, plan)] == ["torch", "torchscript", "onnxruntime"]
 
 
 @needs_azure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,6 +38,8 @@ TENSORS = TensorSignature((Input("first", "float32", (6,)), Input("second", "flo
 def require(runner: str) -> None:
     if runner == "openvino" and not os.environ.get("CI"):
         pytest.importorskip("openvino", reason="openvino is not installed: `make test` installs it")
+    if runner == "compiled" and not os.environ.get("CI") and not shutil.which(os.environ.get("CXX", "g++")):
+        pytest.skip("there is no C++ compiler here, which torch.compile needs")
 
 
 @pytest.fixture(scope="module", params=ALL, ids="-".join)

@@ -25,13 +25,19 @@ LEAST_SHAPED = 40
 HALF = 11.0
 #: Shares of the values that the marks stand at: the axis holds all of them.
 SHARES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.9, 0.99)
+#: Values that stand in for those between percentiles: every tenth of a percent.
+NUM_BETWEEN = 1001
+
+#: Values, or percent -> value.
+Distribution = Sequence[float] | NDArray[np.floating] | Mapping[int, float]
 
 
 @dataclass(frozen=True)
 class Span:
-    """What is drawn of a distribution: quantiles, and its values for the outline."""
+    """What is drawn of a distribution: quantiles, its values for the outline, and how many there were, if known."""
 
     values: NDArray[np.float64]
+    num_values: int | None
     log: bool
     p1: float
     p5: float
@@ -42,14 +48,14 @@ class Span:
     p99: float
 
 
-def spans(rows: Mapping[str, Sequence[float] | NDArray[np.floating]], *, x_label: str, log_x: bool = True) -> str:
+def spans(rows: Mapping[str, Distribution], *, x_label: str, log_x: bool = True) -> str:
     """Distributions, as of latencies: an outline from p1 to p99, p5 to p99 thin, p25 to p75 thick, and the median.
 
     A longer tick stands at p99 and a shorter one at p90; of fewer than 40 values each is drawn instead of an outline.
 
     Args:
-        rows: Name -> values, in any order and number; NaN and infinity are left out, and on a logarithmic axis what
-            is not above 0.
+        rows: Name -> values, in any order and number, or percentiles, as percent -> value, between which they are
+            taken to lie evenly; NaN and infinity are left out, and on a logarithmic axis what is not above 0.
         x_label: Under the axis, with the unit.
         log_x: Logarithmic x.
     """
@@ -74,12 +80,25 @@ def spans(rows: Mapping[str, Sequence[float] | NDArray[np.floating]], *, x_label
     return svg(parts, f"distributions of {x_label}: {', '.join(rows)}", height=ground + 40)
 
 
-def _measure(values: Sequence[float] | NDArray[np.floating], log: bool) -> Span | None:
+def _measure(values: Distribution, log: bool) -> Span | None:
     """None where no value can be drawn."""
-    array = np.asarray(values, np.float64).ravel()
+    array = np.asarray(_between(values) if isinstance(values, Mapping) else values, np.float64).ravel()
     array = array[np.abs(array) < LARGEST]  # NaN is not
     array = array[array > 1 / LARGEST] if log else array
-    return Span(array, log, *np.quantile(array, SHARES).tolist()) if len(array) else None
+    if not len(array):
+        return None
+    num_values = None if isinstance(values, Mapping) else len(array)
+    return Span(array, num_values, log, *np.quantile(array, SHARES).tolist())
+
+
+def _between(percentiles: Mapping[int, float]) -> NDArray[np.float64]:
+    """Values that have these percentiles."""
+    known = sorted(item for item in percentiles.items() if abs(item[1]) < LARGEST)
+    if not known:
+        return np.empty(0)
+    percents, values = zip(*known, strict=True)
+    between: NDArray[np.float64] = np.interp(np.linspace(0, 100, NUM_BETWEEN), percents, values)
+    return between
 
 
 def _draw(name: str, span: Span, middle: float, to_x: Scale, colour: str) -> str:
@@ -93,7 +112,8 @@ def _draw(name: str, span: Span, middle: float, to_x: Scale, colour: str) -> str
         x = to_x(value)
         return f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{middle - half:.1f}" y2="{middle + half:.1f}" {paint}/>'
 
-    said = f"{name}: median {span.median:.4g}, p90 {span.p90:.4g}, p99 {span.p99:.4g}; {len(span.values):,} values"
+    said = f"{name}: median {span.median:.4g}, p90 {span.p90:.4g}, p99 {span.p99:.4g}"
+    said += "" if span.num_values is None else f"; {span.num_values:,} values"
     tick = f'stroke="{colour}" stroke-width="1.5"'
     shape = _outline if len(span.values) >= LEAST_SHAPED else _dots
     return (
