@@ -1,0 +1,1 @@
+"""`onward bench` put to the test: the peers' table, loops written by hand, pairs of runs an hour apart."""

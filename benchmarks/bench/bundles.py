@@ -1,0 +1,26 @@
+"""Bundles: the four networks of the peers' table, in all formats; made once, then taken from the folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.export import networks
+from export.publish import Source, publish
+from runtime.bundle import MANIFEST
+from runtime.console import remark
+
+__all__ = ["NETWORKS", "bundle_paths"]
+
+#: Name in the tables -> the batch sizes that the peers' table has.
+NETWORKS = {"classifier": (1, 1024), "cnn": (1, 32), "resnet18": (1, 32), "mobilenet_v3_small": (1, 32, 128)}
+
+
+def bundle_paths(folder: Path) -> dict[str, Path]:
+    """Network -> its bundle; those that are not there yet are exported, which takes minutes."""
+    paths = {}
+    for name, network, signature in networks():
+        paths[name] = folder / name
+        if not (paths[name] / MANIFEST).is_file():
+            remark(f"{name}: exporting …")
+            publish(Source(network, signature), paths[name])
+    return paths

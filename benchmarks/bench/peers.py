@@ -1,0 +1,53 @@
+"""Peers: the table of speeds that was measured before Onward began, again with `onward bench`, ratio beside ratio.
+
+python -m benchmarks.bench peers --folder F
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.bench.bundles import NETWORKS, bundle_paths
+from runtime.bench.bench import Question, bench
+from runtime.bench.lineup import Wish
+from runtime.bench.options import Options
+from runtime.bench.page import write_page
+from runtime.console import print_table, remark
+
+__all__ = ["compare_with_peers"]
+
+BACKENDS = ("torch", "torch-channels-last", "torch-compile", "torchscript", "onnxruntime", "openvino")
+#: images/s then, on two cores of another processor (Zen 5): network, batch size -> of `BACKENDS`; None where there is
+#: no figure.
+THEN: dict[tuple[str, int], tuple[float | None, ...]] = {
+    ("classifier", 1): (25_800, None, 19_400, 43_600, 90_500, 34_000),
+    ("classifier", 1024): (384_000, None, 374_000, 377_000, 728_000, 938_000),
+    ("cnn", 1): (6_700, 7_800, 6_700, 6_400, 27_900, 16_100),
+    ("cnn", 32): (10_400, None, 30_900, 31_200, 48_400, 42_300),
+    ("resnet18", 1): (51, 61, 92, 77, 111, 110),
+    ("resnet18", 32): (56, 78, 103, 92, 125, 127),
+    ("mobilenet_v3_small", 1): (275, 340, 441, 343, 1651, 1748),
+    ("mobilenet_v3_small", 32): (350, 631, 1316, 1151, 1453, 1632),
+    ("mobilenet_v3_small", 128): (149, 318, 570, 565, 982, 1327),
+}
+
+
+def compare_with_peers(folder: Path) -> None:
+    """Measure, print the table, and write a page for each network."""
+    rows = []
+    for network, path in bundle_paths(folder).items():
+        remark(f"{network} …")
+        options = Options(batch_sizes=NETWORKS[network], num_launches=1)
+        report = bench(Question([str(path)], Wish(backends=BACKENDS), with_files=False), options)
+        write_page(folder / f"{network}.html", report)
+        for row in report.rows:
+            then = THEN[network, row.batch_size][BACKENDS.index(row.competitor.backend)]
+            reference = THEN[network, row.batch_size][0]
+            assert reference is not None
+            now = row.ratio.value if row.ratio else float("nan")
+            rows.append(
+                [network, str(row.batch_size), row.competitor.title, f"{row.images_per_s or 0:,.0f}", f"{now:.2f}"]
+                + ([""] * 2 if then is None else [f"{then / reference:.2f}", f"{now / (then / reference):.2f}"])
+                + ["" if row.is_stable else ", ".join(item.kind for item in row.instabilities)]
+            )
+    print_table(["", ">batch", "", ">images/s", ">× PyTorch", ">then", ">now over then", ""], rows)
