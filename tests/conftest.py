@@ -6,11 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from export.commands import source_of
 from export.publish import publish
@@ -23,6 +24,14 @@ from training.options import Options
 
 ROOT = Path(__file__).parent.parent
 Onward = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(autouse=True)
+def torch_threads() -> Iterator[None]:
+    """PyTorch's number of threads is the process's, and decides the last bits: what a test sets does not outlive it."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
