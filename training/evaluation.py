@@ -16,6 +16,7 @@ from runtime.errors import DataError, Refusal
 from runtime.parity import Run
 from runtime.signature import LOGITS, PROBABILITIES
 from runtime.tensor_signature import of_images
+from runtime.wilson_interval import wilson_interval
 from training.checkpoint import Checkpoint
 from training.data import AnySplit
 from training.pixels import Normalize
@@ -23,7 +24,6 @@ from training.pixels import Normalize
 __all__ = ["CLASS_COLUMNS", "Bin", "ClassFigures", "Evaluation", "Mistake", "class_rows", "evaluate", "runner"]
 
 BATCH_SIZE = 256
-Z_95 = 1.959964
 NUM_BINS = 15
 NUM_LISTED = 24
 #: Probabilities below the smallest normal float32 are taken for it: the loss of one image is at most 87.3.
@@ -164,14 +164,8 @@ class Evaluation:
 
     @property
     def interval_95(self) -> tuple[float, float]:
-        """Wilson's interval for the accuracy.
-
-        Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
-        """
-        count, share = len(self.targets), self.accuracy
-        centre = (share + Z_95**2 / (2 * count)) / (1 + Z_95**2 / count)
-        spread = math.sqrt(share * (1 - share) / count + Z_95**2 / (4 * count**2)) * Z_95 / (1 + Z_95**2 / count)
-        return centre - spread, centre + spread
+        """Wilson's interval for the accuracy."""
+        return wilson_interval(int((self.predicted == self.targets).sum()), len(self.targets))
 
     @property
     def loss(self) -> float:

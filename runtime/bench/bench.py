@@ -72,7 +72,6 @@ def bench(
     subjects = _open(question)
     lineup = Lineup.draw_up(subjects, question.wish)
     reference = choose_reference(lineup.competitors, question.reference)
-    first = {name: subject.digest for name, subject in subjects.items()}
     before = take_fingerprint()
     with tempfile.TemporaryDirectory() as folder:
         supply = lay_down(question.input, subjects, Path(folder)) if question.input else Supply()
@@ -94,7 +93,7 @@ def bench(
         levels_ms=tuple(course.levels_ms),
         end_to_end=tuple(files),
         is_complete=course.is_complete and not stop(),
-        changed=_changes(subjects, first),
+        changed=_changes(subjects, course.digests),
     )
 
 

@@ -23,7 +23,7 @@ VERDICTS = {
     "new": "new",
 }
 #: Instabilities that an interval of rounds and launches does not have in it already.
-OUTER_INSTABILITIES = ("load", "host", "drift", "warm-up")
+OUTER_INSTABILITIES = ("load", "level", "host", "drift", "warm-up")
 
 
 @dataclass(frozen=True)

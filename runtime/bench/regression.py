@@ -140,7 +140,7 @@ def _compare(before: Report, after: Report, *, by_target: bool, fail_above: floa
         else:
             yield compare_rows((before, old), (after, row), fail_above=fail_above, has_one_reference=same)
     for key, row in older.items():
-        if key not in newer and row.status == "measured":
+        if key not in newer and row.is_right:
             yield _lost(row, broken.get(key[0], ""), after)
 
 

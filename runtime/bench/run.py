@@ -45,11 +45,13 @@ class Course:
 
     Args:
         logs: In the order of the competitors.
+        digests: Target -> digest of the model, before the first process was started.
         levels_ms: Launch -> batch size -> the machine's level, round after round.
         is_complete: False where it was asked to stop.
     """
 
     logs: list[Log]
+    digests: Mapping[str, str]
     levels_ms: list[dict[int, list[float]]] = field(default_factory=list)
     is_complete: bool = True
 
@@ -77,8 +79,8 @@ def run(
         on_step: Called after each start, warm-up and round with what it was.
         stop: Whether to end; what was seen until then is kept.
     """
-    course = Course([Log(competitor) for competitor in competitors])
     digests = {name: subject.digest for name, subject in subjects.items()}
+    course = Course([Log(competitor) for competitor in competitors], digests)
     level = Level()
     with suppress(Interrupted), tempfile.TemporaryDirectory() as folder:
         for number in range(options.num_launches):

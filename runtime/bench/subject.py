@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from runtime.backends import Backend, Threads, open_artifact, open_backend
 from runtime.bench.competitor import Competitor
@@ -121,7 +121,7 @@ class Subject:
             return open_artifact(
                 self.bundle, artifact, provider=competitor.provider, threads=threads, runner=kind.runner
             )
-        beside = {PurePosixPath(path.name).as_posix(): path.read_bytes() for path in self._beside}
+        beside = {path.name: path.read_bytes() for path in self._beside}
         return open_backend(
             kind.format,
             self.path.read_bytes(),

@@ -43,7 +43,7 @@ def identify(competitor: Competitor, *, by_target: bool) -> Identity:
 def reference_row(report: Report, batch_size: int) -> Row | None:
     """The reference's row at a batch size; None where it was not measured at that."""
     found = (row for row in report.rows if row.competitor == report.reference and row.batch_size == batch_size)
-    return next((row for row in found if row.status == "measured" and row.rounds_ms), None)
+    return next((row for row in found if row.is_right and row.rounds_ms), None)
 
 
 def relative_to_row(row: Row, reference: Row) -> Rounds:

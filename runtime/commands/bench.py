@@ -15,7 +15,11 @@ from runtime.console import print_json, progress, remark
 from runtime.errors import UsageError
 
 if TYPE_CHECKING:
+    from runtime.bench.bench import Question
     from runtime.bench.lineup import Lineup
+    from runtime.bench.options import Options
+    from runtime.bench.regression import Gate
+    from runtime.bench.report import Report
 
 __all__ = ["bench"]
 
@@ -60,55 +64,53 @@ def bench(
 ) -> None:
     """Time models by everything that can run them, each in a process of its own, in interleaved rounds."""
     from runtime.bench.bench import Question
-    from runtime.bench.bench import bench as run
     from runtime.bench.lineup import Wish
     from runtime.bench.options import Options
     from runtime.bench.regression import compare_reports, parse_percentage
     from runtime.bench.report import Report
-    from runtime.interruption import interruptible
 
     counts = _whole_numbers(threads, "--threads")
-    question = Question(
-        targets=targets,
-        wish=Wish(
-            backends=backends.split(",") if backends else None,
-            providers=provider or (),
-            threads=() if counts == (0,) else counts,
-        ),
-        reference=reference,
-        input=input,
-        sizes=_sizes(dim or ()),
-        with_files=files,
-    )
-    options = Options(
-        batch_sizes=_whole_numbers(batch_sizes, "--batch-sizes"), num_launches=launches, num_rounds=rounds
-    )
+    wish = Wish(backends.split(",") if backends else None, provider or (), () if counts == (0,) else counts)
+    question = Question(targets, wish, reference, input, _sizes(dim or ()), files)
+    options = Options(_whole_numbers(batch_sizes, "--batch-sizes"), launches, rounds)
     limit = parse_percentage(fail_above)  # what cannot be meant is said before anything is timed
     before = Report.load(baseline) if baseline else None
-    num_steps: SimpleQueue[int] = SimpleQueue()
-
-    def note(lineup: Lineup, count: int) -> None:
-        num_steps.put(count)
-        for name, remedy in lineup.missing.items() if not as_json else ():
-            remark(f"not here: {name}. {remedy}")
-
-    with interruptible() as stop, progress("bench", num_steps.get, unit="steps", quiet=as_json) as advance:
-        report = run(question, options, on_lineup=note, on_step=lambda what: advance(1), stop=stop)
+    report, signal_code = _run(question, options, quiet=as_json)
     gate = compare_reports(before, report, fail_above=limit) if before else None
-    if as_json:
-        print_json(report.to_json() | ({"gate": gate.to_json()} if gate else {}))
-    else:
-        print_report(report)
-        if gate:
-            print_gate(gate, str(baseline))
+    _show(report, gate, baseline, as_json=as_json)
     if html:
         from runtime.bench.page import write_page
 
         write_page(html, report)
-    if stop():
-        raise typer.Exit(stop.exit_code)
-    if report.failed or (strict and not report.is_strictly_good) or (gate and gate.exit_code(strict)):
-        raise typer.Exit(1)
+    is_bad = report.failed or (strict and not report.is_strictly_good) or (gate and gate.exit_code(strict))
+    if code := signal_code or int(bool(is_bad)):
+        raise typer.Exit(code)
+
+
+def _run(question: Question, options: Options, *, quiet: bool) -> tuple[Report, int]:
+    """The report, and what a signal that has ended the run early makes the exit code; 0 for none."""
+    from runtime.bench.bench import bench as run
+    from runtime.interruption import interruptible
+
+    num_steps: SimpleQueue[int] = SimpleQueue()
+
+    def note(lineup: Lineup, count: int) -> None:
+        num_steps.put(count)
+        for name, remedy in lineup.missing.items() if not quiet else ():
+            remark(f"not here: {name}. {remedy}")
+
+    with interruptible() as stop, progress("bench", num_steps.get, unit="steps", quiet=quiet) as advance:
+        report = run(question, options, on_lineup=note, on_step=lambda what: advance(1), stop=stop)
+    return report, stop.exit_code if stop() else 0
+
+
+def _show(report: Report, gate: Gate | None, baseline: Path | None, *, as_json: bool) -> None:
+    if as_json:
+        print_json(report.to_json() | ({"gate": gate.to_json()} if gate else {}))
+        return
+    print_report(report)
+    if gate:
+        print_gate(gate, str(baseline))
 
 
 def _sizes(texts: Sequence[str]) -> dict[str, int]:

@@ -6,17 +6,16 @@ import math
 from collections.abc import Iterator
 
 from runtime.bench.competitor import Competitor
+from runtime.bench.figures import difference, ratio
 from runtime.bench.page.evidence import Evidence
-from runtime.bench.page.figures import difference, ratio
 from runtime.bench.row import IMPRECISE, Row
 from runtime.parity import MAX_NOISE_RATIO
 from runtime.report import Page
 from runtime.report.charts import scatter
+from runtime.wilson_interval import wilson_interval
 
-__all__ = ["add_answers", "share_interval"]
+__all__ = ["add_answers"]
 
-#: Standard deviations that 95 % of a normal distribution lie within.
-Z = 1.96
 #: A largest noise ratio that is so many times the smallest wants a logarithmic axis.
 LONG = 30
 DIFFERENCE = "largest difference from the first"
@@ -78,9 +77,7 @@ def _pictures(evidence: Evidence, batch_size: int) -> Iterator[tuple[str, str]]:
     if _has_labels(evidence):
         points = {name: (x, y * 100) for name, (x, y) in _points(evidence, rows, "accuracy").items()}
         errors = {
-            evidence.name(competitor): share_interval(row.num_correct, row.num_labelled)
-            for competitor, row in rows.items()
-            if row.num_labelled
+            evidence.name(competitor): _interval_percent(row) for competitor, row in rows.items() if row.num_labelled
         }
         yield (
             f"Accuracy, batch size {batch_size}",
@@ -93,6 +90,11 @@ def _pictures(evidence: Evidence, batch_size: int) -> Iterator[tuple[str, str]]:
         yield f"Noise ratio, batch size {batch_size}", picture
 
 
+def _interval_percent(row: Row) -> tuple[float, float]:
+    low, high = wilson_interval(row.num_correct, row.num_labelled)
+    return 100 * low, 100 * high
+
+
 def _points(evidence: Evidence, rows: dict[Competitor, Row], name: str) -> dict[str, tuple[float, float]]:
     """All competitors, so that each keeps its colour; NaN for those that are not there."""
     points = {}
@@ -102,17 +104,6 @@ def _points(evidence: Evidence, rows: dict[Competitor, Row], name: str) -> dict[
         x = row.latency.median if row and row.latency else math.nan
         points[evidence.name(competitor)] = (x, math.nan if value is None else float(value))
     return points
-
-
-def share_interval(num_correct: int, num_labelled: int) -> tuple[float, float]:
-    """Where a share lies, in percent, 19 times of 20.
-
-    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
-    """
-    share, count = num_correct / num_labelled, num_labelled
-    middle = share + Z * Z / (2 * count)
-    half = Z * math.sqrt(share * (1 - share) / count + Z * Z / (4 * count * count))
-    return 100 * (middle - half) / (1 + Z * Z / count), 100 * (middle + half) / (1 + Z * Z / count)
 
 
 def _table(evidence: Evidence) -> tuple[list[str], list[list[str]]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from runtime.bench.competitor import Competitor
+from runtime.bench.figures import mebibytes, milliseconds, seconds
 from runtime.bench.page.evidence import Evidence
-from runtime.bench.page.figures import mebibytes, milliseconds, seconds
 from runtime.bench.row import Row
 from runtime.report import Page
 from runtime.report.charts import stacked

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from runtime.bench.competitor import Competitor
+from runtime.bench.figures import difference, interval, milliseconds, ratio, seconds, thousands
 from runtime.bench.page.cold_start import cold_start_s
 from runtime.bench.page.evidence import Evidence
-from runtime.bench.page.figures import difference, interval, milliseconds, ratio, seconds, thousands
 from runtime.bench.row import Row
 from runtime.report import Page
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from runtime.bench.end_to_end import EndToEnd
+from runtime.bench.figures import thousands
 from runtime.bench.page.evidence import Evidence
-from runtime.bench.page.figures import thousands
 from runtime.report import Page
 from runtime.report.charts import stacked
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from runtime.bench.figures import thousands
 from runtime.bench.intervals import NUM_RESAMPLES
 from runtime.bench.page.evidence import Evidence
-from runtime.bench.page.figures import thousands
 from runtime.report import Page
 
 __all__ = ["add_method"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from runtime.bench.figures import interval, milliseconds, ratio, thousands
 from runtime.bench.page.evidence import Evidence
-from runtime.bench.page.figures import interval, milliseconds, ratio, thousands
 from runtime.bench.row import MEASURED, Row
 from runtime.report import Page
 from runtime.report.charts import bars, lines

@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runtime.bench.figures import difference, interval, mebibytes, milliseconds, ratio, thousands
 from runtime.bench.intervals import Interval
 from runtime.bench.page import write_page
-from runtime.bench.page.answers import share_interval
-from runtime.bench.page.figures import difference, interval, mebibytes, milliseconds, ratio, thousands
 from runtime.bench.report import Report
 from runtime.bench.row import DRAWN_PERCENT
 from runtime.report.charts import spans
@@ -216,14 +215,6 @@ def test_figures_have_the_digits_that_matter() -> None:
     assert [*map(difference, (2.4e-7, 0.0, None))] == ["2.4e-7", "0", "–"]
     assert interval(Interval(2, 1.5, 2.5)) == "1.50–2.50"
     assert mebibytes(3 << 20) == "3"
-
-
-def test_the_interval_of_a_share_is_wilsons() -> None:
-    # statsmodels.stats.proportion.proportion_confint(90, 100, method="wilson")
-    assert share_interval(90, 100) == pytest.approx((82.56, 94.48), abs=0.01)
-    low, high = share_interval(0, 10)
-    assert low == pytest.approx(0, abs=1e-9)
-    assert 0 < high < 30
 
 
 def test_percentiles_are_drawn_where_the_values_would_be() -> None:

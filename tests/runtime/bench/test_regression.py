@@ -222,6 +222,18 @@ def test_a_row_that_fails_now_is_worse_and_one_that_was_wrong_before_is_new() ->
     assert one(compare_reports(wrong, after, fail_above=0.05)).verdict == "new"
 
 
+def test_an_imprecise_row_has_figures_as_any_other() -> None:
+    before, after = pair(0.2, noise=0.01, launch_noise=0.001)
+    shaky = [
+        replace(item, rows=tuple(replace(row, status="imprecise") for row in item.rows)) for item in (before, after)
+    ]
+    found = one(compare_reports(*shaky, fail_above=0.05))
+    assert (found.verdict, found.yardstick) == ("worse", "torch")
+    alone = replace(after, rows=tuple(row for row in after.rows if row.competitor.backend == "torch"))
+    gone = compare_reports(shaky[0], alone, fail_above=0.05).comparisons[-1]
+    assert (gone.competitor.backend, gone.verdict) == ("onnxruntime", "gone")
+
+
 def test_a_competitor_that_fails_in_a_later_launch_is_worse_whatever_it_was_before() -> None:
     before, after = pair(-0.5)
     broken = replace(after, rows=(*after.rows, Row(competitor("onnxruntime"), 0, "failed", "it crashed")))

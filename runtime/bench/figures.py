@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from runtime.bench.intervals import Interval
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runtime.bench.intervals import Interval
 
 __all__ = ["difference", "interval", "mebibytes", "milliseconds", "ratio", "seconds", "thousands"]
 
