@@ -111,7 +111,7 @@ def test_a_manifest_cut_short_does_not_open(playground: Path, shared_bundle: Bun
         Bundle.open(playground)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_a_forged_manifest_is_a_bundle_or_a_bundle_error(
     playground: Path, shared_bundle: Bundle, data: st.DataObject

@@ -166,7 +166,7 @@ def test_an_image_cut_in_half_is_an_image_error(format: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow's remarks on damaged metadata
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.sampled_from(FORMATS), st.data())
 def test_a_damaged_image_is_an_image_error_or_an_image(format: str, data: st.DataObject) -> None:
     damaged = bytearray(encode(gradient(), format))

@@ -132,7 +132,7 @@ def test_a_model_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
     assert refused >= len(whole) * 0.9, "only a cut between two fields at the top leaves a model"
 
 
-@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, 10_000), value=st.binary(min_size=1, max_size=8))
 def test_whatever_is_changed_there_is_an_answer_or_a_bundle_error(at: int, value: bytes, tmp_path: Path) -> None:
     data = bytearray(a_model().SerializeToString())
@@ -143,7 +143,7 @@ def test_whatever_is_changed_there_is_an_answer_or_a_bundle_error(at: int, value
         inspect_onnx(path)
 
 
-@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=200))
 def test_no_bytes_make_anything_but_an_answer_or_a_bundle_error(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "model.onnx"

@@ -111,7 +111,7 @@ def test_an_npz_file_cut_short_is_a_data_error(make: Any, data: st.DataObject) -
             make.opened(path)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.data(), st.sampled_from(["npz", "npy", "idx.gz"]))
 def test_a_damaged_array_is_an_error_or_says_where_it_ends(make: Any, data: st.DataObject, kind: str) -> None:
     with tempfile.TemporaryDirectory() as place:

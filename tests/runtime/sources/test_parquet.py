@@ -14,7 +14,7 @@ from runtime.errors import DataError
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'onward[parquet]'")
 ROOT = Path(__file__).parents[3]
-LAW = settings(max_examples=50, deadline=None)
+LAW = settings(max_examples=100, deadline=None)
 
 
 def read(make: Any, path: Path, columns: Any, column: str | None = None, **how: Any) -> list[tuple[str, Any, Any]]:

@@ -137,7 +137,7 @@ def test_a_shard_cut_anywhere_gives_the_images_before_and_one_input_for_the_rest
     assert "cut short" in reason
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_gzipped_shard_with_one_byte_changed_is_never_another_one(make: Any, data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as place:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from runtime.errors import DataError
 from runtime.sources.tar import read_data, read_members
 
-LAW = settings(max_examples=60, deadline=None)
+LAW = settings(max_examples=150, deadline=None)
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 #: tarfile takes the slashes at a name's end away; neither has it names that begin with none.
 NAMES = st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1, max_size=90)
@@ -75,7 +75,7 @@ def test_an_archive_cut_anywhere_gives_what_is_before_the_cut_and_says_so(data: 
     assert found == [f"{index}.png" for index in range(len(found))]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(st.data(), st.sampled_from(["pax", "gnu"]))
 def test_a_damaged_archive_is_a_data_error_or_an_archive(data: st.DataObject, form: str) -> None:
     name = "é" * 80
