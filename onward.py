@@ -27,9 +27,11 @@ from training import commands as training_commands
 if TYPE_CHECKING:
     from torch import nn
 
+    from runtime.backends import Threads
     from runtime.bundle import Bundle
     from runtime.classifier import Classifier
     from runtime.feed import Feed
+    from runtime.providers import AnyProvider
     from runtime.tensor_signature import AnySignature
     from training.checkpoint import Checkpoint
 
@@ -130,23 +132,29 @@ def export(
     )
 
 
-def load(path: str | Path, **options: Any) -> Classifier:
+def load(
+    path: str | Path, *, artifact: str = "onnx", provider: AnyProvider = "cpu", threads: Threads | None = None
+) -> Classifier:
     """Open a bundle for classifying; no PyTorch is needed.
 
     Args:
         path: The bundle's folder.
-        options: As `runtime.classifier.load` has them: `artifact`, `provider`, `threads`.
+        artifact: `onnx`, or `torchscript` or `pt2`, which need PyTorch.
+        provider: An execution provider, asked for strictly; or several, `cuda,cpu`; or a request with options.
+        threads: Of one inference; by default every core that this process may use.
 
     Returns:
-        `classifier(images) -> Predictions`, for arrays, Pillow images, paths and bytes, one or many.
+        `classifier(images) -> Predictions`, for arrays, Pillow images, paths and bytes, one or many, from any number of
+        threads; `classifier.signature`; `classifier.verify()` proves parity again, here.
 
     Raises:
+        BackendError: The artifact cannot be run here.
         BundleError: There is no bundle, or it was changed.
         ProviderError: The provider is missing or did not take the model.
     """
     from runtime.classifier import load as load_bundle
 
-    return load_bundle(path, **options)
+    return load_bundle(path, artifact=artifact, provider=provider, threads=threads)
 
 
 @app.command()

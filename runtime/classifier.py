@@ -7,19 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from runtime.backends import Backend, Threads, open_artifact
-from runtime.bundle import Bundle
+from runtime.bundle import Artifact, Bundle
 from runtime.errors import FeedError
 from runtime.feed import Feed, from_pixels, num_samples, take
 from runtime.images import prepare, read_image
 from runtime.providers import AnyProvider
 from runtime.signature import LOGITS, PROBABILITIES, Signature
 from runtime.tensor_signature import AnySignature
+
+if TYPE_CHECKING:
+    from runtime.verify import Verification
 
 __all__ = ["Classifier", "Predictions", "default_batch_size", "load"]
 
@@ -48,15 +52,17 @@ class Predictions:
 
 
 class Classifier:
-    """A model ready to run, usable as a context manager.
+    """A model ready to run, usable as a context manager, and by several threads at once.
 
     Args:
         bundle: Where it comes from.
+        artifact: Which of the bundle's artifacts.
         backend: What runs it.
     """
 
-    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+    def __init__(self, bundle: Bundle, artifact: Artifact, backend: Backend) -> None:
         self.bundle = bundle
+        self.artifact = artifact
         self.backend = backend
 
     @property
@@ -85,6 +91,21 @@ class Classifier:
         indices = probabilities.argmax(1)
         labels = tuple(self.signature.labels[index] for index in indices)
         return Predictions(labels, indices, probabilities, logits)
+
+    def verify(self) -> Verification:
+        """Prove again, with the backend that is open, that it is as close to the mathematical model as PyTorch is.
+
+        Returns:
+            The noise ratios here, and whether the outputs equal the building machine's bit for bit; `passed` is the
+            verdict.
+
+        Raises:
+            BundleError: A file of the bundle is missing or changed.
+        """
+        from runtime.verify import verify_backend
+
+        self.bundle.check()
+        return verify_backend(self.bundle, self.artifact, self.backend)
 
     def __enter__(self) -> Classifier:
         return self
@@ -145,8 +166,8 @@ def load(
         ProviderError: The provider is missing or did not take the model.
     """
     bundle = Bundle.open(path)
-    backend = open_artifact(bundle, bundle.artifact(artifact), provider=provider, threads=threads)
-    return Classifier(bundle, backend)
+    chosen = bundle.artifact(artifact)
+    return Classifier(bundle, chosen, open_artifact(bundle, chosen, provider=provider, threads=threads))
 
 
 def default_batch_size(signature: AnySignature) -> int:

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from runtime.backends import open_artifact, torch_is_installed
+from runtime.backends import Backend, open_artifact, torch_is_installed
 from runtime.bundle import Artifact, Bundle
 from runtime.errors import UsageError
 from runtime.parity import Verdict
 from runtime.providers import CPU, CUDA, AnyProvider, ProviderRequest
 
-__all__ = ["Verification", "verify"]
+__all__ = ["Verification", "verify", "verify_backend"]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,15 @@ def verify(
 
 
 def _verify_one(bundle: Bundle, artifact: Artifact, request: ProviderRequest) -> Verification:
-    backend = open_artifact(bundle, artifact, provider=request)
+    return verify_backend(bundle, artifact, open_artifact(bundle, artifact, provider=request))
+
+
+def verify_backend(bundle: Bundle, artifact: Artifact, backend: Backend) -> Verification:
+    """Measure one artifact with a backend that is open already.
+
+    Raises:
+        BundleError: The golden record is missing or changed.
+    """
     golden = bundle.golden()
     recorded = bundle.golden_outputs(artifact.name)
     same_bits = all(

@@ -26,8 +26,9 @@ def print_report(report: Report) -> None:
     from runtime.bench.page.evidence import Evidence
 
     evidence = Evidence(report)
-    print_table(*_speeds(evidence))
-    print_table(*_stages(evidence))
+    if evidence.timed:
+        print_table(*_speeds(evidence))
+        print_table(*_stages(evidence))
     if report.end_to_end:
         print_table(*_files(evidence))
     for line in _remarks(evidence):

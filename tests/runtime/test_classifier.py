@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from runtime.bundle import Bundle
 from runtime.classifier import Classifier, Predictions, default_batch_size, load
 from runtime.errors import BundleError, FeedError, ImageError, ProviderError
 from runtime.signature import Signature
+from runtime.verify import verify
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +131,35 @@ def test_every_artifact_gives_the_same_labels(
 ) -> None:
     with load(shared_bundle.path, artifact=artifact) as other:
         assert other(pixels).labels == classifier(pixels).labels
+
+
+@pytest.mark.parametrize("artifact", ["onnx", "torchscript"])
+def test_it_proves_itself_with_the_backend_that_is_open(shared_bundle: Bundle, artifact: str) -> None:
+    with load(shared_bundle.path, artifact=artifact) as classifier:
+        found = classifier.verify()
+    (expected,) = verify(shared_bundle, artifacts=[artifact])
+    assert found.verdict is not None
+    assert expected.verdict is not None
+    assert found.passed
+    assert found.artifact == artifact
+    assert found.verdict.noise_ratio == pytest.approx(expected.verdict.noise_ratio)
+
+
+def test_what_was_changed_since_it_was_opened_is_not_vouched_for(shared_bundle: Bundle, tmp_path: Path) -> None:
+    copy = tmp_path / "bundle"
+    shutil.copytree(shared_bundle.path, copy)
+    classifier = load(copy)
+    with (copy / "model.onnx").open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(BundleError, match=r"model\.onnx was changed"):
+        classifier.verify()
+
+
+def test_threads_may_share_it(classifier: Classifier, pixels: NDArray[np.uint8]) -> None:
+    expected = [classifier(image) for image in pixels]
+    with ThreadPoolExecutor(8) as pool:
+        for found, alone in zip(pool.map(classifier, [*pixels] * 8), expected * 8, strict=True):
+            assert_same(found, alone)
 
 
 def test_what_cannot_be_opened_says_why(shared_bundle: Bundle, tmp_path: Path) -> None:
