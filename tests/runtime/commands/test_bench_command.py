@@ -74,6 +74,9 @@ def test_a_provider_that_is_not_here_is_a_line_and_never_a_number(onward, shared
     (row,) = json.loads(result.stdout)["rows"]
     assert row["latency_ms"] is None
     assert "onnxruntime-gpu" in row["reason"]
+    told = onward("bench", shared_bundle.path, *QUICK, "--backends", "onnxruntime", "--provider", "cuda")
+    assert "onnxruntime-gpu" in told.stdout
+    assert "median ms" not in told.stdout, "a table without rows"
 
 
 def test_strictness_is_for_those_who_ask(onward, shared_bundle: Bundle) -> None:
