@@ -24,7 +24,9 @@ from runtime.tensor_signature import of_images
 __all__ = ["Engine", "open_engine"]
 
 Outputs = dict[str, NDArray[np.float32]]
-OUT_OF_MEMORY = re.compile(r"out of memory|failed to allocate|bad[_ ]alloc|not enough memory|unable to allocate", re.I)
+OUT_OF_MEMORY = re.compile(
+    r"out of memory|failed to allocate|bad[_ ]alloc|not enough memory|unable to allocate|available memory of", re.I
+)
 #: An accelerator computes one batch while the next one is copied to it, and wants larger ones than a processor.
 ACCELERATOR_STREAMS, ACCELERATOR_BATCHES = 2, 4
 #: Beyond this a processor's caches gain nothing, and memory is taken for nothing; so many times as large is tried.
