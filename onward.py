@@ -180,6 +180,7 @@ app.command()(export_commands.export)
 app.command()(runtime_commands.verify)
 app.command()(runtime_commands.predict)
 app.command()(runtime_commands.bench)
+app.command()(runtime_commands.embed)
 
 
 @app.command()

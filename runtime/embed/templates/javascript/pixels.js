@@ -1,0 +1,208 @@
+// Pixels: from a decoded picture of any size to what the model takes.
+//
+// Training read its images with Pillow, so this scales as Pillow does, to the same bits: antialiased, in two passes, each
+// rounded to whole levels. A browser's own scaling is another one, and an exported classifier loses points by it.
+
+/**
+ * A decoded picture.
+ * @typedef {{width: number, height: number, data: Uint8Array | Uint8ClampedArray}} Picture RGBA, row after row
+ */
+
+/** Pillow's weights are whole numbers of this many bits. */
+const PRECISION_BITS = 22;
+const ONE = 2 ** PRECISION_BITS;
+
+const FILTERS = {
+  bilinear: { support: 1, weigh: (x) => Math.max(0, 1 - Math.abs(x)) },
+  bicubic: { support: 2, weigh: (x) => cubic(Math.abs(x)) },
+};
+
+/** How many channels the model's images have: 1 (grey) or 3 (RGB). */
+export function channelsOf(signature) {
+  return signature.preprocess.color === "L" ? 1 : 3;
+}
+
+/** `{height, width}` that every picture is brought to. */
+export function sizeOf(signature) {
+  const { layout, shape, default_size } = signature.input;
+  const [height, width] = default_size ?? (layout === "NCHW" ? shape.slice(2) : shape.slice(1, 3));
+  return { height, width };
+}
+
+/**
+ * Convert, scale and crop a picture as the signature says.
+ * @param {Picture} picture
+ * @returns {Uint8ClampedArray} height × width × channels, 0 to 255
+ */
+export function toPixels(picture, signature) {
+  const { height, width } = sizeOf(signature);
+  const { interpolation, shorter_side_px } = signature.preprocess;
+  const channels = channelsOf(signature);
+  const { width: pictureWidth, height: pictureHeight } = picture;
+  const data = channels === 1 ? toGrey(picture) : withoutAlpha(picture);
+  const whole = { width: pictureWidth, height: pictureHeight, channels, data };
+  const scaled = shorter_side_px ? withShorterSide(picture, shorter_side_px) : { height, width };
+  const left = roundHalfToEven((scaled.width - width) / 2);
+  const top = roundHalfToEven((scaled.height - height) / 2);
+  const across = windows(pictureWidth, scaled.width, left, width, interpolation);
+  const down = windows(pictureHeight, scaled.height, top, height, interpolation);
+  // Pillow's order of the passes; a value may differ by a level in the other one
+  const downFirst = pictureHeight - scaled.height > Math.max(0, 2 * (pictureWidth - scaled.width));
+  return (downFirst ? scaleAcross(scaleDown(whole, down), across) : scaleDown(scaleAcross(whole, across, down), down)).data;
+}
+
+/**
+ * Images as the model takes them: untouched, or normalised here where the model does not do it.
+ * @param {Uint8Array | Uint8ClampedArray} pixels count × height × width × channels
+ * @returns {{type: "uint8" | "float32", data: Uint8Array | Float32Array, dims: number[]}}
+ */
+export function toTensor(pixels, signature) {
+  const { height, width } = sizeOf(signature);
+  const channels = channelsOf(signature);
+  const count = pixels.length / (height * width * channels);
+  if (signature.normalize.in_model) {
+    return { type: "uint8", data: new Uint8Array(pixels), dims: [count, height, width, channels] };
+  }
+  const { mean, std, repeat } = signature.normalize;
+  const area = height * width;
+  const data = new Float32Array(count * channels * repeat * area);
+  for (let plane = 0; plane < count * channels * repeat; plane++) {
+    const channel = plane % (channels * repeat);
+    const scale = Math.fround(1 / (255 * std[channel]));
+    const shift = Math.fround(-mean[channel] / std[channel]);
+    const image = Math.floor(plane / (channels * repeat)) * area * channels;
+    for (let at = 0; at < area; at++) {
+      const level = pixels[image + at * channels + (channel % channels)];
+      data[plane * area + at] = Math.fround(level * scale) + shift;
+    }
+  }
+  return { type: "float32", data, dims: [count, channels * repeat, height, width] };
+}
+
+/** ITU-R 601 luma in whole numbers, as Pillow's `convert("L")`. */
+function toGrey({ width, height, data }) {
+  const grey = new Uint8Array(width * height);
+  for (let at = 0; at < grey.length; at++) {
+    grey[at] = (data[4 * at] * 19595 + data[4 * at + 1] * 38470 + data[4 * at + 2] * 7471 + 0x8000) >> 16;
+  }
+  return grey;
+}
+
+function withoutAlpha({ width, height, data }) {
+  const rgb = new Uint8Array(width * height * 3);
+  for (let at = 0; at < width * height; at++) rgb.set(data.subarray(4 * at, 4 * at + 3), 3 * at);
+  return rgb;
+}
+
+/** The size of a picture once its shorter side has so many pixels. */
+function withShorterSide({ width, height }, shorterSide) {
+  const shorter = Math.min(width, height);
+  return {
+    width: Math.floor((shorterSide * width) / shorter),
+    height: Math.floor((shorterSide * height) / shorter),
+  };
+}
+
+/**
+ * Which pixels, with which weights, make each of `count` pixels from `start` on, once `length` pixels are scaled to
+ * `scaled`. Outside of the picture there are none, and it is black.
+ */
+function windows(length, scaled, start, count, interpolation) {
+  const all = interpolation === "nearest" ? nearestWindows(length, scaled) : null;
+  return Array.from({ length: count }, (_, at) => {
+    const position = start + at;
+    if (position < 0 || position >= scaled) return { first: 0, weights: [] };
+    return all ? all[position] : filteredWindow(length, scaled, position, FILTERS[interpolation]);
+  });
+}
+
+function filteredWindow(length, scaled, position, filter) {
+  const scale = length / scaled;
+  const stretch = Math.max(scale, 1);
+  const support = filter.support * stretch;
+  const centre = (position + 0.5) * scale;
+  const first = Math.max(0, Math.trunc(centre - support + 0.5));
+  const end = Math.min(length, Math.trunc(centre + support + 0.5));
+  const inverse = 1 / stretch;
+  const weights = [];
+  let sum = 0;
+  for (let at = first; at < end; at++) {
+    weights.push(filter.weigh((at - centre + 0.5) * inverse));
+    sum += weights.at(-1);
+  }
+  return { first, weights: weights.map((weight) => roundAwayFromZero((weight / sum) * ONE)) };
+}
+
+function nearestWindows(length, scaled) {
+  const step = length / scaled;
+  const all = [];
+  for (let at = 0, position = step * 0.5; at < scaled; at++, position += step) {
+    const first = Math.trunc(position);
+    all.push({ first, weights: first < length ? [ONE] : [] });
+  }
+  return all;
+}
+
+/** Scale every row; those that no window of `down` looks at are left black. */
+function scaleAcross({ width, height, channels, data }, across, down = null) {
+  const scaled = new Uint8ClampedArray(height * across.length * channels);
+  const { top, bottom } = down ? rowsOf(down) : { top: 0, bottom: height };
+  let to = top * across.length * channels;
+  for (let row = top; row < bottom; row++) {
+    for (const { first, weights } of across) {
+      for (let channel = 0; channel < channels; channel++) {
+        let sum = ONE / 2;
+        let from = (row * width + first) * channels + channel;
+        for (const weight of weights) {
+          sum += data[from] * weight;
+          from += channels;
+        }
+        scaled[to++] = sum >> PRECISION_BITS;
+      }
+    }
+  }
+  return { width: across.length, height, channels, data: scaled };
+}
+
+/** Scale every column. */
+function scaleDown({ width, channels, data }, down) {
+  const stride = width * channels;
+  const scaled = new Uint8ClampedArray(down.length * stride);
+  down.forEach(({ first, weights }, row) => {
+    for (let column = 0; column < stride; column++) {
+      let sum = ONE / 2;
+      let from = first * stride + column;
+      for (const weight of weights) {
+        sum += data[from] * weight;
+        from += stride;
+      }
+      scaled[row * stride + column] = sum >> PRECISION_BITS;
+    }
+  });
+  return { width, height: down.length, channels, data: scaled };
+}
+
+/** The first row that any window looks at, and the one behind the last. */
+function rowsOf(down) {
+  const used = down.filter(({ weights }) => weights.length > 0);
+  return {
+    top: Math.min(...used.map(({ first }) => first)),
+    bottom: Math.max(...used.map(({ first, weights }) => first + weights.length)),
+  };
+}
+
+/** Catmull-Rom: a cubic of a = -0.5. */
+function cubic(x) {
+  if (x < 1) return ((-0.5 + 2) * x - (-0.5 + 3)) * x * x + 1;
+  return x < 2 ? (((x - 5) * x + 8) * x - 4) * -0.5 : 0;
+}
+
+function roundAwayFromZero(x) {
+  return Math.trunc(x < 0 ? x - 0.5 : x + 0.5);
+}
+
+function roundHalfToEven(x) {
+  const below = Math.floor(x);
+  const rest = x - below;
+  return rest > 0.5 || (rest === 0.5 && below % 2 !== 0) ? below + 1 : below;
+}
