@@ -19,10 +19,14 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "artifacts" / "README.md"]
 
 
+def python_blocks(document: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", document.read_text(), re.DOTALL)
+
+
 def test_the_five_lines_of_plain_onnxruntime_give_the_label(
     shared_bundle: Bundle, pixels: np.ndarray, tmp_path: Path
 ) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    blocks = python_blocks(ROOT / "README.md")
     code = next(block for block in blocks if "ort.InferenceSession" in block).replace("(28, 28)", "(8, 8)")
     assert len([line for line in code.splitlines() if line and "import" not in line]) == 5
     shutil.copytree(shared_bundle.path, tmp_path / "artifacts" / "fashion")
@@ -37,6 +41,25 @@ def test_the_five_lines_of_plain_onnxruntime_give_the_label(
         check=True,
     )
     assert f'"label": "{result.stdout.strip()}"' in expected.stdout
+
+
+def test_embedding_repeats_the_readmes_lines() -> None:
+    """What is run of the README is so run of docs/embedding.md, too."""
+    block = next(block for block in python_blocks(ROOT / "README.md") if "ort.InferenceSession" in block)
+    assert block in python_blocks(ROOT / "docs" / "embedding.md")
+
+
+def test_the_example_of_load_runs(shared_bundle: Bundle, pixels: np.ndarray, tmp_path: Path) -> None:
+    code = next(block for block in python_blocks(ROOT / "docs" / "embedding.md") if "onward.load" in block)
+    shutil.copytree(shared_bundle.path, tmp_path / "artifacts" / "fashion")
+    Image.fromarray(pixels[3, ..., 0]).save(tmp_path / "boot.png")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-W", "error", "-c", code]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    label, count, ratio = result.stdout.splitlines()
+    assert label.split()[0] in shared_bundle.signature.labels
+    assert count == "500 (500, 10) float32"
+    assert float(ratio.removeprefix("noise ratio ")) <= 3
 
 
 def test_the_tour_names_every_file_and_no_other() -> None:
