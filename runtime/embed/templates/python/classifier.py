@@ -337,7 +337,9 @@ def _open(
     named = [(item, PROVIDER_OPTIONS.get(item, {})) if isinstance(item, str) else item for item in providers]
     missing = {name for name, _ in named} - set(ort.get_available_providers())
     if missing:
-        raise ClassifierError(f"onnxruntime has no {missing}; it has {ort.get_available_providers()}.")
+        raise ClassifierError(
+            f"onnxruntime has no {', '.join(missing)}; it has {', '.join(ort.get_available_providers())}."
+        )
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3
