@@ -1,0 +1,428 @@
+"""Classifier: images in, labels and probabilities out, and a self-test that proves the model on this machine.
+
+    from classifier import Classifier
+
+    with Classifier() as classifier:
+        print(classifier("photo.jpg").labels)
+
+What is known of the model is read from model.json beside this file. Needs numpy, onnxruntime and Pillow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import math
+import os
+import struct
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+__all__ = ["CardRow", "Classifier", "ClassifierError", "ImageError", "ParityRow", "Predictions", "SelfTest"]
+
+LOGITS, PROBABILITIES = OUTPUTS = ("logits", "probabilities")
+FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+MAX_PIXELS = 89_478_485  # Pillow's own bound, at which it only warns
+BATCH_BYTES, MAX_BATCH = 4 << 20, 1024  # so much is run at once
+#: TF32 keeps 10 bits of a float32's 23: with it no model is as good as PyTorch.
+PROVIDER_OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
+#: What Pillow's decoders raise on damaged files.
+DECODING_ERRORS = (OSError, ValueError, TypeError, SyntaxError, EOFError, struct.error, OverflowError, MemoryError)
+#: Samples that are all of one value, on which correct models score high: judged by the output's scale.
+CONSTANT = "constant"
+
+
+class ClassifierError(Exception):
+    """The app's files or an input are not as they should be; the message says what to do."""
+
+
+class ImageError(ClassifierError):
+    """One image cannot be read; others can."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the model says of a batch.
+
+    Args:
+        labels: The most probable label of each image.
+        indices: Its class index, int `(batch,)`.
+        probabilities: float32 `(batch, classes)`.
+        logits: float32 `(batch, classes)`.
+        classes: Every label, in the order of the columns.
+    """
+
+    labels: tuple[str, ...]
+    indices: NDArray[np.intp]
+    probabilities: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def top(self, count: int) -> list[list[tuple[str, float]]]:
+        """For each image the most probable labels, with their probabilities."""
+        best = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :count]
+        rows = zip(best.tolist(), self.probabilities, strict=True)
+        return [[(self.classes[index], float(row[index])) for index in indices] for indices, row in rows]
+
+
+@dataclass(frozen=True)
+class ParityRow:
+    """The largest error of one output on one kind of sample, and its ratio to PyTorch's own; a NaN fails."""
+
+    kind: str
+    output: str
+    num_samples: int
+    error: float
+    noise_ratio: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class CardRow:
+    """One test card: by how many levels of 255 the pixels here differ from those where the app was made."""
+
+    card: str
+    max_levels: int
+    mean_levels: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """What the self-test found: the model's parity, and, apart from it, the pixels that are made of image files."""
+
+    rows: tuple[ParityRow, ...]
+    cards: tuple[CardRow, ...]
+
+    @property
+    def model_passed(self) -> bool:
+        """Whether every row passed."""
+        return bool(self.rows) and all(row.passed for row in self.rows)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every row and every card passed."""
+        return self.model_passed and all(card.passed for card in self.cards)
+
+    @property
+    def noise_ratio(self) -> float:
+        """The largest one; those of constant images count last, a NaN first."""
+        return max(self.rows, key=lambda row: (np.isnan(row.error), row.kind != CONSTANT, row.noise_ratio)).noise_ratio
+
+
+class Classifier:
+    """The model, ready to run; usable as a context manager, and by several threads at once.
+
+    Args:
+        folder: Where model.json, the model and `golden/` are.
+        threads: Of one inference; by default as many as there are cores.
+        providers: onnxruntime's execution providers, in order, each a name or a name with its options; by default the
+            CPU. The first one must start: there is no silent fallback.
+
+    Raises:
+        ClassifierError: A file is missing or was changed, or the provider is not there.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path = Path(__file__).parent,
+        *,
+        threads: int | None = None,
+        providers: Sequence[str | tuple[str, dict[str, str]]] | None = None,
+    ) -> None:
+        self.folder = Path(folder)
+        document = self._read_json("model.json")
+        self.signature: dict[str, Any] = document["signature"]
+        self.labels: tuple[str, ...] = tuple(self.signature["labels"])
+        taken, preprocess = self.signature["input"], self.signature["preprocess"]
+        self.is_any_size = "default_size" in taken
+        sides = taken["shape"][2:] if taken["layout"] == "NCHW" else taken["shape"][1:3]
+        self.height, self.width = taken.get("default_size") or sides
+        self.channels = {"L": 1, "RGB": 3}[preprocess["color"]]
+        model, *beside = [(file["path"], self._read_checked(file)) for file in (document["model"], *document["beside"])]
+        self._input = str(taken["name"])
+        self._session = _open(model[1], beside, threads, providers or ["CPUExecutionProvider"])
+
+    def __call__(self, images: object) -> Predictions:
+        """Classify one image or many.
+
+        Args:
+            images: A path, the bytes of an image file or a Pillow image, of any size; uint8 `(height, width, channels)`
+                or `(batch, height, width, channels)` of the model's own size; or a list of these.
+
+        Raises:
+            ClassifierError: An array has another dtype or shape.
+            ImageError: An image cannot be read.
+        """
+        pixels = self.pixels(images)
+        fitting = max(1, BATCH_BYTES // (self.height * self.width * self.channels))
+        size = min(MAX_BATCH, 1 << (fitting.bit_length() - 1))
+        starts = range(0, max(len(pixels), 1), size)
+        parts = [self.run(self.to_tensor(pixels[start : start + size])) for start in starts]
+        logits, probabilities = (np.concatenate([part[name] for part in parts]) for name in OUTPUTS)
+        indices = probabilities.argmax(1)
+        labels = tuple(self.labels[index] for index in indices)
+        return Predictions(labels, indices, probabilities, logits, self.labels)
+
+    def run(self, tensor: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+        """Run the model on a batch as it takes it, such as `to_tensor` makes: output name -> `(batch, classes)`."""
+        return dict(zip(OUTPUTS, self._session.run(OUTPUTS, {self._input: tensor}), strict=True))
+
+    def pixels(self, images: object) -> NDArray[np.uint8]:
+        """One image or many, as `__call__` takes them -> uint8 `(batch, height, width, channels)`."""
+        if isinstance(images, np.ndarray):
+            return self._check(images[None] if images.ndim == 3 else images)
+        many = [self._to_pixels(image) for image in (images if isinstance(images, (list, tuple)) else [images])]
+        if len({image.shape for image in many}) > 1:
+            raise ClassifierError(f"the images have the shapes {[image.shape for image in many]}, expected one shape.")
+        return self._check(np.stack(many)) if many else np.empty((0, self.height, self.width, self.channels), np.uint8)
+
+    def to_tensor(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
+        """Pixels as the model takes them: untouched, or float32 `(batch, channels, height, width)`, normalised."""
+        normalize = self.signature["normalize"]
+        if normalize["in_model"]:
+            return pixels
+        mean, std = (np.asarray(normalize[name], np.float64).reshape(-1, 1, 1) for name in ("mean", "std"))
+        scale, shift = (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+        planes = np.moveaxis(pixels, 3, 1).astype(np.float32)
+        return np.ascontiguousarray(np.repeat(planes, normalize["repeat"], axis=1) * scale + shift)
+
+    def self_test(self) -> SelfTest:
+        """Run the golden samples in batches of several sizes, compare with float64, and read the test cards.
+
+        Raises:
+            ClassifierError: The folder `golden` is not whole.
+        """
+        golden = self._read_json("golden/golden.json")
+        rows = [row for kind, samples in golden["kinds"].items() for row in self._judge(kind, samples, golden)]
+        return SelfTest(tuple(rows), tuple(self._judge_card(card) for card in golden["cards"]))
+
+    def __enter__(self) -> Classifier:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        del self._session
+
+    def _to_pixels(self, image: object) -> NDArray[Any]:
+        if isinstance(image, np.ndarray):
+            return image
+        try:
+            if isinstance(image, (str, os.PathLike)):
+                image = Path(image).read_bytes()
+            if isinstance(image, (bytes, bytearray, memoryview)):
+                with Image.open(io.BytesIO(image)) as opened:
+                    return self._prepare(opened)
+            if isinstance(image, Image.Image):
+                return self._prepare(image)
+        except UnidentifiedImageError as error:
+            raise ImageError("no image: its content is of no format that Pillow knows.") from error
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise ImageError(f"too large: more than {MAX_PIXELS:,} pixels.") from error
+        except DECODING_ERRORS as error:
+            raise ImageError(f"cannot be read: {error}") from error
+        raise ClassifierError(f"a {type(image).__name__} is no image; expected a path, bytes, Pillow image or array.")
+
+    def _prepare(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Turn upright, convert, scale and crop, as the images were in training."""
+        _check_pixels(*image.size)
+        rule = self.signature["preprocess"]
+        image = ImageOps.exif_transpose(image).convert(rule["color"])
+        resample, shorter = FILTERS[rule["interpolation"]], rule["shorter_side_px"]
+        if shorter is None:
+            image = image.resize((self.width, self.height), resample)
+        else:
+            width, height = (shorter * side // min(image.size) for side in image.size)
+            _check_pixels(width, height)
+            left, top = round((width - self.width) / 2), round((height - self.height) / 2)
+            box = (left, top, left + self.width, top + self.height)
+            image = image.resize((width, height), resample).crop(box)
+        return np.asarray(image, np.uint8).reshape(self.height, self.width, self.channels)
+
+    def _check(self, pixels: NDArray[Any]) -> NDArray[np.uint8]:
+        expected = ("height", "width") if self.is_any_size else (self.height, self.width)
+        fits = pixels.ndim == 4 and pixels.shape[3] == self.channels
+        if pixels.dtype != np.uint8 or not fits or not (self.is_any_size or pixels.shape[1:3] == expected):
+            raise ClassifierError(
+                f"the array is {pixels.dtype} {pixels.shape}, expected uint8 (batch, {expected[0]}, {expected[1]}, "
+                f"{self.channels}): raw pixels, 0 to 255. A Pillow image may have any size."
+            )
+        return pixels
+
+    def _judge(self, kind: str, samples: dict[str, Any], golden: dict[str, Any]) -> Iterator[ParityRow]:
+        """The rule of Onward: docs/parity.md there tells why."""
+        images = self._read_array(samples["input"])
+        # kernels differ by batch size, and so may their errors
+        batches = [[images[at : at + size] for at in range(0, len(images), size)] for size in golden["batch_sizes"]]
+        ways = [[self.run(batch) for batch in grouping] for grouping in batches]
+        for output, expected in samples["outputs"].items():
+            reference, noise = self._read_array(expected["reference"]), expected["noise"]
+            found = [np.concatenate([outputs[output] for outputs in way]) for way in ways]
+            errors = np.abs(np.stack(found).astype(np.float64) - reference)
+            error = float(errors.max())
+            floor = noise["floor"] if noise["is_measured"] else 0.0
+            if kind == CONSTANT:
+                largest = max(golden["max_relative_error"] * noise["scale"], golden["max_noise_ratio"] * floor)
+                passed = error <= largest
+            elif noise["is_measured"]:
+                passed = error / floor <= golden["max_noise_ratio"]
+            else:  # the reference is PyTorch's float32 itself: as torch.testing.assert_close
+                close = golden["assert_close"]
+                passed = bool((errors <= close["atol"] + close["rtol"] * np.abs(reference)).all())
+            yield ParityRow(kind, output, len(images), error, error / noise["floor"], passed)
+
+    def _judge_card(self, card: dict[str, Any]) -> CardRow:
+        expected = self._read_array(card["pixels"]).astype(np.int16)
+        levels = np.abs(self._to_pixels(self._read(f"golden/{card['path']}")) - expected)
+        most, mean = int(levels.max()), float(levels.mean())
+        return CardRow(card["path"], most, mean, most <= card["max_levels"] and mean <= card["max_mean_levels"])
+
+    def _read_array(self, entry: dict[str, Any]) -> NDArray[Any]:
+        data = self._read(f"golden/{entry['path']}")
+        dtype = np.dtype(entry["dtype"]).newbyteorder("<")
+        if len(data) != math.prod(entry["shape"]) * dtype.itemsize:
+            raise ClassifierError(f"golden/{entry['path']} has {len(data)} bytes, not those of {entry['shape']}.")
+        return np.frombuffer(data, dtype).reshape(entry["shape"])
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self._read(name)))
+        except ValueError as error:
+            raise ClassifierError(f"{self.folder / name} is damaged: {error}") from error
+
+    def _read_checked(self, file: dict[str, Any]) -> bytes:
+        data = self._read(file["path"])
+        found = hashlib.sha256(data).hexdigest()
+        if found != file["sha256"]:
+            raise ClassifierError(
+                f"{self.folder / file['path']} was changed: its SHA-256 is {found}, model.json expects "
+                f"{file['sha256']}. Copy the file again, or embed the model anew."
+            )
+        return data
+
+    def _read(self, name: str) -> bytes:
+        try:
+            return (self.folder / name).read_bytes()
+        except OSError as error:
+            raise ClassifierError(f"{self.folder / name} cannot be read, and belongs to the app: {error}") from error
+
+
+def _open(
+    model: bytes,
+    beside: Sequence[tuple[str, bytes]],
+    threads: int | None,
+    providers: Sequence[str | tuple[str, dict[str, str]]],
+) -> ort.InferenceSession:
+    """A session of the very bytes that were held against their digests."""
+    named = [(item, PROVIDER_OPTIONS.get(item, {})) if isinstance(item, str) else item for item in providers]
+    missing = {name for name, _ in named} - set(ort.get_available_providers())
+    if missing:
+        raise ClassifierError(
+            f"onnxruntime has no {', '.join(missing)}; it has {', '.join(ort.get_available_providers())}."
+        )
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = 3
+    if beside:
+        names, contents = zip(*beside, strict=True)
+        options.add_external_initializers_from_files_in_memory(names, contents, [len(item) for item in contents])
+    try:
+        session = ort.InferenceSession(model, options, providers=named)
+    except Exception as error:  # onnxruntime's own have no common base
+        raise ClassifierError(f"onnxruntime {ort.__version__} cannot open the model: {error}") from error
+    if named[0][0] not in session.get_providers():
+        raise ClassifierError(f"{named[0][0]} did not start; onnxruntime would run on {session.get_providers()}.")
+    return session
+
+
+def _check_pixels(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"too large: {width}×{height} pixels, at most {MAX_PIXELS:,}.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: 0 where all went well, 1 where something failed, 2 where it was called wrongly."""
+    parser = argparse.ArgumentParser(description="Classify images, or prove that the model is as good here as there.")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="JPEG, PNG or whatever Pillow reads")
+    parser.add_argument("--top-k", type=int, default=3, metavar="K", help="labels for each image; by default 3")
+    parser.add_argument("--json", action="store_true", help="one JSON document a line")
+    parser.add_argument("--self-test", action="store_true", help="replay the golden samples and compare")
+    parser.add_argument("--threads", type=int, metavar="N", help="of one inference; by default every core")
+    parser.add_argument("--provider", action="append", metavar="NAME", help="such as CUDAExecutionProvider")
+    chosen = parser.parse_args(arguments)
+    if chosen.self_test == bool(chosen.images):
+        parser.error("name images, or give --self-test")
+    if chosen.top_k < 1 or (chosen.threads is not None and chosen.threads < 1):
+        parser.error("--top-k and --threads are 1 or more")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a label may hold what the terminal cannot show
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+    try:
+        with Classifier(threads=chosen.threads, providers=chosen.provider) as classifier:
+            if chosen.self_test:
+                return _report(classifier.self_test())
+            return max([_classify(classifier, path, chosen.top_k, chosen.json) for path in chosen.images])
+    except ClassifierError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _classify(classifier: Classifier, path: str, top_k: int, as_json: bool) -> int:
+    try:
+        (top,) = classifier(path).top(top_k)
+    except ImageError as error:
+        print(f"{_visible(path)}: {error}", file=sys.stderr)
+        return 1
+    if as_json:
+        print(json.dumps({"image": path, "top": [{"label": label, "probability": value} for label, value in top]}))
+    else:
+        print("\n".join([_visible(path), *(f"  {value:8.2%}  {_visible(label)}" for label, value in top)]))
+    return 0
+
+
+def _report(found: SelfTest) -> int:
+    print(f"{'samples':12}{'output':16}{'images':>8}{'noise ratio':>14}")
+    for row in found.rows:
+        verdict = "passed" if row.passed else "FAILED"
+        print(f"{row.kind:12}{row.output:16}{row.num_samples:8}{row.noise_ratio:14.2f}  {verdict}")
+    print(f"\n{'card':28}{'max levels':>12}{'mean':>10}")
+    for card in found.cards:
+        verdict = "passed" if card.passed else "FAILED"
+        print(f"{card.card:28}{card.max_levels:12}{card.mean_levels:10.3f}  {verdict}")
+    print()
+    if found.model_passed:
+        print(f"The model is as good here as PyTorch: its noise ratio is {found.noise_ratio:.2f}.")
+    else:
+        print(f"FAILED: the model is not as good here as PyTorch; its noise ratio is {found.noise_ratio:.2f}.")
+    if not all(card.passed for card in found.cards):
+        print("FAILED: the same image files give other pixels here.")
+    return 0 if found.passed else 1
+
+
+def _visible(text: str) -> str:
+    """Without control characters, by which a label could move the cursor or pretend to be a line."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
