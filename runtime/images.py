@@ -46,13 +46,18 @@ def read_image(source: Path | bytes, signature: Signature) -> NDArray[np.uint8]:
     return resize(decode(source, signature), signature)
 
 
-def prepare(image: Image.Image, signature: Signature) -> NDArray[np.uint8]:
+def prepare(image: Image.Image, signature: Signature, *, in_one_step: bool = True) -> NDArray[np.uint8]:
     """Convert, resize and crop a Pillow image to uint8 `(height, width, channels)`.
+
+    Args:
+        image: Of any mode and size.
+        signature: Size, channels and resize rule.
+        in_one_step: As `resize` takes it.
 
     Raises:
         ImageError: It is damaged, or has too many pixels (Pillow's bound, at which it only warns).
     """
-    return resize(_convert(image, signature), signature)
+    return resize(_convert(image, signature), signature, in_one_step=in_one_step)
 
 
 def decode(source: Path | bytes, signature: Signature) -> Image.Image:
@@ -80,8 +85,13 @@ def decode(source: Path | bytes, signature: Signature) -> Image.Image:
         raise ImageError(f"cannot be decoded: {error}") from error
 
 
-def resize(image: Image.Image, signature: Signature) -> NDArray[np.uint8]:
+def resize(image: Image.Image, signature: Signature, *, in_one_step: bool = True) -> NDArray[np.uint8]:
     """Bring an image to the signature's size: uint8 `(height, width, channels)`.
+
+    Args:
+        image: In the signature's colours, of any size.
+        signature: Size and resize rule.
+        in_one_step: Whether it may be scaled and cropped at once, where that is faster and within a level of 255.
 
     Raises:
         ImageError: It would have too many pixels on the way.
@@ -90,7 +100,7 @@ def resize(image: Image.Image, signature: Signature) -> NDArray[np.uint8]:
     resample = RESAMPLING[rule.interpolation]
     size = (signature.width, signature.height)
     if rule.shorter_side_px is not None:
-        image = _crop_centre(image, rule.shorter_side_px, size, resample)
+        image = _crop_centre(image, rule.shorter_side_px, size, resample, in_one_step)
     elif image.size != size:
         image = image.resize(size, resample)
     return np.asarray(image, np.uint8).reshape(signature.image_shape)
@@ -116,7 +126,7 @@ def _convert(image: Image.Image, signature: Signature) -> Image.Image:
 
 
 def _crop_centre(
-    image: Image.Image, shorter_side_px: int, size: tuple[int, int], resample: Image.Resampling
+    image: Image.Image, shorter_side_px: int, size: tuple[int, int], resample: Image.Resampling, in_one_step: bool
 ) -> Image.Image:
     """Scale the shorter side, and crop the centre.
 
@@ -132,7 +142,7 @@ def _crop_centre(
     left, top = (round((scaled - cropped) / 2) for scaled, cropped in zip((width, height), size, strict=True))
     box = (left, top, left + size[0], top + size[1])
     is_worth_it = shorter >= MIN_SHRINK * shorter_side_px or width * height > MANY_TIMES * size[0] * size[1]
-    if resample == Image.Resampling.BILINEAR and min(left, top) >= 0 and is_worth_it:
+    if in_one_step and resample == Image.Resampling.BILINEAR and min(left, top) >= 0 and is_worth_it:
         across, down = image.width / width, image.height / height
         within = (box[0] * across, box[1] * down, min(box[2] * across, image.width), min(box[3] * down, image.height))
         return image.resize(size, resample, box=within)

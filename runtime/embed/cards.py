@@ -89,5 +89,5 @@ def _encode(picture: Image.Image, file_format: str, orientation: int = UPRIGHT) 
 
 def _card(path: str, content: bytes, signature: Signature, *, is_exact: bool) -> Card:
     with Image.open(io.BytesIO(content)) as picture:
-        pixels = prepare(ImageOps.exif_transpose(picture), signature)
+        pixels = prepare(ImageOps.exif_transpose(picture), signature, in_one_step=False)
     return Card(path, content, pixels, is_exact)

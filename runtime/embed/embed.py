@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
 from string import Template
 from typing import Any
 
@@ -94,15 +94,18 @@ def embed(bundle: Bundle, target_name: str, out: Path, options: Options | None =
     browser_files: dict[str, bytes] = {}
     if target.name == "web":
         browser_files = (options.browser_runtime or BrowserRuntime()).read()
+    title = options.title or bundle.path.resolve().name
+    name = slug(bundle.path.resolve().name)
     with staged_folder(out) as staged:
         if target.name == "triton":
-            triton.write_repository(bundle, staged, slug(bundle.path.resolve().name))
+            model = triton.write_repository(bundle, staged, name)
         else:
-            _write_model(bundle, staged, options.title or bundle.path.resolve().name)
+            model = _write_model(bundle, staged)
             write_record(bundle, staged / "golden")
+        _write(staged / MODEL_JSON, _describe(bundle, title, model))
         for path, content in browser_files.items():
             _write(staged / "onnxruntime" / path, content)
-        for path, content in _templates(target, slug(bundle.path.resolve().name)):
+        for path, content in _templates(target, name):
             _write(staged / path, content)
         sizes = _sizes(staged)
     return Embedding(out, target, sizes)
@@ -140,22 +143,30 @@ def _check_free(out: Path, overwrite: bool) -> None:
         raise UsageError(f"{out} holds something else than an app of Onward's ({MODEL_JSON} is missing): not replaced.")
 
 
-def _write_model(bundle: Bundle, staged: Path, title: str) -> None:
-    """model.onnx, what belongs to it, and model.json."""
+def _write_model(bundle: Bundle, staged: Path) -> str:
+    """model.onnx and what belongs to it; where it lies."""
     onnx = bundle.artifact("onnx")
-    files = [onnx.file, *bundle.beside(onnx)]
-    for file in files:
+    for file in (onnx.file, *bundle.beside(onnx)):
         _write(staged / file.path, bundle.read(file))
+    return onnx.file.path
+
+
+def _describe(bundle: Bundle, title: str, model: str) -> bytes:
+    """model.json."""
+    onnx = bundle.artifact("onnx")
     document = {
         "format": FORMAT,
         "title": title,
-        "model": {"path": onnx.file.path, "sha256": onnx.file.sha256, "size_bytes": onnx.file.size_bytes},
-        "beside": [{"path": file.path, "sha256": file.sha256, "size_bytes": file.size_bytes} for file in files[1:]],
+        "model": asdict(onnx.file) | {"path": model},
+        "beside": [
+            asdict(file) | {"path": PurePosixPath(model).with_name(PurePosixPath(file.path).name).as_posix()}
+            for file in bundle.beside(onnx)
+        ],
         "signature": bundle.signature.to_json(),
         "licence": bundle.provenance.get("licence"),
         "made_by": f"onward {__version__}",
     }
-    _write(staged / MODEL_JSON, (json.dumps(document, indent=2, ensure_ascii=True) + "\n").encode())
+    return (json.dumps(document, indent=2, ensure_ascii=True) + "\n").encode()
 
 
 def _templates(target: Target, name: str) -> Iterator[tuple[str, bytes]]:

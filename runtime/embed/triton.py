@@ -35,13 +35,16 @@ FORMATS = {"pixels": "FORMAT_NHWC", "tensor": "FORMAT_NCHW"}
 MAX_QUEUE_DELAY_US = 100
 
 
-def write_repository(bundle: Bundle, folder: Path, name: str) -> None:
+def write_repository(bundle: Bundle, folder: Path, name: str) -> str:
     """Write `NAME/config.pbtxt`, `NAME/labels.txt` and `NAME/1/model.onnx`, with what lies beside it.
 
     Args:
         bundle: An opened bundle with an ONNX artifact.
         folder: The repository.
         name: Of the model, for the server: letters, digits, `_`, `.` and `-`.
+
+    Returns:
+        Where the model lies in it.
 
     Raises:
         BundleError: There is no ONNX artifact, or a file was changed.
@@ -59,6 +62,7 @@ def write_repository(bundle: Bundle, folder: Path, name: str) -> None:
         (version / Path(file.path).relative_to(Path(onnx.file.path).parent)).write_bytes(bundle.read(file))
     (folder / name / LABELS).write_bytes(labels)
     (folder / name / "config.pbtxt").write_text("\n".join(_config(bundle, onnx, name)) + "\n", "ascii", newline="\n")
+    return f"{name}/{VERSION}/{MODEL}"
 
 
 def _label_lines(labels: tuple[str, ...]) -> bytes:

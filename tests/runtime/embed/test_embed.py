@@ -28,7 +28,7 @@ HOSTILE = (
     "a\\b",
     "$name ${name}",
 )
-APPS = ("python", "node")
+APPS = ("python", "node")  # the page needs onnxruntime-web: test_web.py
 
 
 @pytest.fixture(scope="module", params=APPS)
@@ -121,6 +121,9 @@ def test_what_stands_there_is_not_lost(shared_bundle: Bundle, tmp_path: Path) ->
     embed(shared_bundle, "node", out, Options(overwrite=True))
     assert (out / "package.json").is_file()
     assert not (out / "mine.txt").exists()
+    for target in ("triton", "python"):
+        embed(shared_bundle, target, out, Options(overwrite=True))
+    assert (out / "classifier.py").is_file()
 
 
 def test_what_is_no_app_is_never_replaced(shared_bundle: Bundle, tmp_path: Path) -> None:

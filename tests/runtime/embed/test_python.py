@@ -367,8 +367,7 @@ def test_a_model_that_takes_planes_is_fed_them(colours: Any, colour: Bundle) -> 
     np.testing.assert_allclose(found.logits, expected.logits, rtol=1e-5, atol=1e-6)
     assert found.labels == expected.labels
     tested = colours.self_test()
-    assert tested.model_passed
-    assert all(card.max_levels <= SHORTCUT_LEVELS for card in tested.cards)
+    assert tested.passed
 
 
 def test_labels_and_title_are_never_code_nor_break_a_line(
