@@ -115,7 +115,7 @@ export class Classifier {
     const [logits, probabilities] = [outputs.logits, outputs.probabilities].map((output) =>
       output.subarray(at * this.labels.length, (at + 1) * this.labels.length),
     );
-    const index = probabilities.indexOf(Math.max(...probabilities));
+    const index = probabilities.reduce((best, value, other) => (value > probabilities[best] ? other : best), 0);
     return { label: this.labels[index], index, probability: probabilities[index], probabilities, logits };
   }
 }

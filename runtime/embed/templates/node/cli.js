@@ -95,6 +95,7 @@ function print(text) {
   process.stdout.write(`${text}\n`);
 }
 
+process.stdout.on("error", (error) => process.exit(error.code === "EPIPE" ? 0 : 1)); // as when `head` has seen enough
 try {
   await main(process.argv.slice(2));
 } catch (error) {

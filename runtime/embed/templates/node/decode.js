@@ -28,7 +28,8 @@ export async function decode(bytes) {
   const { format, width, height, space } = await readHeader(file);
   if (!FORMATS.includes(format)) throw new ImageError(`it is of the format ${format}, expected ${READABLE}`);
   checkSize(width, height);
-  return space === "cmyk" ? fromCmyk(await readPixels(file.pipelineColourspace("cmyk").toColourspace("cmyk"))) : readPixels(file.toColourspace("srgb").ensureAlpha());
+  if (space === "cmyk") return fromCmyk(await readPixels(file.pipelineColourspace("cmyk").toColourspace("cmyk")));
+  return readPixels(file.toColourspace("srgb").ensureAlpha());
 }
 
 /** Refuse what has more pixels than Pillow would decode. */
