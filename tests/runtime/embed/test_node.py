@@ -234,18 +234,22 @@ def run_model(app: App, images: NDArray[np.uint8], folder: Path) -> NDArray[np.f
 def test_ten_thousand_images_are_labelled_as_onward_labels_them(
     fashion_mnist: Dataset, node_modules: Path, tmp_path: Path
 ) -> None:
-    assert isinstance(fashion_mnist.train, Split)
-    assert isinstance(fashion_mnist.test, Split)
-    few = replace(fashion_mnist, train=fashion_mnist.train.take(np.arange(4000)))
-    checkpoint = train(few, Options(model="cnn", arguments={"widths": [4, 8], "num_hidden": 16}, epochs=1))
+    train_split, validation, test = fashion_mnist.train, fashion_mnist.validation, fashion_mnist.test
+    assert isinstance(train_split, Split)
+    assert isinstance(validation, Split)
+    assert isinstance(test, Split)
+    few = replace(fashion_mnist, train=train_split.take(np.arange(4000)), validation=validation.take(np.arange(500)))
+    arguments = {"widths": [4, 8], "num_hidden": 16}
+    checkpoint = train(few, Options(model="cnn", arguments=arguments, epochs=3, learning_rate=1e-2))
     bundle = publish(source_of(checkpoint), tmp_path / "fashion", options=ONLY_ONNX)
     app = write_app(bundle, tmp_path / "app", node_modules)
-    images = fashion_mnist.test.images
+    images = test.images
     logits, expected = run_model(app, images, tmp_path), load(bundle.path)(images)
     floor = max(noise[LOGITS].floor for noise in bundle.golden().noise.values())
     first, second = np.sort(expected.logits, axis=1)[:, :-3:-1].T
     decided = first - second > 2 * floor
     assert len(images) == 10_000
+    assert (expected.indices == test.targets).mean() > 0.5  # it has learned to tell them apart
     assert decided.mean() > 0.99
     np.testing.assert_array_equal(logits.argmax(1)[decided], expected.indices[decided])
 
@@ -375,10 +379,14 @@ def write_lossless(folder: Path) -> None:
 
 
 def odd_profile() -> bytes:
-    """An ICC profile that would turn all colours, were it heeded."""
+    """An ICC profile that would swap red and blue, were it heeded."""
     from PIL import ImageCms
 
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    table, rest = profile[:400], profile[400:]  # the names of its parts come first
+    swapped = table.replace(b"rXYZ", b"swap").replace(b"bXYZ", b"rXYZ").replace(b"swap", b"bXYZ")
+    assert swapped != table
+    return swapped + rest
 
 
 def png_of_16_bits(levels: NDArray[np.integer[Any]]) -> bytes:

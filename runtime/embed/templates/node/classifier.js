@@ -19,8 +19,8 @@ const ARRAYS = { uint8: Uint8Array, float32: Float32Array };
 /**
  * An image classifier. `Classifier.open()` makes one; one is enough for a process.
  *
- * A model runs on the thread that asks: nothing else happens there meanwhile. A server with other things to do gives it a
- * worker thread.
+ * A model runs on the thread that asks: nothing else happens there meanwhile. A server with other things to do gives it
+ * a worker thread.
  */
 export class Classifier {
   #session;
@@ -86,7 +86,7 @@ export class Classifier {
   }
 
   /**
-   * Replay the samples of golden/ here: the model against float64, in PyTorch's own error, and the decoder against Pillow.
+   * Replay the samples of golden/ here: the model against float64, in PyTorch's own error; the decoder against Pillow.
    * @returns {Promise<SelfTest>}
    */
   async selfTest() {
@@ -147,7 +147,7 @@ function checkPicture(image) {
   const { width, height, data } = image ?? {};
   const isBytes = data instanceof Uint8Array || data instanceof Uint8ClampedArray;
   if (isBytes && width > 0 && height > 0 && data.length === 4 * width * height) return checkSize(width, height);
-  throw new ImageError("it is no image; expected a path, a file's bytes, or {width, height, data} with 4 bytes a pixel");
+  throw new ImageError("it is no image; expected a path, a file's bytes, or {width, height, data}, 4 bytes a pixel");
 }
 
 async function readImage(path) {

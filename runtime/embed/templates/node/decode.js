@@ -1,7 +1,7 @@
 // Decode: from an image file's bytes to a picture, upright, in the colours that Pillow reads.
 //
-// sharp's decoders are the ones that Pillow has: pictures are the same to the bit, JPEG included. Where sharp would convert
-// colours in a way of its own (CMYK, ICC profiles, alpha), it is told not to.
+// sharp's decoders are the ones that Pillow has: pictures are the same to the bit, JPEG included. Where sharp would
+// convert colours in a way of its own (CMYK, ICC profiles, alpha), it is told not to.
 
 import sharp from "sharp";
 
@@ -56,7 +56,7 @@ async function readPixels(file) {
   }
 }
 
-/** Ink to light, as Pillow's `convert("RGB")`: whatever the profile, black takes its share of what the colour leaves. */
+/** Ink to light, as Pillow's `convert("RGB")`: whatever the profile, black leaves a share of what the colour leaves. */
 function fromCmyk({ width, height, data }) {
   for (let at = 0; at < data.length; at += 4) {
     const light = 255 - data[at + 3];

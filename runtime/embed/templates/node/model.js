@@ -21,7 +21,7 @@ export class ModelError extends Error {
 export async function readModel(folder) {
   const { format, title, model, beside, signature } = await readDocument(join(folder, "model.json"));
   if (format !== FORMAT) {
-    throw new ModelError(`model.json has format ${format}, this app reads ${FORMAT}. Write the app anew with onward embed.`);
+    throw new ModelError(`model.json has format ${format}, expected ${FORMAT}. Write the app anew with onward embed.`);
   }
   for (const file of [model, ...beside]) await checkDigest(join(folder, file.path), file.sha256);
   return { path: join(folder, model.path), title, sha256: model.sha256, signature };
