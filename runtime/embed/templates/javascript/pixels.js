@@ -48,7 +48,9 @@ export function toPixels(picture, signature) {
   const down = windows(pictureHeight, scaled.height, top, height, interpolation);
   // Pillow's order of the passes; a value may differ by a level in the other one
   const downFirst = pictureHeight - scaled.height > Math.max(0, 2 * (pictureWidth - scaled.width));
-  return (downFirst ? scaleAcross(scaleDown(whole, down), across) : scaleDown(scaleAcross(whole, across, down), down)).data;
+  if (downFirst) return scaleAcross(scaleDown(whole, down, 0), across, { top: 0, bottom: height }).data;
+  const rows = rowsOf(down);
+  return scaleDown(scaleAcross(whole, across, rows), down, rows.top).data;
 }
 
 /**
@@ -90,7 +92,11 @@ function toGrey({ width, height, data }) {
 
 function withoutAlpha({ width, height, data }) {
   const rgb = new Uint8Array(width * height * 3);
-  for (let at = 0; at < width * height; at++) rgb.set(data.subarray(4 * at, 4 * at + 3), 3 * at);
+  for (let from = 0, to = 0; to < rgb.length; from += 4, to += 3) {
+    rgb[to] = data[from];
+    rgb[to + 1] = data[from + 1];
+    rgb[to + 2] = data[from + 2];
+  }
   return rgb;
 }
 
@@ -108,11 +114,12 @@ function withShorterSide({ width, height }, shorterSide) {
  * `scaled`. Outside of the picture there are none, and it is black.
  */
 function windows(length, scaled, start, count, interpolation) {
-  const all = interpolation === "nearest" ? nearestWindows(length, scaled) : null;
+  const [from, end] = [Math.max(start, 0), Math.min(start + count, scaled)];
+  const nearest = interpolation === "nearest" ? nearestWindows(length, scaled, from, end) : null;
   return Array.from({ length: count }, (_, at) => {
     const position = start + at;
-    if (position < 0 || position >= scaled) return { first: 0, weights: [] };
-    return all ? all[position] : filteredWindow(length, scaled, position, FILTERS[interpolation]);
+    if (position < from || position >= end) return { first: 0, weights: [] };
+    return nearest?.[position - from] ?? filteredWindow(length, scaled, position, FILTERS[interpolation]);
   });
 }
 
@@ -130,56 +137,52 @@ function filteredWindow(length, scaled, position, filter) {
     weights.push(filter.weigh((at - centre + 0.5) * inverse));
     sum += weights.at(-1);
   }
-  return { first, weights: weights.map((weight) => roundAwayFromZero((weight / sum) * ONE)) };
+  return { first, weights: Int32Array.from(weights, (weight) => roundAwayFromZero((weight / sum) * ONE)) };
 }
 
-function nearestWindows(length, scaled) {
+/** Those from `from` to `end`; Pillow adds up steps from the first pixel on, and what they round to. */
+function nearestWindows(length, scaled, from, end) {
   const step = length / scaled;
-  const all = [];
-  for (let at = 0, position = step * 0.5; at < scaled; at++, position += step) {
+  const kept = [];
+  for (let at = 0, position = step * 0.5; at < end; at++, position += step) {
+    if (at < from) continue;
     const first = Math.trunc(position);
-    all.push({ first, weights: first < length ? [ONE] : [] });
+    kept.push({ first, weights: first < length ? [ONE] : [] });
   }
-  return all;
+  return kept;
 }
 
-/** Scale every row; those that no window of `down` looks at are left black. */
-function scaleAcross({ width, height, channels, data }, across, down = null) {
-  const scaled = new Uint8ClampedArray(height * across.length * channels);
-  const { top, bottom } = down ? rowsOf(down) : { top: 0, bottom: height };
-  let to = top * across.length * channels;
+/** Scale every row that a window of `down` looks at; the others are left out. */
+function scaleAcross({ width, channels, data }, across, { top, bottom }) {
+  const scaled = new Uint8ClampedArray((bottom - top) * across.length * channels);
+  let to = 0;
   for (let row = top; row < bottom; row++) {
     for (const { first, weights } of across) {
       for (let channel = 0; channel < channels; channel++) {
-        let sum = ONE / 2;
-        let from = (row * width + first) * channels + channel;
-        for (const weight of weights) {
-          sum += data[from] * weight;
-          from += channels;
-        }
-        scaled[to++] = sum >> PRECISION_BITS;
+        scaled[to++] = weigh(data, (row * width + first) * channels + channel, channels, weights);
       }
     }
   }
-  return { width: across.length, height, channels, data: scaled };
+  return { width: across.length, height: bottom - top, channels, data: scaled };
 }
 
-/** Scale every column. */
-function scaleDown({ width, channels, data }, down) {
+/** Scale every column; `top` is where the rows that are here begin. */
+function scaleDown({ width, channels, data }, down, top) {
   const stride = width * channels;
   const scaled = new Uint8ClampedArray(down.length * stride);
-  down.forEach(({ first, weights }, row) => {
-    for (let column = 0; column < stride; column++) {
-      let sum = ONE / 2;
-      let from = first * stride + column;
-      for (const weight of weights) {
-        sum += data[from] * weight;
-        from += stride;
-      }
-      scaled[row * stride + column] = sum >> PRECISION_BITS;
-    }
-  });
+  let to = 0;
+  for (const { first, weights } of down) {
+    const from = (first - top) * stride;
+    for (let column = 0; column < stride; column++) scaled[to++] = weigh(data, from + column, stride, weights);
+  }
   return { width, height: down.length, channels, data: scaled };
+}
+
+/** The weighted sum of values that lie `stride` apart, in whole levels. */
+function weigh(data, from, stride, weights) {
+  let sum = ONE / 2;
+  for (let at = 0; at < weights.length; at++, from += stride) sum += data[from] * weights[at];
+  return sum >> PRECISION_BITS;
 }
 
 /** The first row that any window looks at, and the one behind the last. */

@@ -1,0 +1,109 @@
+#!/usr/bin/env node
+// Command line: `node cli.js photo.jpg` says what is on it, a line an image.
+//
+// Exit code 0: all is well; 1: an image could not be read, or the self-test failed; 2: wrong arguments.
+
+import { parseArgs } from "node:util";
+
+import { Classifier, ImageError, ModelError } from "./classifier.js";
+import { describe } from "./self-test.js";
+
+const USAGE = `usage: node cli.js IMAGE... [--top-k 3] [--json] [--threads N]
+       node cli.js --self-test [--threads N]
+
+  --top-k N     name the N most probable classes
+  --json        one JSON object a line
+  --threads N   for one run of the model; by default, all cores
+  --self-test   replay the golden samples, and compare`;
+
+const OPTIONS = {
+  "top-k": { type: "string", default: "1" },
+  json: { type: "boolean" },
+  threads: { type: "string" },
+  "self-test": { type: "boolean" },
+  help: { type: "boolean", short: "h" },
+};
+
+class UsageError extends Error {}
+
+async function main(args) {
+  const { values, positionals: paths } = parse(args);
+  if (values.help) return print(USAGE);
+  const [topK, threads] = [wholeNumber("--top-k", values["top-k"]), wholeNumber("--threads", values.threads)];
+  if (!values["self-test"] && paths.length === 0) throw new UsageError("no image was named");
+  if (values["self-test"] && paths.length > 0) throw new UsageError("the self-test takes no images");
+  const classifier = await Classifier.open({ threads });
+  if (values["self-test"]) await runSelfTest(classifier);
+  else await classifyAll(classifier, paths, topK, values.json ? toJson : toText);
+}
+
+async function runSelfTest(classifier) {
+  const outcome = await classifier.selfTest();
+  print(describe(outcome, classifier));
+  if (!outcome.passed) process.exitCode = 1;
+}
+
+/** One line each; those that cannot be read are told of on standard error, and the others go on. */
+async function classifyAll(classifier, paths, topK, format) {
+  for (const path of paths) {
+    try {
+      const { probabilities } = await classifier.classify(path);
+      print(format(path, rank(probabilities, classifier.labels).slice(0, topK)));
+    } catch (error) {
+      if (!(error instanceof ImageError)) throw error;
+      console.error(printable(error.message));
+      process.exitCode = 1;
+    }
+  }
+}
+
+/** All classes, the most probable one first. */
+function rank(probabilities, labels) {
+  const classes = labels.map((label, index) => ({ label, index, probability: probabilities[index] }));
+  return classes.sort((one, other) => other.probability - one.probability);
+}
+
+function toText(path, top) {
+  const classes = top.map(({ label, probability }) => `${label} ${(100 * probability).toFixed(1)} %`);
+  return printable(`${path}: ${classes.join(", ")}`);
+}
+
+/** The fields of `onward predict`'s JSON Lines. */
+function toJson(path, top) {
+  return JSON.stringify({ input: path, ...top[0], ...(top.length > 1 && { top }) });
+}
+
+/** On one line, and without a terminal's control characters: a label may be any text. */
+function printable(text) {
+  return text.replace(/\p{Cc}/gu, (character) => `\\u${character.codePointAt(0).toString(16).padStart(4, "0")}`);
+}
+
+function parse(args) {
+  try {
+    return parseArgs({ args, options: OPTIONS, allowPositionals: true });
+  } catch (error) {
+    throw new UsageError(error.message, { cause: error });
+  }
+}
+
+function wholeNumber(option, text) {
+  if (text === undefined || /^[1-9]\d{0,5}$/.test(text)) return text && Number(text);
+  throw new UsageError(`${option} is ${text}, expected a whole number of at least 1`);
+}
+
+function print(text) {
+  process.stdout.write(`${text}\n`);
+}
+
+process.stdout.on("error", (error) => process.exit(error.code === "EPIPE" ? 0 : 1)); // as when `head` has seen enough
+try {
+  await main(process.argv.slice(2));
+} catch (error) {
+  if (error instanceof UsageError) {
+    console.error(`${error.message}\n\n${USAGE}`);
+    process.exitCode = 2;
+  } else if (error instanceof ModelError) {
+    console.error(error.message);
+    process.exitCode = 1;
+  } else throw error;
+}
