@@ -19,8 +19,10 @@ help:
 demo: $(STAMP)
 	$(BIN)/onward demo
 
+# uv leaves packages uncompiled, and images of containers often forbid Python to keep what it compiles: each of the
+# tests' processes would then compile PyTorch anew.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -32,6 +33,28 @@ def torch_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_table_of_operators() -> Iterator[None]:
+    """Build PyTorch's table of ONNX operators once a process; it builds one an export, in half of a small one's time.
+
+    The table comes from the installed packages alone; every export gets a copy, to which it may add.
+    Source: torch.onnx._internal.exporter._registration, `ONNXRegistry.from_torchlib`.
+    """
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    build = functools.cache(ONNXRegistry.from_torchlib)
+
+    def copy_of_it(**options: int) -> ONNXRegistry:
+        registry, copied = build(**options), ONNXRegistry()
+        copied._opset_version = registry.opset_version
+        copied.functions = {name: list(functions) for name, functions in registry.functions.items()}
+        return copied
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(copy_of_it))
+        yield
 
 
 @pytest.fixture(scope="session")

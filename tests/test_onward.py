@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,26 @@ def assert_sentence(result: subprocess.CompletedProcess[str], exit_code: int, *w
     assert len(ours) == 1
 
 
+@pytest.fixture
+def here(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The whole program in this process, which has PyTorch loaded already: starting it takes most of a short one's
+    time. What it does not catch, it raises; `onward` starts a new process, more than once for every command.
+    """
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["onward", *map(str, arguments)])
+        monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # typer puts one of its own there
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            front_door.main()
+        out, errors = capsys.readouterr()
+        return subprocess.CompletedProcess(sys.argv, int(end.value.code or 0), out, errors)
+
+    return run
+
+
 def test_the_public_names_are_those_that_are_promised() -> None:
     assert set(front_door.__all__) == {"__version__", "train", "export", "load"}
     assert all(hasattr(front_door, name) for name in front_door.__all__)
@@ -52,8 +73,6 @@ def test_every_command_explains_itself(command: str, onward) -> None:
 
 @pytest.mark.parametrize("floor", ["runtime", "training", "export"])
 def test_each_floor_runs_alone(floor: str) -> None:
-    import sys
-
     root = Path(front_door.__file__).parent
     result = subprocess.run([sys.executable, "-m", floor, "--help"], cwd=root, capture_output=True, text=True)
     assert result.returncode == 0
@@ -131,30 +150,30 @@ def test_a_missing_checkpoint(onward, tmp_path: Path) -> None:
     assert_sentence(onward("export", tmp_path / "none.pt"), 2, "none.pt does not exist", "onward train")
 
 
-def test_a_truncated_checkpoint(onward, checkpoint_path: Path, tmp_path: Path) -> None:
+def test_a_truncated_checkpoint(here, checkpoint_path: Path, tmp_path: Path) -> None:
     data = checkpoint_path.read_bytes()
     (tmp_path / "cut.pt").write_bytes(data[: len(data) // 2])
-    assert_sentence(onward("export", tmp_path / "cut.pt"), 2, "cut.pt is cut short")
+    assert_sentence(here("export", tmp_path / "cut.pt"), 2, "cut.pt is cut short")
 
 
-def test_a_foreign_checkpoint(onward, tmp_path: Path) -> None:
+def test_a_foreign_checkpoint(here, tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "foreign.pt")
-    assert_sentence(onward("export", tmp_path / "foreign.pt"), 2, "does not say of which network: add --model")
+    assert_sentence(here("export", tmp_path / "foreign.pt"), 2, "does not say of which network: add --model")
 
 
-def test_a_checkpoint_that_needs_more_than_plain_data(onward, tmp_path: Path) -> None:
+def test_a_checkpoint_that_needs_more_than_plain_data(here, tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(2, 2), tmp_path / "pickled.pt")
-    result = onward("export", tmp_path / "pickled.pt")
+    result = here("export", tmp_path / "pickled.pt")
     assert_sentence(result, 2, "asks for more than tensors", "torch.nn.modules.linear.Linear")
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "model.onnx", "model.pt2", "golden.npz", "parity.html"])
-def test_a_bundle_with_one_byte_changed(name: str, onward, bundle: Bundle) -> None:
+def test_a_bundle_with_one_byte_changed(name: str, here, bundle: Bundle) -> None:
     path = bundle.path / name
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    assert_sentence(onward("verify", bundle.path), 2, name, "was changed")
+    assert_sentence(here("verify", bundle.path), 2, name, "was changed")
 
 
 def test_an_onnx_file_that_is_no_bundle(onward, bundle: Bundle) -> None:
@@ -208,17 +227,17 @@ def test_a_wrong_channel_count(onward, bundle: Bundle, tmp_path: Path) -> None:
     assert_sentence(result, 2, "has shape (4, 8, 8, 3), expected (images, 8, 8, 1)")
 
 
-def test_a_data_set_of_other_images_than_the_model_s(onward, checkpoint_path: Path) -> None:
-    assert_sentence(onward("evaluate", checkpoint_path, "--data", "fake"), 2, "fake has the labels")
+def test_a_data_set_of_other_images_than_the_model_s(here, checkpoint_path: Path) -> None:
+    assert_sentence(here("evaluate", checkpoint_path, "--data", "fake"), 2, "fake has the labels")
 
 
 def test_an_unknown_data_set_says_which_there_are(onward) -> None:
     assert_sentence(onward("train", "--data", "cifar"), 2, "'cifar' is unknown", "digits, fashion-mnist, mnist")
 
 
-def test_an_unknown_architecture_says_which_there_are(onward) -> None:
+def test_an_unknown_architecture_says_which_there_are(here) -> None:
     assert_sentence(
-        onward("train", "--model", "resnet"), 2, "'resnet' is unknown", "network, classifier, cnn, torchvision:NAME"
+        here("train", "--model", "resnet"), 2, "'resnet' is unknown", "network, classifier, cnn, torchvision:NAME"
     )
 
 
@@ -237,13 +256,13 @@ def test_a_provider_that_is_not_here_is_an_error_and_never_the_cpu(
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_a_refused_export_ends_with_exit_code_1(onward, checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_a_refused_export_ends_with_exit_code_1(here, checkpoint: Checkpoint, tmp_path: Path) -> None:
     from dataclasses import replace
 
     weights = {name: tensor.clone() for name, tensor in checkpoint.state_dict.items()}
     weights["head.4.weight"][0, 0] = float("nan")
     replace(checkpoint, state_dict=weights).save(tmp_path / "nan.pt")
-    assert_sentence(onward("export", tmp_path / "nan.pt"), 1, "model.head.4.weight are NaN")
+    assert_sentence(here("export", tmp_path / "nan.pt"), 1, "model.head.4.weight are NaN")
     assert not (tmp_path / "nan").exists()
 
 
@@ -261,13 +280,13 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_while_exporting_leaves_the_earlier_bundle(
-    onward, full_disk: Path, checkpoint_path: Path, bundle: Bundle
+    here, full_disk: Path, checkpoint_path: Path, bundle: Bundle
 ) -> None:
     (full_disk / "filling").unlink()
     (full_disk / "digits").mkdir()
     shutil.copy(bundle.path / "manifest.json", full_disk / "digits")
     (full_disk / "filling").write_bytes(bytes(200_000))
-    result = onward("export", checkpoint_path, "--out", full_disk / "digits")
+    result = here("export", checkpoint_path, "--out", full_disk / "digits")
     assert_sentence(result, 2, "no space is left")
     assert sorted(path.name for path in full_disk.iterdir()) == ["digits", "filling"]
     assert Bundle.open(full_disk / "digits").signature == bundle.signature

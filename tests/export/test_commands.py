@@ -45,7 +45,7 @@ def test_a_model_of_tensors_goes_the_whole_line(onward, table: Path, tmp_path: P
     out = tmp_path / "bundle"
     result = onward(
         "export", f"{table}:Tabular", "--weights", tmp_path / "weights.pth", "--input", "features:float32:13",
-        "--labels", "setosa,versicolor,virginica", "--output", "scores", "--out", out,
+        "--labels", "setosa,versicolor,virginica", "--output", "scores", "--formats", "onnx", "--out", out,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert Bundle.open(out).signature.inputs == (Input("features", "float32", (13,)),)

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from benchmarks.zoo.alive import make_alive
 from onward import app as front_door
 from runtime.classifier import load as load_bundle
 from runtime.errors import OnwardError
@@ -161,13 +162,15 @@ def test_grey_images_train_a_network_of_torchvision_and_the_bundle_takes_them_as
 
 
 def test_torchvisions_own_weights_bring_their_signature(onward, tmp_path: Path) -> None:
-    from torchvision.models import squeezenet1_1
+    from torchvision.models import shufflenet_v2_x0_5
 
     torch.manual_seed(0)
-    torch.save(squeezenet1_1(weights=None).state_dict(), tmp_path / "squeezenet1_1-b8a52dc0.pth")
+    network = shufflenet_v2_x0_5(weights=None)  # a tenth of the multiply-adds of all others
+    make_alive(network, THOUSAND)
+    torch.save(network.state_dict(), tmp_path / "shufflenetv2_x0.5-f707e7126e.pth")
     result = onward(
-        "export", "torchvision:squeezenet1_1", "--weights", "squeezenet1_1-b8a52dc0.pth", "--formats", "onnx", "--out",
-        "bundle", "--json", cwd=tmp_path,
+        "export", "torchvision:shufflenet_v2_x0_5", "--weights", "shufflenetv2_x0.5-f707e7126e.pth",
+        "--formats", "onnx", "--out", "bundle", "--json", cwd=tmp_path,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     signature = json.loads(result.stdout)["manifest"]["signature"]
