@@ -91,7 +91,7 @@ export function toPicture(pixels, signature) {
 
 function makeBar() {
   const bar = document.createElement("li");
-  for (const [tag, name] of [["bdi", "name"], ["span", "percent"], ["span", "track"]]) {
+  for (const [tag, name] of [["bdi", "name"], ["span", "track"], ["span", "percent"]]) {
     const part = bar.appendChild(document.createElement(tag));
     part.className = name;
   }

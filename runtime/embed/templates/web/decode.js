@@ -1,7 +1,7 @@
 // Decode: from an image file to its pixels, as Pillow would give them where the browser lets us.
 //
 // That means: upright as EXIF says, the first frame, no colour management, and the colours under alpha as they are stored.
-// A 2D canvas multiplies colours by alpha and cannot give them back, so pictures that may have alpha go through WebGL.
+// A 2D canvas multiplies colours by alpha and cannot give them back, so pictures that have alpha go through WebGL.
 
 /** Pillow's bound, at which it refuses. */
 export const MAX_PIXELS = 89_478_485;
@@ -23,7 +23,8 @@ export async function decode(file) {
     throw new PictureError("The picture is damaged: its beginning can be read, the rest cannot. Save it again.");
   });
   try {
-    return (await mayHaveAlpha(blob)) ? (readByWebGL(bitmap) ?? readByCanvas(bitmap)) : readByCanvas(bitmap);
+    const picture = readByCanvas(bitmap);
+    return isOpaque(picture) ? picture : (readByWebGL(bitmap) ?? picture);
   } finally {
     bitmap.close();
   }
@@ -53,9 +54,9 @@ function checkSize({ width, height }) {
   );
 }
 
-async function mayHaveAlpha(blob) {
-  const [first, second] = new Uint8Array(await blob.slice(0, 2).arrayBuffer());
-  return !(first === 0xff && second === 0xd8); // a JPEG has none
+function isOpaque({ data }) {
+  for (let at = 3; at < data.length; at += 4) if (data[at] !== 255) return false;
+  return true;
 }
 
 function readByCanvas(bitmap) {
@@ -78,10 +79,11 @@ function readByWebGL(bitmap) {
     if (Math.max(width, height) > gl.getParameter(gl.MAX_TEXTURE_SIZE)) return null;
     gl.pixelStorei(gl.UNPACK_PREMULTIPLY_ALPHA_WEBGL, false);
     gl.pixelStorei(gl.UNPACK_COLORSPACE_CONVERSION_WEBGL, gl.NONE);
-    gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
+    const texture = gl.createTexture();
+    gl.bindTexture(gl.TEXTURE_2D, texture);
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, gl.RGBA, gl.UNSIGNED_BYTE, bitmap);
     gl.bindFramebuffer(gl.FRAMEBUFFER, gl.createFramebuffer());
-    gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, gl.getParameter(gl.TEXTURE_BINDING_2D), 0);
+    gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, texture, 0);
     const data = new Uint8Array(width * height * 4);
     gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, data);
     return gl.getError() === gl.NO_ERROR ? { width, height, data } : null;
