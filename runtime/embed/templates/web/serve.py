@@ -1,6 +1,6 @@
 """Serve: this folder as a page, on this machine, with the headers that give WebAssembly its threads.
 
-    python3 serve.py
+python3 serve.py
 """
 
 from __future__ import annotations
