@@ -1,6 +1,6 @@
 """A headless Chromium and a served app, for the tests of the page.
 
-Tests wait for elements, never for functions: Playwright evaluates those again by `eval`, which the page's own policy forbids.
+Tests wait for elements, never for functions: Playwright evaluates those by `eval`, which the page's policy forbids.
 """
 
 from __future__ import annotations
