@@ -102,7 +102,7 @@ function makeBar() {
 function fillBar(bar, label, probability) {
   bar.querySelector(".name").textContent = label;
   bar.querySelector(".percent").textContent = label === "" ? "" : toPercent(probability);
-  bar.querySelector(".track > span").style.transform = `scaleX(${probability})`;
+  bar.querySelector(".track > span").style.transform = `translateX(${100 * probability - 100}%)`;
 }
 
 function toPercent(probability) {
