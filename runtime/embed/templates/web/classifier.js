@@ -1,0 +1,194 @@
+// Classifier: opens the model with onnxruntime-web, and runs it.
+//
+// Knows nothing of the page. It runs on WebAssembly, with as many threads as the page may have, or on WebGPU.
+
+import { channelsOf, sizeOf, toPixels, toTensor } from "./pixels.js";
+
+/** What is loaded for a provider, and only when it is used. */
+const RUNTIMES = { wasm: "./onnxruntime/ort.wasm.min.mjs", webgpu: "./onnxruntime/ort.webgpu.min.mjs" };
+const RUNTIME_FOLDER = new URL("./onnxruntime/", import.meta.url).href;
+/** More threads than this make small models slower. */
+const MAX_THREADS = 4;
+/** The smallest WebAssembly module with an instruction of SIMD in it. Source: wasm-feature-detect. */
+const SIMD_MODULE = new Uint8Array([
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
+]);
+
+/** The model cannot be opened or run; the message is for the reader of the page. */
+export class ModelError extends Error {}
+
+/** What model.json says. */
+export async function readModel() {
+  try {
+    return await (await fetchFile("model.json")).json();
+  } catch (error) {
+    throw error instanceof ModelError ? error : new ModelError(`model.json cannot be read: ${error.message}.`);
+  }
+}
+
+/** A file of golden/. */
+export async function readGolden(path) {
+  return (await fetchFile(`golden/${path}`)).arrayBuffer();
+}
+
+/**
+ * Download the model, and compare its digest with model.json's.
+ * @param {(share: number) => void} [advance] Told how much of it is there, 0 to 1.
+ * @returns {Promise<{bytes: Uint8Array, isChecked: boolean}>} Not checked where the browser offers no SHA-256.
+ */
+export async function downloadModel({ path, sha256, size_bytes }, advance = () => {}) {
+  const bytes = await readAll(await fetchFile(path), size_bytes, advance);
+  if (!globalThis.crypto?.subtle) return { bytes, isChecked: false };
+  const found = toHex(await crypto.subtle.digest("SHA-256", bytes));
+  if (found === sha256) return { bytes, isChecked: true };
+  throw new ModelError(
+    `${path} is not the file that this app was made with. Its SHA-256 begins with ${found.slice(0, 12)}, ` +
+      `expected ${sha256.slice(0, 12)}. Copy the whole app again, or make it again with \`onward embed\`.`,
+  );
+}
+
+/** Why WebGPU cannot be used here; null where it can. */
+export async function whyNoWebGPU() {
+  if (!(await hasWebGPURuntime())) return "this app was made without it";
+  if (!globalThis.isSecureContext) return "it needs HTTPS";
+  if (!navigator.gpu) return "this browser has none";
+  const adapter = await navigator.gpu.requestAdapter().catch(() => null);
+  return adapter ? null : "no adapter was found";
+}
+
+/** How many threads WebAssembly may use. */
+export function numThreads(asked = null) {
+  if (!globalThis.crossOriginIsolated) return 1;
+  const most = Math.min(MAX_THREADS, navigator.hardwareConcurrency || 1);
+  return asked ? Math.min(asked, most) : most;
+}
+
+/** An open model. */
+export class Classifier {
+  #ort;
+  #session;
+  /** onnxruntime runs one batch at a time; the next one waits for this. */
+  #last = Promise.resolve();
+
+  constructor(ort, session, signature, backend) {
+    this.#ort = ort;
+    this.#session = session;
+    this.signature = signature;
+    /** What it runs on, in words. */
+    this.backend = backend;
+  }
+
+  /**
+   * Open the model, and run it once: the first run is slower than all others.
+   * @param {Uint8Array} bytes The ONNX file.
+   * @param {"wasm" | "webgpu"} provider
+   * @param {number} threads Of WebAssembly.
+   */
+  static async open(bytes, signature, provider, threads) {
+    checkWebAssembly();
+    try {
+      const ort = await import(RUNTIMES[provider]);
+      ort.env.wasm.wasmPaths = RUNTIME_FOLDER;
+      ort.env.wasm.numThreads = threads;
+      ort.env.logLevel = "error";
+      const session = await ort.InferenceSession.create(bytes, { executionProviders: [provider] });
+      const classifier = new Classifier(ort, session, signature, await describe(provider, threads));
+      const { height, width } = sizeOf(signature);
+      await classifier.classify(new Uint8ClampedArray(height * width * channelsOf(signature)));
+      return classifier;
+    } catch (error) {
+      throw new ModelError(`The model cannot be opened on ${NAMES[provider]}: ${error.message ?? error}`);
+    }
+  }
+
+  /**
+   * Run one batch.
+   * @param {Uint8Array | Float32Array} data As the signature's input has it, image after image.
+   * @returns {Promise<Record<"logits" | "probabilities", Float32Array>>} count × classes each
+   */
+  run(data, count) {
+    const turn = this.#last.then(() => this.#run(data, count));
+    this.#last = turn.catch(() => {});
+    return turn;
+  }
+
+  /**
+   * Classify one image.
+   * @param {Uint8ClampedArray} pixels height × width × channels, by `see`.
+   * @returns {Promise<{probabilities: Float32Array, inference_ms: number}>}
+   */
+  async classify(pixels) {
+    const { data } = toTensor(pixels, this.signature);
+    await this.#last;
+    const start = performance.now();
+    const { probabilities } = await this.run(data, 1);
+    return { probabilities, inference_ms: performance.now() - start };
+  }
+
+  /** What the model sees of a picture. */
+  see(picture) {
+    return toPixels(picture, this.signature);
+  }
+
+  async close() {
+    await this.#last;
+    await this.#session.release();
+  }
+
+  async #run(data, count) {
+    const { name, dtype, layout } = this.signature.input;
+    const { height, width } = sizeOf(this.signature);
+    const channels = channelsOf(this.signature) * (layout === "NCHW" ? this.signature.normalize.repeat : 1);
+    const dims = layout === "NCHW" ? [count, channels, height, width] : [count, height, width, channels];
+    const outputs = await this.#session.run({ [name]: new this.#ort.Tensor(dtype, data, dims) });
+    return { logits: outputs.logits.data, probabilities: outputs.probabilities.data };
+  }
+}
+
+const NAMES = { wasm: "WebAssembly", webgpu: "WebGPU" };
+
+function checkWebAssembly() {
+  if (typeof WebAssembly === "object" && WebAssembly.validate(SIMD_MODULE)) return;
+  throw new ModelError(
+    "This browser has no WebAssembly with SIMD, which runs the model. Use Chrome or Edge 91, Firefox 89, " +
+      "Safari 16.4 or a later version. If yours is newer, WebAssembly was turned off in its settings.",
+  );
+}
+
+async function describe(provider, threads) {
+  if (provider === "webgpu") {
+    const { info } = await navigator.gpu.requestAdapter();
+    return `WebGPU (${info.description || [info.vendor, info.architecture].filter(Boolean).join(" ") || "adapter"})`;
+  }
+  const isolation = globalThis.crossOriginIsolated ? "" : " (page is not cross-origin isolated)";
+  return `WebAssembly, SIMD, ${threads} ${threads === 1 ? "thread" : "threads"}${isolation}`;
+}
+
+async function hasWebGPURuntime() {
+  const response = await fetchFile("onnxruntime/version.json").catch(() => null);
+  return Boolean(response && (await response.json()).webgpu);
+}
+
+async function fetchFile(path) {
+  const response = await fetch(new URL(path, import.meta.url)).catch(() => null);
+  if (!response) throw new ModelError(`${path} cannot be reached. Is the server still running?`);
+  if (response.ok) return response;
+  throw new ModelError(`${path} was answered with ${response.status}, expected 200. Was the whole folder copied?`);
+}
+
+async function readAll(response, size_bytes, advance) {
+  const chunks = [];
+  let there = 0;
+  for (const reader = response.body.getReader(); ; ) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    chunks.push(value);
+    there += value.length;
+    advance(Math.min(1, there / size_bytes));
+  }
+  return new Uint8Array(await new Blob(chunks).arrayBuffer());
+}
+
+function toHex(buffer) {
+  return Array.from(new Uint8Array(buffer), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,86 @@
+// Service worker: the page works offline after the first visit, and with threads on any host.
+//
+// Network first, so that a new version is seen at once; what the network does not give comes from the cache.
+// It adds the headers that isolate the page, without which a browser gives WebAssembly no threads.
+
+const CACHE = `onward ${self.registration.scope}`; // several apps may share a host
+const FILES = [
+  "./",
+  "app.js",
+  "answer.js",
+  "camera.js",
+  "classifier.js",
+  "decode.js",
+  "drawing.js",
+  "examples.js",
+  "favicon.svg",
+  "model.json",
+  "parity.js",
+  "pixels.js",
+  "style.css",
+  "verification.js",
+  "golden/golden.json",
+  "onnxruntime/ort-wasm-simd-threaded.mjs",
+  "onnxruntime/ort-wasm-simd-threaded.wasm",
+  "onnxruntime/ort.wasm.min.mjs",
+  "onnxruntime/version.json",
+];
+const ISOLATION = {
+  "Cross-Origin-Opener-Policy": "same-origin",
+  "Cross-Origin-Embedder-Policy": "require-corp",
+  "Cross-Origin-Resource-Policy": "same-origin",
+};
+
+self.addEventListener("install", (event) => event.waitUntil(fill().then(() => self.skipWaiting())));
+self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
+self.addEventListener("fetch", (event) => {
+  const { method, url } = event.request;
+  if (method === "GET" && url.startsWith(self.registration.scope)) event.respondWith(answer(event.request));
+});
+
+/** All that the page needs. WebGPU's files are kept once they are used. */
+async function fill() {
+  const cache = await caches.open(CACHE);
+  await cache.addAll(FILES);
+  const { model } = await (await cache.match("model.json")).json();
+  const golden = await (await cache.match("golden/golden.json")).json();
+  await cache.addAll([model.path, ...goldenFiles(golden).map((path) => `golden/${path}`)]);
+}
+
+function goldenFiles({ kinds, cards }) {
+  const ofKinds = Object.values(kinds).flatMap(({ input, outputs }) => [
+    input.path,
+    ...Object.values(outputs).map(({ reference }) => reference.path),
+  ]);
+  return [...ofKinds, ...cards.flatMap(({ path, pixels }) => [path, pixels.path])];
+}
+
+async function answer(request) {
+  const cache = await caches.open(CACHE);
+  const kept = await cache.match(request, { ignoreSearch: true });
+  try {
+    const response = await fetch(request);
+    if (response.status === 200 && !isSame(response, kept)) await cache.put(withoutSearch(request), response.clone());
+    return isolated(response);
+  } catch (error) {
+    if (kept) return isolated(kept);
+    throw error;
+  }
+}
+
+/** Large files are not written again at every visit. */
+function isSame(response, kept) {
+  const name = response.headers.has("ETag") ? "ETag" : "Last-Modified";
+  return response.headers.has(name) && response.headers.get(name) === kept?.headers.get(name);
+}
+
+function withoutSearch({ url }) {
+  return url.split("?")[0];
+}
+
+function isolated(response) {
+  const headers = new Headers(response.headers);
+  for (const [name, value] of Object.entries(ISOLATION)) headers.set(name, value);
+  const { status, statusText } = response;
+  return new Response(response.body, { status, statusText, headers });
+}
