@@ -35,6 +35,7 @@ from training.data import Dataset, Split
 from training.loop import train
 from training.options import Options
 
+ROOT = Path(__file__).parents[3]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onward-tests"
 MIN_NODE = (20, 9)
 ONLY_ONNX = ExportOptions(formats=("onnx",))
@@ -143,6 +144,26 @@ def assert_a_sentence(done: subprocess.CompletedProcess[str], returncode: int, *
     assert "\n    at " not in done.stderr
     for part in parts:
         assert part in done.stderr
+
+
+# without the app
+
+
+def test_the_lines_of_plain_onnxruntime_give_the_label(
+    shared_bundle: Bundle, node_modules: Path, digits: Dataset, tmp_path: Path
+) -> None:
+    """Those of docs/embedding.md."""
+    (code,) = re.findall(r"```javascript\n(.*?)```", (ROOT / "docs" / "embedding.md").read_text(), re.DOTALL)
+    assert len([line for line in code.splitlines() if line and not line.startswith("import")]) == 5
+    (tmp_path / "node_modules").symlink_to(node_modules, target_is_directory=True)
+    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "artifacts" / "fashion").symlink_to(shared_bundle.path, target_is_directory=True)
+    image = digits.test.images[3]
+    Image.fromarray(image[..., 0]).save(tmp_path / "boot.png")
+    code = code.replace("28, 28", "8, 8")
+    command = ["node", "--input-type=module", "--eval", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == load(shared_bundle.path)(image).labels[0], done.stderr
 
 
 # the self-test
