@@ -61,12 +61,13 @@ def shared_tab(browser: Any, address: str) -> Iterator[Tab]:
 
 
 @pytest.fixture
-def tab(shared_tab: Tab) -> Iterator[Tab]:
+def tab(shared_tab: Tab, address: str) -> Iterator[Tab]:
     """One tab for all tests that leave it as it was; nothing may be thrown in it, and all it asks for is its own."""
     shared_tab.page.check("[value=picture]")
     yield shared_tab
     assert shared_tab.errors == []
     assert shared_tab.dialogs == []
+    assert [url for url in shared_tab.requests if not url.startswith((address, f"blob:{address}"))] == []
 
 
 def encode(image: Image.Image, image_format: str = "PNG", **options: Any) -> bytes:
@@ -248,15 +249,6 @@ def test_a_model_that_drifted_fails_in_words(browser: Any, address: str, app: Pa
         assert tab.page.locator("#rows td.failed").count() == 1
 
 
-def test_nothing_is_asked_of_another_origin(browser: Any, address: str, photo: bytes) -> None:
-    with open_tab(browser) as tab:
-        upload(tab.open(address), photo)
-        tab.page.click("#verify")
-        tab.page.wait_for_selector("#verdict", state="visible")
-        assert len(tab.requests) > 20
-        assert [url for url in tab.requests if not url.startswith((address, f"blob:{address}"))] == []
-
-
 def test_the_number_of_threads_can_be_one(browser: Any, address: str, photo: bytes) -> None:
     with open_tab(browser) as tab:
         tab.open(f"{address}?threads=1")
@@ -311,17 +303,26 @@ def test_the_camera_is_classified_or_its_refusal_is_said(browser: Any, address: 
         assert tab.text("#problem").startswith("The camera was not allowed.")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_narrow_window_never_scrolls_sideways(browser: Any, address: str, photo: bytes, scheme: str) -> None:
+def test_a_narrow_window_never_scrolls_sideways(browser: Any, address: str, photo: bytes) -> None:
     viewport = {"width": 360, "height": 740}
-    with open_tab(browser, viewport=viewport, color_scheme=scheme, reduced_motion="reduce") as tab:
+    with open_tab(browser, viewport=viewport, reduced_motion="reduce") as tab:
         upload(tab.open(address), photo, "a-name-that-is-much-longer-than-a-telephone-is-wide-" * 3 + ".png")
         tab.page.click("#verify")
         tab.page.wait_for_selector("#verdict", state="visible")
         assert tab.page.evaluate("document.documentElement.scrollWidth") == viewport["width"]
-        ground = tab.page.evaluate("getComputedStyle(document.body).backgroundColor")
-        is_dark = sum(map(int, re.findall(r"\d+", ground))) < 3 * 64
-        assert is_dark == (scheme == "dark")
+        tab.page.check("[value=draw]")
+        assert tab.page.evaluate("document.documentElement.scrollWidth") == viewport["width"]
+
+
+def test_it_is_dark_for_whom_wants_it_dark(tab: Tab) -> None:
+    levels = {}
+    for scheme in ("dark", "light"):
+        tab.page.emulate_media(color_scheme=scheme)
+        for style in ("backgroundColor", "color"):
+            colour = tab.page.evaluate(f"getComputedStyle(document.body).{style}")
+            levels[scheme, style] = max(map(int, re.findall(r"\d+", colour)))
+    assert max(levels["dark", "backgroundColor"], levels["light", "color"]) < 64
+    assert min(levels["light", "backgroundColor"], levels["dark", "color"]) > 192
 
 
 BAD_FILES = {

@@ -57,7 +57,8 @@ def main() -> int:
     try:
         server = ThreadingHTTPServer((options.host, options.port), partial(Handler, directory=str(FOLDER)))
     except (OSError, OverflowError) as error:
-        print(f"{options.host}:{options.port} cannot be listened on: {error}. Try --port 0.", file=sys.stderr)
+        reason = str(error).rstrip(".")
+        print(f"{options.host}:{options.port} cannot be listened on: {reason}. Try --port 0.", file=sys.stderr)
         return 1
     with server:
         print(f"http://{options.host}:{server.server_port}/  (Ctrl+C stops it)", flush=True)
