@@ -10,7 +10,7 @@ help:
 	@echo "make demo    set up, then train → export → verify → predict → bench, into artifacts/demo"
 	@echo "make test    set up, then all tests"
 	@echo "make check   ruff and mypy --strict"
-	@echo "make bench   Onward beside its peers, at predicting, training and exporting"
+	@echo "make bench   Onward beside its peers, at predicting, training, exporting and embedding"
 	@echo "make course  the course's networks through the whole line, into docs/course.md"
 	@echo "make zoo     every classifier of torchvision under the gate, an hour, into docs/zoo.md; goes on where it stopped"
 	@echo "make soak    runs killed at random moments, many of them"
@@ -36,6 +36,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.train
 	$(BIN)/python -m benchmarks.export
 	$(BIN)/python -m benchmarks.interface
+	$(BIN)/python -m benchmarks.embed --folder artifacts/bench
 
 course: $(STAMP)
 	$(BIN)/python -m benchmarks.course

@@ -17,7 +17,7 @@ from benchmarks.embed.figures import NUM_COLD, Figures, size_bytes
 from runtime.console import remark
 from runtime.embed.browser_runtime import WASM_FILES
 
-__all__ = ["measure_page"]
+__all__ = ["measure_page", "served"]
 
 HERE = Path(__file__).parent
 ROOM_FOR_MEASURING_MS = 120_000
@@ -31,7 +31,7 @@ def measure_page(site: Path, model_bytes: int) -> list[Figures]:
         return []
     from playwright.sync_api import sync_playwright
 
-    with _served(site) as address, sync_playwright() as playwright:
+    with served(site) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         cold = statistics.median(_first_answer_s(browser, address, site) for _ in range(NUM_COLD))
         # Playwright evaluates by eval, which the page forbids
@@ -63,7 +63,8 @@ def _first_answer_s(browser: Any, address: str, site: Path) -> float:
 
 
 @contextmanager
-def _served(site: Path) -> Iterator[str]:
+def served(site: Path) -> Iterator[str]:
+    """The address of an app, served as its README says."""
     with subprocess.Popen(
         [sys.executable, str(site / "serve.py"), "--port", "0"], stdout=subprocess.PIPE, text=True
     ) as server:
