@@ -15,6 +15,7 @@ import subprocess
 import tarfile
 import tempfile
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from runtime.errors import UsageError
@@ -28,6 +29,7 @@ INTEGRITY = "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3j
 WASM_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 #: WebGPU, which a page loads only where it is used.
 WEBGPU_FILES = ("ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm")
+NOTICES = ("LICENSE", "ThirdPartyNotices.txt")
 NPM_TIMEOUT_S = 600
 
 
@@ -51,7 +53,7 @@ class BrowserRuntime:
         return WASM_FILES + (WEBGPU_FILES if self.webgpu else ())
 
     def read(self) -> dict[str, bytes]:
-        """File name -> content; and `version.json`, which says what it is, with `webgpu`.
+        """File name -> content; with the licence, and `version.json`, which says what it is and whether it has WebGPU.
 
         Raises:
             UsageError: It is not there, is no onnxruntime-web, or cannot be fetched.
@@ -63,7 +65,7 @@ class BrowserRuntime:
         except (OSError, KeyError, ValueError, TypeError, tarfile.TarError) as error:
             raise UsageError(f"{source} is no npm package of onnxruntime-web, unpacked or as .tgz: {error}.") from error
         document = {"package": "onnxruntime-web", "version": version, "licence": "MIT", "webgpu": self.webgpu}
-        return files | {"version.json": (json.dumps(document, indent=2) + "\n").encode()}
+        return files | {"version.json": (json.dumps(document, indent=2) + "\n").encode()} | _notices()
 
     def _cached(self) -> Path:
         cached = _cache_folder() / f"onnxruntime-web-{VERSION}.tgz"
@@ -77,6 +79,13 @@ class BrowserRuntime:
             )
         _fetch(cached)
         return cached
+
+
+def _notices() -> dict[str, bytes]:
+    """The licence that has to go along; npm's package has none, Python's of the same project has."""
+    package = find_spec("onnxruntime")
+    folders = [Path(place) for place in (package.submodule_search_locations or ())] if package else []
+    return {name: (folder / name).read_bytes() for folder in folders for name in NOTICES if (folder / name).is_file()}
 
 
 def _cache_folder() -> Path:

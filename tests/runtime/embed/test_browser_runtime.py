@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.embed.browser_runtime import WASM_FILES, WEBGPU_FILES, BrowserRuntime
+from runtime.embed.browser_runtime import NOTICES, WASM_FILES, WEBGPU_FILES, BrowserRuntime
 from runtime.errors import UsageError
 
 
@@ -32,12 +32,14 @@ def test_a_package_is_read_unpacked_or_not(package: Path, tmp_path: Path, is_pac
             archive.add(package, "package")
     files = BrowserRuntime(source).read()
     assert json.loads(files.pop("version.json"))["version"] == "1.30.0"
+    assert b"Microsoft" in files.pop("LICENSE")
+    assert files.pop("ThirdPartyNotices.txt")
     assert files == {name: name.encode() for name in (*WASM_FILES, *WEBGPU_FILES)}
 
 
 def test_without_webgpu_it_is_smaller(package: Path) -> None:
     files = BrowserRuntime(package, webgpu=False).read()
-    assert set(files) == {*WASM_FILES, "version.json"}
+    assert set(files) == {*WASM_FILES, *NOTICES, "version.json"}
     assert json.loads(files["version.json"])["webgpu"] is False
 
 
