@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from PIL import Image
@@ -48,13 +48,13 @@ class Shot:
         name: Of the file.
         scheme: `light` or `dark`.
         size: Of the window, in CSS pixels.
-        act: What is done before it is taken.
+        acts: What is done before it is taken.
     """
 
     name: str
-    scheme: str
+    scheme: Literal["light", "dark"]
     size: tuple[int, int]
-    act: Callable[[Any], None]
+    acts: tuple[Callable[[Any], None], ...]
 
 
 def main(
@@ -65,14 +65,14 @@ def main(
     """Take the pictures of docs/embedding/."""
     out.mkdir(parents=True, exist_ok=True)
     of_fashion = [
-        Shot("fashion-verify", "light", DESKTOP, lambda page: (try_example(page), verify(page))),
-        Shot("fashion-dark", "dark", DESKTOP, try_example),
-        Shot("fashion-phone", "light", PHONE, try_example),
+        Shot("fashion-verify", "light", DESKTOP, (try_example, verify)),
+        Shot("fashion-dark", "dark", DESKTOP, (try_example,)),
+        Shot("fashion-phone", "light", PHONE, (try_example,)),
     ]
     of_digits = [
-        Shot("digits-light", "light", DESKTOP, draw),
-        Shot("digits-dark", "dark", DESKTOP, lambda page: (draw(page), verify(page))),
-        Shot("digits-phone", "dark", PHONE, draw),
+        Shot("digits-light", "light", DESKTOP, (draw,)),
+        Shot("digits-dark", "dark", DESKTOP, (draw, verify)),
+        Shot("digits-phone", "dark", PHONE, (draw,)),
     ]
     take(Bundle.open(fashion), "Fashion", of_fashion, out)
     take(Bundle.open(digits), "Handwritten digits", of_digits, out)
@@ -96,7 +96,8 @@ def take(bundle: Bundle, title: str, shots: list[Shot], out: Path) -> None:
                 )
                 page.goto(address)
                 page.wait_for_selector("#app", state="visible")
-                shot.act(page)
+                for act in shot.acts:
+                    act(page)
                 path = out / f"{shot.name}.png"
                 page.screenshot(path=path, full_page=True)
                 page.close()
