@@ -49,13 +49,9 @@ def open_app(folder: Path) -> tuple[Run, Run, Callable[[], float], tuple[int, ..
     from classifier import Classifier  # type: ignore[import-not-found]
 
     app = Classifier(folder)
-    return (
-        app,
-        app.run,
-        lambda: float(app.self_test().noise_ratio),
-        (*app.size[::-1], app.channels),
-        folder / "model.onnx",
-    )
+    taken = app.signature["input"]
+    shape = tuple(taken.get("default_size", taken["shape"][1:3])) + (taken["shape"][3],)
+    return app, app.run, lambda: float(app.self_test().noise_ratio), shape, folder / "model.onnx"
 
 
 def open_bundle(folder: Path) -> tuple[Run, Run, Callable[[], float], tuple[int, ...], Path]:
