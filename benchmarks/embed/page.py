@@ -31,6 +31,7 @@ def measure_page(site: Path, model_bytes: int) -> list[Figures]:
         return []
     from playwright.sync_api import sync_playwright
 
+    shutil.copy(HERE / "turns.mjs", site)
     with served(site) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         cold = statistics.median(_first_answer_s(browser, address, site) for _ in range(NUM_COLD))

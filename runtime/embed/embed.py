@@ -125,8 +125,8 @@ def _check_serves(target: Target, bundle: Bundle) -> None:
     onnx = bundle.artifact("onnx")
     if target.name == "web" and bundle.beside(onnx):
         raise UsageError(
-            f"{bundle.path} keeps its weights beside model.onnx, in a file of their own: too large for a page. "
-            "Export it with a larger --external-data-above."
+            f"{bundle.path} keeps its weights in a file beside model.onnx, which a page does not load. They lie there "
+            "beyond 2 GiB, or beyond the `external_data_above_bytes` that onward.export was given."
         )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.bundle import Bundle
+from runtime.bundle import Bundle, FileDigest
 from runtime.embed import TARGETS, BrowserRuntime, Embedding, Options, embed
 from runtime.embed.embed import slug
 from runtime.errors import BundleError, UsageError
@@ -147,6 +147,12 @@ def test_a_model_of_tensors_is_for_servers(target: str, shared_bundle: Bundle, t
     tensors = replace(shared_bundle, signature=signature)
     with pytest.raises(UsageError, match="triton"):
         embed(tensors, target, tmp_path / "x")
+
+
+def test_a_page_loads_no_weights_from_beside_the_model(shared_bundle: Bundle, tmp_path: Path) -> None:
+    beside = FileDigest("model.onnx.data", "0" * 64, 1)
+    with pytest.raises(UsageError, match="external_data_above_bytes"):
+        embed(replace(shared_bundle, files=(*shared_bundle.files, beside)), "web", tmp_path / "x")
 
 
 def test_a_changed_bundle_makes_no_app(bundle: Bundle, tmp_path: Path) -> None:

@@ -493,7 +493,7 @@ let start = 0;
 for (const { width, height, signature } of cases) {
   const end = start + 4 * width * height;
   const pixels = toPixels({ width, height, data: pictures.subarray(start, end) }, signature);
-  const { data } = toTensor(pixels, signature);
+  const data = toTensor(pixels, signature);
   scaled.push(pixels);
   tensors.push(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
   start = end;

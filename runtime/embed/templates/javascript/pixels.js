@@ -29,6 +29,13 @@ export function sizeOf(signature) {
   return { height, width };
 }
 
+/** Of one image, as the model takes it: height × width × channels, or channels × height × width. */
+export function shapeOf(signature) {
+  const { height, width } = sizeOf(signature);
+  const channels = channelsOf(signature);
+  return signature.input.layout === "NCHW" ? [channels * signature.normalize.repeat, height, width] : [height, width, channels];
+}
+
 /**
  * Convert, scale and crop a picture as the signature says.
  * @param {Picture} picture
@@ -56,15 +63,13 @@ export function toPixels(picture, signature) {
 /**
  * Images as the model takes them: untouched, or normalised here where the model does not do it.
  * @param {Uint8Array | Uint8ClampedArray} pixels count × height × width × channels
- * @returns {{type: "uint8" | "float32", data: Uint8Array | Float32Array, dims: number[]}}
+ * @returns {Uint8Array | Float32Array} Of the shape that `shapeOf` says, image after image.
  */
 export function toTensor(pixels, signature) {
   const { height, width } = sizeOf(signature);
   const channels = channelsOf(signature);
   const count = pixels.length / (height * width * channels);
-  if (signature.normalize.in_model) {
-    return { type: "uint8", data: new Uint8Array(pixels), dims: [count, height, width, channels] };
-  }
+  if (signature.normalize.in_model) return new Uint8Array(pixels.buffer, pixels.byteOffset, pixels.length);
   const { mean, std, repeat } = signature.normalize;
   const area = height * width;
   const data = new Float32Array(count * channels * repeat * area);
@@ -78,7 +83,7 @@ export function toTensor(pixels, signature) {
       data[plane * area + at] = Math.fround(level * scale) + shift;
     }
   }
-  return { type: "float32", data, dims: [count, channels * repeat, height, width] };
+  return data;
 }
 
 /** ITU-R 601 luma in whole numbers, as Pillow's `convert("L")`. */

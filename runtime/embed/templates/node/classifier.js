@@ -9,7 +9,7 @@ import { InferenceSession, Tensor } from "onnxruntime-node";
 import { ImageError, checkSize, decode } from "./decode.js";
 import { ModelError, readModel } from "./model.js";
 import { judgeDecoder, judgeModel } from "./parity.js";
-import { channelsOf, sizeOf, toPixels, toTensor } from "./pixels.js";
+import { shapeOf, toPixels, toTensor } from "./pixels.js";
 
 export { ImageError, ModelError };
 
@@ -66,7 +66,7 @@ export class Classifier {
     const { length } = prepared[0];
     const batch = new Uint8Array(images.length * length);
     prepared.forEach((pixels, at) => batch.set(pixels, at * length));
-    const outputs = await this.run(toTensor(batch, this.signature).data, images.length);
+    const outputs = await this.run(toTensor(batch, this.signature), images.length);
     return images.map((_, at) => this.#result(outputs, at));
   }
 
@@ -118,14 +118,6 @@ export class Classifier {
     const index = probabilities.reduce((best, value, other) => (value > probabilities[best] ? other : best), 0);
     return { label: this.labels[index], index, probability: probabilities[index], probabilities, logits };
   }
-}
-
-/** Of one image, as the model takes it. */
-function shapeOf(signature) {
-  const { height, width } = sizeOf(signature);
-  const channels = channelsOf(signature);
-  const { layout } = signature.input;
-  return layout === "NCHW" ? [channels * signature.normalize.repeat, height, width] : [height, width, channels];
 }
 
 function checkBatch(data, dtype, dims) {

@@ -2,7 +2,7 @@
 //
 // Knows nothing of the page. It runs on WebAssembly, with as many threads as the page may have, or on WebGPU.
 
-import { channelsOf, sizeOf, toPixels, toTensor } from "./pixels.js";
+import { channelsOf, shapeOf, sizeOf, toPixels, toTensor } from "./pixels.js";
 
 /** What is loaded for a provider, and only when it is used. */
 const RUNTIMES = { wasm: "./onnxruntime/ort.wasm.min.mjs", webgpu: "./onnxruntime/ort.webgpu.min.mjs" };
@@ -118,7 +118,7 @@ export class Classifier {
    * @returns {Promise<{probabilities: Float32Array, inference_ms: number}>}
    */
   async classify(pixels) {
-    const { data } = toTensor(pixels, this.signature);
+    const data = toTensor(pixels, this.signature);
     await this.#last;
     const start = performance.now();
     const { probabilities } = await this.run(data, 1);
@@ -136,11 +136,9 @@ export class Classifier {
   }
 
   async #run(data, count) {
-    const { name, dtype, layout } = this.signature.input;
-    const { height, width } = sizeOf(this.signature);
-    const channels = channelsOf(this.signature) * (layout === "NCHW" ? this.signature.normalize.repeat : 1);
-    const dims = layout === "NCHW" ? [count, channels, height, width] : [count, height, width, channels];
-    const outputs = await this.#session.run({ [name]: new this.#ort.Tensor(dtype, data, dims) });
+    const { name, dtype } = this.signature.input;
+    const tensor = new this.#ort.Tensor(dtype, data, [count, ...shapeOf(this.signature)]);
+    const outputs = await this.#session.run({ [name]: tensor });
     return { logits: outputs.logits.data, probabilities: outputs.probabilities.data };
   }
 }
