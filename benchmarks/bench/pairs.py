@@ -2,7 +2,7 @@
 
     python -m benchmarks.bench pairs --folder F     # once, and again an hour later: then it prints the table
 
-In the last three of the second ten another program takes one core all the time.
+In the last two of the second ten another program takes one core all the time.
 """
 
 from __future__ import annotations
@@ -38,30 +38,33 @@ class Run:
     Args:
         network: Of `NETWORKS`.
         batch_size: Images an inference.
+        threads: Of an inference.
         is_loaded: Whether another program takes a core, the second time.
     """
 
     network: str
     batch_size: int
+    threads: int
     is_loaded: bool = False
 
     @property
     def name(self) -> str:
         """For files and tables."""
-        return f"{self.network} {self.batch_size}" + (" loaded" if self.is_loaded else "")
+        name = f"{self.network}, batch {self.batch_size}, threads {self.threads}"
+        return name + (", loaded" if self.is_loaded else "")
 
 
 RUNS = (
-    Run("classifier", 1),
-    Run("classifier", 1024),
-    Run("cnn", 1),
-    Run("cnn", 32),
-    Run("resnet18", 1),
-    Run("mobilenet_v3_small", 1),
-    Run("mobilenet_v3_small", 32),
-    Run("classifier", 32, is_loaded=True),
-    Run("cnn", 8, is_loaded=True),
-    Run("mobilenet_v3_small", 8, is_loaded=True),
+    Run("classifier", 1, 1),
+    Run("classifier", 1, 2),
+    Run("classifier", 1024, 1),
+    Run("cnn", 1, 1),
+    Run("cnn", 32, 2),
+    Run("mobilenet_v3_small", 1, 1),
+    Run("mobilenet_v3_small", 32, 2),
+    Run("resnet18", 1, 1),
+    Run("classifier", 1, 1, is_loaded=True),
+    Run("cnn", 8, 2, is_loaded=True),
 )
 
 
@@ -73,7 +76,8 @@ def time_pairs(folder: Path) -> None:
     where.mkdir()
     for run in RUNS:
         remark(f"{run.name} …")
-        question = Question([str(paths[run.network])], Wish(backends=BACKENDS), with_files=False)
+        wish = Wish(backends=BACKENDS, threads=(run.threads,))
+        question = Question([str(paths[run.network])], wish, with_files=False)
         with _load(run.is_loaded and number > 0):
             report = bench(question, Options(batch_sizes=(run.batch_size,)))
         with written_whole(where / f"{run.name}.json") as staged:

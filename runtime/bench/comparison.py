@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.bench.competitor import Competitor
-from runtime.bench.intervals import Interval, change_interval, level_of
+from runtime.bench.intervals import Interval, Launches, change_interval, level_of
 from runtime.bench.report import Report
 from runtime.bench.row import Row
-from runtime.bench.yardstick import LEVEL, Rounds, reference_row, relative_to_level, relative_to_row
+from runtime.bench.yardstick import LEVEL, beside_level, beside_row, reference_row
 
 __all__ = ["VERDICTS", "Comparison", "compare_rows"]
 
@@ -23,7 +23,7 @@ VERDICTS = {
     "new": "new",
 }
 #: Instabilities that an interval of rounds and launches does not have in it already.
-OUTER_INSTABILITIES = ("load", "level", "host", "drift", "warm-up")
+OUTER_INSTABILITIES = ("load", "host", "drift", "warm-up")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def compare_rows(
         has_one_reference: Whether both reports have the same reference.
     """
     competitor, batch_size = after[1].competitor, after[1].batch_size
-    yardstick, older, newer = _relative(before, after, has_one_reference=has_one_reference)
+    yardstick, older, newer = _beside(before, after, has_one_reference=has_one_reference)
     doubts = (*_doubts("before", before[1]), *_doubts("after", after[1]))
     if not older or not newer:
         doubts = ("no round has anything to be held against", *doubts)
@@ -93,16 +93,16 @@ def compare_rows(
     return Comparison(competitor, batch_size, verdict, yardstick, *speeds, factor, doubts)
 
 
-def _relative(
+def _beside(
     before: tuple[Report, Row], after: tuple[Report, Row], *, has_one_reference: bool
-) -> tuple[str, Rounds, Rounds]:
+) -> tuple[str, Launches, Launches]:
     """By which yardstick, and the launches of both."""
     (old_report, old), (new_report, new) = before, after
     references = reference_row(old_report, old.batch_size), reference_row(new_report, new.batch_size)
     if has_one_reference and references[0] and references[1] and new.competitor != new_report.reference:
         backend = new_report.reference.backend
-        return backend, relative_to_row(old, references[0]), relative_to_row(new, references[1])
-    return LEVEL, relative_to_level(old, old_report.levels_ms), relative_to_level(new, new_report.levels_ms)
+        return backend, beside_row(old, references[0]), beside_row(new, references[1])
+    return LEVEL, beside_level(old, old_report.levels_ms), beside_level(new, new_report.levels_ms)
 
 
 def _verdict(factor: Interval, limit: float) -> str:

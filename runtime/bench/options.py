@@ -16,7 +16,7 @@ class Options:
     Args:
         batch_sizes: Samples an inference; timed from the smallest up.
         num_launches: How often each competitor is started anew. Two processes of one program differ by some percent,
-            by where their memory lies: one alone would not show it.
+            by where their memory lies: how far a ratio is known depends on their number more than on that of rounds.
         num_rounds: Of a launch and a batch size; in each round every competitor has one turn, in an order drawn anew.
             Many short turns rather than few long ones: what disturbs a machine comes and goes within a tenth of a
             second.
@@ -33,8 +33,8 @@ class Options:
     """
 
     batch_sizes: tuple[int, ...] = (1, 8, 32)
-    num_launches: int = 3
-    num_rounds: int = 20
+    num_launches: int = 5
+    num_rounds: int = 30
     enough_s: float = 2.0
     turn_s: float = 0.03
     max_warm_up_s: float = 10.0

@@ -95,7 +95,7 @@ class Row:
         stages: From nothing to here.
         num_inferences: Timed ones.
         num_warm_up: Inferences until the level had settled, the median over launches.
-        rounds_ms: Launch -> round -> median latency.
+        rounds_ms: Launch -> round -> the quiet level of its latencies: a tenth of them are no longer.
     """
 
     competitor: Competitor

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import random
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.bench.competitor import Competitor
-from runtime.bench.level import Level
+from runtime.bench.level import look_at_level
 from runtime.bench.log import Launch, Log
 from runtime.bench.options import Options
 from runtime.bench.process import CompetitorError, Interrupted, Process
 from runtime.bench.settling import Settled
-from runtime.bench.stability import has_waited
 from runtime.bench.subject import Subject
 from runtime.bench.supply import Supply
 from runtime.bench.turn import Turn
@@ -30,12 +28,6 @@ __all__ = ["Course", "run"]
 
 REST_S = 0.1
 MIN_ROUNDS = 7
-#: How long the machine is waited for before a turn, and how often a disturbed one is taken.
-WAIT_S, MAX_ATTEMPTS = 1.0, 4
-#: Seconds of a launch that are given to both; on a machine that is never left alone there is no use in more.
-PATIENCE_S = 20.0
-#: A turn of slow inferences outlasts what disturbs it, and what is seen on either side of it says little.
-LONG_S = 0.5
 CLASSIFY_BATCH = 32
 
 
@@ -81,11 +73,10 @@ def run(
     """
     digests = {name: subject.digest for name, subject in subjects.items()}
     course = Course([Log(competitor) for competitor in competitors], digests)
-    level = Level()
     with suppress(Interrupted), tempfile.TemporaryDirectory() as folder:
         for number in range(options.num_launches):
             with ExitStack() as stack:
-                launch = _Launch(subjects, digests, options, supply or Supply(), number, stop, level, stack)
+                launch = _Launch(subjects, digests, options, supply or Supply(), number, stop, stack)
                 launch.go(course, on_step, Path(folder))
     course.is_complete = not stop()
     return course
@@ -101,10 +92,8 @@ class _Launch:
     supply: Supply
     number: int
     stop: Callable[[], bool]
-    level: Level
     stack: ExitStack
     processes: dict[int, Process] = field(default_factory=dict)
-    patience_s: float = PATIENCE_S
 
     def __post_init__(self) -> None:
         self.random = random.Random(f"{self.options.seed} {self.number}")
@@ -188,7 +177,7 @@ class _Launch:
             on_step("warm-up")
         number = 0
         while number < self.options.num_rounds and not self._is_enough(course, batch_size, number):
-            course.levels_ms[-1].setdefault(batch_size, []).append(self.level.look())
+            course.levels_ms[-1].setdefault(batch_size, []).append(look_at_level())
             for at, log in self._order(course):
                 if batch_size in self._batch_sizes(log):
                     with self._noting(log):
@@ -216,26 +205,10 @@ class _Launch:
         launch.settled[batch_size] = Settled(**answer)
 
     def _turn(self, log: Log, at: int, batch_size: int, number: int) -> None:
-        """Take it again where something disturbed it; what is disturbed time after time is kept, and said to be."""
-        for attempt in range(MAX_ATTEMPTS):
-            turn = self._attempt(log.competitor, at, batch_size, (number, attempt))
-            if not turn.is_disturbed or turn.wall_s > LONG_S or self.patience_s <= 0:
-                break
-            self.patience_s -= turn.wall_s
-        log.launches[-1].turns.setdefault(batch_size, []).append(turn)
-
-    def _attempt(self, competitor: Competitor, at: int, batch_size: int, place: tuple[int, int]) -> Turn:
-        """Wait for the machine to be at its level, take a turn, and look whether it still is."""
-        began = time.perf_counter()
-        self.level.wait(min(WAIT_S, self.patience_s))
-        self.patience_s -= time.perf_counter() - began
         answer = self.processes[at].ask(
-            "turn", batch_size=batch_size, turn_s=self.options.turn_s, seed=self._seed(batch_size, *place)
+            "turn", batch_size=batch_size, turn_s=self.options.turn_s, seed=self._seed(batch_size, number)
         )
-        was_usual = self.level.is_usual(self.level.look())
-        turn = Turn.from_json(answer)
-        is_slow = not was_usual and turn.wall_s <= LONG_S
-        return replace(turn, is_disturbed=is_slow or has_waited(turn, competitor.threads), num_attempts=place[1] + 1)
+        log.launches[-1].turns.setdefault(batch_size, []).append(Turn.from_json(answer))
 
     def _end(self, log: Log, at: int) -> None:
         launch, process = log.launches[-1], self.processes[at]

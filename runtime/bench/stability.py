@@ -12,7 +12,7 @@ from runtime.bench.log import Launch
 from runtime.bench.turn import Turn
 from runtime.cores import count_cores
 
-__all__ = ["Instability", "find_instabilities", "find_leaks", "has_waited"]
+__all__ = ["Instability", "find_instabilities", "find_leaks"]
 
 #: Half the width of the ratio's 95 % interval, as a share of it: two such ratios differ by less than 3 %, as a rule.
 MAX_SPREAD = 0.02
@@ -23,8 +23,8 @@ MAX_DRIFT = 0.05
 MIN_ROUNDS_FOR_DRIFT = 9
 #: Share of a turn that its threads waited for a processor.
 MAX_WAITED = 0.05
-#: Share of the turns that were disturbed each time that they were taken.
-MAX_DISTURBED = 0.25
+#: Share of the turns that may have waited more than that.
+MAX_WAITING_TURNS = 0.25
 MAX_STOLEN = 0.02
 #: Cores that may be busy while nothing is asked for, and threads that may come with a launch's rounds.
 MAX_BUSY_CORES = 0.2
@@ -38,7 +38,7 @@ class Instability:
     """One reason why a row's figures would not be the same again.
 
     Args:
-        kind: `warm-up`, `rounds`, `launches`, `drift`, `load`, `level`, `host`, `busy` or `threads`.
+        kind: `warm-up`, `rounds`, `launches`, `drift`, `load`, `host`, `busy` or `threads`.
         detail: A sentence's worth of it, for people.
     """
 
@@ -49,6 +49,7 @@ class Instability:
 def find_instabilities(
     turns: Sequence[Sequence[Turn]],
     relative: Rounds,
+    levels: Sequence[float],
     ratio: Interval | None,
     *,
     is_settled: bool,
@@ -60,13 +61,14 @@ def find_instabilities(
         turns: Launch -> turn after turn.
         relative: Launch -> round -> latency over the level that all competitors had in that round, where their
             medians are 1.
+        levels: Launch -> latency over the level that all competitors had in that launch.
         ratio: To the reference; None for the reference itself.
         is_settled: Whether every warm-up ended because it got no faster.
         threads: Of an inference.
     """
     return [
         *([] if is_settled else [Instability("warm-up", "still getting faster when the warm-up was over")]),
-        *(_launches(relative) if ratio is None else _disagreement(ratio)),
+        *(_launches(levels) if ratio is None else _disagreement(ratio)),
         *_drift(relative),
         *_others(turns, threads),
     ]
@@ -84,12 +86,11 @@ def find_leaks(launches: Sequence[Launch], turns: Sequence[Sequence[Turn]]) -> I
 
 def _disagreement(ratio: Interval | None) -> Iterator[Instability]:
     if ratio is not None and ratio.spread > MAX_SPREAD:
-        yield Instability("rounds", f"rounds disagree: the ratio is known to ±{ratio.spread:.1%} only")
+        yield Instability("rounds", f"rounds or launches disagree: the ratio is known to ±{ratio.spread:.1%} only")
 
 
-def _launches(relative: Rounds) -> Iterator[Instability]:
-    medians = [float(np.median(rounds)) for rounds in relative if rounds]
-    if len(medians) > 1 and (between := max(medians) / min(medians) - 1) > MAX_BETWEEN_LAUNCHES:
+def _launches(levels: Sequence[float]) -> Iterator[Instability]:
+    if levels and (between := max(levels) / min(levels) - 1) > MAX_BETWEEN_LAUNCHES:
         yield Instability("launches", f"launches disagree: one is {between:.0%} slower than another")
 
 
@@ -113,23 +114,17 @@ def _drift_of(rounds: Sequence[float]) -> float:
 def _others(turns: Sequence[Sequence[Turn]], threads: int) -> Iterator[Instability]:
     """Others on the same processor, on this machine and beside it."""
     every = [turn for some in turns for turn in some]
-    waiting = [turn for turn in every if has_waited(turn, threads)]
-    slow = [turn for turn in every if turn.is_disturbed and not has_waited(turn, threads)]
+    waiting = [turn for turn in every if _has_waited(turn, threads)]
     stolen = [turn.stolen_s / turn.wall_s for turn in every if turn.stolen_s is not None]
-    if len(waiting) > MAX_DISTURBED * len(every):
-        yield Instability("load", f"something else ran: its threads waited for a processor in {_part(waiting, every)}")
-    if len(slow) > MAX_DISTURBED * len(every):
-        yield Instability("level", f"the machine itself was slower than usual in {_part(slow, every)}")
+    if len(waiting) > MAX_WAITING_TURNS * len(every):
+        part = f"{len(waiting)} of {len(every)} turns"
+        yield Instability("load", f"something else ran: its threads waited for a processor in {part}")
     if stolen and (share := float(np.mean(stolen))) > MAX_STOLEN:
         yield Instability("host", f"the host took {share:.0%} of the time from this machine")
 
 
-def has_waited(turn: Turn, threads: int) -> bool:
+def _has_waited(turn: Turn, threads: int) -> bool:
     """Whether its threads waited for a processor because of others; of what wants more cores than there are, no."""
     if turn.waited_s is None or threads > count_cores():
         return False
     return turn.waited_s > MAX_WAITED * turn.wall_s * threads
-
-
-def _part(some: Sequence[Turn], every: Sequence[Turn]) -> str:
-    return f"{len(some)} of {len(every)} turns"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from runtime.bench.competitor import REFERENCE, Competitor
-from runtime.bench.intervals import Interval, ratio_interval
+from runtime.bench.intervals import Interval, quiet_level, ratio_interval, side_by_side
 from runtime.bench.lineup import remedy_for
 from runtime.bench.log import Launch, Log
 from runtime.bench.row import Latency, Row, Stages
@@ -89,6 +89,7 @@ def _row(log: Log, batch_size: int, course: Course, subject: Subject, reference:
             *find_instabilities(
                 turns,
                 _relative(log, course, batch_size),
+                _launch_levels(log, course, batch_size),
                 ratio if log.competitor != reference else None,
                 is_settled=all(item.is_settled for item in settled),
                 threads=log.competitor.threads,
@@ -121,7 +122,7 @@ def _status(turns: Sequence[Turn], subject: Subject) -> tuple[str, str]:
 
 
 def _rounds(log: Log, batch_size: int) -> Rounds:
-    return [[turn.median_ms for turn in turns] for turns in log.turns(batch_size)]
+    return [[turn.quiet_ms for turn in turns] for turns in log.turns(batch_size)]
 
 
 def _is_wrong(log: Log, batch_size: int) -> bool:
@@ -129,24 +130,35 @@ def _is_wrong(log: Log, batch_size: int) -> bool:
 
 
 def _ratio(reference: Log, rounds: Rounds, batch_size: int) -> Interval | None:
-    """Of what both have; a run that was ended may lack the last rounds of one of them."""
-    pairs = zip(_rounds(reference, batch_size), rounds, strict=False)
-    both = [(a[: len(b)], b[: len(a)]) for a, b in pairs if a and b]
-    return ratio_interval([a for a, _ in both], [b for _, b in both]) if both else None
+    both = side_by_side(_rounds(reference, batch_size), rounds)
+    return ratio_interval(both) if both else None
 
 
 def _relative(log: Log, course: Course, batch_size: int) -> Rounds:
     """Latencies over the level that the others, and the machine, had in the same round."""
-    others = [
-        _level(_rounds(other, batch_size)) for other in course.logs if other is not log and other.turns(batch_size)
-    ]
-    machine = [levels[batch_size] for levels in course.levels_ms if batch_size in levels]
-    others.append(_level(machine))
+    others = [_level(other) for other in _others(log, course, batch_size)]
     relative = []
     for at, rounds in enumerate(_level(_rounds(log, batch_size))):
         levels = [list(column) for column in _columns([other[at] for other in others if at < len(other)])]
         relative.append([own / statistics.median(level) for own, level in zip(rounds, levels, strict=False)])
     return relative
+
+
+def _launch_levels(log: Log, course: Course, batch_size: int) -> list[float]:
+    """Quiet levels, launch after launch, over those that the others, and the machine, had in the same launch."""
+    others = [_level([[quiet_level(some) for some in other]])[0] for other in _others(log, course, batch_size)]
+    levels = []
+    for at, rounds in enumerate(_rounds(log, batch_size)):
+        there = [other[at] for other in others if at < len(other)]
+        levels.append(quiet_level(rounds) / statistics.median(there))
+    return levels
+
+
+def _others(log: Log, course: Course, batch_size: int) -> list[Rounds]:
+    """The machine's level, and the latencies of all but one."""
+    machine = [levels[batch_size] for levels in course.levels_ms if batch_size in levels]
+    others = (_rounds(other, batch_size) for other in course.logs if other is not log and other.turns(batch_size))
+    return [machine, *others]
 
 
 def _level(rounds: Rounds) -> Rounds:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.bench.intervals import quiet_level
 from runtime.bench.record import Judgement, Record
 from runtime.bench.samples import Batch
 from runtime.cpu_times import read_cpu_times
@@ -44,8 +45,6 @@ class Turn:
         is_wrong: Whether one of them is no answer of this model's.
         num_threads: Of the process, at the end.
         peak_bytes: The most memory it ever had.
-        num_attempts: How often it was taken, this time included.
-        is_disturbed: Whether something disturbed this time, too.
     """
 
     latencies_ms: NDArray[np.float32]
@@ -58,13 +57,11 @@ class Turn:
     is_wrong: bool
     num_threads: int
     peak_bytes: int
-    num_attempts: int = 1
-    is_disturbed: bool = False
 
     @property
-    def median_ms(self) -> float:
-        """Of the latencies."""
-        return float(np.median(self.latencies_ms))
+    def quiet_ms(self) -> float:
+        """What an inference took where nothing disturbed it."""
+        return quiet_level(self.latencies_ms)
 
     def to_json(self) -> dict[str, Any]:
         """The form that goes from process to process; `Turn.from_json(turn.to_json())` has the same figures."""

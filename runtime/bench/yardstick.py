@@ -1,6 +1,6 @@
-"""Yardstick: what a row's latency is held against, round by round, because a machine's level moves.
+"""Yardstick: what a row's latency is held against, launch by launch, because a machine's level moves.
 
-The reference's latency of the same round where both reports have one; else what a fixed piece of work took just before.
+The reference's latency in the same rounds where both reports have one; else a fixed piece of work's before each.
 """
 
 from __future__ import annotations
@@ -8,25 +8,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from runtime.bench.competitor import Competitor
+from runtime.bench.intervals import Launches, side_by_side
 from runtime.bench.report import Report
 from runtime.bench.row import Row
 
 __all__ = [
     "LEVEL",
     "Identity",
-    "Rounds",
+    "beside_level",
+    "beside_row",
     "identify",
     "is_of_several",
     "reference_row",
-    "relative_to_level",
-    "relative_to_row",
 ]
 
 #: The name of the yardstick that is no competitor.
 LEVEL = "level"
 #: Target (empty where there is but one), backend, provider, threads: what it is recognized by in another report.
 Identity = tuple[str, str, str, int]
-Rounds = list[list[float]]
 
 
 def is_of_several(report: Report) -> bool:
@@ -46,19 +45,11 @@ def reference_row(report: Report, batch_size: int) -> Row | None:
     return next((row for row in found if row.is_right and row.rounds_ms), None)
 
 
-def relative_to_row(row: Row, reference: Row) -> Rounds:
-    """Launch -> round -> latency over the reference's, of the rounds that both have."""
-    return _over(row.rounds_ms, reference.rounds_ms)
+def beside_row(row: Row, reference: Row) -> Launches:
+    """Latencies of the rounds that both have."""
+    return side_by_side(row.rounds_ms, reference.rounds_ms)
 
 
-def relative_to_level(row: Row, levels_ms: Sequence[Mapping[int, Sequence[float]]]) -> Rounds:
-    """Launch -> round -> latency over the machine's level, of the rounds that have one."""
-    return _over(row.rounds_ms, [launch.get(row.batch_size, ()) for launch in levels_ms])
-
-
-def _over(numerators: Sequence[Sequence[float]], denominators: Sequence[Sequence[float]]) -> Rounds:
-    launches = (
-        [own / other for own, other in zip(mine, theirs, strict=False)]  # one that failed, or was stopped, has fewer
-        for mine, theirs in zip(numerators, denominators, strict=False)
-    )
-    return [launch for launch in launches if launch]
+def beside_level(row: Row, levels_ms: Sequence[Mapping[int, Sequence[float]]]) -> Launches:
+    """Latencies, and the machine's level, of the rounds that have one."""
+    return side_by_side(row.rounds_ms, [launch.get(row.batch_size, ()) for launch in levels_ms])

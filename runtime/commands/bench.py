@@ -41,8 +41,8 @@ def bench(
         list[str] | None,
         typer.Option(help="Of onnxruntime and PyTorch, repeatable: cpu, cuda …; by default all that onnxruntime has."),
     ] = None,
-    launches: Annotated[int, typer.Option(help="How often each competitor is started anew.")] = 3,
-    rounds: Annotated[int, typer.Option(help="Interleaved rounds of a launch and a batch size, at most.")] = 20,
+    launches: Annotated[int, typer.Option(help="How often each competitor is started anew.")] = 5,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds of a launch and a batch size, at most.")] = 30,
     reference: Annotated[
         str | None, typer.Option(help="What ratios are to: a backend, a target, or TARGET:BACKEND; by default PyTorch.")
     ] = None,

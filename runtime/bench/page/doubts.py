@@ -11,11 +11,10 @@ __all__ = ["add_doubts"]
 #: Kind of instability -> (what it is, what helps).
 KINDS = {
     "warm-up": ("still getting faster when the warm-up had to end", "what is timed is too slow; expect better"),
-    "rounds": ("rounds disagree", "more rounds: --rounds, --launches"),
+    "rounds": ("rounds or launches disagree", "more of them: --launches, --rounds"),
     "launches": ("new processes of the same program disagree", "more launches: --launches"),
     "drift": ("faster or slower from the first rounds to the last", "a machine that is warm and at rest"),
     "load": ("something else ran at the same time", "end it, or leave it a core: --threads"),
-    "level": ("the machine itself was slower than usual", "another hour, or a machine that is not shared"),
     "host": ("the host took time from this machine", "another hour, or a machine that is not shared"),
     "busy": ("keeps cores busy while nothing is asked of it", "it slows whatever it shares a machine with"),
     "threads": ("leaves threads behind", "a leak: a long run ends badly"),

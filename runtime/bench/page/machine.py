@@ -43,7 +43,7 @@ def _rounds(evidence: Evidence) -> Iterator[tuple[str, str]]:
     if longest > 1:
         series = {evidence.name(one): _relative(found.get(one, []), longest) for one in evidence.competitors}
         yield (
-            f"Each round's median over the median of all rounds, launch after launch, batch size {size}",
+            f"Each round's quiet level over the median of all rounds, launch after launch, batch size {size}",
             lines(series, x=range(1, longest + 1), x_label="round", y_label="of the median"),
         )
 
