@@ -156,8 +156,8 @@ def test_a_report_beside_itself_is_neither_worse_nor_better(
 @given(st.integers(0, 10**6), st.floats(-0.2, 0.2), st.floats(0.01, 100))
 def test_a_machine_that_is_slower_as_a_whole_changes_no_verdict(seed: int, slowdown: float, factor: float) -> None:
     before, after = pair(slowdown, seed=seed)
-    one, other = (compare_reports(before, item, fail_above=0.05) for item in (after, scaled(after, factor)))
-    assert verdicts(one) == verdicts(other)
+    there, scaled_too = (compare_reports(before, item, fail_above=0.05) for item in (after, scaled(after, factor)))
+    assert one(there).verdict == one(scaled_too).verdict  # the reference's has no width: rounding decides
 
 
 @given(st.integers(0, 10**6), st.floats(0.4, 2), st.sampled_from(["torch", "onnxruntime"]))
