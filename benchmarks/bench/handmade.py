@@ -2,31 +2,32 @@
 
     python -m benchmarks.bench handmade --folder F
 
-The loop is what one writes without Onward: it opens the model, warms up for half a second, and takes the median of as
-many inferences as fit in one, on up to sixteen random batches. Both run three processes a turn; a turn of the one
-follows one of the other.
+The loop is what one writes without Onward: it opens the model, warms up for half a second, and times inferences on up
+to sixteen random batches. What it times is cut in rounds like the bench's, so that a quiet level is the same thing for
+both: on a machine with neighbours two medians of one loop differ by more than there is to be seen. Five processes of
+the one follow five of the other, and five more.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.bench.bundles import NETWORKS, bundle_paths
 from runtime.bench.bench import Question, bench
+from runtime.bench.intervals import Launches, change_interval, level_of
 from runtime.bench.lineup import Wish
 from runtime.bench.options import Options
 from runtime.console import print_table, remark
-from runtime.cores import count_cores
 
 __all__ = ["compare_with_handmade"]
 
 COMMON = """
-import json, statistics, sys, time
+import json, sys, time
 import numpy as np
 path, batch_size, shape, threads = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]), int(sys.argv[4])
 images = [np.random.default_rng(at).integers(0, 256, (batch_size, *shape), np.uint8) for at in range(NUM)]
@@ -36,14 +37,17 @@ end = time.perf_counter() + 0.5
 while time.perf_counter() < end:
     for image in images:
         run(image)
-taken = []
-end = time.perf_counter() + 1
-while time.perf_counter() < end:
-    for image in images:
+rounds = []
+start = time.perf_counter()
+while len(rounds) < NUM_ROUNDS and (len(rounds) < 7 or time.perf_counter() < start + 2):
+    taken = []
+    end = time.perf_counter() + 0.03
+    while time.perf_counter() < end or len(taken) < 2:
         began = time.perf_counter()
-        run(image)
+        run(images[len(taken) % len(images)])
         taken.append(time.perf_counter() - began)
-print(statistics.median(taken) * 1e3)
+    rounds.append(float(np.percentile(taken, 10)) * 1e3)
+print(json.dumps(rounds))
 """
 ONNXRUNTIME = """
 import onnxruntime as ort
@@ -62,7 +66,10 @@ def run(image):
         return [item.numpy() for item in module(torch.from_numpy(image))]
 """
 LOOPS = {"onnxruntime": ("model.onnx", ONNXRUNTIME), "torchscript": ("model.torchscript", TORCHSCRIPT)}
-NUM_TURNS = 3
+NUM_TURNS, NUM_LAUNCHES, NUM_ROUNDS = 2, 5, 30
+#: One thread: two that meet every few µs depend on where the host has put their cores.
+THREADS = 1
+Rounds = Sequence[float]
 #: Networks that TorchScript is timed with, too.
 SMALL = ("classifier", "cnn")
 #: As much memory for inputs as a turn of the bench goes round.
@@ -78,42 +85,46 @@ def compare_with_handmade(folder: Path) -> None:
                 if backend == "torchscript" and network not in SMALL:
                     continue
                 remark(f"{network}, {backend}, batch {batch_size} …")
-                ours, theirs = [], []
+                ours: list[Rounds] = []
+                theirs: list[Rounds] = []
                 for _ in range(NUM_TURNS):
-                    theirs.append(statistics.median(_by_hand(path, backend, batch_size) for _ in range(3)))
-                    ours.append(_by_bench(path, backend, batch_size))
-                ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+                    theirs.extend(_by_hand(path, backend, batch_size) for _ in range(NUM_LAUNCHES))
+                    ours.extend(_by_bench(path, backend, batch_size))
+                ratio = change_interval(_alone(theirs), _alone(ours))
                 rows.append(
-                    [network, backend, str(batch_size), f"{statistics.median(theirs):.4g}"]
-                    + [f"{statistics.median(ours):.4g}", f"{ratio:.3f}"]
-                    + [f"{min(a / b for a, b in zip(ours, theirs, strict=True)):.3f}"]
-                    + [f"{max(a / b for a, b in zip(ours, theirs, strict=True)):.3f}"]
+                    [network, backend, str(batch_size), f"{level_of(_alone(theirs)):.4g}"]
+                    + [f"{level_of(_alone(ours)):.4g}", f"{ratio.value:.3f}", f"{ratio.low:.3f} – {ratio.high:.3f}"]
                 )
-    print_table(["", "backend", ">batch", ">by hand ms", ">bench ms", ">ratio", ">least", ">most"], rows)
+                remark(" ".join(rows[-1]))
+    print_table(["", "backend", ">batch", ">by hand ms", ">bench ms", ">ratio", ">95 %"], rows)
 
 
-def _by_bench(path: Path, backend: str, batch_size: int) -> float:
-    question = Question([str(path)], Wish(backends=[backend]), with_files=False)
-    (row,) = bench(question, Options(batch_sizes=(batch_size,))).rows
-    assert row.latency is not None
-    return row.latency.median
+def _alone(launches: Sequence[Rounds]) -> Launches:
+    """Beside nothing, so that levels are milliseconds."""
+    return [(rounds, [1.0] * len(rounds)) for rounds in launches]
 
 
-def _by_hand(path: Path, backend: str, batch_size: int) -> float:
+def _by_bench(path: Path, backend: str, batch_size: int) -> Sequence[Rounds]:
+    question = Question([str(path)], Wish(backends=[backend], threads=[THREADS]), with_files=False)
+    options = Options(batch_sizes=(batch_size,), num_launches=NUM_LAUNCHES, num_rounds=NUM_ROUNDS)
+    (row,) = bench(question, options).rows
+    return row.rounds_ms
+
+
+def _by_hand(path: Path, backend: str, batch_size: int) -> Rounds:
     from runtime.bundle import Bundle
     from runtime.tensor_signature import of_images
 
     file, program = LOOPS[backend]
-    threads = str(count_cores())
     shape = of_images(Bundle.open(path).signature).image_shape
     num = min(16, max(2, POOL_BYTES // (batch_size * shape[0] * shape[1] * shape[2])))
-    arguments = [str(path / file), str(batch_size), json.dumps(shape), threads]
-    code = COMMON.replace("NUM", str(num)) + program + LOOP
+    arguments = [str(path / file), str(batch_size), json.dumps(shape), str(THREADS)]
+    code = COMMON.replace("NUM", str(num)) + program + LOOP.replace("NUM_ROUNDS", str(NUM_ROUNDS))
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, *arguments],
-        env=os.environ | {"OMP_NUM_THREADS": threads},
+        env=os.environ | {"OMP_NUM_THREADS": str(THREADS)},
         capture_output=True,
         text=True,
         check=True,
     )
-    return float(result.stdout)
+    return [float(ms) for ms in json.loads(result.stdout)]
