@@ -37,7 +37,7 @@ def compare_with_peers(folder: Path) -> None:
     rows = []
     for network, path in bundle_paths(folder).items():
         remark(f"{network} …")
-        options = Options(batch_sizes=NETWORKS[network], num_launches=3)
+        options = Options(batch_sizes=NETWORKS[network], num_launches=3, enough_s=1.0)
         report = bench(Question([str(path)], Wish(backends=BACKENDS), with_files=False), options)
         write_page(folder / f"{network}.html", report)
         for row in report.rows:
