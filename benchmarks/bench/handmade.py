@@ -5,7 +5,7 @@
 The loop is what one writes without Onward: it opens the model, warms up for half a second, and times inferences on up
 to sixteen random batches. What it times is cut in rounds like the bench's, so that a quiet level is the same thing for
 both: on a machine with neighbours two medians of one loop differ by more than there is to be seen. A process of the one
-follows one of the other, ten times; the ratio is that of each two.
+follows one of the other, eight times; the ratio is that of each two.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ while time.perf_counter() < end:
         run(image)
 rounds = []
 start = time.perf_counter()
-while len(rounds) < NUM_ROUNDS and (len(rounds) < 7 or time.perf_counter() < start + 2):
+while len(rounds) < NUM_ROUNDS and (len(rounds) < 7 or time.perf_counter() < start + 4):
     taken = []
     end = time.perf_counter() + 0.03
     while time.perf_counter() < end or len(taken) < 2:
@@ -67,7 +67,7 @@ def run(image):
         return [item.numpy() for item in module(torch.from_numpy(image))]
 """
 LOOPS = {"onnxruntime": ("model.onnx", ONNXRUNTIME), "torchscript": ("model.torchscript", TORCHSCRIPT)}
-NUM_PAIRS, NUM_ROUNDS = 10, 30
+NUM_PAIRS, NUM_ROUNDS = 8, 90
 #: One thread: two that meet every few µs depend on where the host has put their cores.
 THREADS = 1
 Rounds = Sequence[float]
@@ -105,7 +105,7 @@ def _level_of(launches: Sequence[Rounds]) -> float:
 
 def _by_bench(path: Path, backend: str, batch_size: int) -> Rounds:
     question = Question([str(path)], Wish(backends=[backend], threads=[THREADS]), with_files=False)
-    options = Options(batch_sizes=(batch_size,), num_launches=1, num_rounds=NUM_ROUNDS)
+    options = Options(batch_sizes=(batch_size,), num_launches=1, num_rounds=NUM_ROUNDS, enough_s=4.0)
     (row,) = bench(question, options).rows
     return row.rounds_ms[0]
 
