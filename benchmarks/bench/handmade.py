@@ -55,8 +55,9 @@ import onnxruntime as ort
 options = ort.SessionOptions()
 options.intra_op_num_threads = threads
 session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+names = [output.name for output in session.get_outputs()]
 def run(image):
-    return session.run(None, {"image": image})
+    return session.run(names, {"image": image})
 """
 TORCHSCRIPT = """
 import torch
