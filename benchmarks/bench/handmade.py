@@ -34,20 +34,24 @@ path, batch_size, shape, threads = sys.argv[1], int(sys.argv[2]), json.loads(sys
 images = [np.random.default_rng(at).integers(0, 256, (batch_size, *shape), np.uint8) for at in range(NUM)]
 """
 LOOP = """
+def measure_round(clock=time.perf_counter):
+    taken = []
+    end = clock() + 0.03
+    while clock() < end or len(taken) < 2:
+        image = images[len(taken) % len(images)]
+        began = clock()
+        run(image)
+        taken.append(clock() - began)
+    return float(np.percentile(taken, 10)) * 1e3
+
 end = time.perf_counter() + 0.5
 while time.perf_counter() < end:
     for image in images:
         run(image)
 rounds = []
-start = time.perf_counter()
-while len(rounds) < NUM_ROUNDS and (len(rounds) < 7 or time.perf_counter() < start + 4):
-    taken = []
-    end = time.perf_counter() + 0.03
-    while time.perf_counter() < end or len(taken) < 2:
-        began = time.perf_counter()
-        run(images[len(taken) % len(images)])
-        taken.append(time.perf_counter() - began)
-    rounds.append(float(np.percentile(taken, 10)) * 1e3)
+end = time.perf_counter() + 4
+while len(rounds) < NUM_ROUNDS and (len(rounds) < 7 or time.perf_counter() < end):
+    rounds.append(measure_round())
 print(json.dumps(rounds))
 """
 ONNXRUNTIME = """
