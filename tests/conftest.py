@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from export.commands import source_of
 from export.publish import publish
 from runtime.bundle import Bundle
+from tests.tracing import traced_by_forks
 from training.checkpoint import Checkpoint
 from training.data import Dataset, load
 from training.data.idx_files import find_folder
@@ -54,6 +56,13 @@ def one_table_of_operators() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(copy_of_it))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tracing_by_forks() -> Iterator[None]:
+    """Trace TorchScript without an import of PyTorch for each export, where the system has forks."""
+    with traced_by_forks() if hasattr(os, "fork") else nullcontext():
         yield
 
 
