@@ -18,6 +18,7 @@ from pathlib import Path
 
 from benchmarks.bench.bundles import bundle_paths
 from runtime.bench.bench import Question, bench
+from runtime.bench.intervals import Interval
 from runtime.bench.lineup import Wish
 from runtime.bench.options import Options
 from runtime.bench.report import Report
@@ -95,12 +96,16 @@ def compare_pairs(first: Path, second: Path) -> None:
             if one.competitor.backend != "torch" and one.ratio and other.ratio:
                 change = other.ratio.value / one.ratio.value - 1
                 rows.append(
-                    [run.name, one.competitor.title, f"{one.ratio.value:.2f}", f"{other.ratio.value:.2f}"]
+                    [run.name, one.competitor.title, _figure(one.ratio), _figure(other.ratio)]
                     + [f"{change:+.1%}", _said(one), _said(other)]
                 )
     elapsed = (second / f"{RUNS[0].name}.json").stat().st_mtime - (first / f"{RUNS[0].name}.json").stat().st_mtime
     remark(f"{elapsed / 60:.0f} minutes apart")
     print_table(["run", "", ">ratio", ">again", ">difference", "said of it", "again"], rows)
+
+
+def _figure(ratio: Interval) -> str:
+    return f"{ratio.value:.2f} ± {ratio.spread:.1%}"
 
 
 def _said(row: Row) -> str:
