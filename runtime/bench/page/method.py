@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runtime.bench.figures import thousands
-from runtime.bench.intervals import NUM_RESAMPLES
+from runtime.bench.intervals import QUIET_PERCENT
 from runtime.bench.page.evidence import Evidence
 from runtime.report import Page
 
@@ -15,10 +15,10 @@ METHOD = (
     "when they get no faster."
 )
 INTERVALS = (
-    "A ratio is the median, over all rounds, of the reference's median latency in a round over the competitor's in the "
-    "same round, so that what slows both cancels out. Its 95 % interval is a bootstrap in two stages: launches are "
-    f"drawn with replacement and rounds within them, {NUM_RESAMPLES:,} times, because rounds of one process resemble "
-    "one another."
+    "A ratio is the reference's quiet level over the competitor's, the geometric mean over launches: the latency that "
+    f"{QUIET_PERCENT} % of a turn's inferences stay below, and of these what {QUIET_PERCENT} % of a launch's turns do. "
+    "Neighbours on a shared machine make everything slower for a while, and nothing faster. The 95 % interval is "
+    "Student's, over launches, because rounds of one process resemble one another."
 )
 
 

@@ -22,7 +22,7 @@ def add_speed(page: Page, evidence: Evidence) -> None:
     page.section(
         "Speed",
         f"Medians of single inferences, of arrays in memory. “× {reference}” is how many times as fast as {reference} "
-        "in the same round, with its 95 % interval; where the interval holds 1, neither is the faster one.",
+        "where nothing disturbs either, with its 95 % interval; where that holds 1, neither is the faster one.",
     )
     page.figures(list(_pictures(evidence)))
     page.table(*_table(evidence, reference))
