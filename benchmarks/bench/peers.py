@@ -1,10 +1,14 @@
 """Peers: the table of speeds that was measured before Onward began, again with `onward bench`, ratio beside ratio.
 
-python -m benchmarks.bench peers --folder F
+    python -m benchmarks.bench peers --folder F
+
+It prints the table, draws docs/bench-peers.svg, and writes the page of `onward bench --html` for each network.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from math import nan
 from pathlib import Path
 
 from benchmarks.bench.bundles import NETWORKS, bundle_paths
@@ -13,9 +17,12 @@ from runtime.bench.lineup import Wish
 from runtime.bench.options import Options
 from runtime.bench.page import write_page
 from runtime.console import print_table, remark
+from runtime.report.charts import bars, standalone
 
 __all__ = ["compare_with_peers"]
 
+CHART = Path(__file__).parents[2] / "docs" / "bench-peers.svg"
+TITLES = {"classifier": "MLP", "cnn": "CNN", "resnet18": "ResNet", "mobilenet_v3_small": "MobileNet"}
 BACKENDS = ("torch", "torch-channels-last", "torch-compile", "torchscript", "onnxruntime", "openvino")
 #: images/s then, on two cores of another processor (Zen 5): network, batch size -> of `BACKENDS`; None where there is
 #: no figure.
@@ -33,8 +40,9 @@ THEN: dict[tuple[str, int], tuple[float | None, ...]] = {
 
 
 def compare_with_peers(folder: Path) -> None:
-    """Measure, print the table, and write a page for each network."""
+    """Measure, print the table, draw it, and write a page for each network."""
     rows = []
+    ratios: dict[str, dict[str, float]] = {}
     for network, path in bundle_paths(folder).items():
         remark(f"{network} …")
         options = Options(batch_sizes=NETWORKS[network], num_launches=3, enough_s=1.0)
@@ -44,10 +52,17 @@ def compare_with_peers(folder: Path) -> None:
             then = THEN[network, row.batch_size][BACKENDS.index(row.competitor.backend)]
             reference = THEN[network, row.batch_size][0]
             assert reference is not None
-            now = row.ratio.value if row.ratio else float("nan")
+            now = row.ratio.value if row.ratio else nan
+            ratios.setdefault(f"{TITLES[network]} {row.batch_size}", {})[row.competitor.title] = now
             rows.append(
                 [network, str(row.batch_size), row.competitor.title, f"{row.images_per_s or 0:,.0f}", f"{now:.2f}"]
                 + ([""] * 2 if then is None else [f"{then / reference:.2f}", f"{now / (then / reference):.2f}"])
                 + ["" if row.is_stable else ", ".join(item.kind for item in row.instabilities)]
             )
     print_table(["", ">batch", "", ">images/s", ">× PyTorch", ">then", ">now over then", ""], rows)
+    CHART.write_text(chart(ratios), encoding="utf-8")
+
+
+def chart(ratios: Mapping[str, Mapping[str, float]]) -> str:
+    """Network and batch size -> backend -> how many times as fast as PyTorch, as SVG."""
+    return standalone(bars(ratios, y_label="× PyTorch", rule=1.0))
