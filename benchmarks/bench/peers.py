@@ -22,7 +22,7 @@ from runtime.report.charts import bars, standalone
 __all__ = ["compare_with_peers"]
 
 CHART = Path(__file__).parents[2] / "docs" / "bench-peers.svg"
-TITLES = {"classifier": "MLP", "cnn": "CNN", "resnet18": "ResNet", "mobilenet_v3_small": "MobileNet"}
+TITLES = {"classifier": "MLP", "cnn": "CNN", "resnet18": "ResNet", "mobilenet_v3_small": "Mobile"}
 BACKENDS = ("torch", "torch-channels-last", "torch-compile", "torchscript", "onnxruntime", "openvino")
 #: images/s then, on two cores of another processor (Zen 5): network, batch size -> of `BACKENDS`; None where there is
 #: no figure.
