@@ -45,7 +45,7 @@ class TracedByFork:
         return None, complaint
 
     def kill(self) -> None:
-        self.communicate()
+        self.communicate()  # a fork ends soon; its answer must not be taken for the next one's
 
     def __enter__(self) -> Self:
         return self
@@ -103,7 +103,7 @@ def _serve() -> None:
 def _trace(write: Any, handed_over: str, path: str, how: str) -> int:
     try:
         write(Path(handed_over), Path(path), how)
-    except BaseException:
+    except BaseException:  # whatever it is, it goes to who asked, and no further: this process is a copy
         traceback.print_exc()
         sys.stderr.flush()
         return 1

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "QUIET_PERCENT",
     "Interval",
     "Launches",
     "change_interval",
@@ -27,6 +28,7 @@ __all__ = [
     "quiet_level",
     "ratio_interval",
     "side_by_side",
+    "students_t",
 ]
 
 #: A level is quiet where so many of all are no higher. The least of all would fall the longer one looks.
@@ -77,7 +79,11 @@ def level_of(launches: Launches) -> float:
 
 
 def ratio_interval(launches: Launches) -> Interval:
-    """`level_of` with Student's interval over launches; of one launch alone, with what its rounds say."""
+    """`level_of` with Student's interval over launches; of one launch alone, with what its rounds say.
+
+    Args:
+        launches: At least one.
+    """
     logs = _log_ratios(launches)
     variance = statistics.variance(logs) if len(logs) > 1 else _variance_within(launches)
     return _around(statistics.fmean(logs), students_t(len(logs) - 1) * math.sqrt(variance / len(logs)))
