@@ -49,7 +49,7 @@ faults: $(STAMP)
 
 soak: $(STAMP)
 	ONWARD_KILLS=60 $(BIN)/python -m pytest tests/training/test_resume.py -k killed
-	ONWARD_PREDICT_KILLS=200 $(BIN)/python -m pytest tests/runtime/predict/test_kill.py -s
+	ONWARD_PREDICT_KILLS=200 $(BIN)/python -m pytest tests/runtime/prediction/test_kill.py -s
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

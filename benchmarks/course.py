@@ -14,20 +14,20 @@ from typing import Any
 
 import torch
 
-from export.commands import source_of
-from export.publish import publish
-from runtime.bench.bench import Question, bench
-from runtime.bench.lineup import Wish
-from runtime.bench.options import Options as BenchOptions
-from runtime.classifier import load as load_bundle
-from runtime.console import remark
-from runtime.report.charts import lines, standalone
-from training.checkpoint import Checkpoint
-from training.data import Dataset, load
-from training.evaluation import evaluate
-from training.foreign import start_from
-from training.loop import train
-from training.options import Options
+from onward.benchmarking.bench import Question, bench
+from onward.benchmarking.lineup import Wish
+from onward.benchmarking.options import Options as BenchOptions
+from onward.classifier import load as load_bundle
+from onward.cli.console import remark
+from onward.report.charts import lines, standalone
+from onward_export.commands import source_of
+from onward_export.publish import publish
+from onward_training.checkpoint import Checkpoint
+from onward_training.data import Dataset, load
+from onward_training.evaluation import evaluate
+from onward_training.external import start_from
+from onward_training.loop import train
+from onward_training.options import Options
 
 DOCS = Path(__file__).parent.parent / "docs"
 SHOES = ("Sneaker", "Ankle boot")
@@ -139,7 +139,7 @@ course` writes this page; `tests/test_course.py` takes each of them the same way
 {table}
 
 However a network ends, the bundle gives logits and probabilities: a last softmax or sigmoid is recognised and left out,
-a log-softmax is a vector of logits already, one output becomes the two logits (0, z). `training/models/logits.py`
+a log-softmax is a vector of logits already, one output becomes the two logits (0, z). `onward_training.models.logits`
 does it, `--end` declares it.
 
 **Part 3.** nn.NLLLoss on the log-softmax and nn.CrossEntropyLoss on the logits are one training. From the same seed,
@@ -162,7 +162,7 @@ are: `onward evaluate checkpoint.pth --data fashion-mnist --mean 0.5 --std 0.5`.
 
 
 def facts_of(checkpoints: Mapping[int, Checkpoint], dataset: Dataset, folder: Path) -> dict[str, str]:
-    from training.evaluation import runner
+    from onward_training.evaluation import runner
 
     without, with_dropout = (checkpoints[index].history for index in (8, 9))
     lowest = [min(history, key=lambda epoch: epoch.validation_loss) for history in (without, with_dropout)]

@@ -20,11 +20,11 @@ import torchvision
 from torch import nn
 
 from benchmarks.zoo.alive import make_alive
-from export.formats.program import quietly
-from export.publish import Source, publish
-from runtime.console import print_table, remark
-from runtime.signature import Signature
-from training.models import build
+from onward.cli.console import print_table, remark
+from onward.signature import Signature
+from onward_export.formats.program import quietly
+from onward_export.publish import Source, publish
+from onward_training.models import build
 
 FASHION = Signature(28, 28, 1, (0.2859,), (0.353,), tuple(map(str, range(10))))
 IMAGENET = Signature(224, 224, 3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), tuple(map(str, range(1000))))

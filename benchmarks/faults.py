@@ -23,18 +23,18 @@ from onnx import numpy_helper
 from torch import nn
 
 from benchmarks.zoo.alive import make_alive
-from export.deployable import Deployable, deploy
-from export.explanation import explain, worst_samples
-from export.formats.onnx_file import Written, write_onnx
-from export.formats.program import export_program
-from export.gate import BACKEND_ERRORS
-from export.reference import make_reference
-from export.samples import gather
-from runtime.backends import Backend, open_backend
-from runtime.console import remark
-from runtime.errors import OnwardError
-from runtime.golden import GoldenRecord
-from runtime.signature import Signature
+from onward.backends import Backend, open_backend
+from onward.bundle.golden import GoldenRecord
+from onward.cli.console import remark
+from onward.errors import OnwardError
+from onward.signature import Signature
+from onward_export.deployable import Deployable, deploy
+from onward_export.explanation import explain, worst_samples
+from onward_export.formats.onnx_file import Written, write_onnx
+from onward_export.formats.program import export_program
+from onward_export.gate import BACKEND_ERRORS
+from onward_export.reference import make_reference
+from onward_export.samples import gather
 
 DOCS = Path(__file__).parent.parent / "docs"
 SIZE = 64

@@ -23,17 +23,17 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
-from export.deployable import Deployable
-from export.formats.onnx_file import write_onnx
-from export.formats.program import export_program
-from export.passes import run_passes
-from runtime.backends import Threads
-from runtime.backends.session import open_session
-from runtime.console import print_table
-from runtime.providers import CPU, Provider
-from runtime.signature import IMAGE, OUTPUTS, Signature
-from training.models.architectures import CNN, Classifier
-from training.models.libraries import torchvision_network
+from onward.backends import Threads
+from onward.backends.providers import CPU, Provider
+from onward.backends.session import open_session
+from onward.cli.console import print_table
+from onward.signature import IMAGE, OUTPUTS, Signature
+from onward_export.deployable import Deployable
+from onward_export.formats.onnx_file import write_onnx
+from onward_export.formats.program import export_program
+from onward_export.passes import run_passes
+from onward_training.models.architectures import CNN, Classifier
+from onward_training.models.libraries import torchvision_network
 
 BATCH_SIZES = (32, 128)
 NUM_ROUNDS = 15

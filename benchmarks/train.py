@@ -21,14 +21,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from runtime.console import print_table, remark
-from training.data import load
-from training.data.dataset import Dataset as Images
-from training.evaluation import evaluate, runner
-from training.loop import train
-from training.models import build
-from training.options import Options
-from training.pixels import Normalize
+from onward.cli.console import print_table, remark
+from onward_training.data import load
+from onward_training.data.dataset import Dataset as Images
+from onward_training.evaluation import evaluate, runner
+from onward_training.loop import train
+from onward_training.models import build
+from onward_training.options import Options
+from onward_training.pixels import Normalize
 
 NUM_ROUNDS = 5
 BATCH_SIZE = 64

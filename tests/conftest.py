@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 import torch
 
-from export.commands import source_of
-from export.publish import publish
-from runtime.bundle import Bundle
+from onward.bundle import Bundle
+from onward_export.commands import source_of
+from onward_export.publish import publish
+from onward_training.checkpoint import Checkpoint
+from onward_training.data import Dataset, load
+from onward_training.data.idx_files import find_folder
+from onward_training.loop import train
+from onward_training.options import Options
 from tests.tracing import traced_by_forks
-from training.checkpoint import Checkpoint
-from training.data import Dataset, load
-from training.data.idx_files import find_folder
-from training.loop import train
-from training.options import Options
 
 ROOT = Path(__file__).parent.parent
 Onward = Callable[..., subprocess.CompletedProcess[str]]

@@ -11,18 +11,18 @@ import pytest
 import torch
 from torch import nn
 
-from export.commands import source_of
-from export.options import ExportOptions
-from export.publish import publish
-from runtime.classifier import load as load_bundle
-from training.batches import Batches
-from training.checkpoint import Checkpoint
-from training.data import Dataset
-from training.evaluation import evaluate, runner
-from training.loop import train
-from training.models import build
-from training.options import Options
-from training.pixels import Normalize
+from onward.classifier import load as load_bundle
+from onward_export.commands import source_of
+from onward_export.options import ExportOptions
+from onward_export.publish import publish
+from onward_training.batches import Batches
+from onward_training.checkpoint import Checkpoint
+from onward_training.data import Dataset
+from onward_training.evaluation import evaluate, runner
+from onward_training.loop import train
+from onward_training.models import build
+from onward_training.options import Options
+from onward_training.pixels import Normalize
 
 #: float32 rounds to this share; a few dozen steps of SGD make ten times that of it.
 ROUNDING = 10 * float(np.finfo(np.float32).eps)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runtime.bundle import Bundle
+from onward.bundle import Bundle
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "artifacts" / "README.md"]
@@ -33,7 +33,7 @@ def test_the_five_lines_of_plain_onnxruntime_give_the_label(
     Image.fromarray(pixels[3, ..., 0]).save(tmp_path / "boot.png")
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     expected = subprocess.run(
-        [sys.executable, "-m", "runtime", "predict", "artifacts/fashion", "boot.png", "--out", "-", "--quiet"],
+        [sys.executable, "-m", "onward", "predict", "artifacts/fashion", "boot.png", "--out", "-", "--quiet"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,

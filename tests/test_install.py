@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runtime.bundle import Bundle
+from onward.bundle import Bundle
 
 ROOT = Path(__file__).parent.parent
 UV = Path(sys.executable).with_name("uv")
@@ -74,7 +74,7 @@ def test_the_runtime_floor_works_where_torch_was_never_installed(
     assert set(timed["missing"]) == {"torch", "torch-channels-last", "torch-compile", "torchscript", "pt2", "openvino"}
     assert [item["backend"] for item in timed["end_to_end"]] == ["onnxruntime"]
     assert "onnxruntime" in run(onward, "doctor", cwd=tmp_path).stdout
-    assert run(installed / "python", "-m", "runtime", "inspect", shared_bundle.path, cwd=tmp_path).returncode == 0
+    assert run(installed / "python", "-m", "onward", "inspect", shared_bundle.path, cwd=tmp_path).returncode == 0
 
 
 @pytest.mark.parametrize("command", [["train"], ["export", "some.pt"], ["demo"], ["evaluate", "some.pt"]])
@@ -91,9 +91,9 @@ def test_a_torch_artifact_says_that_it_needs_torch(installed: Path, shared_bundl
     assert "needs PyTorch, which is not installed here" in result.stderr
 
 
-def test_the_wheel_holds_the_three_floors_and_the_front_door(installed: Path) -> None:
+def test_the_wheel_holds_the_three_floors(installed: Path) -> None:
     import zipfile
 
     wheel = next(installed.parent.parent.glob("*.whl"))
     tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
-    assert {name for name in tops if not name.endswith(".dist-info")} == {"onward.py", "runtime", "training", "export"}
+    assert {name for name in tops if not name.endswith(".dist-info")} == {"onward", "onward_training", "onward_export"}

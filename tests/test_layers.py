@@ -11,28 +11,34 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FLOORS = ("runtime", "training", "export")
+#: Import package -> its folder, from the ground floor up.
+FLOORS = {
+    "onward": "runtime/onward",
+    "onward_training": "training/onward_training",
+    "onward_export": "export/onward_export",
+}
 #: What one file alone may import, and does without where it is not installed.
 OPTIONAL = {
-    "runtime/backends/compiled_model.py": {"openvino"},
-    "runtime/backends/device.py": {"torch"},
-    "runtime/backends/frozen_module.py": {"torch"},
-    "runtime/backends/pt2.py": {"torch"},
-    "runtime/backends/torchscript.py": {"torch"},
-    "runtime/idx.py": {"isal"},
-    "runtime/sinks/parquet.py": {"pyarrow"},
-    "runtime/sources/parquet.py": {"pyarrow"},
-    "training/models/libraries.py": {"timm"},
+    "runtime/onward/__init__.py": {"onward_training", "onward_export"},  # public names, when first used
+    "runtime/onward/backends/openvino_backend.py": {"openvino"},
+    "runtime/onward/backends/device.py": {"torch"},
+    "runtime/onward/backends/frozen_module.py": {"torch"},
+    "runtime/onward/backends/pt2.py": {"torch"},
+    "runtime/onward/backends/torchscript.py": {"torch"},
+    "runtime/onward/images/idx.py": {"isal"},
+    "runtime/onward/sinks/parquet.py": {"pyarrow"},
+    "runtime/onward/sources/parquet.py": {"pyarrow"},
+    "training/onward_training/models/libraries.py": {"timm"},
 }
-#: floor -> (floors of ours, third parties) that it may import.
+#: Import package -> (packages of ours, third parties) that it may import.
 ALLOWED = {
-    "runtime": ({"runtime"}, {"numpy", "onnxruntime", "PIL", "typer", "rich"}),
-    "training": (
-        {"runtime", "training"},
+    "onward": ({"onward"}, {"numpy", "onnxruntime", "PIL", "typer", "rich"}),
+    "onward_training": (
+        {"onward", "onward_training"},
         {"numpy", "PIL", "safetensors", "sklearn", "torch", "torchvision", "typer", "rich"},
     ),
-    "export": (
-        {"runtime", "training", "export"},
+    "onward_export": (
+        {"onward", "onward_training", "onward_export"},
         {"cloudpickle", "numpy", "onnx", "onnx_ir", "onnxscript", "PIL", "torch", "typer", "rich"},
     ),
 }
@@ -50,14 +56,14 @@ def imports(path: Path) -> Iterator[str]:
 @pytest.mark.parametrize("floor", FLOORS)
 def test_a_floor_imports_only_what_is_its_own_or_below(floor: str) -> None:
     ours, others = ALLOWED[floor]
-    for path in (ROOT / floor).rglob("*.py"):
+    for path in (ROOT / FLOORS[floor]).rglob("*.py"):
         name = path.relative_to(ROOT).as_posix()
         may = ours | others | OPTIONAL.get(name, set())
         strange = {item for item in imports(path) if item not in sys.stdlib_module_names} - may
         assert not strange, f"{name} imports {strange}"
 
 
-@pytest.mark.parametrize("module", ["onward", "runtime.commands", "training.commands", "export.commands"])
+@pytest.mark.parametrize("module", ["onward", "onward.cli.app", "onward_training.commands", "onward_export.commands"])
 def test_a_command_module_loads_nothing_heavy(module: str) -> None:
     heavy = {"torch", "onnxruntime", "numpy", "onnx", "PIL"}
     code = f"import {module}, sys; print(*sorted(set(sys.modules) & {heavy}))"
@@ -67,7 +73,7 @@ def test_a_command_module_loads_nothing_heavy(module: str) -> None:
 
 def test_opening_and_running_onnx_never_imports_torch(shared_bundle) -> None:
     code = (
-        "import sys; from runtime.classifier import load; from runtime.verify import verify\n"
+        "import sys; from onward.classifier import load; from onward.bundle.verification import verify\n"
         f"classifier = load({str(shared_bundle.path)!r})\n"
         "assert all(item.passed for item in verify(classifier.bundle, artifacts=['onnx']))\n"
         "assert 'torch' not in sys.modules"
@@ -78,7 +84,7 @@ def test_opening_and_running_onnx_never_imports_torch(shared_bundle) -> None:
 @pytest.mark.parametrize("file", ["", "model.onnx"])
 def test_inspecting_imports_nothing_heavy(shared_bundle, file: str) -> None:
     code = (
-        "import sys; from pathlib import Path; from runtime.commands import inspect\n"
+        "import sys; from pathlib import Path; from onward.cli.inspect import inspect\n"
         f"inspect(Path({str(shared_bundle.path / file)!r}))\n"
         "assert not set(sys.modules) & {'torch', 'onnxruntime', 'numpy', 'onnx', 'PIL'}"
     )

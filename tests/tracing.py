@@ -25,7 +25,7 @@ __all__ = ["TracedByFork", "traced_by_forks"]
 
 
 class TracedByFork:
-    """Stands in for the `subprocess.Popen` of `export.formats.torchscript`; one at a time.
+    """Stands in for the `subprocess.Popen` of `onward_export.formats.torchscript`; one at a time.
 
     Args:
         command: Its command; the last three are what is handed over, where to, and how.
@@ -70,10 +70,10 @@ def _server() -> subprocess.Popen[str]:
 @contextmanager
 def traced_by_forks() -> Iterator[None]:
     """Exports of this process trace so, meanwhile."""
-    import export.formats.torchscript
+    import onward_export.formats.torchscript
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export.formats.torchscript, "subprocess", SimpleNamespace(Popen=TracedByFork, PIPE=None))
+        patch.setattr(onward_export.formats.torchscript, "subprocess", SimpleNamespace(Popen=TracedByFork, PIPE=None))
         yield
     if _server.cache_info().currsize:
         with _server():  # on leaving its input is closed, and it ends
@@ -83,7 +83,7 @@ def traced_by_forks() -> Iterator[None]:
 def _serve() -> None:
     import torchvision.models  # noqa: F401  # what takes the time
 
-    import export.formats.torchscript
+    import onward_export.formats.torchscript
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -93,7 +93,7 @@ def _serve() -> None:
             if not (child := os.fork()):
                 os.dup2(complaint.fileno(), 2)
                 sys.path[:] = paths
-                os._exit(_trace(export.formats.torchscript._write, *arguments))
+                os._exit(_trace(onward_export.formats.torchscript._write, *arguments))
             _, status = os.waitpid(child, 0)
             complaint.seek(0)
             answers.write(json.dumps([os.waitstatus_to_exitcode(status), complaint.read()]) + "\n")

@@ -10,8 +10,8 @@ import typer
 from benchmarks.bench.handmade import compare_with_handmade
 from benchmarks.bench.pairs import time_pairs
 from benchmarks.bench.peers import compare_with_peers
-from runtime.console import app, run
-from runtime.errors import UsageError
+from onward.cli.console import app, run
+from onward.errors import UsageError
 
 COMPARISONS = {"peers": compare_with_peers, "handmade": compare_with_handmade, "pairs": time_pairs}
 

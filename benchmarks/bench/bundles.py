@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.export import networks
-from export.publish import Source, publish
-from runtime.bundle import MANIFEST
-from runtime.console import remark
+from onward.bundle import MANIFEST
+from onward.cli.console import remark
+from onward_export.publish import Source, publish
 
 __all__ = ["NETWORKS", "bundle_paths"]
 

@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.bench.bundles import NETWORKS, bundle_paths
-from runtime.bench.bench import Question, bench
-from runtime.bench.intervals import quiet_level, ratio_interval, side_by_side
-from runtime.bench.lineup import Wish
-from runtime.bench.options import Options
-from runtime.console import print_table, remark
+from onward.benchmarking.bench import Question, bench
+from onward.benchmarking.lineup import Wish
+from onward.benchmarking.options import Options
+from onward.cli.console import print_table, remark
+from onward.intervals import quiet_level, ratio_interval, side_by_side
 
 __all__ = ["compare_with_handmade"]
 
@@ -116,8 +116,8 @@ def _by_bench(path: Path, backend: str, batch_size: int) -> Rounds:
 
 
 def _by_hand(path: Path, backend: str, batch_size: int) -> Rounds:
-    from runtime.bundle import Bundle
-    from runtime.tensor_signature import of_images
+    from onward.bundle import Bundle
+    from onward.tensor_signature import of_images
 
     file, program = LOOPS[backend]
     shape = of_images(Bundle.open(path).signature).image_shape

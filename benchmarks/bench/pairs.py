@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.bench.bundles import bundle_paths
-from runtime.bench.bench import Question, bench
-from runtime.bench.intervals import Interval
-from runtime.bench.lineup import Wish
-from runtime.bench.options import Options
-from runtime.bench.report import Report
-from runtime.bench.row import Row
-from runtime.console import print_table, remark
-from runtime.files import written_whole
+from onward.benchmarking.bench import Question, bench
+from onward.benchmarking.lineup import Wish
+from onward.benchmarking.options import Options
+from onward.benchmarking.report import Report
+from onward.benchmarking.row import Row
+from onward.cli.console import print_table, remark
+from onward.files import written_whole
+from onward.intervals import Interval
 
 __all__ = ["compare_pairs", "time_pairs"]
 

@@ -12,12 +12,12 @@ from math import nan
 from pathlib import Path
 
 from benchmarks.bench.bundles import NETWORKS, bundle_paths
-from runtime.bench.bench import Question, bench
-from runtime.bench.lineup import Wish
-from runtime.bench.options import Options
-from runtime.bench.page import write_page
-from runtime.console import print_table, remark
-from runtime.report.charts import bars, standalone
+from onward.benchmarking.bench import Question, bench
+from onward.benchmarking.lineup import Wish
+from onward.benchmarking.options import Options
+from onward.benchmarking.page import write_page
+from onward.cli.console import print_table, remark
+from onward.report.charts import bars, standalone
 
 __all__ = ["compare_with_peers"]
 

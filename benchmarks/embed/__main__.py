@@ -20,10 +20,10 @@ import typer
 from benchmarks.bench.bundles import bundle_paths
 from benchmarks.embed.figures import NUM_COLD, Figures, measure, size_bytes
 from benchmarks.embed.page import measure_page
-from runtime.bundle import Bundle
-from runtime.console import app, print_table, remark, run
-from runtime.embed import BrowserRuntime, Options, embed
-from runtime.tensor_signature import of_images
+from onward.bundle import Bundle
+from onward.cli.console import app, print_table, remark, run
+from onward.embedding import BrowserRuntime, Options, embed
+from onward.tensor_signature import of_images
 
 HERE = Path(__file__).parent
 NETWORKS = ("cnn", "mobilenet_v3_small")

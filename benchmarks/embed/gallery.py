@@ -18,10 +18,10 @@ import typer
 from PIL import Image
 
 from benchmarks.embed.page import served
-from runtime.bundle import Bundle
-from runtime.console import app, run
-from runtime.embed import BrowserRuntime, Options, embed
-from runtime.errors import UsageError
+from onward.bundle import Bundle
+from onward.cli.console import app, run
+from onward.embedding import BrowserRuntime, Options, embed
+from onward.errors import UsageError
 
 OUT = Path("docs/embedding")
 DESKTOP, PHONE = (1180, 760), (390, 760)

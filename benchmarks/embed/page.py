@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.embed.figures import NUM_COLD, Figures, size_bytes
-from runtime.console import remark
-from runtime.embed.browser_runtime import WASM_FILES
+from onward.cli.console import remark
+from onward.embedding.browser_runtime import WASM_FILES
 
 __all__ = ["measure_page", "served"]
 

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from benchmarks.predict.options import Options
-from runtime.console import app, remark, run
-from runtime.errors import UsageError
+from onward.cli.console import app, remark, run
+from onward.errors import UsageError
 
 COMPARISONS = ("arrays", "jpegs", "cold", "memory")
 

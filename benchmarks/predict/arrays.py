@@ -30,14 +30,14 @@ from benchmarks.predict.options import Options
 from benchmarks.predict.rows import agreement, write_csv, write_parquet
 from benchmarks.predict.subject import Subject, normalise, of_checkpoint, session_of
 from benchmarks.predict.turns import ratio_of, speed_of, take_turns
-from runtime.backends import Threads
-from runtime.console import print_table, remark
-from runtime.predict import open_engine, predict
-from runtime.sources import open_sources
-from training.data import load as load_data
-from training.data.idx_files import FILES, find_folder
-from training.loop import train
-from training.options import Options as TrainingOptions
+from onward.backends import Threads
+from onward.cli.console import print_table, remark
+from onward.prediction import open_engine, predict
+from onward.sources import open_sources
+from onward_training.data import load as load_data
+from onward_training.data.idx_files import FILES, find_folder
+from onward_training.loop import train
+from onward_training.options import Options as TrainingOptions
 
 __all__ = ["compare"]
 

@@ -19,7 +19,7 @@ from benchmarks.predict.options import Options
 from benchmarks.predict.process import Usage, measure
 from benchmarks.predict.subject import small_bundle
 from benchmarks.predict.turns import ratio_of, take_turns
-from runtime.console import print_table, remark
+from onward.cli.console import print_table, remark
 
 __all__ = ["compare"]
 

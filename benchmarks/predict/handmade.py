@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmarks.predict.rows import write_csv
 from benchmarks.predict.subject import Subject, normalise
-from runtime.signature import Signature
+from onward.signature import Signature
 
 __all__ = ["handmade_way"]
 

@@ -27,10 +27,10 @@ from benchmarks.predict.photographs import photographs
 from benchmarks.predict.rows import agreement
 from benchmarks.predict.subject import Subject, of_torchvision, session_of
 from benchmarks.predict.turns import ratio_of, speed_of, take_turns
-from runtime.backends import Threads
-from runtime.console import print_table, remark
-from runtime.predict import open_engine, predict
-from runtime.sources import open_sources
+from onward.backends import Threads
+from onward.cli.console import print_table, remark
+from onward.prediction import open_engine, predict
+from onward.sources import open_sources
 
 __all__ = ["compare"]
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks.predict.subject import Subject, normalise, session_of
 from benchmarks.predict.turns import ratio_of, speed_of
-from runtime.images import read_image
+from onward.images.decode import read_image
 
 __all__ = ["PREPARE", "Limit", "limit_of", "limit_ways"]
 

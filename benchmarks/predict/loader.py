@@ -16,7 +16,7 @@ from torchvision import transforms
 
 from benchmarks.predict.rows import write_csv
 from benchmarks.predict.subject import Subject
-from runtime.signature import Signature
+from onward.signature import Signature
 
 __all__ = ["eager_way", "open_loader", "session_way"]
 

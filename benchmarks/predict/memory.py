@@ -23,8 +23,8 @@ from benchmarks.predict.options import Options
 from benchmarks.predict.process import Usage, measure
 from benchmarks.predict.subject import small_bundle
 from benchmarks.predict.turns import take_turns
-from runtime.bundle import Bundle
-from runtime.console import print_table
+from onward.bundle import Bundle
+from onward.cli.console import print_table
 
 __all__ = ["compare"]
 
@@ -126,7 +126,7 @@ def _idx(place: Place, num_images: int) -> Path:
 
 def _predict(place: Place, source: object, sink: str, listing: subprocess.Popen[bytes] | None = None) -> Usage:
     return measure(
-        *(sys.executable, "-m", "runtime", "predict", place.bundle.path, source),
+        *(sys.executable, "-m", "onward", "predict", place.bundle.path, source),
         *("--out", place.folder / f"rows{sink}", "--quiet"),
         cwd=ROOT,
         stdin=listing.stdout if listing else None,

@@ -14,15 +14,15 @@ from torch import nn
 
 from benchmarks.export import FASHION, export_bare
 from benchmarks.zoo.alive import make_alive
-from export.commands import source_of
-from export.options import ExportOptions
-from export.publish import Source, publish
-from runtime.bundle import MANIFEST, Bundle
-from runtime.console import remark
-from runtime.signature import Preprocess, Signature
-from runtime.tensor_signature import of_images
-from training.checkpoint import Checkpoint
-from training.models import build
+from onward.bundle import MANIFEST, Bundle
+from onward.cli.console import remark
+from onward.signature import Preprocess, Signature
+from onward.tensor_signature import of_images
+from onward_export.commands import source_of
+from onward_export.options import ExportOptions
+from onward_export.publish import Source, publish
+from onward_training.checkpoint import Checkpoint
+from onward_training.models import build
 
 __all__ = ["Subject", "normalise", "of_checkpoint", "of_torchvision", "session_of", "small_bundle"]
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from runtime.console import remark
+from onward.cli.console import remark
 
 __all__ = ["ratio_of", "speed_of", "take_turns"]
 

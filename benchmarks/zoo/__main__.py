@@ -13,9 +13,9 @@ import typer
 from benchmarks.zoo.campaign import Plan, read, run
 from benchmarks.zoo.member import MAX_GMACS, ROOT, members
 from benchmarks.zoo.page import chart, page
-from runtime.backends import Threads
-from runtime.console import remark
-from runtime.errors import UsageError
+from onward.backends import Threads
+from onward.cli.console import remark
+from onward.errors import UsageError
 
 
 def main(
@@ -46,8 +46,8 @@ def main(
 
 
 if __name__ == "__main__":
-    from runtime.console import app
-    from runtime.console import run as run_app
+    from onward.cli.console import app
+    from onward.cli.console import run as run_app
 
     application = app(main.__doc__ or "")
     application.command()(main)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from runtime.signature import Signature
-from training.pixels import Normalize
+from onward.signature import Signature
+from onward_training.pixels import Normalize
 
 __all__ = ["make_alive"]
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.zoo.member import ROOT, Member, digest_of_settings
-from runtime.files import written_whole
+from onward.files import written_whole
 
 __all__ = ["Plan", "read", "run"]
 

@@ -111,8 +111,8 @@ def measure(member: Member) -> dict[str, Any]:
     Returns:
         `outcome` is `passed`, or `refused` with the `reason`; figures of the artifacts, seconds of each stage.
     """
-    from export.publish import Source, publish
-    from runtime.errors import OnwardError
+    from onward.errors import OnwardError
+    from onward_export.publish import Source, publish
 
     began = time.perf_counter()
     network, signature = _build(member)
@@ -143,7 +143,7 @@ def _build(member: Member) -> tuple[Any, Any]:
     import torch
 
     from benchmarks.zoo.alive import make_alive
-    from training.models.libraries import signature_of_weights, torchvision_network
+    from onward_training.models.libraries import signature_of_weights, torchvision_network
 
     signature, *_, arguments = signature_of_weights(member.name, Path(member.name))
     signature = replace(signature, height=member.side, width=member.side)
@@ -168,7 +168,7 @@ def _export_figures(stages: Sequence[tuple[str, float]], path: Path) -> dict[str
 
 
 def main(member: str, out: str) -> None:
-    from runtime.files import written_whole
+    from onward.files import written_whole
 
     row = measure(Member(**json.loads(member)))
     with written_whole(Path(out)) as path:

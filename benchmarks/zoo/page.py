@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.zoo.member import NUM_SAMPLES, Member
-from runtime.parity import CONSTANT, MAX_NOISE_RATIO
-from runtime.report.charts import lines, standalone
+from onward.parity import CONSTANT, MAX_NOISE_RATIO
+from onward.report.charts import lines, standalone
 
 __all__ = ["chart", "page"]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from runtime.signature import Signature
+from onward.signature import Signature
 
 SIGNATURE = Signature(8, 8, 1, (0.3,), (0.4,), ("zero", "one", "two", "three"))
 RGB = Signature(12, 10, 3, (0.48, 0.45, 0.4), (0.23, 0.22, 0.22), ("zero", "one", "two", "three"))

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 import onward as front_door
-from export.arguments import as_asked, tensor_signature
-from runtime.bundle import Bundle
-from runtime.errors import UsageError
-from runtime.inputs import Input
+from onward.bundle import Bundle
+from onward.errors import UsageError
+from onward.inputs import Input
+from onward_export.arguments import as_asked, tensor_signature
 
 TABLE = """
 import torch

@@ -12,11 +12,11 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from export.options import ExportOptions
-from export.publish import Source, publish
-from runtime.bundle import Bundle
-from runtime.signature import OUTPUTS, Signature
-from training.models import build
+from onward.bundle import Bundle
+from onward.signature import OUTPUTS, Signature
+from onward_export.options import ExportOptions
+from onward_export.publish import Source, publish
+from onward_training.models import build
 
 from networks import RGB, SIGNATURE, Attention, Plain, Residual  # isort: skip
 

@@ -9,14 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from runtime.bundle import Bundle
+from onward.bundle import Bundle
 
 ROOT = Path(__file__).parents[2]
 #: `onward demo`, with fewer rounds of its bench: they make its figures surer, and take half a minute.
 DEMO = """
 import dataclasses, runpy
-import export.demo
-export.demo.BENCH = dataclasses.replace(export.demo.BENCH, num_rounds=2, max_warm_up_s=0.1, pause_s=0.01)
+import onward_export.demo
+onward_export.demo.BENCH = dataclasses.replace(onward_export.demo.BENCH, num_rounds=2, max_warm_up_s=0.1, pause_s=0.01)
 runpy.run_module("onward", run_name="__main__", alter_sys=True)
 """
 

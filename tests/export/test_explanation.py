@@ -12,19 +12,19 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-import export.publish
+import onward_export.publish
 from benchmarks.faults import FAULTS, FOLDED_EPSILON, Bench, Subject
-from export.deployable import deploy
-from export.explanation import explain, worst_samples
-from export.formats.onnx_file import Written, write_onnx
-from export.formats.program import export_program
-from export.options import ExportOptions
-from export.publish import Source, publish
-from export.reference import make_reference
-from export.samples import gather
-from runtime.errors import ParityFailure
-from runtime.feed import draw
-from runtime.signature import Signature
+from onward.errors import ParityFailure
+from onward.feed import draw
+from onward.signature import Signature
+from onward_export.deployable import deploy
+from onward_export.explanation import explain, worst_samples
+from onward_export.formats.onnx_file import Written, write_onnx
+from onward_export.formats.program import export_program
+from onward_export.options import ExportOptions
+from onward_export.publish import Source, publish
+from onward_export.reference import make_reference
+from onward_export.samples import gather
 
 from networks import RGB, SIGNATURE, Attention, Plain, Residual  # isort: skip
 
@@ -208,4 +208,4 @@ def plant(monkeypatch: pytest.MonkeyPatch, edit: Edit) -> None:
         edit_file(path, edit)
         return written
 
-    monkeypatch.setattr(export.publish, "write_onnx", write_with_a_fault)
+    monkeypatch.setattr(onward_export.publish, "write_onnx", write_with_a_fault)

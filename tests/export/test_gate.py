@@ -14,10 +14,10 @@ from networks import RGB, SIGNATURE, Attention, OnlyFloat32, Plain, Residual
 from onnx import numpy_helper
 from torch import nn
 
-import export.publish
-from export.options import FORMATS, ExportOptions
-from export.publish import Source, publish
-from runtime.errors import ParityFailure
+import onward_export.publish
+from onward.errors import ParityFailure
+from onward_export.options import FORMATS, ExportOptions
+from onward_export.publish import Source, publish
 
 Edit = Callable[[onnx.ModelProto], None]
 PLAIN = Source(Plain(), SIGNATURE)
@@ -25,7 +25,7 @@ PLAIN = Source(Plain(), SIGNATURE)
 
 def plant(monkeypatch: pytest.MonkeyPatch, edit: Edit) -> None:
     """Edit model.onnx between its writing and the gate."""
-    write = export.publish.write_onnx
+    write = onward_export.publish.write_onnx
 
     def write_with_a_fault(program: object, path: Path, *arguments: object) -> object:
         passes = write(program, path, *arguments)
@@ -34,7 +34,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, edit: Edit) -> None:
         onnx.save(model, path)
         return passes
 
-    monkeypatch.setattr(export.publish, "write_onnx", write_with_a_fault)
+    monkeypatch.setattr(onward_export.publish, "write_onnx", write_with_a_fault)
 
 
 def nudge(name: str, index: tuple[int, ...], by: float = 1e-3) -> Edit:
@@ -111,7 +111,7 @@ def test_another_model_s_file_closes_the_gate(
         other[3].weight[1, 0] += 1e-3  # behind the unit that never fires
     publish(Source(other, SIGNATURE), tmp_path / "other", options=ExportOptions(formats=(format,)))
     data = (tmp_path / "other" / FORMATS[format]).read_bytes()
-    write = getattr(export.publish, writer)
+    write = getattr(onward_export.publish, writer)
 
     def write_and_replace(*arguments: object, **options: object) -> object:
         path = next(argument for argument in arguments if isinstance(argument, Path))
@@ -121,7 +121,7 @@ def test_another_model_s_file_closes_the_gate(
             return result
         return _Replacing(result, path, data)
 
-    monkeypatch.setattr(export.publish, writer, write_and_replace)
+    monkeypatch.setattr(onward_export.publish, writer, write_and_replace)
     assert_refused(PLAIN, tmp_path / "plain", r"model\.3\.weight: 1 of 64 values differ", (format,))
 
 
@@ -139,27 +139,27 @@ class _Replacing:
 
 def test_an_artifact_with_dropout_left_on_closes_the_gate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 4))
-    export_program = export.publish.export_program
+    export_program = onward_export.publish.export_program
 
     def export_in_training_mode(deployable: nn.Module, signature: object) -> object:
         deployable.train()
         return export_program(deployable, signature)
 
-    monkeypatch.setattr(export.publish, "export_program", export_in_training_mode)
+    monkeypatch.setattr(onward_export.publish, "export_program", export_in_training_mode)
     assert_refused(Source(network, SIGNATURE), tmp_path / "dropout", r"error of logits", ("pt2",))
 
 
 def test_a_wrong_mean_in_the_module_that_is_exported_closes_the_gate(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    export_program = export.publish.export_program
+    export_program = onward_export.publish.export_program
 
     def export_with_a_wrong_mean(deployable: nn.Module, signature: object) -> object:
         wrong = copy.deepcopy(deployable)
         wrong.normalize.shift.add_(0.1)
         return export_program(wrong, signature)
 
-    monkeypatch.setattr(export.publish, "export_program", export_with_a_wrong_mean)
+    monkeypatch.setattr(onward_export.publish, "export_program", export_with_a_wrong_mean)
     assert_refused(PLAIN, tmp_path / "plain", r"(normalize\.shift|model\.1\.bias): .*error of logits", ("onnx",))
 
 

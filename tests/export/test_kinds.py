@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import onward
-from runtime.bundle import Bundle
-from runtime.errors import BundleError, NotExportable, OnwardError, UsageError
-from runtime.inputs import Input
-from runtime.signature import Signature
-from runtime.tensor_signature import AnySignature, TensorSignature
-from runtime.verify import verify
+from onward.bundle import Bundle
+from onward.bundle.verification import verify
+from onward.errors import BundleError, NotExportable, OnwardError, UsageError
+from onward.inputs import Input
+from onward.signature import Signature
+from onward.tensor_signature import AnySignature, TensorSignature
 
 from networks import RGB, SIGNATURE, Attention, Plain, Residual  # isort: skip
 

@@ -21,19 +21,19 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from export.deployable import Deployable
-from export.formats.onnx_file import _translate, write_onnx
-from export.formats.program import export_program
-from export.options import ExportOptions
-from export.passes import PASSES, run_passes
-from export.passes.batch_norm import FoldBatchNorm
-from export.passes.leftovers import RemoveLeftovers
-from export.passes.normalization import FoldNormalization
-from export.passes.pixel_layout import FoldPixelLayout
-from export.publish import Source, publish
-from export.weights import check_onnx
-from runtime.errors import NotExportable
-from runtime.signature import Signature
+from onward.errors import NotExportable
+from onward.signature import Signature
+from onward_export.deployable import Deployable
+from onward_export.formats.onnx_file import _translate, write_onnx
+from onward_export.formats.program import export_program
+from onward_export.options import ExportOptions
+from onward_export.passes import PASSES, run_passes
+from onward_export.passes.batch_norm import FoldBatchNorm
+from onward_export.passes.dead_code import RemoveLeftovers
+from onward_export.passes.normalization import FoldNormalization
+from onward_export.passes.pixel_layout import FoldPixelLayout
+from onward_export.publish import Source, publish
+from onward_export.weights.account import check_onnx
 
 Array = NDArray[Any]
 #: Of two ways to add up some hundred float32 terms, as a share of the largest output.

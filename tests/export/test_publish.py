@@ -17,13 +17,13 @@ import pytest
 import torch
 from torch import nn
 
-from export.commands import source_of
-from export.options import FORMATS, ExportOptions
-from export.publish import Source, publish
-from runtime.bundle import Bundle
-from runtime.errors import NotExportable, OutputError, UsageError
-from runtime.signature import Signature
-from training.checkpoint import Checkpoint
+from onward.bundle import Bundle
+from onward.errors import NotExportable, OutputError, UsageError
+from onward.signature import Signature
+from onward_export.commands import source_of
+from onward_export.options import FORMATS, ExportOptions
+from onward_export.publish import Source, publish
+from onward_training.checkpoint import Checkpoint
 
 from networks import RGB, SIGNATURE, FixedBatch, NanWeight, Plain, Residual  # isort: skip
 
@@ -49,7 +49,7 @@ def export_in(folder: Path, checkpoint_path: Path) -> Path:
         (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
     shutil.copy(checkpoint_path, folder / "some-checkpoint.pt")
     subprocess.run(
-        [sys.executable, "-m", "export", "some-checkpoint.pt", "--out", "bundle", "--json"],
+        [sys.executable, "-m", "onward_export", "some-checkpoint.pt", "--out", "bundle", "--json"],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(folder)},
         check=True,

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from export.deployable import Deployable
-from export.reference import make_reference
-from export.samples import gather
-from runtime.errors import NotExportable
-from runtime.golden import GoldenRecord
-from runtime.parity import CONSTANT, MIN_FLOOR_ULPS
-from runtime.signature import LOGITS, OUTPUTS, PROBABILITIES
+from onward.bundle.golden import GoldenRecord
+from onward.errors import NotExportable
+from onward.parity import CONSTANT, MIN_FLOOR_ULPS
+from onward.signature import LOGITS, OUTPUTS, PROBABILITIES
+from onward_export.deployable import Deployable
+from onward_export.reference import make_reference
+from onward_export.samples import gather
 
 from networks import (  # isort: skip
     RGB,

@@ -15,22 +15,22 @@ import torch
 from networks import RGB, SIGNATURE, Attention, OnlyFloat32, Plain, Residual
 from numpy.typing import NDArray
 
-import export.publish
-from export.gate import Examination
-from export.options import ExportOptions
-from export.publish import Source, publish
-from export.report import write_parity_page
-from export.report.agreement import ClassAgreement, class_agreements
-from export.report.evidence import Evidence
-from export.report.histogram import make_histogram
-from export.report.trials import checks
-from export.report.worst import worst_samples
-from export.weights import WeightCheck
-from runtime.bundle import Bundle
-from runtime.errors import ParityFailure
-from runtime.golden import GoldenRecord
-from runtime.parity import BATCH_SIZES, CONSTANT, Noise, measure_noise, replay
-from runtime.report.charts import picture
+import onward_export.publish
+from onward.bundle import Bundle
+from onward.bundle.golden import GoldenRecord
+from onward.errors import ParityFailure
+from onward.parity import BATCH_SIZES, CONSTANT, Noise, measure_noise, replay
+from onward.report.charts import picture
+from onward_export.gate import Examination
+from onward_export.options import ExportOptions
+from onward_export.publish import Source, publish
+from onward_export.report import write_parity_page
+from onward_export.report.agreement import ClassAgreement, class_agreements
+from onward_export.report.evidence import Evidence
+from onward_export.report.histogram import make_histogram
+from onward_export.report.trials import checks
+from onward_export.report.worst import worst_samples
+from onward_export.weights.account import WeightCheck
 
 PICTURE = 'src="data:image/png;base64,'
 LABELS = ("cat", "dog", "horse")
@@ -196,7 +196,7 @@ def test_the_worst_sample_is_the_verdict_s_worst_error(tmp_path: Path, monkeypat
         kept.append(Evidence(examinations, named["record"], named["labels"]))
         write_parity_page(path, title, examinations, **named)
 
-    monkeypatch.setattr("export.publish.write_parity_page", write_and_keep)
+    monkeypatch.setattr("onward_export.publish.write_parity_page", write_and_keep)
     bundle = publish(
         Source(Attention(), SIGNATURE), tmp_path / "attention", options=ExportOptions(formats=("onnx", "pt2"))
     )
@@ -238,7 +238,7 @@ def test_somebody_s_pictures_do_not_travel_in_the_page(tmp_path: Path, private) 
 
 
 def test_the_page_of_a_refusal_stays_and_shows_them(tmp_path: Path, private, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = export.publish.write_onnx
+    write = onward_export.publish.write_onnx
 
     def write_with_a_fault(program: object, path: Path, *arguments: object) -> None:
         write(program, path, *arguments)
@@ -246,7 +246,7 @@ def test_the_page_of_a_refusal_stays_and_shows_them(tmp_path: Path, private, mon
         next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Identity"
         onnx.save(model, path)
 
-    monkeypatch.setattr(export.publish, "write_onnx", write_with_a_fault)
+    monkeypatch.setattr(onward_export.publish, "write_onnx", write_with_a_fault)
     with pytest.raises(ParityFailure):
         publish(Source(Residual(), RGB, private), tmp_path / "private", options=ExportOptions(formats=("onnx",)))
     assert [path.name for path in tmp_path.iterdir()] == ["private.refused.html"]

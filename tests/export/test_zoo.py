@@ -29,16 +29,16 @@ from benchmarks.zoo.alive import make_alive
 from benchmarks.zoo.campaign import Plan, read, run
 from benchmarks.zoo.member import Member, members
 from benchmarks.zoo.page import page
-from export.deployable import Deployable
-from export.formats.onnx_file import write_onnx
-from export.formats.program import export_program
-from export.options import ExportOptions
-from export.publish import Source, publish
-from export.reference import make_reference
-from export.samples import gather
-from export.weights import check_onnx
-from runtime.errors import NotExportable
-from runtime.signature import Signature
+from onward.errors import NotExportable
+from onward.signature import Signature
+from onward_export.deployable import Deployable
+from onward_export.formats.onnx_file import write_onnx
+from onward_export.formats.program import export_program
+from onward_export.options import ExportOptions
+from onward_export.publish import Source, publish
+from onward_export.reference import make_reference
+from onward_export.samples import gather
+from onward_export.weights.account import check_onnx
 
 ROOT = Path(__file__).parents[2]
 SIGNATURE = Signature(32, 32, 3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), ("zero", "one", "two", "three"))

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.backends import Threads
-from runtime.bundle import Bundle
-from runtime.classifier import Classifier, Predictions, default_batch_size, load
-from runtime.errors import BundleError, FeedError, ImageError, ProviderError
-from runtime.signature import Signature
-from runtime.verify import verify
+from onward.backends import Threads
+from onward.bundle import Bundle
+from onward.bundle.verification import verify
+from onward.classifier import Classifier, Predictions, default_batch_size, load
+from onward.errors import BundleError, FeedError, ImageError, ProviderError
+from onward.signature import Signature
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.bundle import previous_path
-from runtime.errors import OutputError
-from runtime.files import staged_folder, written_whole
+from onward.bundle import previous_path
+from onward.errors import OutputError
+from onward.files import staged_folder, written_whole
 
 DISK_BYTES = 64 * 1024
 
@@ -250,7 +250,7 @@ def test_a_process_that_is_killed_leaves_the_earlier_content(tmp_path: Path) -> 
     (tmp_path / "digits").mkdir()
     fill(tmp_path / "digits", old="old")
     program = (
-        "import os, sys; from pathlib import Path; from runtime.files import staged_folder, written_whole\n"
+        "import os, sys; from pathlib import Path; from onward.files import staged_folder, written_whole\n"
         "place = Path(sys.argv[1])\n"
         "with written_whole(place / 'rows') as file, staged_folder(place / 'digits') as folder:\n"
         "    file.write_text('new'); (folder / 'new').write_text('new'); os.kill(os.getpid(), 9)\n"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from runtime.parity import (
+from onward.parity import (
     BATCH_SIZES,
     CONSTANT,
     MAX_NOISE_RATIO,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.errors import SignatureError
-from runtime.signature import Preprocess, Signature
+from onward.errors import SignatureError
+from onward.signature import Preprocess, Signature
 
 GREY = Signature(8, 8, 1, (0.3,), (0.4,), ("zero", "one"))
 FINITE = st.floats(-1e6, 1e6)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from runtime.errors import UsageError
-from training.augmentation import NAMES, Augment, parse_augmentation
+from onward.errors import UsageError
+from onward_training.augmentation import NAMES, Augment, parse_augmentation
 
 
 def make_images(count: int, height: int = 28, width: int = 20, channels: int = 3, seed: int = 0) -> Tensor:

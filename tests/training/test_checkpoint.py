@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from runtime.bundle import Bundle
-from runtime.errors import CheckpointError, OutputError
-from training.checkpoint import Checkpoint
-from training.data import Dataset
-from training.evaluation import evaluate, runner
+from onward.bundle import Bundle
+from onward.errors import CheckpointError, OutputError
+from onward_training.checkpoint import Checkpoint
+from onward_training.data import Dataset
+from onward_training.evaluation import evaluate, runner
 
 
 def test_what_is_written_reads_back_equal(checkpoint: Checkpoint, checkpoint_path: Path) -> None:

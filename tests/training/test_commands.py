@@ -17,14 +17,14 @@ from typer.testing import CliRunner
 
 from benchmarks.zoo.alive import make_alive
 from onward import app as front_door
-from runtime.classifier import load as load_bundle
-from runtime.errors import OnwardError
-from runtime.signature import Signature
-from training.checkpoint import Checkpoint
-from training.commands import app
-from training.data import Dataset
-from training.evaluation import evaluate, runner
-from training.models import build
+from onward.classifier import load as load_bundle
+from onward.errors import OnwardError
+from onward.signature import Signature
+from onward_training.checkpoint import Checkpoint
+from onward_training.commands import app
+from onward_training.data import Dataset
+from onward_training.evaluation import evaluate, runner
+from onward_training.models import build
 
 NETWORK = """
 from torch import nn

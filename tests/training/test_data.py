@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runtime.errors import DataError, UsageError
-from runtime.images import read_image
-from runtime.signature import Preprocess, Signature
-from training.data import Dataset, FileSplit, Split, class_weights, load
-from training.data.dataset import divide, measure_signature
-from training.data.folder import load_folder
-from training.data.idx_files import FILES, find_folder
+from onward.errors import DataError, UsageError
+from onward.images.decode import read_image
+from onward.signature import Preprocess, Signature
+from onward_training.data import Dataset, FileSplit, Split, class_weights, load
+from onward_training.data.dataset import divide, measure_signature
+from onward_training.data.folder import load_folder
+from onward_training.data.idx_files import FILES, find_folder
 
 
 def write_idx(path: Path, array: np.ndarray, *, zipped: bool = False) -> None:
@@ -251,14 +251,14 @@ def test_a_folder_streams_where_its_training_images_are_too_large_for_memory(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     num_bytes = len(load(f"folder:{folder}").train) * 20 * 30 * 3
-    monkeypatch.setattr("training.data.folder.LARGEST_IN_MEMORY_BYTES", num_bytes)
+    monkeypatch.setattr("onward_training.data.folder.LARGEST_IN_MEMORY_BYTES", num_bytes)
     assert isinstance(load(f"folder:{folder}").train, Split)
-    monkeypatch.setattr("training.data.folder.LARGEST_IN_MEMORY_BYTES", num_bytes - 1)
+    monkeypatch.setattr("onward_training.data.folder.LARGEST_IN_MEMORY_BYTES", num_bytes - 1)
     assert isinstance(load(f"folder:{folder}").train, FileSplit)
 
 
 def test_mean_and_deviation_of_a_stream_are_those_of_a_sample(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.data.folder.NUM_MEASURED", 5)
+    monkeypatch.setattr("onward_training.data.folder.NUM_MEASURED", 5)
     one, other = (load_folder(folder, streaming=True).signature for _ in range(2))
     assert one == other
     whole = load_folder(folder).signature

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn import metrics
 
-from runtime.console import print_json
-from runtime.errors import DataError, Refusal
-from runtime.signature import PROBABILITIES
-from training.checkpoint import Checkpoint, Epoch
-from training.data import Dataset, FileSplit, Split, load
-from training.evaluation import BATCH_SIZE, CLASS_COLUMNS, NUM_LISTED, Evaluation, class_rows, evaluate, runner
-from training.evaluation_page import NUM_CARDS, NUM_ROWS, write_evaluation_page
+from onward.cli.console import print_json
+from onward.errors import DataError, Refusal
+from onward.signature import PROBABILITIES
+from onward_training.checkpoint import Checkpoint, Epoch
+from onward_training.data import Dataset, FileSplit, Split, load
+from onward_training.evaluation import BATCH_SIZE, CLASS_COLUMNS, NUM_LISTED, Evaluation, class_rows, evaluate, runner
+from onward_training.evaluation_page import NUM_CARDS, NUM_ROWS, write_evaluation_page
 
 LAW = settings(max_examples=60, deadline=None)
 #: Float64 sums of a few hundred terms, added in another order.

@@ -12,16 +12,16 @@ import torch
 from PIL import Image
 from torch import nn
 
-from runtime.errors import Diverged, UsageError
-from training.batches import Batches
-from training.data import Dataset, load
-from training.evaluation import evaluate, runner
-from training.loop import train
-from training.models import ARCHITECTURES, build
-from training.optimization import Loss
-from training.options import Options
-from training.record import Record
-from training.tally import Step, Tally
+from onward.errors import Diverged, UsageError
+from onward_training.batches import Batches
+from onward_training.data import Dataset, load
+from onward_training.epoch_metrics import Step, Tally
+from onward_training.evaluation import evaluate, runner
+from onward_training.loop import train
+from onward_training.models import ARCHITECTURES, build
+from onward_training.optimization import Loss
+from onward_training.options import Options
+from onward_training.record import Record
 
 
 @pytest.mark.parametrize("model", ARCHITECTURES)

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from runtime.errors import UsageError
-from runtime.signature import Signature
-from training.models import ARCHITECTURES, build, build_to_fit, with_logits
-from training.models.libraries import signature_of_weights
-from training.pixels import Normalize
+from onward.errors import UsageError
+from onward.signature import Signature
+from onward_training.models import ARCHITECTURES, build, build_to_fit, with_logits
+from onward_training.models.libraries import signature_of_weights
+from onward_training.pixels import Normalize
 
 GREY = Signature(28, 28, 1, (0.3,), (0.4,), tuple("0123456789"))
 TWO = Signature(28, 28, 1, (0.3,), (0.4,), ("no", "yes"))

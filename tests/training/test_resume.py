@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from runtime.errors import CheckpointError, UsageError
-from training.checkpoint import Checkpoint
-from training.data import Dataset
-from training.loop import train
-from training.options import Options
-from training.record import Record
-from training.tally import Step
+from onward.errors import CheckpointError, UsageError
+from onward_training.checkpoint import Checkpoint
+from onward_training.data import Dataset
+from onward_training.epoch_metrics import Step
+from onward_training.loop import train
+from onward_training.options import Options
+from onward_training.record import Record
 
 ROOT = Path(__file__).parent.parent.parent
 #: `make soak` asks for more.

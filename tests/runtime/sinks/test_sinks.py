@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from runtime.errors import UsageError
-from runtime.sinks import STDOUT, Columns, Rows, open_sink, rank
+from onward.errors import UsageError
+from onward.sinks import STDOUT, Columns, Rows, open_sink, rank
 
 ROOT = Path(__file__).parents[3]
 LAW = settings(max_examples=50, deadline=None)
@@ -137,7 +137,7 @@ def test_parquet_rows_read_back_equal_and_typed(
 
 
 def test_parquet_has_row_groups_of_one_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtime.sinks.parquet.ROWS_A_GROUP", 10)
+    monkeypatch.setattr("onward.sinks.parquet.ROWS_A_GROUP", 10)
     values = np.full((7, NUM_CLASSES), 0.25, np.float32)
     batches = [([f"{number}/{index}" for index in range(7)], values) for number in range(5)]
     file = pyarrow.parquet.ParquetFile(encode(tmp_path / "out.parquet", Columns(PLAIN), batches))
@@ -201,7 +201,7 @@ def test_an_unknown_ending_is_a_usage_error(name: str) -> None:
 def test_without_pyarrow_parquet_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['pyarrow'] = None\n"
-        "from pathlib import Path; from runtime.errors import UsageError; from runtime.sinks import *\n"
+        "from pathlib import Path; from onward.errors import UsageError; from onward.sinks import *\n"
         "try: open_sink(Path('x.parquet'), Columns(('a', 'b')))\n"
         "except UsageError as error: print(error)"
     )

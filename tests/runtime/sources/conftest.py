@@ -16,10 +16,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.errors import ImageError
-from runtime.images import read_image
-from runtime.signature import Signature
-from runtime.sources import Images, Source, open_sources
+from onward.errors import ImageError
+from onward.images.decode import read_image
+from onward.signature import Signature
+from onward.sources import Images, Source, open_sources
 
 GREY = Signature(4, 4, 1, (0.5,), (0.5,), ("a", "b"))
 Row = tuple[str, object, str | None]

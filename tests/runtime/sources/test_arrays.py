@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from runtime.errors import DataError, FeedError
-from runtime.signature import Signature
-from runtime.sources import arrays, open_sources
+from onward.errors import DataError, FeedError
+from onward.signature import Signature
+from onward.sources import arrays, open_sources
 
 RGB = Signature(4, 4, 3, (0.5,) * 3, (0.5,) * 3, ("a", "b"))
 LAW = settings(max_examples=60, deadline=None)

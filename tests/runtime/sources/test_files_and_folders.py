@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from runtime.errors import DataError
-from runtime.sources import files
+from onward.errors import DataError
+from onward.sources import files
 
 ROOT = Path(__file__).parents[3]
 
@@ -195,10 +195,10 @@ def test_a_name_that_is_not_utf8_is_read_and_stamped(make: Any, tmp_path: Path) 
 def test_what_one_may_not_read_gives_no_row_and_the_others_go_on(make: Any) -> None:
     code = (
         "import os, sys\n"
-        "from runtime.sources import open_sources\n"
-        "from runtime.signature import Signature\n"
-        "from runtime.errors import ImageError\n"
-        "import PIL.PngImagePlugin, runtime.sources.shards\n"
+        "from onward.sources import open_sources\n"
+        "from onward.signature import Signature\n"
+        "from onward.errors import ImageError\n"
+        "import PIL.PngImagePlugin, onward.sources.shards\n"
         "os.getuid() or os.setuid(65534)\n"
         "signature = Signature(4, 4, 1, (0.5,), (0.5,), ('a', 'b'))\n"
         "for path in sys.argv[1:]:\n"

@@ -75,7 +75,7 @@ def opened(make: Any, kind: str, folder: Path, count: int) -> Any:
 def test_ten_times_the_inputs_take_no_more_memory(
     make: Any, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtime.sources.arrays.PIECE_BYTES", 64 << 10)  # else the few are less than one piece
+    monkeypatch.setattr("onward.sources.arrays.PIECE_BYTES", 64 << 10)  # else the few are less than one piece
     factor = 10 if kind == "npz" else 1
     peak_bytes(opened(make, kind, tmp_path, FEW), FEW * factor)  # imports what it needs, or few would pay for that
     few = peak_bytes(opened(make, kind, tmp_path, FEW), FEW * factor)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.errors import DataError
+from onward.errors import DataError
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'onward[parquet]'")
 ROOT = Path(__file__).parents[3]
@@ -184,8 +184,8 @@ def test_without_pyarrow_it_is_said_what_to_install(make: Any, tmp_path: Path) -
     code = (
         "import sys\n"
         "sys.modules['pyarrow'] = None\n"
-        "from runtime.sources import open_sources\n"
-        "from runtime.signature import Signature\n"
+        "from onward.sources import open_sources\n"
+        "from onward.signature import Signature\n"
         "try:\n"
         "    open_sources([sys.argv[1]], Signature(4, 4, 1, (0.5,), (0.5,), ('a', 'b')))\n"
         "except Exception as error:\n"

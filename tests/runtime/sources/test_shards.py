@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.errors import DataError
-from runtime.sources import shards
+from onward.errors import DataError
+from onward.sources import shards
 
 LAW = settings(max_examples=60, deadline=None)
 

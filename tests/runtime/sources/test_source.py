@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.sources import Images
+from onward.sources import Images
 
 LAW = settings(max_examples=25, deadline=None)
 KINDS = ["folder", "npy", "npz", "idx", "idx.gz", "tar", "tar.gz", "tar.bz2", "tar.xz", "csv", "tsv", "parquet"]

@@ -1,7 +1,0 @@
-"""Explanation: where in a file the error begins, and which operator of PyTorch that was."""
-
-from export.explanation.candidate import BrokenAt, run_candidate
-from export.explanation.explanation import Explanation, Point, explain
-from export.explanation.samples import worst_samples
-
-__all__ = ["BrokenAt", "Explanation", "Point", "explain", "run_candidate", "worst_samples"]

@@ -1,0 +1,6 @@
+"""`python -m onward_export`: this floor alone."""
+
+from onward.cli.console import run
+from onward_export.commands import app
+
+run(app, "python -m onward_export")

@@ -1,0 +1,151 @@
+"""Demo: the whole line on scikit-learn's digits, and a page about it. It needs no download."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from PIL import Image
+
+from onward.backends import open_artifact
+from onward.benchmarking.bench import Question, bench
+from onward.benchmarking.competitor import BACKENDS
+from onward.benchmarking.lineup import Wish
+from onward.benchmarking.options import Options as BenchOptions
+from onward.benchmarking.report import Report
+from onward.bundle import Bundle
+from onward.bundle.verification import Verification, verify
+from onward.cli.console import print_table, progress, remark
+from onward.prediction import Options as PredictOptions
+from onward.prediction import Summary, open_engine, predict
+from onward.sources import open_sources
+from onward_export.commands import source_of
+from onward_export.demo_page import write_demo_page
+from onward_export.publish import publish
+from onward_training.checkpoint import Checkpoint
+from onward_training.commands import remark_on_epoch
+from onward_training.data import Dataset
+from onward_training.data import load as load_data
+from onward_training.evaluation import Evaluation, evaluate, runner
+from onward_training.loop import train
+from onward_training.options import Options
+
+__all__ = ["Results", "demo", "print_results"]
+
+EPOCHS = 20
+#: One launch, to be done in a minute; `onward bench` has three, and says how far its figures are known.
+BENCH = BenchOptions(batch_sizes=(1, 8, 32), num_launches=1)
+COMPETITORS = ("torch", "torchscript", "onnxruntime")
+TITLES = {"torch": "PyTorch", "torchscript": "TorchScript", "onnxruntime": "ONNX (onnxruntime)"}
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that the page tells."""
+
+    dataset: Dataset
+    checkpoint: Checkpoint
+    bundle: Bundle
+    verifications: list[Verification]
+    evaluations: dict[str, Evaluation]
+    bench: Report
+    summary: Summary
+    elapsed_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures of the line."""
+        return {
+            "bundle": str(self.bundle.path),
+            "test": {name: evaluation.to_json() for name, evaluation in self.evaluations.items()},
+            "verify": [item.to_json() for item in self.verifications],
+            "predict": self.summary.to_json(),
+            "bench": self.bench.to_json(),
+            "elapsed_s": self.elapsed_s,
+        }
+
+
+def demo(out: Path) -> Results:
+    """Train, export, verify, predict and bench; write everything below `out`.
+
+    Args:
+        out: A folder; it gets digits.pt, the bundle digits/, images/, predictions.csv and report.html.
+    """
+    began = time.perf_counter()
+    dataset = load_data("digits")
+    remark(f"1/5 train: a small CNN on {len(dataset.train):,} handwritten digits of 8×8 pixels")
+    with progress("train", EPOCHS * len(dataset.train), unit="images") as advance:
+        checkpoint = train(
+            dataset,
+            Options(model="cnn", epochs=EPOCHS),
+            on_step=lambda step: advance(step.count, step.describe),
+            on_epoch=lambda epoch: remark_on_epoch(epoch) if epoch.epoch % 5 == 0 else None,
+        )
+    checkpoint.save(out / "digits.pt")
+    remark("2/5 export: ONNX, TorchScript and .pt2, behind the parity gate")
+    bundle = publish(source_of(checkpoint), out / "digits", on_stage=lambda stage: remark(f"  {stage} …"))
+    remark("3/5 verify: the bundle again, as any machine that has it could")
+    verifications = verify(bundle)
+    remark(f"4/5 predict: {len(dataset.test)} PNG files that the network has not seen")
+    summary = _predict(bundle, dataset, out)
+    remark("5/5 bench: the backends side by side, each in a process of its own, in interleaved rounds")
+    results = Results(
+        dataset=dataset,
+        checkpoint=checkpoint,
+        bundle=bundle,
+        verifications=verifications,
+        evaluations=_evaluate(checkpoint, bundle, dataset),
+        bench=_bench(bundle),
+        summary=summary,
+        elapsed_s=time.perf_counter() - began,
+    )
+    write_demo_page(out / "report.html", results)
+    return results
+
+
+def _predict(bundle: Bundle, dataset: Dataset, out: Path) -> Summary:
+    folder = out / "images"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for index, image in enumerate(dataset.test.read(slice(None))[0]):
+        Image.fromarray(image[..., 0]).save(folder / f"{index:04}.png")
+    engine = open_engine(bundle)
+    source = open_sources([folder], engine.signature)
+    return predict(engine, source, out / "predictions.csv", PredictOptions(top_k=3, resume=False))
+
+
+def _bench(bundle: Bundle) -> Report:
+    question = Question([str(bundle.path)], Wish(backends=COMPETITORS), with_files=False)
+    steps: SimpleQueue[int] = SimpleQueue()
+    with progress("bench", steps.get, unit="steps") as advance:
+        return bench(question, BENCH, on_lineup=lambda lineup, count: steps.put(count), on_step=lambda what: advance(1))
+
+
+def _evaluate(checkpoint: Checkpoint, bundle: Bundle, dataset: Dataset) -> dict[str, Evaluation]:
+    evaluations = {"torch": evaluate(runner(checkpoint), dataset.test)}
+    for name in ("torchscript", "onnxruntime"):
+        backend = open_artifact(bundle, bundle.artifact(BACKENDS[name].format))
+        evaluations[name] = evaluate(backend.run, dataset.test)
+    return evaluations
+
+
+def print_results(results: Results, out: Path) -> None:
+    """One table: accuracy, noise ratio and images/s of each backend."""
+    ratios = {item.artifact: item.verdict.noise_ratio for item in results.verifications if item.verdict}
+    rates = {(row.competitor.backend, row.batch_size): row for row in results.bench.rows}
+    rows = []
+    for name, evaluation in results.evaluations.items():
+        single, many = rates[name, BENCH.batch_sizes[0]], rates[name, BENCH.batch_sizes[-1]]
+        rows.append(
+            [TITLES[name], f"{evaluation.accuracy:.2%}"]
+            + ["1 (the measure)" if name == "torch" else f"{ratios[BACKENDS[name].format]:.2f}"]
+            + [f"{single.images_per_s or 0:,.0f}", f"{many.images_per_s or 0:,.0f}"]
+            + ["–" if many.ratio is None else f"{many.ratio.value:.1f}"]
+        )
+    columns = ["", ">test accuracy", ">noise ratio"]
+    print_table(columns + [">images/s, batch 1", f">images/s, batch {BENCH.batch_sizes[-1]}", ">× PyTorch"], rows)
+    print(f"done in {results.elapsed_s:.0f} s. Look at {out / 'report.html'}")
+    print(f"next: onward predict {out / 'digits'} {out / 'images'} --out predictions.jsonl --top-k 3")

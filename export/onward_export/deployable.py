@@ -1,0 +1,108 @@
+"""Deployable: the eval-mode module that is exported."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from onward.errors import NotExportable
+from onward.feed import Feed, arrays_of
+from onward.parity import BATCH_SIZES, regroup
+from onward.signature import OUTPUTS, Signature
+from onward.tensor_signature import AnySignature
+from onward_export.hook_removal import without_hooks
+from onward_training.models import with_logits
+from onward_training.pixels import Normalize
+
+__all__ = ["ByOutput", "Deployable", "TensorDeployable", "deploy", "run", "tensors_of"]
+
+ByOutput = dict[str, NDArray[Any]]
+
+
+class Deployable(nn.Module):
+    """Raw pixels -> permute -> cast -> scale and shift -> model -> logits and probabilities.
+
+    The network given is copied, and the copy is brought to float32 and loses its hooks: the caller's keeps its mode,
+    device, dtype and hooks.
+
+    Args:
+        network: Takes float32 `(batch, channels, height, width)`, or the tensors of the signature; gives logits
+            `(batch, classes)`, or ends in a softmax or a sigmoid, which is left out (`onward_training.models.logits`).
+        signature: Mean, std and labels. Of interface `tensor`, nothing is scaled or shifted here.
+
+    Raises:
+        NotExportable: A weight has no values; a hook changes what the network gives.
+        UsageError: Its outputs are probabilities by other means.
+    """
+
+    def __init__(self, network: nn.Module, signature: AnySignature) -> None:
+        super().__init__()
+        _check_values(network)
+        takes_pixels = isinstance(signature, Signature) and signature.interface == "pixels"
+        self.normalize = Normalize(signature) if takes_pixels else nn.Identity()  # type: ignore[arg-type]
+        plain = without_hooks(_baked(copy.deepcopy(network).cpu().float().eval()), signature)
+        self.model = with_logits(plain, signature)
+        self.eval()
+        self.requires_grad_(False)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 `(batch, height, width, channels)` -> logits, probabilities, both `(batch, classes)`."""
+        logits = self.model(self.normalize(image))
+        return logits, torch.softmax(logits, dim=1)
+
+
+class TensorDeployable(Deployable):
+    """The tensors of a signature, one or several -> model -> logits and probabilities."""
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Each `(batch, …)` -> logits, probabilities, both `(batch, classes)`."""
+        logits = self.model(*inputs)
+        return logits, torch.softmax(logits, dim=1)
+
+
+def deploy(network: nn.Module, signature: AnySignature) -> Deployable:
+    """The deployable of a network; its arguments and errors are those of `Deployable`."""
+    kind = Deployable if isinstance(signature, Signature) else TensorDeployable
+    return kind(network, signature)
+
+
+def run(module: nn.Module, samples: Feed, batch_size: int = max(BATCH_SIZES)) -> ByOutput:
+    """Run a deployable, in its own precision, in batches: output name -> `(samples, classes)`."""
+
+    def run_batch(batch: Feed) -> ByOutput:
+        outputs = module(*tensors_of(batch, module))
+        return {name: out.numpy() for name, out in zip(OUTPUTS, outputs, strict=True)}
+
+    return regroup(run_batch, samples, batch_size)
+
+
+def tensors_of(feed: Feed, module: nn.Module) -> tuple[Tensor, ...]:
+    """A feed as a module takes it: numbers that are not whole ones in the module's own precision."""
+    dtype = next((item.dtype for item in module.state_dict().values() if item.is_floating_point()), torch.float32)
+    tensors = (torch.tensor(np.ascontiguousarray(array)) for array in arrays_of(feed))
+    return tuple(tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in tensors)
+
+
+def _baked(network: nn.Module) -> nn.Module:
+    """Weights that are computed from others at each call, such as a weight norm's, as what they come to."""
+    for module in list(network.modules()):
+        if parametrize.is_parametrized(module):
+            for name in list(module.parametrizations):  # type: ignore[arg-type]
+                parametrize.remove_parametrizations(module, str(name), leave_parametrized=True)
+    return network
+
+
+def _check_values(network: nn.Module) -> None:
+    state = network.state_dict().items()
+    without = [name for name, tensor in state if getattr(tensor, "is_meta", False)]
+    if without:
+        raise NotExportable(
+            f"{len(without)} of {len(state)} weights are on the meta device and have no values, {without[0]} first: "
+            f"load the weights (`load_state_dict(..., assign=True)`) before the export."
+        )

@@ -1,0 +1,87 @@
+"""Candidate: an ONNX file with its inner values made outputs, as far as it can be run at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from onward.backends.session import ORT_ERRORS, run_as_written
+from onward.errors import reason_of
+
+__all__ = ["BrokenAt", "load_graph", "run_candidate"]
+
+
+@dataclass(frozen=True)
+class BrokenAt:
+    """The first node with which a graph no longer opens or runs.
+
+    Args:
+        index: Of the node, in the order of the file.
+        reason: What onnxruntime says.
+    """
+
+    index: int
+    reason: str
+
+
+def load_graph(path: Path) -> onnx.ModelProto:
+    """A file, with the weights that lie beside it."""
+    return onnx.load(path)
+
+
+def run_candidate(
+    model: onnx.ModelProto, feed: Mapping[str, NDArray[Any]], names: Sequence[str]
+) -> tuple[dict[str, NDArray[Any]], BrokenAt | None]:
+    """Run a graph without onnxruntime's optimisations, and keep inner values.
+
+    Args:
+        model: The graph; where it does not open or run as a whole, the longest beginning of it that does is run.
+        feed: Input name -> array.
+        names: Of the values that are asked for.
+
+    Returns:
+        Name -> value, for all that were computed; and the node that breaks the graph, if one does.
+    """
+    nodes = len(model.graph.node)
+    values, reason = _run_beginning(model, nodes, feed, names)
+    if values is not None:
+        return values, None
+    runs, breaks = 0, nodes  # nodes before `runs` run, nodes before `breaks` do not
+    while breaks - runs > 1:
+        middle = (runs + breaks) // 2
+        found, why = _run_beginning(model, middle, feed, names)
+        if found is None:
+            breaks, reason = middle, why
+        else:
+            runs = middle
+    found, _ = _run_beginning(model, runs, feed, names)
+    return found or {}, BrokenAt(breaks - 1, reason)
+
+
+def _run_beginning(
+    model: onnx.ModelProto, count: int, feed: Mapping[str, NDArray[Any]], names: Sequence[str]
+) -> tuple[dict[str, NDArray[Any]] | None, str]:
+    beginning = onnx.ModelProto()
+    beginning.CopyFrom(model)
+    del beginning.graph.node[count:]
+    del beginning.graph.output[:]
+    del beginning.graph.value_info[:]  # of the sound graph, perhaps: shapes are to be found anew
+    produced = [name for node in beginning.graph.node for name in node.output if name]
+    kept = [name for name in produced if name in set(names)]
+    # the last ones too, so that they are run at all
+    last = [name for name in beginning.graph.node[-1].output if name] if beginning.graph.node else []
+    outputs = list(dict.fromkeys([*kept, *last]))
+    if not outputs:
+        return {}, ""
+    beginning.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+    try:
+        found = run_as_written(beginning.SerializeToString(), feed, outputs)
+    except ORT_ERRORS as error:
+        return None, reason_of(error)
+    return {name: np.asarray(value) for name, value in zip(outputs, found, strict=True) if name in kept}, ""

@@ -1,0 +1,271 @@
+"""Explanation: the error along the graph of an ONNX file, and the first node at which it leaves the noise floor.
+
+The file is held against the exported program interpreted in float64, value by value: its values have the names of the
+program's nodes. What PyTorch itself loses up to a node, in float32, is the floor there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.export import ExportedProgram
+from torch.fx import Node
+
+from onward.feed import Feed, arrays_of
+from onward.parity import MAX_NOISE_RATIO
+from onward_export.explanation.candidate import BrokenAt, load_graph, run_candidate
+from onward_export.explanation.origins import Origin, origins_of
+from onward_export.explanation.reference import Expected, expected_values
+
+__all__ = ["Explanation", "Point", "explain"]
+
+#: A floor over few values may be a lucky one: above the gate's ratio, the root-mean-square must have left it too, ...
+MIN_RMS_RATIO = 2.0
+#: ... unless the largest error is beyond any luck, as where one channel of many is wrong.
+BEYOND_LUCK = 10.0
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of the file that is comparable.
+
+    Args:
+        value: Its name, in the file and in the program.
+        node: Name of the ONNX node that gives it.
+        op_type: Of that node.
+        others: Names of the ONNX nodes between it and the comparable values before it: the operator of PyTorch may have
+            become several.
+        origins: The operators of PyTorch between the same values, the last one last.
+        inputs: The comparable values before it.
+        error: Largest absolute error against float64.
+        floor: PyTorch float32's own.
+        rms_ratio: Root-mean-square error over PyTorch's.
+        mismatch: What is wrong with its shape, if anything is.
+    """
+
+    value: str
+    node: str
+    op_type: str
+    others: tuple[str, ...]
+    origins: tuple[Origin, ...]
+    inputs: tuple[str, ...]
+    error: float
+    floor: float
+    rms_ratio: float
+    mismatch: str = ""
+
+    @property
+    def ratio(self) -> float:
+        """Error over the floor."""
+        return self.error / self.floor
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the error has left the noise floor here."""
+        if math.isnan(self.ratio) or self.ratio > BEYOND_LUCK:
+            return True
+        return self.ratio > MAX_NOISE_RATIO and self.rms_ratio > MIN_RMS_RATIO
+
+    @property
+    def origin(self) -> str:
+        """The operators of PyTorch that it comes from."""
+        return ", then ".join(map(str, self.origins))
+
+    def to_json(self) -> dict[str, Any]:
+        """All parts, and the ratio."""
+        return asdict(self) | {"ratio": self.ratio}
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The error along a graph.
+
+    Args:
+        points: In the order of the file.
+        broken: Where the graph does not open or run: the node (name, type) and the reason.
+    """
+
+    points: tuple[Point, ...]
+    broken: tuple[str, str, str] | None = None
+
+    @property
+    def first(self) -> Point | None:
+        """The first value whose error has left the noise floor."""
+        return next((point for point in self.points if point.has_left), None)
+
+    @property
+    def before(self) -> Point | None:
+        """Of the values that the first one is computed from, the worst."""
+        if self.first is None:
+            return None
+        inputs = [point for point in self.points if point.value in self.first.inputs]
+        return max(inputs, key=lambda point: point.ratio, default=None)
+
+    def sentence(self) -> str:
+        """Where it begins, for people."""
+        point, before = self.first, self.before
+        if point is None:
+            if self.broken is not None:
+                node, op_type, reason = self.broken
+                return f"The first node with which the graph does not run is {node} ({op_type}): {reason}"
+            return "No node of the file leaves the noise floor when onnxruntime's own optimisations are off."
+        others = f", one of {len(point.others) + 1} nodes that it became" if point.others else ""
+        if point.mismatch:
+            return f"It begins at {point.node} ({point.op_type}), from {point.origin}{others}: {point.mismatch}."
+        earlier = f", {before.ratio:,.1f} before it" if before is not None else ""
+        return (
+            f"It begins at {point.node} ({point.op_type}), from {point.origin}{others}: the error there is "
+            f"{point.error:.1e}, {point.ratio:,.1f} times PyTorch's own{earlier}."
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The sentence and every point."""
+        first = self.first
+        return {
+            "sentence": self.sentence(),
+            "first": first.to_json() if first else None,
+            "points": [point.to_json() for point in self.points],
+        }
+
+
+def explain(path: Path, program: ExportedProgram, feed: Feed) -> Explanation:
+    """Hold every value of a file that has a counterpart in the program against it.
+
+    Args:
+        path: The ONNX file.
+        program: The one that it was translated from, as the exporter took it apart.
+        feed: A few samples, by preference those with the largest errors.
+
+    Returns:
+        The error along the graph. Where the file does not open or run, as far as it does.
+    """
+    model = load_graph(path)
+    origins = origins_of(program)
+    produced = {name: node for node in model.graph.node for name in node.output if name}
+    renamed = _outputs(program, model)
+    names = [name for name in produced if renamed.get(name, name) in origins]
+    inputs = dict(zip((item.name for item in model.graph.input), arrays_of(feed), strict=True))
+    found, broken = run_candidate(model, inputs, names)
+    expected = expected_values(program, feed, {renamed.get(name, name) for name in names})
+    comparable = [name for name in names if renamed.get(name, name) in expected]
+    segments = _Segments(produced, set(comparable), program, {renamed.get(name, name) for name in comparable}, origins)
+    points = tuple(
+        segments.point(name, renamed.get(name, name), found[name], expected[renamed.get(name, name)])
+        for name in comparable
+        if name in found
+    )
+    return Explanation(points, _broken(model, broken))
+
+
+def _broken(model: onnx.ModelProto, broken: BrokenAt | None) -> tuple[str, str, str] | None:
+    if broken is None:
+        return None
+    node = model.graph.node[broken.index]
+    return (node.name or node.output[0], node.op_type, broken.reason)
+
+
+def _outputs(program: ExportedProgram, model: onnx.ModelProto) -> dict[str, str]:
+    """The file's outputs have names of their own: output -> node of the program."""
+    names = [str(name) for name in program.graph_signature.user_outputs]
+    return dict(zip((item.name for item in model.graph.output), names, strict=False))
+
+
+class _Segments:
+    """What lies between comparable values, in the file and in the program."""
+
+    def __init__(
+        self,
+        produced: Mapping[str, onnx.NodeProto],
+        comparable: set[str],
+        program: ExportedProgram,
+        counterparts: set[str],
+        origins: Mapping[str, Origin],
+    ) -> None:
+        self.produced = produced
+        self.comparable = comparable
+        self.nodes = {node.name: node for node in program.graph.nodes}
+        self.counterparts = counterparts
+        self.origins = origins
+
+    def point(self, name: str, counterpart: str, found: NDArray[Any], expected: Expected) -> Point:
+        node = self.produced[name]
+        others, inputs = self._before(name)
+        error, rms_ratio, mismatch = _compare(found, expected)
+        return Point(
+            value=name,
+            node=node.name or name,
+            op_type=node.op_type,
+            others=tuple(dict.fromkeys(other.name or other.output[0] for other in others)),
+            origins=tuple(dict.fromkeys(self._origins(counterpart))),
+            inputs=tuple(dict.fromkeys(inputs)),
+            error=error,
+            floor=expected.floor,
+            rms_ratio=rms_ratio,
+            mismatch=mismatch,
+        )
+
+    def _before(self, name: str) -> tuple[list[onnx.NodeProto], list[str]]:
+        """The nodes between a value and the comparable ones before it, and those values."""
+        others: list[onnx.NodeProto] = []
+        inputs: list[str] = []
+        open_names, seen = list(self.produced[name].input), set()
+        while open_names:
+            item = open_names.pop(0)
+            if item in seen or item not in self.produced:
+                continue
+            seen.add(item)
+            if item in self.comparable:
+                inputs.append(item)
+            else:
+                others.append(self.produced[item])
+                open_names += self.produced[item].input
+        return others[::-1], inputs
+
+    def _origins(self, counterpart: str) -> Iterator[Origin]:
+        """The operators of the program between a value and the comparable ones before it, in order."""
+        open_nodes: list[Node] = [self.nodes[counterpart]]
+        found: list[Node] = []
+        while open_nodes:
+            node = open_nodes.pop(0)
+            if node in found or node.op != "call_function":
+                continue
+            if node.name in self.counterparts and node.name != counterpart:
+                continue
+            found.append(node)
+            open_nodes += node.all_input_nodes
+        order = {node: at for at, node in enumerate(self.nodes.values())}
+        for node in sorted(found, key=order.__getitem__):
+            if node.name == counterpart or _computes(node):
+                yield self.origins[node.name]
+
+
+def _computes(node: Node) -> bool:
+    """Whether an operator changes values, rather than their arrangement or a shape."""
+    value = node.meta.get("val")
+    moves = ("view", "permute", "transpose", "sym_size", "unsqueeze", "squeeze", "select", "clone", "alias", "slice")
+    return (
+        isinstance(value, Tensor) and value.is_floating_point() and not any(word in str(node.target) for word in moves)
+    )
+
+
+def _compare(found: NDArray[Any], expected: Expected) -> tuple[float, float, str]:
+    """Largest error, root-mean-square over the floor's, and what is wrong with the shape."""
+    reference = expected.reference
+    if found.shape != reference.shape:
+        return math.inf, math.inf, f"it gives shape {found.shape}, PyTorch gives {reference.shape}"
+    if not found.size:
+        return 0.0, 0.0, ""
+    with np.errstate(invalid="ignore"):
+        errors = np.where(found == reference, 0.0, np.abs(found.astype(np.float64) - reference))
+    errors = np.where(np.isnan(errors) & np.isnan(reference) & np.isnan(found), 0.0, errors)
+    if np.isnan(errors).any():
+        return math.inf, math.inf, "it gives NaN where PyTorch gives a number"
+    return float(errors.max()), float(np.sqrt(np.square(errors).mean())) / expected.rms, ""

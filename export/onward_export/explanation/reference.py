@@ -1,0 +1,140 @@
+"""Reference: every value that an exported program computes on the way, in float64 and in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.export import ExportedProgram
+from torch.fx import Interpreter, Node
+from torch.utils._pytree import tree_map
+
+from onward.feed import Feed, arrays_of, num_samples, take
+from onward.parity import MIN_FLOOR_ULPS
+
+__all__ = ["Expected", "expected_values"]
+
+#: No float32 way of computing a value is this share of its scale away; the same values in another order are.
+WRONG_ORDER = 1e-2
+
+
+class Expected:
+    """What a value must be, and how near PyTorch itself comes to it.
+
+    Args:
+        reference: float64.
+        ways: PyTorch's float32 ways of computing it.
+    """
+
+    def __init__(self, reference: NDArray[np.float64], ways: list[NDArray[Any]]) -> None:
+        self.reference = reference
+        self.scale = float(np.abs(reference).max()) if reference.size else 0.0
+        ulp = float(np.spacing(np.float32(self.scale)))
+        errors = [np.abs(way.astype(np.float64) - reference) for way in ways]
+        # an infinity less itself is no error: masks are full of them
+        largest = max((float(np.nanmax(error, initial=0.0)) for error in errors), default=0.0)
+        rms = max((float(np.sqrt(np.nanmean(np.square(error)))) for error in errors if error.size), default=0.0)
+        self.floor = max(largest, MIN_FLOOR_ULPS * ulp)
+        self.rms = max(rms, ulp / 10)
+
+
+def expected_values(program: ExportedProgram, feed: Feed, names: Collection[str]) -> dict[str, Expected]:
+    """Interpret a program in float64, and in float32 in one batch and sample by sample.
+
+    Args:
+        program: As the ONNX exporter took it apart.
+        feed: What goes in; a few samples, since all the values named are held in memory.
+        names: Of the values that are asked for.
+
+    Returns:
+        Name -> what it must be, for those that are floating-point tensors.
+    """
+    reference = _values(program, feed, names, torch.float64)
+    together = _values(program, feed, names, torch.float32)
+    singles = [_values(program, take(feed, slice(at, at + 1)), names, torch.float32) for at in range(num_samples(feed))]
+    expected = {}
+    for name, exact in reference.items():
+        ways = [together[name]] if name in together else []
+        parts = [single[name] for single in singles if name in single]
+        if parts and parts[0].ndim and sum(len(part) for part in parts) == len(exact):
+            ways.append(np.concatenate(parts))
+        expected[name] = Expected(exact, [way for way in ways if _is_the_same(way, exact)])
+    return expected
+
+
+def _is_the_same(way: NDArray[Any], exact: NDArray[np.float64]) -> bool:
+    """Whether it is the value at all: samples joined one by one may stand in another order, where the first axis is not
+    the batch."""
+    if way.shape != exact.shape:
+        return False
+    errors = np.abs(way.astype(np.float64) - exact)
+    return not errors.size or not float(np.nanmax(errors, initial=0.0)) > WRONG_ORDER * float(np.abs(exact).max())
+
+
+def _values(
+    program: ExportedProgram, feed: Feed, names: Collection[str], dtype: torch.dtype
+) -> dict[str, NDArray[Any]]:
+    values: dict[str, NDArray[Any]] = {}
+
+    def keep(name: str, value: Any) -> None:
+        if name in names and isinstance(value, Tensor) and value.is_floating_point():
+            values[name] = value.detach().cpu().numpy().copy()
+
+    interpreter = _InPrecision(program, dtype, keep)
+    with torch.inference_mode(), _default_dtype(dtype):
+        interpreter.run(*_arguments(program, feed, dtype), enable_io_processing=False)
+    return values
+
+
+class _InPrecision(Interpreter):
+    """Runs a program's graph with every float32 in it taken for another precision."""
+
+    def __init__(self, program: ExportedProgram, dtype: torch.dtype, keep: Callable[[str, Any], None]) -> None:
+        super().__init__(program.graph_module)
+        self.dtype = dtype
+        self.keep = keep
+
+    def run_node(self, n: Node) -> Any:
+        result = super().run_node(n)
+        if n.op == "call_function":
+            self.keep(n.name, result)
+        return result
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        args, kwargs = tree_map(lambda item: self.dtype if item is torch.float32 else item, (args, kwargs))
+        return super().call_function(target, args, kwargs)
+
+
+def _arguments(program: ExportedProgram, feed: Feed, dtype: torch.dtype) -> Iterator[Any]:
+    """Weights, buffers, constants and inputs, in the order of the graph's placeholders."""
+    signature = program.graph_signature
+    names: Mapping[str, str] = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
+    arrays = iter(arrays_of(feed))
+    for node in program.graph.nodes:
+        if node.op != "placeholder":
+            continue
+        name = names.get(node.name)
+        if name is None:
+            value = torch.tensor(np.ascontiguousarray(next(arrays)))
+        else:
+            value = program.state_dict[name] if name in program.state_dict else program.constants[name]
+        yield value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

@@ -1,0 +1,96 @@
+"""TorchScript: the module traced in a process of its own, so that its bytes do not depend on what ran before.
+
+PyTorch numbers the classes of a process (`___torch_mangle_7`); only a fresh one gives the same numbers again.
+`python -m onward_export.formats.torchscript MODULE OUT trace|script` is that process.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cloudpickle
+import torch
+
+from onward.backends.torchscript import torchscript_is_meant
+from onward.errors import NotExportable
+from onward.tensor_signature import AnySignature
+from onward_export.archive import rewrite
+from onward_export.deployable import Deployable
+from onward_export.formats.program import example_inputs
+
+__all__ = ["torchscript_beside"]
+
+
+@contextmanager
+def torchscript_beside(
+    deployable: Deployable, path: Path, signature: AnySignature, *, how: str = "trace"
+) -> Iterator[None]:
+    """Trace a module to `path`, for a batch of any size, while the body runs; on leaving, the file is there.
+
+    Args:
+        deployable: The module.
+        path: Where to.
+        signature: What it takes.
+        how: `trace`, or `script`, by which the network inside keeps control flow that depends on data.
+
+    Raises:
+        NotExportable: The module cannot be handed over to the other process, or cannot be traced.
+
+    Source: torch.jit, `trace`, `script`, `save`.
+    """
+    example = example_inputs(deployable, signature)
+    with tempfile.TemporaryDirectory(prefix="onward-") as folder:
+        handed_over, traced = Path(folder, "module.pickle"), Path(folder, "model.torchscript")
+        try:
+            handed_over.write_bytes(cloudpickle.dumps((deployable, example)))
+        except (TypeError, AttributeError, pickle.PicklingError) as error:
+            raise NotExportable(f"the model cannot be pickled to be traced: {error}") from error
+        with subprocess.Popen(
+            [sys.executable, "-m", __spec__.name, str(handed_over), str(traced), how],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                yield
+                _, complaint = process.communicate()
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode:
+            raise NotExportable(f"torch.jit cannot {how} the model: {_reason(complaint)}")
+        path.write_bytes(rewrite(traced.read_bytes()))
+
+
+def _reason(complaint: str) -> str:
+    """The error's first line, and the line of code that a compiler's marker points at."""
+    lines = [line.rstrip() for line in complaint.splitlines() if line.strip()]
+    first = next(
+        (at for at, line in enumerate(lines) if re.match(r"[\w.]+(Error|Exception|NotSupported\w*):?", line)), None
+    )
+    if first is None:
+        return lines[-1] if lines else "no reason was given"
+    message = lines[first].partition(":")[2].strip() or (lines[first + 1].strip() if first + 1 < len(lines) else "")
+    marked = next((lines[at - 1].strip() for at in range(first, len(lines)) if "<--- HERE" in lines[at]), "")
+    return f"{message} ({marked})" if marked else message or lines[-1]
+
+
+def _write(handed_over: Path, path: Path, how: str) -> None:
+    deployable, example = pickle.loads(handed_over.read_bytes())
+    with torchscript_is_meant(), torch.no_grad():
+        if how == "script":  # inside, where the control flow is; what is around it is traced
+            deployable.model = torch.jit.script(deployable.model)
+        traced = torch.jit.trace(deployable, example)  # type: ignore[no-untyped-call]
+        torch.jit.save(traced, path)
+
+
+if __name__ == "__main__":
+    _write(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

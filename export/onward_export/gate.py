@@ -1,0 +1,197 @@
+"""Gate: opens each artifact anew from the file that ships and says whether it may.
+
+Rules 3, 4, 5 and 7 of docs/parity.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from onward.backends import open_backend
+from onward.backends.session import ORT_ERRORS
+from onward.bundle.golden import GoldenRecord
+from onward.errors import OnwardError, ParityFailure, reason_of
+from onward.parity import CONSTANT, MAX_NOISE_RATIO, MAX_RELATIVE_ERROR, Outputs, Replay, Verdict, replay
+from onward.tensor_signature import AnySignature
+from onward_export.explanation import Explanation, explain, worst_samples
+from onward_export.formats.onnx_file import Written, opset_of
+from onward_export.passes import PassResult
+from onward_export.passes.graph_pass import MAX_FILE_BYTES
+from onward_export.weights.account import WeightCheck, check_onnx, check_pt2, check_torchscript
+
+__all__ = ["Examination", "Subject", "examine", "refusal"]
+
+#: What onnxruntime and PyTorch raise while they run a model that does not take a batch.
+BACKEND_ERRORS: tuple[type[Exception], ...] = (*ORT_ERRORS, RuntimeError, ValueError, TypeError)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What artifacts are held against.
+
+    Args:
+        signature: What they take and give.
+        record: Samples, reference and noise.
+        golden: The part of it that will travel.
+        expected: The state_dict of the module that was exported.
+        program: Its exported program; None where TorchScript is all that is made.
+        written: What became of it on its way into ONNX.
+    """
+
+    signature: AnySignature
+    record: GoldenRecord
+    golden: GoldenRecord
+    expected: Mapping[str, Tensor]
+    program: ExportedProgram | None
+    written: Written | None
+
+    def passes(self, format: str) -> tuple[PassResult, ...]:
+        """What was done to the graph of an artifact."""
+        return self.written.passes if self.written is not None and format == "onnx" else ()
+
+
+@dataclass(frozen=True)
+class Examination:
+    """One artifact before the gate.
+
+    Args:
+        artifact: Its format, which is its name here.
+        verdict: Outputs against the reference.
+        weights: Stored values against the checkpoint.
+        outputs: What it gives for the golden inputs: kind -> output -> float32.
+        replayed: What it gives for all samples, once for each batch size: what the report draws from. It stays on
+            the machine that builds.
+        file: The name of the file that was opened.
+        size_bytes: Of that file, and of the weights beside it.
+        opset: Of ONNX, else None.
+        passes: What was done to its graph; none but of ONNX.
+        explanation: The error along its graph, where that was asked for or it did not pass; ONNX only.
+    """
+
+    artifact: str
+    verdict: Verdict
+    weights: WeightCheck
+    outputs: Mapping[str, Outputs]
+    replayed: Replay
+    file: str
+    size_bytes: int
+    opset: int | None = None
+    passes: tuple[PassResult, ...] = ()
+    explanation: Explanation | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether it may ship."""
+        return self.verdict.passed and self.weights.passed
+
+    def reasons(self) -> list[str]:
+        """Why it may not, a sentence each."""
+        sentences = [f"{self.artifact}: {stranger}." for stranger in self.weights.strangers]
+        for row in self.verdict.comparisons:
+            if row.passed:
+                continue
+            if row.kind == CONSTANT:
+                sentences.append(
+                    f"{self.artifact}: the error of {row.output} on constant samples is {row.error:.1e}, "
+                    f"{row.error / row.noise.scale:.1e} of its scale; at most {MAX_RELATIVE_ERROR:.0e} passes."
+                )
+            else:
+                sentences.append(
+                    f"{self.artifact}: the error of {row.output} on {row.kind} samples is {row.error:.1e}, "
+                    f"{row.noise_ratio:,.1f} times PyTorch's own ({row.noise.floor:.1e}); at most "
+                    f"{MAX_NOISE_RATIO:g} passes."
+                )
+        if self.explanation is not None and not self.passed:
+            sentences.append(self.explanation.sentence())
+            if self.explanation.first is None and self.explanation.broken is None:
+                sentences.append("What is wrong is made by those optimisations, or by the size of the batch.")
+        return sentences
+
+    def to_json(self) -> dict[str, Any]:
+        """The verdict, its rows, the weights, and the passes where there were any."""
+        passes: dict[str, Any] = {"passes": [item.to_json() for item in self.passes]} if self.passes else {}
+        if self.explanation is not None:
+            passes |= {"explanation": self.explanation.to_json()}
+        return self.verdict.to_json() | {"passed": self.passed, "weights": self.weights.to_json()} | passes
+
+
+def examine(path: Path, format: str, subject: Subject, *, always_explain: bool = False) -> Examination:
+    """Open a file that is about to ship and measure it.
+
+    Args:
+        path: The file.
+        format: `onnx`, `torchscript` or `pt2`.
+        subject: What it is held against.
+        always_explain: Whether the error is followed along the graph of an ONNX file even if it passes.
+
+    Raises:
+        ParityFailure: The file does not open, or does not run on a batch of some size; of an ONNX file the node is
+            named.
+    """
+    try:
+        beside = _beside(path)
+        backend = open_backend(format, path.read_bytes(), subject.signature, beside=beside)
+        replayed = replay(backend.run, subject.record.inputs)
+        outputs = {kind: backend.run(samples) for kind, samples in subject.golden.inputs.items()}
+    except OnwardError as error:
+        raise ParityFailure(f"{path.name} does not open: {error}{_where(path, format, subject)}") from error
+    except BACKEND_ERRORS as error:
+        raise ParityFailure(
+            f"{path.name} does not run on batches of every size: {reason_of(error)}{_where(path, format, subject)}"
+        ) from error
+    verdict = subject.record.judge_replay(format, replayed)
+    explanation = None
+    if format == "onnx" and subject.written is not None and _is_small(path) and (always_explain or not verdict.passed):
+        explanation = explain(path, subject.written.program, worst_samples(subject.record, backend.run))
+    return Examination(
+        artifact=format,
+        verdict=verdict,
+        weights=_check_weights(path, format, subject),
+        outputs=outputs,
+        replayed=replayed,
+        file=path.name,
+        size_bytes=path.stat().st_size + sum(map(len, beside.values())),
+        opset=opset_of(path) if format == "onnx" else None,
+        passes=subject.passes(format),
+        explanation=explanation,
+    )
+
+
+def _is_small(path: Path) -> bool:
+    """Whether inner values can be made outputs: the graph with all its weights has to fit into one protobuf."""
+    return path.stat().st_size + sum(map(len, _beside(path).values())) <= MAX_FILE_BYTES
+
+
+def _where(path: Path, format: str, subject: Subject) -> str:
+    """The node with which an ONNX file does not open or run."""
+    if format != "onnx" or subject.written is None or not _is_small(path):
+        return ""
+    return f" {explain(path, subject.written.program, worst_samples(subject.record)).sentence()}"
+
+
+def refusal(examinations: Sequence[Examination], page: Path) -> ParityFailure:
+    """The error that closes the gate, with every reason and the page that shows them."""
+    reasons = [reason for examination in examinations for reason in examination.reasons()]
+    return ParityFailure(f"the gate is closed, nothing was published. {' '.join(reasons)} See {page}.")
+
+
+def _beside(path: Path) -> dict[str, bytes]:
+    return {item.name: item.read_bytes() for item in path.parent.glob(f"{path.name}.*")}
+
+
+def _check_weights(path: Path, format: str, subject: Subject) -> WeightCheck:
+    match format:
+        case "onnx":
+            assert subject.program is not None
+            decomposed = subject.written.program if subject.written is not None else None
+            return check_onnx(path, subject.expected, subject.program, decomposed)
+        case "torchscript":
+            return check_torchscript(path, subject.expected)
+        case _:
+            return check_pt2(path, subject.expected)

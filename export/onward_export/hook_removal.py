@@ -1,0 +1,80 @@
+"""Hooks: what somebody has hung on a module's calls. None of them is exported, so none may matter."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from onward.errors import NotExportable, reason_of
+from onward.tensor_signature import AnySignature
+from onward_training.models.logits import probe
+
+__all__ = ["without_hooks"]
+
+HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks", "_backward_pre_hooks")
+#: Parametrised before there were parametrisations: the hook computes the weight, which stands there computed.
+NUM_PROBED = 2
+
+
+def without_hooks(network: nn.Module, signature: AnySignature) -> nn.Module:
+    """The network itself, in eval mode, its hooks removed after they were seen to change nothing.
+
+    Raises:
+        NotExportable: With a hook the outputs are others than without it; it is named.
+    """
+    hooked = list(_hooked(network))
+    if not hooked:
+        return network
+    with_hooks = copy.deepcopy(network)
+    for _, _, hooks in hooked:
+        hooks.clear()
+    if _same(with_hooks, network, signature):
+        return network
+    path, hook = _culprit(with_hooks, signature)
+    raise NotExportable(
+        f"{hook} on {path or 'the network itself'} changes the outputs, and a hook is not part of an exported model: "
+        f"compute in `forward` what it computes, or remove it (`handle.remove()`)."
+    )
+
+
+def _hooked(network: nn.Module) -> Iterator[tuple[str, str, MutableMapping[int, Any]]]:
+    for path, module in network.named_modules():
+        for kind in HOOKS:
+            hooks = getattr(module, kind)
+            if hooks:
+                yield path, kind, hooks
+
+
+def _culprit(network: nn.Module, signature: AnySignature) -> tuple[str, str]:
+    """The last module whose hooks alone make the difference; the first one where it takes several."""
+    found = []
+    for path, kind, hooks in _hooked(network):
+        name = "a forward pre-hook" if "pre" in kind else "a forward hook"
+        hook = next(iter(hooks.values()))
+        found.append((path, f"{name} ({getattr(hook, '__qualname__', type(hook).__name__)})"))
+        fewer = copy.deepcopy(network)
+        getattr(fewer.get_submodule(path), kind).clear()
+        if not _same(network, fewer, signature):
+            return found[-1]
+    return found[0]
+
+
+def _same(one: nn.Module, other: nn.Module, signature: AnySignature) -> bool:
+    some = next(one.parameters(), torch.zeros(()))
+    inputs = [item.to(some.dtype) if item.is_floating_point() else item for item in probe(signature, NUM_PROBED)]
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        outputs = []
+        for network in (one, other):
+            torch.manual_seed(0)
+            try:
+                outputs.append([leaf for leaf in tree_leaves(network(*inputs)) if isinstance(leaf, Tensor)])
+            except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, AssertionError) as error:
+                outputs.append([torch.tensor(list(reason_of(error).encode()))])
+    return len(outputs[0]) == len(outputs[1]) and all(
+        a.shape == b.shape and torch.equal(a, b) for a, b in zip(*outputs, strict=True)
+    )

@@ -1,0 +1,179 @@
+"""Fitness: whether a module may be a reference; else it is refused, and the operator or module is named.
+
+Rule 1 of docs/parity.md. Every check raises NotExportable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from onward.bundle.golden import GoldenRecord
+from onward.errors import NotExportable, reason_of
+from onward.feed import Feed, take
+from onward.parity import BATCH_SIZES, CONSTANT
+from onward.signature import OUTPUTS
+from onward_export.deployable import ByOutput, run, tensors_of
+from onward_export.operator_trace import first_difference, watch
+
+__all__ = [
+    "check_alive",
+    "check_batching",
+    "check_conditioning",
+    "check_finite",
+    "check_repeats",
+    "check_runs",
+    "check_weights",
+    "check_width",
+]
+
+#: Splitting a batch may move a float64 output by this share of the output's scale: rounding, and no more.
+ROUNDING_FLOAT64 = 1e-9
+
+
+def check_weights(deployable: nn.Module) -> None:
+    """No weight is NaN or infinite."""
+    parameters = {name for name, _ in deployable.named_parameters()}
+    for name, tensor in deployable.state_dict().items():
+        # an infinite buffer may be a mask; an infinite weight is a run that diverged
+        bad = ~torch.isfinite(tensor) if name in parameters else torch.isnan(tensor)
+        if bad.any():
+            value = "NaN" if torch.isnan(tensor).any() else "infinite"
+            raise NotExportable(
+                f"{int(bad.sum())} of {tensor.numel()} values of {name} are {value}: the training has diverged, "
+                f"or the file is damaged. Nothing was exported."
+            )
+
+
+def check_runs(deployable: nn.Module, samples: Mapping[str, Feed], num_classes: int) -> None:
+    """It runs on every kind of sample, in batches of several sizes, and its outputs are as wide as there are labels."""
+    for kind, size in _first_batches(samples):
+        inputs = tensors_of(take(samples[kind], slice(size)), deployable)
+        try:
+            outputs = deployable(*inputs)
+        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, AssertionError) as error:
+            shapes = " and ".join(str(tuple(item.shape[1:])) for item in inputs)
+            raise NotExportable(
+                f"the model does not run on a batch of size {size} of {kind} samples {shapes}: {reason_of(error)}"
+            ) from error
+        count = len(inputs[0])
+        found = [tuple(output.shape) for output in outputs]
+        if found != [(count, num_classes)] * len(OUTPUTS):
+            raise NotExportable(
+                f"the model gives {found[0]} for {count} samples, the signature has {num_classes} labels: expected "
+                f"({count}, {num_classes}). If it returns several values, --output says which holds the logits."
+            )
+
+
+def _first_batches(samples: Mapping[str, Feed]) -> list[tuple[str, int]]:
+    first = next(iter(samples))
+    return [(first, 2), (first, max(BATCH_SIZES)), *((kind, 1) for kind in samples)]
+
+
+def check_repeats(deployable: nn.Module, some: Feed) -> None:
+    """Two runs agree bit for bit, and leave no trace in the model."""
+    before = {name: tensor.clone() for name, tensor in deployable.state_dict().items()}
+    one, other = run(deployable, some), run(deployable, some)
+    changed = [name for name, tensor in deployable.state_dict().items() if _unequal(tensor, before[name])]
+    if changed:
+        raise NotExportable(
+            f"{changed[0]} changes when the model is called in eval mode: an exported model keeps no state between "
+            f"calls. Update it only `if self.training`."
+        )
+    if all(np.array_equal(one[name], other[name], equal_nan=True) for name in OUTPUTS):
+        return
+    inputs = tensors_of(take(some, slice(8)), deployable)
+    culprit = first_difference(watch(deployable, *inputs), watch(deployable, *inputs), _unequal)
+    raise NotExportable(
+        f"two runs of the model in eval mode differ, first at {culprit}: something in it is random, or counts its "
+        f"calls. Dropout that `eval()` does not reach (`F.dropout` without `training=self.training`) does this."
+    )
+
+
+def check_width(module: nn.Module, some: Feed, dtype: torch.dtype) -> None:
+    """No operator computes in a narrower float than the model runs in."""
+    width = torch.finfo(dtype).bits
+    for operation in watch(module, *tensors_of(take(some, slice(2)), module)):
+        for output in operation.outputs:
+            if torch.finfo(output.dtype).bits < width:
+                raise NotExportable(
+                    f"{operation} computes in {_name(output.dtype)} while the model runs in {_name(dtype)}: an "
+                    f"autocast or a cast inside `forward` is still there. Remove it for export."
+                )
+
+
+def check_finite(module: nn.Module, samples: Mapping[str, Feed], outputs: Mapping[str, ByOutput]) -> None:
+    """No output is NaN or infinite."""
+    for kind, arrays in outputs.items():
+        for name, array in arrays.items():
+            wrong = np.asarray(~np.isfinite(array).all(axis=1))
+            if wrong.any():
+                inputs = tensors_of(take(samples[kind], np.flatnonzero(wrong)[:1]), module)
+                culprit = next(
+                    op for op in watch(module, *inputs) if any(not torch.isfinite(o).all() for o in op.outputs)
+                )
+                raise NotExportable(
+                    f"{name} is NaN or infinite for {int(wrong.sum())} of {len(wrong)} {kind} samples, first at "
+                    f"{culprit}."
+                )
+
+
+def check_batching(double: nn.Module, samples: Mapping[str, Feed], reference: Mapping[str, ByOutput]) -> None:
+    """Splitting a batch changes float64 outputs by rounding only."""
+    for kind, feed in samples.items():
+        alone = run(double, feed, 1)
+        apart = {name: np.abs(alone[name] - reference[kind][name]).max() for name in OUTPUTS}
+        if all(apart[name] <= ROUNDING_FLOAT64 * np.abs(reference[kind][name]).max() for name in OUTPUTS):
+            continue
+        one, pair = (tensors_of(take(feed, slice(size)), double) for size in (1, 2))
+        culprit = first_difference(watch(double, *one), watch(double, *pair), _first_row_differs)
+        place = f", first at {culprit}" if culprit else ""
+        raise NotExportable(
+            f"the output for a sample depends on what else is in its batch{place}: batch normalisation without "
+            f"running statistics does this (train with `track_running_stats=True`), and so does a network so chaotic "
+            f"that rounding in float64 shows."
+        )
+
+
+def check_alive(record: GoldenRecord) -> None:
+    """The outputs depend on the input."""
+    kinds = [kind for kind in record.inputs if kind != CONSTANT]
+    for name in OUTPUTS:
+        outputs = np.concatenate([record.reference[kind][name] for kind in kinds])
+        floor = max(record.noise[kind][name].floor for kind in kinds)
+        if np.ptp(outputs, axis=0).max() <= floor:
+            raise NotExportable(
+                f"{name} is the same for all {len(outputs)} samples: the output does not depend on the input, so "
+                f"nothing can be proven. A last layer of zeros does this; was the model trained?"
+            )
+
+
+def check_conditioning(record: GoldenRecord) -> None:
+    """PyTorch itself is near enough to the mathematics to measure by."""
+    for kind, by_output in record.noise.items():
+        for name, noise in by_output.items():
+            if kind != CONSTANT and noise.is_ill_conditioned:
+                raise NotExportable(
+                    f"PyTorch's own float32 error on {kind} samples is {noise.floor:.1e}, more than 1e-4 of the "
+                    f"largest {name} ({noise.scale:.1e}): the model is ill-conditioned, and no export of it could "
+                    f"be told from a wrong one."
+                )
+
+
+def _unequal(one: Tensor, other: Tensor) -> bool:
+    return one.shape != other.shape or not torch.equal(one.nan_to_num(), other.nan_to_num())
+
+
+def _first_row_differs(alone: Tensor, pair: Tensor) -> bool:
+    if alone.ndim != pair.ndim or not alone.ndim or alone.shape[0] * 2 != pair.shape[0]:
+        return False
+    scale = float(pair.abs().max()) or 1.0
+    first = pair[: alone.shape[0]]
+    return alone.shape != first.shape or float((alone - first).abs().max()) > ROUNDING_FLOAT64 * scale
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,133 @@
+"""Reference: the module in float64, after it was found fit to be one, with PyTorch's own noise around it.
+
+Rules 1 and 2 of docs/parity.md.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from onward.bundle.golden import GoldenRecord
+from onward.feed import Feed, take
+from onward.parity import BATCH_SIZES, Noise, measure_noise, noise_of_probabilities
+from onward.signature import LOGITS, OUTPUTS, PROBABILITIES
+from onward_export.deployable import ByOutput, run, tensors_of
+from onward_export.preconditions import (
+    check_alive,
+    check_batching,
+    check_conditioning,
+    check_finite,
+    check_repeats,
+    check_runs,
+    check_weights,
+    check_width,
+)
+
+__all__ = ["make_reference"]
+
+
+def make_reference(deployable: nn.Module, samples: Mapping[str, Feed], num_classes: int) -> GoldenRecord:
+    """Compute the reference, PyTorch's float32 outputs and the noise floor for every kind of sample.
+
+    A module that cannot run in float64 is its own reference in float32, to be compared by torch's tolerance.
+
+    Args:
+        deployable: In eval mode, float32; logits and probabilities out.
+        samples: Kind -> what it takes, e.g. uint8 `(samples, height, width, channels)`.
+        num_classes: The width that the outputs must have.
+
+    Raises:
+        NotExportable: It does not run, or its outputs have another width; a weight or an output is NaN or
+            infinite; two runs differ; an operator runs in a narrower float; the outputs depend on what else is in
+            the batch, or not on the input; PyTorch itself is too far from the mathematics. The operator or module
+            is named.
+    """
+    some = next(iter(samples.values()))
+    check_weights(deployable)
+    with _mathematical_mode():
+        check_runs(deployable, samples, num_classes)
+        check_repeats(deployable, some)
+        check_width(deployable, some, torch.float32)
+        double = _in_double(deployable, some)
+        if double is None:
+            return _record_without_float64(deployable, samples)
+        with _default_dtype(torch.float64):
+            check_width(double, some, torch.float64)
+            reference = {kind: run(double, images) for kind, images in samples.items()}
+            check_finite(double, samples, reference)
+            check_batching(double, samples, reference)
+        ways = {kind: list(_ways(deployable, images)) for kind, images in samples.items()}
+    noise = {kind: _noise(outputs, ways[kind]) for kind, outputs in reference.items()}
+    eager = {kind: ways[kind][0] for kind in samples}
+    record = GoldenRecord(dict(samples), reference, eager, noise)
+    check_alive(record)
+    check_conditioning(record)
+    return record
+
+
+@contextmanager
+def _mathematical_mode() -> Iterator[None]:
+    with torch.inference_mode(), torch.autocast("cpu", enabled=False), torch.random.fork_rng(devices=[]):
+        yield
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    # tensors that a forward pass makes for itself follow the default
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _ways(deployable: nn.Module, samples: Feed) -> Iterator[ByOutput]:
+    """PyTorch's own ways of computing the same: batch sizes, the largest first, and channels_last."""
+    channels_last = copy.deepcopy(deployable).to(memory_format=torch.channels_last)
+    for module in (deployable, channels_last):
+        for batch_size in sorted(BATCH_SIZES, reverse=True):
+            yield run(module, samples, batch_size)
+
+
+def _noise(reference: ByOutput, ways: Sequence[ByOutput]) -> dict[str, Noise]:
+    logits, probabilities = (measure_noise(reference[name], [way[name] for way in ways]) for name in OUTPUTS)
+    return {
+        LOGITS: logits,
+        PROBABILITIES: noise_of_probabilities(probabilities, reference[PROBABILITIES], logits),
+    }
+
+
+def _in_double(deployable: nn.Module, some: Feed) -> nn.Module | None:
+    double = copy.deepcopy(deployable).double()
+    try:
+        with _default_dtype(torch.float64):
+            double(*tensors_of(take(some, slice(2)), double))
+    except (RuntimeError, TypeError):
+        return None
+    return double
+
+
+def _record_without_float64(deployable: nn.Module, samples: Mapping[str, Feed]) -> GoldenRecord:
+    eager = {kind: run(deployable, images) for kind, images in samples.items()}
+    check_finite(deployable, samples, eager)
+    noise = {kind: {name: _unmeasured(outputs[name]) for name in OUTPUTS} for kind, outputs in eager.items()}
+    reference = {
+        kind: {name: array.astype(np.float64) for name, array in outputs.items()} for kind, outputs in eager.items()
+    }
+    record = GoldenRecord(dict(samples), reference, eager, noise)
+    check_alive(record)
+    return record
+
+
+def _unmeasured(eager: NDArray[Any]) -> Noise:
+    nothing = measure_noise(eager.astype(np.float64), [eager])
+    return Noise(nothing.floor, nothing.rms, nothing.scale, is_measured=False)

@@ -1,0 +1,147 @@
+"""Agreement: for every class, whether the artifacts give the reference's label."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onward.report import Page
+from onward.signature import LOGITS
+from onward_export.gate import Examination
+from onward_export.report.evidence import Evidence
+
+__all__ = ["ClassAgreement", "add_agreement", "class_agreements"]
+
+#: Of so many classes all are listed; of more, those with a disagreement.
+MAX_CLASSES = 30
+MAX_LETTERS = 32
+
+
+@dataclass(frozen=True)
+class ClassAgreement:
+    """The samples that the reference gives one label.
+
+    Args:
+        label: Its index.
+        num_samples: How many they are.
+        num_disagreeing: Artifact -> how many of them get another label from it, at some batch size.
+        num_within_noise: Artifact -> how many of those do not count, because the reference's own two best are
+            nearer to each other than the noise floor.
+        instead: Other label -> how many samples got it from some artifact.
+    """
+
+    label: int
+    num_samples: int
+    num_disagreeing: Mapping[str, int]
+    num_within_noise: Mapping[str, int]
+    instead: Mapping[int, int]
+
+    @property
+    def has_disagreement(self) -> bool:
+        """Whether any artifact gives another label for any sample."""
+        return any(self.num_disagreeing.values())
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """All samples, kind after kind: the reference's label, and by artifact what differs from it."""
+
+    expected: NDArray[np.intp]
+    given: Mapping[str, NDArray[np.intp]]
+    is_excused: Mapping[str, NDArray[np.bool_]]
+
+
+def class_agreements(evidence: Evidence) -> list[ClassAgreement]:
+    """One for each class, in the order of the labels; constant images are left out."""
+    answers = _answers(evidence)
+    agreements = []
+    for label in range(len(evidence.labels)):
+        is_here = answers.expected == label
+        differs = {name: is_here & (given != label) for name, given in answers.given.items()}
+        others = np.stack([np.where(differs[name], answers.given[name], -1) for name in differs])
+        pairs = {(sample, int(other)) for sample, row in enumerate(others.T) for other in row if other >= 0}
+        agreements.append(
+            ClassAgreement(
+                label=label,
+                num_samples=int(is_here.sum()),
+                num_disagreeing={name: int(item.sum()) for name, item in differs.items()},
+                num_within_noise={name: int((differs[name] & answers.is_excused[name]).sum()) for name in differs},
+                instead=Counter(other for _, other in sorted(pairs)),
+            )
+        )
+    return agreements
+
+
+def add_agreement(page: Page, evidence: Evidence) -> None:
+    """A table of classes."""
+    agreements = class_agreements(evidence)
+    shown = [item for item in agreements if len(agreements) <= MAX_CLASSES or item.has_disagreement]
+    num_samples = sum(item.num_samples for item in agreements)
+    num_classes = sum(item.num_samples > 0 for item in agreements)
+    page.section(
+        "Agreement by class",
+        f"Which label the reference gives to each of {num_samples:,} samples, {num_classes:,} of "
+        f"{len(agreements):,} classes, and for how many an artifact gives the same in batches of every size. A "
+        "disagreement is within noise where the reference's two best are nearer to each other than the noise floor.",
+    )
+    names = [item.artifact for item in evidence.examinations]
+    if shown:
+        page.table(
+            ["class", "samples", *names, "given instead"],
+            [_row(item, names, evidence) for item in shown],
+        )
+    if not any(item.has_disagreement for item in agreements):
+        page.points(["Every sample gets the reference's label from every artifact."])
+    elif len(shown) < len(agreements):
+        page.points([f"{len(agreements) - len(shown):,} of {len(agreements):,} classes have no disagreement."])
+
+
+def _row(item: ClassAgreement, names: list[str], evidence: Evidence) -> list[str]:
+    instead = sorted(item.instead.items(), key=lambda pair: (-pair[1], pair[0]))
+    said = ", ".join(f"{_shorten(evidence.labels[label])} ×{count}" for label, count in instead[:3])
+    return [
+        _shorten(evidence.labels[item.label]),
+        f"{item.num_samples:,}",
+        *(_cell(item, name) for name in names),
+        said + (" …" if len(instead) > 3 else ""),
+    ]
+
+
+def _cell(item: ClassAgreement, name: str) -> str:
+    if not item.num_samples:
+        return "–"
+    num_agreeing, excused = item.num_samples - item.num_disagreeing[name], item.num_within_noise[name]
+    return f"{num_agreeing:,} of {item.num_samples:,}" + (f", {excused:,} within noise" if excused else "")
+
+
+def _shorten(label: str) -> str:
+    return label if len(label) <= MAX_LETTERS else label[: MAX_LETTERS - 1] + "…"
+
+
+def _answers(evidence: Evidence) -> _Answers:
+    expected = [evidence.record.reference[kind][LOGITS].argmax(1) for kind in evidence.kinds]
+    given, excused = {}, {}
+    for item in evidence.examinations:
+        pairs = [_differing(evidence, item, kind) for kind in evidence.kinds]
+        given[item.artifact] = np.concatenate([label for label, _ in pairs])
+        excused[item.artifact] = np.concatenate([flag for _, flag in pairs])
+    return _Answers(np.concatenate(expected), given, excused)
+
+
+def _differing(evidence: Evidence, item: Examination, kind: str) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """The label of each sample, another one if any output at any batch size gives it; and if that is within noise."""
+    expected = evidence.record.reference[kind][LOGITS].argmax(1)
+    labels, is_excused = expected.copy(), np.ones(len(expected), bool)
+    for output in evidence.outputs:
+        top_two = np.sort(evidence.record.reference[kind][output], axis=1)[:, -2:]
+        is_close = top_two[:, 1] - top_two[:, 0] <= evidence.record.noise[kind][output].floor
+        for grouping in item.replayed[kind]:
+            found = np.asarray(grouping[output]).argmax(1)
+            differs = found != expected
+            labels = np.where(differs & (labels == expected), found, labels)
+            is_excused &= ~differs | is_close
+    return labels, is_excused

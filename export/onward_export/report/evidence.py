@@ -1,0 +1,66 @@
+"""Evidence: what the page tells of, and the errors of every single value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onward.bundle.golden import GoldenRecord
+from onward.parity import CONSTANT
+from onward_export.gate import Examination
+
+__all__ = ["Evidence"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the page tells of.
+
+    Args:
+        examinations: Of each artifact.
+        record: Samples, reference, PyTorch's outputs and noise: all that the gate saw.
+        labels: One a class.
+        num_shown: Kind -> how many of its samples may be shown as pictures; all of a kind that is not named.
+    """
+
+    examinations: Sequence[Examination]
+    record: GoldenRecord
+    labels: Sequence[str]
+    num_shown: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every artifact may ship."""
+        return all(item.passed for item in self.examinations)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether there is a reference in float64."""
+        return all(noise.is_measured for by_output in self.record.noise.values() for noise in by_output.values())
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds that are judged by the noise floor: all but constant ones."""
+        return [kind for kind in self.record.reference if kind != CONSTANT]
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the outputs."""
+        return list(next(iter(self.record.reference.values())))
+
+    def num_samples(self, kind: str) -> int:
+        """How many there are of a kind."""
+        return len(next(iter(self.record.reference[kind].values())))
+
+    def ratios(self, examination: Examination, kind: str, output: str) -> NDArray[np.float64]:
+        """Every error of an artifact over the noise floor: `(batch sizes, samples, classes)`."""
+        given = np.stack([np.asarray(outputs[output], np.float64) for outputs in examination.replayed[kind]])
+        return np.abs(given - self.record.reference[kind][output]) / self.record.noise[kind][output].floor
+
+    def eager_ratios(self, kind: str, output: str) -> NDArray[np.float64]:
+        """Every error of PyTorch's float32, in its largest batches, over the noise floor: `(samples, classes)`."""
+        errors = np.abs(self.record.eager[kind][output] - self.record.reference[kind][output])
+        return np.asarray(errors / self.record.noise[kind][output].floor, np.float64)

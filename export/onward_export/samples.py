@@ -1,0 +1,68 @@
+"""Samples: the images on which artifacts are held against the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onward.feed import Feed, draw, from_pixels, take
+from onward.feed import num_samples as count
+from onward.parity import CONSTANT
+from onward.signature import Signature
+from onward.tensor_signature import AnySignature, TensorSignature
+
+__all__ = ["NUM_GOLDEN", "NUM_SAMPLES", "RANDOM", "REAL", "RESIZED", "gather"]
+
+REAL, RANDOM, RESIZED = "real", "random", "resized"
+#: Of a kind, in the gate. Pooled over this many, one lucky sample does not decide the noise floor.
+NUM_SAMPLES = 64
+#: Of a kind, in the golden record that travels.
+NUM_GOLDEN = 32
+
+
+def gather(
+    signature: AnySignature, real: Feed | None, *, num_samples: int = NUM_SAMPLES, seed: int = 0
+) -> dict[str, Feed]:
+    """Kind -> samples, as the model takes them.
+
+    Args:
+        signature: What goes in.
+        real: Real samples, or None where there are none; images are uint8 `(count, height, width, channels)`.
+        num_samples: Of a kind; at least 32 make a noise floor that does not depend on luck.
+        seed: Of the random ones.
+    """
+    generator = np.random.default_rng(seed)
+    samples = {RANDOM: draw(signature, num_samples, generator)}
+    if real is not None and count(real):
+        some = take(real, slice(num_samples))
+        if isinstance(signature, Signature) and isinstance(some, np.ndarray):
+            some = from_pixels(np.ascontiguousarray(some), signature)
+        samples = {REAL: some} | samples
+    if not isinstance(signature, Signature):
+        return samples | {CONSTANT: _constant_tensors(signature)}
+    if signature.dynamic_size:
+        height, width = signature.height + signature.height // 4, signature.width + signature.width // 2
+        samples |= {RESIZED: draw(replace(signature, height=height, width=width), num_samples, generator)}
+    return samples | {CONSTANT: from_pixels(np.stack(_constant_images(signature.image_shape)), signature)}
+
+
+def _constant_tensors(signature: TensorSignature) -> Feed:
+    """All zeros or the smallest value, all ones or the largest."""
+    arrays = {}
+    for item in signature.inputs:
+        one = item.draw(1, np.random.default_rng(0))
+        low, high = item.range or (0, 1)
+        arrays[item.name] = np.concatenate([np.full_like(one, low), np.full_like(one, high)])
+    return arrays if len(arrays) > 1 else next(iter(arrays.values()))
+
+
+def _constant_images(shape: Sequence[int]) -> list[NDArray[np.uint8]]:
+    black = np.zeros(shape, np.uint8)
+    hot = black.copy()
+    hot[shape[0] // 2, shape[1] // 2] = 255
+    rows, columns = np.indices(shape[:2])
+    checkerboard = np.broadcast_to(255 * ((rows + columns) % 2)[..., None], shape).astype(np.uint8)
+    return [black, np.full(shape, 255, np.uint8), np.full(shape, 128, np.uint8), hot, checkerboard]

@@ -1,0 +1,1 @@
+"""Weights: every stored value of an artifact, accounted for."""

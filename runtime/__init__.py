@@ -1,3 +1,0 @@
-"""The ground floor: a bundle becomes predictions. Never needs torch."""
-
-__version__ = "0.1.0"

@@ -1,5 +1,0 @@
-"""bench.html: what a bench found as a page, the verdict in its first sentence."""
-
-from runtime.bench.page.page import write_page
-
-__all__ = ["write_page"]

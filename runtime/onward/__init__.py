@@ -1,0 +1,87 @@
+"""Onward takes a PyTorch classifier from training to any place it has to run.
+
+    import onward
+
+    checkpoint = onward.train("digits", model="cnn", epochs=20)
+    bundle = onward.export(checkpoint, "artifacts/digits")
+    predictions = onward.load("artifacts/digits")(images)
+
+This is the whole public face. Importing it loads neither PyTorch nor onnxruntime; a name is imported when it is first
+used.
+`onward.train`, `onward.evaluate` and `onward.export` need PyTorch: `pip install 'onward[export]'`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onward.api import bench, embed, inspect, load, predict, verify
+    from onward.bundle import Bundle
+    from onward.classifier import Classifier, Predictions
+    from onward.cli.app import app
+    from onward.errors import OnwardError
+    from onward.signature import Preprocess, Signature
+    from onward.tensor_signature import TensorSignature
+    from onward_export.api import export
+    from onward_training.api import evaluate, train
+    from onward_training.checkpoint import Checkpoint
+
+__all__ = [
+    "Bundle",
+    "Checkpoint",
+    "Classifier",
+    "OnwardError",
+    "Predictions",
+    "Preprocess",
+    "Signature",
+    "TensorSignature",
+    "__version__",
+    "app",
+    "bench",
+    "embed",
+    "evaluate",
+    "export",
+    "inspect",
+    "load",
+    "predict",
+    "train",
+    "verify",
+]
+
+__version__ = "0.1.0"
+
+#: Public name -> the module that holds it.
+_MODULES = {
+    **dict.fromkeys(("bench", "embed", "inspect", "load", "predict", "verify"), "onward.api"),
+    **dict.fromkeys(("Classifier", "Predictions"), "onward.classifier"),
+    **dict.fromkeys(("Preprocess", "Signature"), "onward.signature"),
+    "TensorSignature": "onward.tensor_signature",
+    "Bundle": "onward.bundle",
+    "OnwardError": "onward.errors",
+    "app": "onward.cli.app",
+    **dict.fromkeys(("evaluate", "train"), "onward_training.api"),
+    "Checkpoint": "onward_training.checkpoint",
+    "export": "onward_export.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'onward' has no attribute {name!r}")
+    from onward.errors import missing_extra
+
+    try:
+        value = getattr(importlib.import_module(_MODULES[name]), name)
+    except ModuleNotFoundError as error:
+        sentence = missing_extra(error)
+        if sentence is None:
+            raise
+        raise ImportError(f"onward.{name}: {sentence}", name=error.name) from error
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,5 @@
+"""`python -m onward`: the command."""
+
+from onward.cli.app import main
+
+main()

@@ -1,0 +1,188 @@
+"""What a program calls of this floor: load, verify, predict, bench, embed and inspect.
+
+Each function does what the command of its name does, and returns a value instead of printing one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onward.bundle import Bundle
+
+if TYPE_CHECKING:
+    from onward.backends import Threads
+    from onward.backends.providers import AnyProvider
+    from onward.benchmarking.report import Report
+    from onward.bundle.verification import Verification
+    from onward.classifier import Classifier
+    from onward.embedding import Embedding
+    from onward.prediction import Summary
+
+__all__ = ["bench", "embed", "inspect", "load", "predict", "verify"]
+
+
+def load(
+    path: str | Path, *, artifact: str = "onnx", provider: AnyProvider = "cpu", threads: Threads | None = None
+) -> Classifier:
+    """Open a bundle for classifying; no PyTorch is needed.
+
+    Args:
+        path: The bundle's folder.
+        artifact: `onnx`, or `torchscript` or `pt2`, which need PyTorch.
+        provider: An execution provider. A single provider is strict: there is no fallback. `cuda,cpu` lets the CPU run
+            what CUDA leaves; a `ProviderRequest` carries options.
+        threads: Of one inference; by default every core that this process may use.
+
+    Returns:
+        `classifier(images) -> Predictions`, for arrays, Pillow images, paths and bytes, one or many, from any number of
+        threads; `classifier.signature`; `classifier.verify()` proves parity again on this machine.
+
+    Raises:
+        BackendError: The artifact cannot be run here.
+        BundleError: There is no bundle, or it was changed.
+        ProviderError: The provider is missing or did not take the model.
+    """
+    from onward.classifier import load as load_classifier
+
+    return load_classifier(path, artifact=artifact, provider=provider, threads=threads)
+
+
+def verify(
+    bundle: Bundle | str | Path, *, artifacts: Sequence[str] | None = None, provider: AnyProvider = "cpu"
+) -> list[Verification]:
+    """Prove again, on this machine, that each artifact is as close to the mathematical model as PyTorch is.
+
+    Args:
+        bundle: The bundle's folder, or an opened bundle.
+        artifacts: Names; by default all, and those that need PyTorch are skipped where it is not installed.
+        provider: As for `load`.
+
+    Returns:
+        One `Verification` for each artifact; `passed` is its verdict.
+
+    Raises:
+        BackendError: An artifact that was named cannot be run here.
+        BundleError: A file is missing or changed.
+        ProviderError: The provider is missing or did not take the model.
+    """
+    from onward.bundle.verification import verify as run
+
+    return run(_opened(bundle), artifacts=artifacts, provider=provider)
+
+
+def predict(
+    bundle: Bundle | str | Path,
+    inputs: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    artifact: str = "onnx",
+    provider: AnyProvider = "cpu",
+    column: str | None = None,
+    **options: Any,
+) -> Summary:
+    """Classify every input and write one row for each, in their order.
+
+    Args:
+        bundle: The bundle's folder, or an opened bundle.
+        inputs: Folders, images, .npy, .npz and IDX files, tar shards, Parquet and CSV tables, or patterns.
+        out: The file of rows: .csv, .jsonl, .parquet or .npy.
+        artifact: `onnx`, `torchscript` or `pt2`.
+        provider: As for `load`.
+        column: Of a table, the column that holds the images or their paths.
+        options: As `onward.prediction.Options` has them: `top_k`, `logits`, `batch_size`, `resume` …
+
+    Returns:
+        Counts, times, and the first inputs that could not be read.
+
+    Raises:
+        BundleError: There is no bundle, or it was changed.
+        DataError: An input is missing, or the inputs are not those of the run that is resumed.
+        OutputError: The output cannot be written.
+        UsageError: An option is out of range.
+    """
+    from onward.prediction import Options, open_engine
+    from onward.prediction import predict as run
+    from onward.sources import open_sources
+
+    paths = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
+    request = {"inputs": [str(path) for path in paths], "column": column}
+    chosen = Options(**({"request": request} | options))
+    engine = open_engine(_opened(bundle), chosen, artifact=artifact, provider=provider)
+    return run(engine, open_sources(paths, engine.signature, column=column), Path(out), chosen)
+
+
+def bench(
+    *targets: str | Path,
+    backends: Sequence[str] | None = None,
+    providers: Sequence[str] = (),
+    threads: Sequence[int] = (),
+    reference: str | None = None,
+    input: str | None = None,
+    sizes: Mapping[str, int] | None = None,
+    with_files: bool = True,
+    **options: Any,
+) -> Report:
+    """Measure how fast models are here, on every available backend.
+
+    Args:
+        targets: Bundles and ONNX files; two or more are compared.
+        backends: Names, or `FILE.py:NAME`; by default every backend that can run here.
+        providers: Execution providers; by default all that the installed onnxruntime has.
+        threads: Threads of one inference; by default every core that this process may use.
+        reference: What ratios are relative to: a backend, a target, or `TARGET:BACKEND`; by default PyTorch.
+        input: Samples to time with; by default they are drawn at random.
+        sizes: Name of a dynamic axis -> its size, of ONNX files that Onward did not write.
+        with_files: Whether to time `predict` on image files, too.
+        options: As `onward.benchmarking.options.Options` has them: `batch_sizes`, `num_launches`, `num_rounds` …
+
+    Raises:
+        BundleError: A target is missing or changed.
+        UsageError: Nothing would be timed, or an option is out of range.
+    """
+    from onward.benchmarking.bench import Question
+    from onward.benchmarking.bench import bench as run
+    from onward.benchmarking.lineup import Wish
+    from onward.benchmarking.options import Options
+
+    question = Question(
+        tuple(map(str, targets)), Wish(backends, providers, threads), reference, input, sizes or {}, with_files
+    )
+    return run(question, Options(**options))
+
+
+def embed(bundle: Bundle | str | Path, target: str, out: str | Path, **options: Any) -> Embedding:
+    """Write a small app around the model.
+
+    Args:
+        bundle: The bundle's folder, or an opened bundle.
+        target: `python`, `node`, `web` or `triton`.
+        out: The app's folder, new or empty.
+        options: As `onward.embedding.Options` has them: `title`, `overwrite`, `browser_runtime`.
+
+    Raises:
+        BundleError: There is no ONNX artifact, or a file was changed.
+        OutputError: The folder cannot be written.
+        UsageError: The target is unknown or does not serve such a model.
+    """
+    from onward.embedding import Options
+    from onward.embedding import embed as run
+
+    return run(_opened(bundle), target, Path(out), Options(**options))
+
+
+def inspect(path: str | Path) -> dict[str, Any]:
+    """What a bundle or an ONNX file takes, gives and comes from, as plain data. Weights are not read.
+
+    Raises:
+        BundleError: It is neither, or it was changed.
+    """
+    from onward.bundle.inspection import inspect_bundle, inspect_onnx
+
+    path = Path(path)
+    return inspect_onnx(path) if path.is_file() else inspect_bundle(path)
+
+
+def _opened(bundle: Bundle | str | Path) -> Bundle:
+    return bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)

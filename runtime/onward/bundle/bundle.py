@@ -1,0 +1,259 @@
+"""Bundle: a folder with a manifest, the artifacts, the golden record and the parity report.
+
+docs/bundle_format.md describes format 1. Opening checks the manifest; an artifact is checked against its digest
+before it is run; `check` does it for every file. numpy is imported where arrays are read, so that `onward inspect`
+answers without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from onward.errors import BundleError, SignatureError
+from onward.tensor_signature import AnySignature, signature_from_json
+
+if TYPE_CHECKING:
+    from onward.bundle.golden import GoldenRecord
+    from onward.parity import Outputs
+
+__all__ = ["FORMAT", "MANIFEST", "Artifact", "Bundle", "FileDigest", "digest_file", "manifest_digest"]
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+GOLDEN = "golden.npz"
+PARITY_JSON = "parity.json"
+PARITY_HTML = "parity.html"
+
+
+@dataclass(frozen=True)
+class FileDigest:
+    """One file of a bundle: a POSIX path relative to it, its SHA-256 and its size."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+
+    def __post_init__(self) -> None:
+        if (type(self.path), type(self.sha256), type(self.size_bytes)) != (str, str, int):
+            raise TypeError("a file has a path and a SHA-256 as text and a size as a whole number")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One runnable file of a bundle.
+
+    Args:
+        name: What people call it: `onnx`, `torchscript`, `pt2`.
+        format: What it is: `onnx`, `torchscript` or `pt2`; it decides the backend.
+        file: Where it is, and its digest.
+        precision: `float32`.
+        opset: ONNX only.
+        noise_ratio: The worst one that the gate measured.
+    """
+
+    name: str
+    format: str
+    file: FileDigest
+    precision: str
+    opset: int | None
+    noise_ratio: float
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle.
+
+    Args:
+        path: The folder.
+        signature: What goes in and what comes out.
+        artifacts: In order of preference.
+        files: Every other file that the manifest vouches for.
+        provenance: Versions, the checkpoint's digest, training figures.
+    """
+
+    path: Path
+    signature: AnySignature
+    artifacts: tuple[Artifact, ...]
+    files: tuple[FileDigest, ...]
+    provenance: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, path: str | Path) -> Bundle:
+        """Open a bundle and check its manifest.
+
+        Raises:
+            BundleError: No bundle is there, its manifest was changed, or a newer Onward wrote it.
+        """
+        path = Path(path)
+        _recover(path)
+        document = _read_manifest(path)
+        try:
+            artifacts = tuple(
+                Artifact(**(entry | {"file": FileDigest(**entry["file"])})) for entry in document["artifacts"]
+            )
+            files = tuple(FileDigest(**entry) for entry in document["files"])
+            signature = signature_from_json(document["signature"])
+            provenance = document["provenance"]
+        except (KeyError, TypeError, AttributeError, ValueError, SignatureError) as error:
+            raise BundleError(f"{path / MANIFEST} does not have the parts of format {FORMAT}: {error}.") from error
+        return cls(path, signature, artifacts, files, provenance)
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest, complete with its own digest."""
+        document = {
+            "format": FORMAT,
+            "signature": self.signature.to_json(),
+            "artifacts": [asdict(artifact) for artifact in self.artifacts],
+            "files": [asdict(file) for file in self.files],
+            "provenance": dict(self.provenance),
+        }
+        return document | {"manifest_sha256": manifest_digest(document)}
+
+    def artifact(self, name: str) -> Artifact:
+        """The artifact of that name.
+
+        Raises:
+            BundleError: There is none; the message lists those that are there.
+        """
+        for artifact in self.artifacts:
+            if artifact.name == name:
+                return artifact
+        names = ", ".join(artifact.name for artifact in self.artifacts)
+        raise BundleError(f"{self.path} has no artifact {name!r}; it has {names}.")
+
+    def read(self, file: FileDigest) -> bytes:
+        """The bytes of a file, after its size and digest were found to be the manifest's.
+
+        Raises:
+            BundleError: The file is missing, outside the bundle, or changed.
+        """
+        data = self._resolve(file).read_bytes()
+        self._compare(file, len(data), hashlib.sha256(data).hexdigest())
+        return data
+
+    def locate(self, file: FileDigest) -> Path:
+        """The path of a file, after its size and digest were found to be the manifest's.
+
+        Raises:
+            BundleError: The file is missing, outside the bundle, or changed.
+        """
+        path = self._resolve(file)
+        found = digest_file(self.path, path)
+        self._compare(file, found.size_bytes, found.sha256)
+        return path
+
+    def beside(self, artifact: Artifact) -> list[FileDigest]:
+        """The files that belong to an artifact: those of its name with more behind it, such as `model.onnx.data`."""
+        return [file for file in self.files if file.path.startswith(f"{artifact.file.path}.")]
+
+    def check(self) -> None:
+        """Check every file that the manifest names.
+
+        Raises:
+            BundleError: The first one that is missing or changed.
+        """
+        for file in (*(artifact.file for artifact in self.artifacts), *self.files):
+            self.locate(file)
+
+    def golden(self) -> GoldenRecord:
+        """The golden record."""
+        from onward.bundle.golden import GoldenRecord
+
+        return GoldenRecord.load(self.read(self._file(GOLDEN)))
+
+    def golden_outputs(self, artifact: str) -> dict[str, Outputs]:
+        """What an artifact gave on the machine that built the bundle: kind -> output -> float32."""
+        from onward.bundle.golden import load_outputs
+
+        return dict(load_outputs(self.read(self._file(f"golden/{artifact}.npz"))))
+
+    def parity(self) -> dict[str, Any]:
+        """The parity report, as the gate wrote it."""
+        document: dict[str, Any] = json.loads(self.read(self._file(PARITY_JSON)))
+        return document
+
+    def _file(self, path: str) -> FileDigest:
+        for file in self.files:
+            if file.path == path:
+                return file
+        raise BundleError(f"{self.path} has no {path}.")
+
+    def _resolve(self, file: FileDigest) -> Path:
+        relative = PurePosixPath(file.path)
+        if relative.is_absolute() or ".." in relative.parts or "\\" in file.path or ":" in file.path:
+            raise BundleError(f"the manifest of {self.path} names {file.path!r}, which is outside the bundle.")
+        path = self.path
+        try:
+            for part in relative.parts:
+                path = path / part
+                if path.is_symlink():
+                    raise BundleError(f"{path} is a symbolic link; a bundle holds plain files only.")
+            is_there = path.is_file()
+        except (OSError, ValueError) as error:
+            raise BundleError(f"the manifest of {self.path} names a file that cannot be: {error}.") from error
+        if not is_there:
+            raise BundleError(f"{path} is missing; the manifest names it.")
+        return path
+
+    def _compare(self, file: FileDigest, size_bytes: int, sha256: str) -> None:
+        if size_bytes != file.size_bytes:
+            raise BundleError(
+                f"{self.path / file.path} was changed: it has {size_bytes} bytes, the manifest says {file.size_bytes}."
+            )
+        if sha256 != file.sha256:
+            raise BundleError(
+                f"{self.path / file.path} was changed: its SHA-256 begins {sha256[:12]}, the manifest says "
+                f"{file.sha256[:12]}. Export it again, or copy it again from where it came."
+            )
+
+
+def digest_file(root: Path, path: Path) -> FileDigest:
+    """Digest one file below `root`."""
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return FileDigest(path.relative_to(root).as_posix(), digest, path.stat().st_size)
+
+
+def manifest_digest(document: Mapping[str, Any]) -> str:
+    """SHA-256 of a manifest without its own digest, in canonical JSON (sorted keys, no spaces, ASCII)."""
+    body = {key: value for key, value in document.items() if key != "manifest_sha256"}
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def previous_path(path: Path) -> Path:
+    """Where the bundle that stood at `path` waits while a new one takes its place."""
+    return path.parent / f".{path.name}.previous"
+
+
+def _recover(path: Path) -> None:
+    # A crash between the two renames of a replacement (where the system cannot exchange folders) leaves the
+    # old bundle aside. It is whole: put it back.
+    previous = previous_path(path)
+    if not path.exists() and (previous / MANIFEST).is_file():
+        previous.rename(path)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    manifest = path / MANIFEST
+    if path.is_file():
+        raise BundleError(f"{path} is a file; a bundle is a folder with a {MANIFEST}.")
+    if not manifest.is_file() or manifest.is_symlink():
+        raise BundleError(
+            f"{path} is no bundle: there is no {MANIFEST} in it. `onward export CHECKPOINT --out {path}` makes one."
+        )
+    try:
+        document = json.loads(manifest.read_bytes())
+        version = document["format"]
+        stated = document["manifest_sha256"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise BundleError(f"{manifest} was changed or cut short: it does not read as a manifest.") from error
+    if not isinstance(version, int) or version > FORMAT:
+        raise BundleError(f"{path} is a bundle of format {version}; this Onward reads up to {FORMAT}. Update it.")
+    if stated != manifest_digest(document):
+        raise BundleError(f"{manifest} was changed: its digest is not the one that it states.")
+    return dict(document)

@@ -1,0 +1,137 @@
+"""Golden record: inputs with what they must give, so that parity can be proven again without PyTorch.
+
+It travels in the bundle as `golden.npz` (inputs, reference, PyTorch's outputs and noise) and
+`golden/<artifact>.npz` (what each artifact gave on the machine that built it).
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onward.errors import BundleError
+from onward.feed import Feed, take
+from onward.parity import Noise, Outputs, Replay, Run, Verdict, judge_replay, replay
+
+__all__ = ["GoldenRecord", "load_outputs", "save_outputs"]
+
+ByKind = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class GoldenRecord:
+    """Inputs by kind, and by kind and output name what the model makes of them.
+
+    Args:
+        inputs: Kind -> samples, e.g. uint8 `(samples, height, width, channels)`; by input name where there are several.
+        reference: Kind -> output -> float64 `(samples, classes)`: the model computed in float64.
+        eager: Kind -> output -> float32 `(samples, classes)`: PyTorch on the building machine.
+        noise: Kind -> output -> PyTorch's error against the reference.
+    """
+
+    inputs: Mapping[str, Feed]
+    reference: Mapping[str, Mapping[str, NDArray[np.float64]]]
+    eager: Mapping[str, Mapping[str, NDArray[np.float32]]]
+    noise: Mapping[str, Mapping[str, Noise]]
+
+    def judge(self, artifact: str, run: Run) -> Verdict:
+        """Replay the record through a candidate, in batches of several sizes."""
+        return self.judge_replay(artifact, replay(run, self.inputs))
+
+    def judge_replay(self, artifact: str, replayed: Replay) -> Verdict:
+        """Compare what `onward.parity.replay` made of these inputs."""
+        return judge_replay(artifact, replayed, self.reference, self.eager, self.noise)
+
+    def select(self, counts: Mapping[str, int]) -> GoldenRecord:
+        """The first samples of the kinds named in `counts`; other kinds are left out.
+
+        The noise stays that of all samples: it belongs to the model, not to the few that travel.
+        """
+        counts = {kind: count for kind, count in counts.items() if count > 0 and kind in self.inputs}
+        return GoldenRecord(
+            inputs={kind: take(self.inputs[kind], slice(count)) for kind, count in counts.items()},
+            reference={k: {o: a[:n] for o, a in self.reference[k].items()} for k, n in counts.items()},
+            eager={k: {o: a[:n] for o, a in self.eager[k].items()} for k, n in counts.items()},
+            noise={kind: self.noise[kind] for kind in counts},
+        )
+
+    def save(self, path: Path) -> None:
+        """Write an .npz; the same record gives the same bytes."""
+        arrays: dict[str, NDArray[Any]] = {}
+        for kind, feed in self.inputs.items():
+            if isinstance(feed, Mapping):
+                arrays |= {f"input/{kind}/{name}": array for name, array in feed.items()}
+            else:
+                arrays[f"input/{kind}"] = feed
+            for output, expected in self.reference[kind].items():
+                noise = self.noise[kind][output]
+                arrays[f"reference/{kind}/{output}"] = expected
+                arrays[f"eager/{kind}/{output}"] = self.eager[kind][output]
+                arrays[f"noise/{kind}/{output}"] = np.array(
+                    [noise.floor, noise.rms, noise.scale, noise.is_measured], np.float64
+                )
+        np.savez_compressed(path, allow_pickle=False, **arrays)
+
+    @classmethod
+    def load(cls, data: bytes) -> GoldenRecord:
+        """Read what `save` wrote.
+
+        Raises:
+            BundleError: The data is no golden record.
+        """
+        inputs: dict[str, Any] = {}
+        tables: dict[str, ByKind] = {"reference": {}, "eager": {}, "noise": {}}
+        for key, array in _members(data):
+            table, _, rest = key.partition("/")
+            kind, _, output = rest.partition("/")
+            if table == "input" and output:
+                inputs.setdefault(kind, {})[output] = array
+            elif table == "input":
+                inputs[kind] = array
+            elif table in tables and output:
+                value = _noise(array) if table == "noise" else array
+                tables[table].setdefault(kind, {})[output] = value
+        if not inputs or any(set(table) != set(inputs) for table in tables.values()):
+            raise BundleError("golden.npz holds no complete golden record.")
+        return cls(inputs, tables["reference"], tables["eager"], tables["noise"])
+
+
+def save_outputs(path: Path, outputs: Mapping[str, Outputs]) -> None:
+    """Write what one artifact gave, kind -> output -> float32, as .npz."""
+    flat = {f"{kind}/{name}": array for kind, arrays in outputs.items() for name, array in arrays.items()}
+    np.savez_compressed(path, allow_pickle=False, **flat)
+
+
+def load_outputs(data: bytes) -> dict[str, dict[str, NDArray[np.float32]]]:
+    """Read what `save_outputs` wrote."""
+    outputs: dict[str, dict[str, NDArray[np.float32]]] = {}
+    for key, array in _members(data):
+        kind, _, name = key.partition("/")
+        outputs.setdefault(kind, {})[name] = array
+    return outputs
+
+
+def _noise(array: NDArray[np.float64]) -> Noise:
+    if array.shape != (4,) or array.dtype != np.float64:
+        raise BundleError(f"a noise of the golden record has shape {array.shape} and dtype {array.dtype}.")
+    floor, rms, scale, is_measured = array.tolist()
+    return Noise(floor, rms, scale, bool(is_measured))
+
+
+def _members(data: bytes) -> Iterator[tuple[str, NDArray[Any]]]:
+    try:
+        archive = np.load(io.BytesIO(data), allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise BundleError("this is no golden record: it is a single array.")
+        with archive:
+            yield from archive.items()
+    except (ValueError, OSError, EOFError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+        raise BundleError(f"this is no golden record: {error}.") from error

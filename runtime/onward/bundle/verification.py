@@ -1,0 +1,112 @@
+"""Verify: replay a bundle's golden record on this machine, without PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onward.backends import Backend, open_artifact, torch_is_installed
+from onward.backends.providers import CPU, CUDA, AnyProvider, ProviderRequest
+from onward.bundle import Artifact, Bundle
+from onward.errors import UsageError
+from onward.parity import Verdict
+
+__all__ = ["Verification", "verify", "verify_backend"]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """One artifact, measured here.
+
+    Args:
+        artifact: Its name.
+        backend: What ran it.
+        verdict: The noise ratios here; None where it was not run.
+        same_bits: Whether every output equals the building machine's, bit for bit.
+        skipped: Why it was not run.
+    """
+
+    artifact: str
+    backend: str
+    verdict: Verdict | None
+    same_bits: bool
+    skipped: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is as good as PyTorch here; an artifact that was not run does not count against it."""
+        return self.verdict is None or self.verdict.passed
+
+    def to_json(self) -> dict[str, Any]:
+        """The verdict with where it was measured."""
+        return {
+            "artifact": self.artifact,
+            "backend": self.backend,
+            "passed": self.passed,
+            "same_bits_as_builder": self.same_bits,
+            "skipped": self.skipped or None,
+            "verdict": self.verdict.to_json() if self.verdict else None,
+        }
+
+
+def verify(
+    bundle: Bundle, *, artifacts: Sequence[str] | None = None, provider: AnyProvider = "cpu"
+) -> list[Verification]:
+    """Check every digest, then measure each artifact against the float64 reference that travels in the bundle.
+
+    Args:
+        bundle: An opened bundle.
+        artifacts: Names; by default all, and those that need PyTorch are skipped where it is not installed.
+        provider: For ONNX an execution provider, asked for strictly; or several, `cuda,cpu`; or a request with
+            options. PyTorch's artifacts run on `cpu` or `cuda` and are skipped, by default, without one of them.
+
+    Raises:
+        BundleError: A file is missing or changed.
+        BackendError: An artifact that was named cannot be run here.
+        ProviderError: The provider is missing or did not take the model.
+    """
+    bundle.check()
+    request = ProviderRequest.of(provider)
+    if artifacts is not None:
+        if not artifacts:
+            raise UsageError("no artifact was named to verify.")
+        return [_verify_one(bundle, bundle.artifact(name), request) for name in artifacts]
+    return [
+        Verification(artifact.name, artifact.format, None, False, reason)
+        if (reason := _why_not(artifact, request))
+        else _verify_one(bundle, artifact, request)
+        for artifact in bundle.artifacts
+    ]
+
+
+def _verify_one(bundle: Bundle, artifact: Artifact, request: ProviderRequest) -> Verification:
+    return verify_backend(bundle, artifact, open_artifact(bundle, artifact, provider=request))
+
+
+def verify_backend(bundle: Bundle, artifact: Artifact, backend: Backend) -> Verification:
+    """Measure one artifact with a backend that is open already.
+
+    Raises:
+        BundleError: The golden record is missing or changed.
+    """
+    golden = bundle.golden()
+    recorded = bundle.golden_outputs(artifact.name)
+    same_bits = all(
+        np.array_equal(backend.run(golden.inputs[kind])[name], array, equal_nan=True)
+        for kind, outputs in recorded.items()
+        for name, array in outputs.items()
+    )
+    return Verification(artifact.name, backend.name, golden.judge(artifact.name, backend.run), same_bits)
+
+
+def _why_not(artifact: Artifact, request: ProviderRequest) -> str:
+    if artifact.format == "onnx":
+        return ""
+    if not torch_is_installed():
+        return "PyTorch is not installed"
+    if not {CPU, CUDA}.intersection(request.names):
+        return f"PyTorch does not run on {request}"
+    return ""

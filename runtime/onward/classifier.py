@@ -1,0 +1,180 @@
+"""Classifier: an opened bundle that takes images and gives predictions. `onward.load` returns one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from onward.backends import Backend, Threads, open_artifact
+from onward.backends.providers import AnyProvider
+from onward.bundle import Artifact, Bundle
+from onward.errors import FeedError
+from onward.feed import Feed, from_pixels, num_samples, take
+from onward.images.decode import prepare, read_image
+from onward.signature import LOGITS, PROBABILITIES, Signature
+from onward.tensor_signature import AnySignature
+
+if TYPE_CHECKING:
+    from onward.bundle.verification import Verification
+
+__all__ = ["Classifier", "Predictions", "default_batch_size", "load"]
+
+BATCH_BYTES = 4 << 20
+MAX_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a classifier says of a batch.
+
+    Args:
+        labels: The most probable label of each image.
+        indices: Its class index, int `(batch,)`.
+        probabilities: float32 `(batch, classes)`.
+        logits: float32 `(batch, classes)`.
+    """
+
+    labels: tuple[str, ...]
+    indices: NDArray[np.intp]
+    probabilities: NDArray[np.float32]
+    logits: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Classifier:
+    """A model ready to run, usable as a context manager, and by several threads at once.
+
+    Args:
+        bundle: Where it comes from.
+        artifact: Which of the bundle's artifacts.
+        backend: What runs it.
+    """
+
+    def __init__(self, bundle: Bundle, artifact: Artifact, backend: Backend) -> None:
+        self.bundle = bundle
+        self.artifact = artifact
+        self.backend = backend
+
+    @property
+    def signature(self) -> AnySignature:
+        """What goes in and what comes out."""
+        return self.bundle.signature
+
+    def __call__(self, images: Feed | Image.Image | Path | str | bytes | Sequence[object]) -> Predictions:
+        """Classify one image or many.
+
+        Args:
+            images: uint8 `(height, width, channels)` or `(batch, height, width, channels)` of the signature's
+                size; or a Pillow image, a path or the bytes of an image file, of any size; or a list of these.
+                For a model that takes tensors: an array `(batch, …)`, or a dictionary of them by name.
+
+        Raises:
+            FeedError: An array disagrees with the signature.
+            ImageError: An image cannot be read.
+        """
+        feed = self._feed(images)
+        size = default_batch_size(self.signature)
+        starts = range(0, max(num_samples(feed), 1), size)
+        parts = [self.backend.run(take(feed, slice(at, at + size))) for at in starts]
+        logits = np.concatenate([part[LOGITS] for part in parts])
+        probabilities = np.concatenate([part[PROBABILITIES] for part in parts])
+        indices = probabilities.argmax(1)
+        labels = tuple(self.signature.labels[index] for index in indices)
+        return Predictions(labels, indices, probabilities, logits)
+
+    def verify(self) -> Verification:
+        """Prove again, with the backend that is open, that it is as close to the mathematical model as PyTorch is.
+
+        Returns:
+            The noise ratios here, and whether the outputs equal the building machine's bit for bit; `passed` is the
+            verdict.
+
+        Raises:
+            BundleError: A file of the bundle is missing or changed.
+        """
+        from onward.bundle.verification import verify_backend
+
+        self.bundle.check()
+        return verify_backend(self.bundle, self.artifact, self.backend)
+
+    def __enter__(self) -> Classifier:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        del self.backend
+
+    def _feed(self, images: object) -> Feed:
+        if not isinstance(self.signature, Signature):
+            if isinstance(images, (Mapping, np.ndarray)):
+                return images
+            raise FeedError(
+                f"the model takes tensors, {self.signature.describe()}: expected an array or a dictionary of them, "
+                f"not a {type(images).__name__}."
+            )
+        pixels = self._pixels(images, self.signature)
+        # what disagrees is left as it is, for the backend to say so
+        return from_pixels(pixels, self.signature) if pixels.dtype == np.uint8 and pixels.ndim == 4 else pixels
+
+    def _pixels(self, images: object, signature: Signature) -> NDArray[np.uint8]:
+        if isinstance(images, np.ndarray):
+            is_one = images.shape == signature.image_shape or (signature.dynamic_size and images.ndim == 3)
+            return images[None] if is_one else images
+        many = [self._one(image, signature) for image in (images if isinstance(images, (list, tuple)) else [images])]
+        shapes = {image.shape for image in many}
+        if len(shapes) > 1:
+            raise FeedError(f"the images of a list have the shapes {sorted(shapes)}, expected one shape.")
+        return np.stack(many) if many else np.empty((0, *signature.image_shape), np.uint8)
+
+    def _one(self, image: object, signature: Signature) -> NDArray[np.uint8]:
+        if isinstance(image, np.ndarray):
+            return image
+        if isinstance(image, (str, Path)):
+            return read_image(Path(image), signature)
+        if isinstance(image, bytes):
+            return read_image(image, signature)
+        if isinstance(image, Image.Image):
+            return prepare(image, signature)
+        raise FeedError(f"a {type(image).__name__} is no image; expected an array, a Pillow image, a path or bytes.")
+
+
+def load(
+    path: str | Path, *, artifact: str = "onnx", provider: AnyProvider = "cpu", threads: Threads | None = None
+) -> Classifier:
+    """Open a bundle for classifying.
+
+    Args:
+        path: The bundle's folder.
+        artifact: `onnx`, which needs no PyTorch, `torchscript` or `pt2`.
+        provider: An execution provider, asked for strictly; or several, `cuda,cpu`; or a request with options.
+        threads: Of one inference; by default every core that this process may use.
+
+    Raises:
+        BackendError: The artifact cannot be run here.
+        BundleError: There is no bundle, or it was changed.
+        ProviderError: The provider is missing or did not take the model.
+    """
+    bundle = Bundle.open(path)
+    chosen = bundle.artifact(artifact)
+    return Classifier(bundle, chosen, open_artifact(bundle, chosen, provider=provider, threads=threads))
+
+
+def default_batch_size(signature: AnySignature) -> int:
+    """The power of two that holds up to 4 MiB of pixels or numbers, from 1 to 1,024 samples."""
+    if isinstance(signature, Signature):
+        values = math.prod(signature.image_shape)
+    else:
+        values = sum(math.prod(size or 1 for size in item.shape) for item in signature.inputs)
+    fitting = max(1, BATCH_BYTES // values)
+    return int(min(MAX_BATCH, 1 << (fitting.bit_length() - 1)))

@@ -1,0 +1,1 @@
+"""The command line. Importing a module of this room loads neither PyTorch, onnxruntime nor numpy."""

@@ -1,0 +1,148 @@
+"""Console: tables, progress and errors for people, JSON for machines; the shape of every command of ours.
+
+Standard output holds the answer; progress and remarks go to standard error, progress only on a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import typer
+
+from onward.errors import OnwardError, missing_extra
+
+__all__ = ["Advance", "app", "print_json", "print_table", "progress", "remark", "run"]
+
+#: Seconds between two looks at what a bar notes beside it.
+NOTE_EVERY_S = 0.2
+
+
+class Advance(Protocol):
+    """Moves a bar on by a number of units; `note` is asked for what stands beside it, a few times a second."""
+
+    def __call__(self, count: int, note: Callable[[], str] | None = None) -> None:
+        """Units done, and what to note."""
+
+
+def app(help: str) -> typer.Typer:
+    """A Typer application of ours."""
+    return typer.Typer(
+        help=help,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def run(application: typer.Typer, name: str) -> None:
+    """Run an application as a program: what goes wrong as expected ends with a sentence, not a traceback."""
+    try:
+        application(prog_name=name)
+    except OnwardError as error:
+        remark(f"onward: {error}")
+        sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        sentence = missing_extra(error)
+        if sentence is None:
+            raise
+        remark(f"onward: {sentence}")
+        sys.exit(2)
+    except MemoryError:
+        remark("onward: memory ran out.")
+        sys.exit(2)
+    except OSError as error:
+        remark(f"onward: {error.filename or 'the system'}: {error.strerror or error}.")
+        sys.exit(2)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on standard output; NaN and infinity become null."""
+    print(json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
+    """A table for people; a column named with a leading `>` is set to the right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
+    for row in rows:
+        table.add_row(*row)
+    width = None if sys.stdout.isatty() else 120
+    # what is in brackets is text: 'onward[training]' is no style
+    Console(highlight=False, markup=False, width=width).print(table)
+
+
+def remark(text: str) -> None:
+    """One line on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress(what: str, total: int | Callable[[], int | None], *, unit: str, quiet: bool = False) -> Iterator[Advance]:
+    """A bar with rate and time left, on standard error, only where that is a terminal.
+
+    Args:
+        what: Said before the bar.
+        total: How many units there are; what takes a while to tell, or cannot be told, is asked for beside the work.
+        unit: What is counted, e.g. `images`.
+        quiet: No bar.
+    """
+    if quiet or not sys.stderr.isatty():
+        yield lambda count, note=None: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.finished_speed or task.speed or 0:,.0f} {unit}/s", style="cyan")
+
+    class Count(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.completed:,.0f}" + ("" if task.total is None else f"/{task.total:,.0f}"))
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        Count(),
+        Rate(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", style="dim"),
+        console=Console(stderr=True),
+    )
+    with bar:
+        task = bar.add_task(what, total=total if isinstance(total, int) else None, note="")
+        if not isinstance(total, int):
+            threading.Thread(target=lambda: bar.update(task, total=total()), daemon=True).start()
+        noted = 0.0
+
+        def advance(count: int, note: Callable[[], str] | None = None) -> None:
+            nonlocal noted
+            bar.update(task, advance=count)
+            if note is not None and time.perf_counter() - noted > NOTE_EVERY_S:
+                bar.update(task, note=note())
+                noted = time.perf_counter()
+
+        yield advance
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

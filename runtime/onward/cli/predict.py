@@ -1,0 +1,172 @@
+"""`onward predict`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from onward.cli.console import print_json, progress, remark
+from onward.cli.options import AsJson, BundlePath, ProviderName
+from onward.errors import UsageError
+
+if TYPE_CHECKING:
+    from onward.prediction import Summary
+
+__all__ = ["predict"]
+
+MAX_FAILURES_SHOWN = 10
+#: Of a shorter run, nobody asks where its time went.
+MIN_SHARED_S = 0.5
+AUTO = "auto"
+
+
+def predict(
+    bundle: BundlePath,
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Folders, images, .npy, .npz and IDX files, tar shards, Parquet and CSV tables, patterns such as "
+            "'shards/*.tar'; `-` reads paths from standard input.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(help="Where rows go: .csv, .jsonl, .parquet or .npy; `-` streams JSON Lines to standard output."),
+    ] = Path("predictions.csv"),
+    top_k: Annotated[int, typer.Option(help="How many labels a row.")] = 1,
+    logits: Annotated[bool, typer.Option("--logits", help="Write all logits, too.")] = False,
+    column: Annotated[str | None, typer.Option(help="Of a table: the one of the images or their paths.")] = None,
+    batch_size: Annotated[str, typer.Option(help="Images an inference; auto finds it by measurement.")] = AUTO,
+    streams: Annotated[str, typer.Option(help="Inferences at a time; auto finds it by measurement.")] = AUTO,
+    threads: Annotated[int, typer.Option(help="Threads in all; 0 takes every core we have.")] = 0,
+    resume: Annotated[
+        bool | None,
+        typer.Option("--resume/--no-resume", help="Go on with an unfinished run at this output, or begin it anew."),
+    ] = None,
+    commit_every: Annotated[float, typer.Option(help="Seconds of work that a crash may cost.")] = 1.0,
+    on_error: Annotated[
+        str, typer.Option(help="list: what cannot be read goes to OUT.errors.jsonl; fail: stop at the first.")
+    ] = "list",
+    artifact: Annotated[str, typer.Option(help="onnx, torchscript or pt2.")] = "onnx",
+    provider: ProviderName = "cpu",
+    provider_option: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the first provider (repeatable).")
+    ] = None,
+    device_id: Annotated[int | None, typer.Option(help="Which device of the provider, from 0.")] = None,
+    min_placement: Annotated[
+        float | None, typer.Option(help="Share of the nodes, 0 to 1, that the first provider must take.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar and no summary.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Classify images in batches, one row each, in the order of the inputs."""
+    from onward.backends.providers import ProviderRequest
+    from onward.bundle import Bundle
+    from onward.interruption import interruptible
+    from onward.prediction import Options, open_engine
+    from onward.prediction import predict as run
+    from onward.sinks import STDOUT
+    from onward.sources import open_sources
+
+    if as_json and out == STDOUT:
+        raise UsageError("--json and `--out -` both write to standard output; choose one.")
+    if resume and out == STDOUT:
+        raise UsageError("--resume goes on with a file, and `--out -` is none.")
+    opened = Bundle.open(bundle)
+    options = Options(
+        top_k=top_k,
+        logits=logits,
+        batch_size=_number(batch_size, "--batch-size"),
+        streams=_number(streams, "--streams"),
+        num_threads=threads or None,
+        on_error=on_error,
+        resume=resume,
+        commit_every_s=commit_every,
+        request={"inputs": [str(item) for item in inputs], "column": column},
+    )
+    wanted = ProviderRequest.parse(
+        provider, options=provider_option or (), device_id=device_id, min_placement=min_placement
+    )
+    engine = open_engine(opened, options, artifact=artifact, provider=wanted)
+    source = open_sources(inputs, engine.signature, column=column)
+    with (
+        _quiet_pillow(),
+        interruptible() as stop,
+        progress("predict", source.count, unit="images", quiet=quiet) as advance,
+    ):
+        summary = run(
+            engine,
+            source,
+            out,
+            options,
+            on_progress=lambda count, summary: advance(count, lambda: _note(summary)),
+            stop=stop,
+        )
+    if as_json:
+        print_json(summary.to_json() | {"out": str(out)})
+    elif not quiet:
+        _remark_on(summary, out)
+    if summary.is_interrupted:
+        raise typer.Exit(stop.exit_code)
+    if summary.num_failures:
+        raise typer.Exit(1)
+
+
+def _number(text: str, option: str) -> int | None:
+    if text == AUTO:
+        return None
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise UsageError(f"{option} is {text!r}, expected a whole number from 1 on, or {AUTO}.")
+    return number
+
+
+@contextmanager
+def _quiet_pillow() -> Iterator[None]:
+    """Pillow warns of what is odd in an image; we list what is wrong with it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
+
+
+def _note(summary: Summary) -> str:
+    return f"{summary.num_failures:,} unreadable" if summary.num_failures else ""
+
+
+def _remark_on(summary: Summary, out: Path) -> None:
+    from onward.prediction.output import errors_path
+
+    resumed = f" ({summary.num_resumed:,} of them before)" if summary.num_resumed else ""
+    remark(
+        f"{summary.num_predicted:,} images{resumed} in {summary.elapsed_s:.2f} s: {summary.images_per_s:,.0f} images/s "
+        f"→ {out}"
+    )
+    shares = ", ".join(f"{stage} {share:.0%}" for stage, share in summary.seconds.shares.items() if share >= 0.005)
+    if summary.elapsed_s >= MIN_SHARED_S:
+        remark(f"  time: {shares}")
+        remark(f"  {summary.backend}: {summary.described_plan}")
+        if summary.placement is not None:
+            remark(f"  nodes: {summary.placement.describe()}")
+    if summary.accuracy is not None:
+        remark(f"  accuracy: {summary.accuracy:.2%} of the {summary.num_labelled:,} images whose label is known")
+    if summary.is_interrupted:
+        remark(f"stopped after {summary.num_inputs:,} inputs; the same command goes on with --resume.")
+    if summary.num_failures:
+        _remark_on_failures(summary, "" if out == Path("-") else f", listed in {errors_path(out)}")
+
+
+def _remark_on_failures(summary: Summary, where: str) -> None:
+    remark(f"{summary.num_failures:,} could not be read{where}:")
+    for failure in summary.failures[:MAX_FAILURES_SHOWN]:
+        remark(f"  {failure.input}: {failure.reason}")
+    if summary.num_failures > MAX_FAILURES_SHOWN:
+        remark(f"  … and {summary.num_failures - MAX_FAILURES_SHOWN:,} more")

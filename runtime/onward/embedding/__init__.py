@@ -1,0 +1,10 @@
+"""Embed: a bundle becomes a small app that is meant to be read and kept, and that verifies itself where it runs.
+
+Knows how apps are put together, and runs no model: the apps do, with what their README names.
+"""
+
+from onward.embedding.browser_runtime import BrowserRuntime
+from onward.embedding.embed import Embedding, Options, embed
+from onward.embedding.targets import TARGETS, Target
+
+__all__ = ["TARGETS", "BrowserRuntime", "Embedding", "Options", "Target", "embed"]

@@ -1,0 +1,201 @@
+"""Embed: a bundle becomes an app's folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from string import Template
+from typing import Any
+
+from onward import __version__
+from onward.bundle import Bundle
+from onward.embedding import triton
+from onward.embedding.browser_runtime import BrowserRuntime
+from onward.embedding.record import write_record
+from onward.embedding.targets import Target, find
+from onward.errors import UsageError
+from onward.files import staged_folder
+from onward.signature import Signature
+
+__all__ = ["MODEL_JSON", "Embedding", "Options", "embed"]
+
+TEMPLATES = Path(__file__).parent / "templates"
+#: What an app knows of its model, and by which a folder is told to be an app of ours.
+MODEL_JSON = "model.json"
+FORMAT = 1
+#: The only files that are filled in: a name made of letters, digits and hyphens. All else an app reads from model.json.
+FILLED = ("README.md", "package.json")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How an app is made.
+
+    Args:
+        title: What its users read above it; by default the name of the bundle's folder.
+        overwrite: Whether an app of ours that stands there may be replaced.
+        browser_runtime: Where onnxruntime-web comes from; only for the web.
+    """
+
+    title: str | None = None
+    overwrite: bool = False
+    browser_runtime: BrowserRuntime | None = None
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """An app that was written.
+
+    Args:
+        path: Its folder.
+        target: What it is for.
+        sizes_bytes: What it weighs: `model`, `runtime` (0 where a package manager brings it), `golden` (needed by the
+            self-test alone) and `app`.
+    """
+
+    path: Path
+    target: Target
+    sizes_bytes: dict[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """The same, for machines."""
+        return {
+            "path": str(self.path),
+            "target": self.target.name,
+            "sizes_bytes": self.sizes_bytes,
+            "next_steps": list(self.target.next_steps),
+        }
+
+
+def embed(bundle: Bundle, target_name: str, out: Path, options: Options | None = None) -> Embedding:
+    """Write an app around the bundle's ONNX file.
+
+    The same bundle and options give the same bytes. It is written whole or not at all.
+
+    Args:
+        bundle: An opened bundle with an ONNX artifact.
+        target_name: `python`, `node`, `web` or `triton`.
+        out: The app's folder; it may be there and empty.
+        options: Title and the like.
+
+    Raises:
+        BundleError: There is no ONNX artifact, or a file was changed.
+        OutputError: The place cannot be written to.
+        UsageError: The target is unknown or does not serve such a model; something stands there; onnxruntime-web
+            is needed and was not given.
+    """
+    options = options or Options()
+    target = find(target_name)
+    _check_serves(target, bundle)
+    _check_free(out, options.overwrite)
+    browser_files: dict[str, bytes] = {}
+    if target.name == "web":
+        browser_files = (options.browser_runtime or BrowserRuntime()).read()
+    title = options.title or bundle.path.resolve().name
+    name = slug(bundle.path.resolve().name)
+    with staged_folder(out) as staged:
+        if target.name == "triton":
+            model = triton.write_repository(bundle, staged, name)
+        else:
+            model = _write_model(bundle, staged)
+            write_record(bundle, staged / "golden")
+        _write(staged / MODEL_JSON, _describe(bundle, title, model))
+        for path, content in browser_files.items():
+            _write(staged / "onnxruntime" / path, content)
+        for path, content in _templates(target, name):
+            _write(staged / path, content)
+        sizes = _sizes(staged)
+    return Embedding(out, target, sizes)
+
+
+def slug(name: str) -> str:
+    """A name of small letters, digits and hyphens, for package managers and servers."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "model"
+
+
+def _check_serves(target: Target, bundle: Bundle) -> None:
+    if not isinstance(bundle.signature, Signature) and not target.takes_tensors:
+        raise UsageError(
+            f"{bundle.path} takes tensors, {bundle.signature.describe()}, and a {target.name} app takes images. "
+            "`--target triton` serves such a model; model.onnx itself can be run anywhere."
+        )
+    onnx = bundle.artifact("onnx")
+    if target.name == "web" and bundle.beside(onnx):
+        raise UsageError(
+            f"{bundle.path} keeps its weights in a file beside model.onnx, which a page does not load. They lie there "
+            "beyond 2 GiB, or beyond the `external_data_above_bytes` that onward.export was given."
+        )
+
+
+def _check_free(out: Path, overwrite: bool) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UsageError(f"{out} is a file; expected a folder that is new or empty.")
+    if not any(out.iterdir()):
+        return
+    if not overwrite:
+        raise UsageError(f"{out} is not empty. Name another folder, or replace the app in it with --overwrite.")
+    if not (out / MODEL_JSON).is_file():
+        raise UsageError(f"{out} holds something else than an app of Onward's ({MODEL_JSON} is missing): not replaced.")
+
+
+def _write_model(bundle: Bundle, staged: Path) -> str:
+    """model.onnx and what belongs to it; where it lies."""
+    onnx = bundle.artifact("onnx")
+    for file in (onnx.file, *bundle.beside(onnx)):
+        _write(staged / file.path, bundle.read(file))
+    return onnx.file.path
+
+
+def _describe(bundle: Bundle, title: str, model: str) -> bytes:
+    """model.json."""
+    onnx = bundle.artifact("onnx")
+    document = {
+        "format": FORMAT,
+        "title": title,
+        "model": asdict(onnx.file) | {"path": model},
+        "beside": [
+            asdict(file) | {"path": PurePosixPath(model).with_name(PurePosixPath(file.path).name).as_posix()}
+            for file in bundle.beside(onnx)
+        ],
+        "signature": bundle.signature.to_json(),
+        "licence": bundle.provenance.get("licence"),
+        "made_by": f"onward {__version__}",
+    }
+    return (json.dumps(document, indent=2, ensure_ascii=True) + "\n").encode()
+
+
+def _templates(target: Target, name: str) -> Iterator[tuple[str, bytes]]:
+    for folder in target.templates:
+        root = TEMPLATES / folder
+        for path in sorted(root.rglob("*")):
+            relative = path.relative_to(root)
+            if path.is_dir() or "__pycache__" in relative.parts:
+                continue
+            content = path.read_bytes()
+            if relative.as_posix() in FILLED:
+                content = Template(content.decode()).safe_substitute(name=name).encode()
+            yield relative.as_posix(), content
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    sizes = {"model": 0, "runtime": 0, "golden": 0, "app": 0}
+    for path in folder.rglob("*"):
+        if path.is_file():
+            sizes[_part(path.relative_to(folder))] += path.stat().st_size
+    return sizes
+
+
+def _part(relative: Path) -> str:
+    if relative.name.startswith("model.onnx"):
+        return "model"
+    return {"onnxruntime": "runtime", "golden": "golden"}.get(relative.parts[0], "app")
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)

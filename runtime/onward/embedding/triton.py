@@ -1,0 +1,147 @@
+"""Triton: a model repository for NVIDIA's Triton Inference Server, from the signature.
+
+Source: triton-inference-server, `model_config.proto`, docs/user_guide/model_configuration.md and batcher.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from onward.bundle import Artifact, Bundle
+from onward.classifier import default_batch_size
+from onward.errors import UsageError
+from onward.inputs import Input
+from onward.signature import OUTPUTS, Signature
+
+__all__ = ["write_repository"]
+
+VERSION = "1"
+#: The name that Triton's onnxruntime backend looks for.
+MODEL = "model.onnx"
+LABELS = "labels.txt"
+#: It is a folder, a part of a URL, and a name for metrics.
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+DATA_TYPES = {
+    "float32": "TYPE_FP32",
+    "int64": "TYPE_INT64",
+    "int32": "TYPE_INT32",
+    "uint8": "TYPE_UINT8",
+    "bool": "TYPE_BOOL",
+}
+FORMATS = {"pixels": "FORMAT_NHWC", "tensor": "FORMAT_NCHW"}
+#: A request waits no longer than this for others to share its batch: little beside what a model takes.
+MAX_QUEUE_DELAY_US = 100
+
+
+def write_repository(bundle: Bundle, folder: Path, name: str) -> str:
+    """Write `NAME/config.pbtxt`, `NAME/labels.txt` and `NAME/1/model.onnx`, with what lies beside it.
+
+    Args:
+        bundle: An opened bundle with an ONNX artifact.
+        folder: The repository.
+        name: Of the model, for the server: letters, digits, `_`, `.` and `-`.
+
+    Returns:
+        Where the model lies in it.
+
+    Raises:
+        BundleError: There is no ONNX artifact, or a file was changed.
+        UsageError: The name is no safe one, or a label cannot stand on a line.
+    """
+    if not SAFE_NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no name for a model of Triton's; expected letters, digits, _, . and - only.")
+    onnx = bundle.artifact("onnx")
+    labels = _label_lines(bundle.signature.labels)
+    version = folder / name / VERSION
+    version.mkdir(parents=True)
+    (version / MODEL).write_bytes(bundle.read(onnx.file))
+    for file in bundle.beside(onnx):
+        # the model names it relative to itself
+        (version / Path(file.path).relative_to(Path(onnx.file.path).parent)).write_bytes(bundle.read(file))
+    (folder / name / LABELS).write_bytes(labels)
+    (folder / name / "config.pbtxt").write_text("\n".join(_config(bundle, onnx, name)) + "\n", "ascii", newline="\n")
+    return f"{name}/{VERSION}/{MODEL}"
+
+
+def _label_lines(labels: tuple[str, ...]) -> bytes:
+    r"""One label a line; Triton splits at `\n` and at nothing else.
+
+    A label that holds one is refused: it would name every class behind it wrongly, and written in another way it would
+    not be the model's label any more.
+    """
+    for label in labels:
+        if "\n" in label:
+            raise UsageError(
+                f"label {label!r} has a line break, and Triton reads one label a line. "
+                "Export the model with labels of one line each."
+            )
+    try:
+        return "".join(f"{label}\n" for label in labels).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"a label is no text that UTF-8 can hold: {error}. Export the model with others.") from error
+
+
+def _config(bundle: Bundle, onnx: Artifact, name: str) -> Iterator[str]:
+    """The lines of config.pbtxt, in protobuf's text format."""
+    signature = bundle.signature
+    max_batch_size = default_batch_size(signature)
+    yield f"name: {_quote(name)}"
+    yield 'backend: "onnxruntime"'
+    yield f"default_model_filename: {_quote(MODEL)}"
+    yield f"max_batch_size: {max_batch_size}"
+    for item in signature.inputs:
+        yield from _input(item, FORMATS[signature.interface] if isinstance(signature, Signature) else "")
+    for output in OUTPUTS:
+        yield "output {"
+        yield f"  name: {_quote(output)}"
+        yield "  data_type: TYPE_FP32"
+        yield f"  dims: [ {signature.num_classes} ]"
+        yield f"  label_filename: {_quote(LABELS)}"
+        yield "}"
+    yield "dynamic_batching {"
+    yield f"  preferred_batch_size: [ {max_batch_size} ]"  # as large as can be, which is also what Triton would do
+    yield f"  max_queue_delay_microseconds: {MAX_QUEUE_DELAY_US}"
+    yield "}"
+    yield "# on every GPU, or on the processor where there is none"
+    yield "instance_group { kind: KIND_AUTO count: 1 }"
+    yield "# TF32 keeps 10 bits of a float32's 23: with it no model is as good as PyTorch"
+    yield "optimization {"
+    yield "  execution_accelerators {"
+    yield '    gpu_execution_accelerator { name: "cuda" parameters { key: "use_tf32" value: "0" } }'
+    yield "  }"
+    yield "}"
+    yield "# threads of one inference on the processor; 0 takes every core"
+    yield from _parameter("intra_op_thread_count", "0")
+    yield from _parameter("sha256", onnx.file.sha256)
+    if bundle.provenance.get("licence"):
+        yield from _parameter("licence", str(bundle.provenance["licence"]))
+
+
+def _input(item: Input, layout: str) -> Iterator[str]:
+    """Without the batch, which Triton puts in front."""
+    yield "input {"
+    yield f"  name: {_quote(item.name)}"
+    yield f"  data_type: {DATA_TYPES[item.dtype]}"
+    if layout:
+        yield f"  format: {layout}"
+    if item.shape:
+        yield f"  dims: [ {', '.join('-1' if side is None else str(side) for side in item.shape)} ]"
+    else:  # one number a sample: dims must not be empty, the tensor `(batch,)` is made of `(batch, 1)`
+        yield "  dims: [ 1 ]"
+        yield "  reshape { shape: [ ] }"
+    yield "}"
+
+
+def _parameter(key: str, value: str) -> Iterator[str]:
+    yield f"parameters {{ key: {_quote(key)} value {{ string_value: {_quote(value)} }} }}"
+
+
+def _quote(text: str) -> str:
+    """A string of protobuf's text format: ASCII, all other bytes of its UTF-8 in octal."""
+    escaped = (
+        chr(byte) if 32 <= byte < 127 and byte not in b"\"'\\" else f"\\{byte:03o}"
+        for byte in text.encode(errors="backslashreplace")
+    )
+    return f'"{"".join(escaped)}"'

@@ -1,0 +1,139 @@
+"""Every error that Onward raises on purpose.
+
+    OnwardError                    exit code 2: wrong usage, or something that cannot be used
+    ├── BackendError               no backend can run this artifact here
+    ├── BundleError                a bundle is missing, changed, or of an unknown format
+    ├── CheckpointError            a checkpoint is missing, cut short or foreign
+    ├── DataError                  a data set, an IDX file or a folder of inputs cannot be used
+    ├── FeedError                  an array disagrees with the signature
+    ├── ImageError                 one image cannot be read (predict lists and counts these)
+    ├── OutputError                a result cannot be written
+    ├── ProviderError              an execution provider is missing or did not take the model
+    ├── SignatureError             a signature is inconsistent
+    ├── UsageError                 an option has a value that cannot be used
+    └── Refusal                    exit code 1: the answer is no
+        ├── BadInput               an input cannot be read, and the run was to stop at the first such
+        ├── Diverged               a training whose loss is no longer a number
+        ├── NotExportable          no reference can be made of this model
+        └── ParityFailure          an artifact is further from the mathematics than PyTorch is
+
+A message says what was found, what was expected and what to do, in a sentence or two.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = [
+    "BackendError",
+    "BadInput",
+    "BundleError",
+    "CheckpointError",
+    "DataError",
+    "Diverged",
+    "FeedError",
+    "ImageError",
+    "NotExportable",
+    "OnwardError",
+    "OutputError",
+    "ParityFailure",
+    "ProviderError",
+    "Refusal",
+    "SignatureError",
+    "UsageError",
+    "missing_extra",
+    "reason_of",
+]
+
+
+#: Module -> the extra of ours that installs it.
+EXTRAS = {
+    **dict.fromkeys(("torch", "torchvision", "sklearn", "safetensors"), "training"),
+    **dict.fromkeys(("onnx", "onnx_ir", "onnxscript", "cloudpickle"), "export"),
+}
+
+
+class OnwardError(Exception):
+    """The root: a command that meets one prints its message and ends with `exit_code`."""
+
+    exit_code = 2
+
+
+class BackendError(OnwardError):
+    """No backend can run this artifact here."""
+
+
+class BundleError(OnwardError):
+    """A bundle is missing, changed, or of an unknown format."""
+
+
+class CheckpointError(OnwardError):
+    """A checkpoint is missing, cut short or foreign."""
+
+
+class DataError(OnwardError):
+    """A data set, an IDX file or a folder of inputs cannot be used."""
+
+
+class FeedError(OnwardError):
+    """An array disagrees with the signature."""
+
+
+class ImageError(OnwardError):
+    """One image cannot be read."""
+
+
+class OutputError(OnwardError):
+    """A result cannot be written."""
+
+
+class ProviderError(OnwardError):
+    """An execution provider is missing or did not take the model."""
+
+
+class SignatureError(OnwardError):
+    """A signature is inconsistent."""
+
+
+class UsageError(OnwardError):
+    """An option has a value that cannot be used."""
+
+
+class Refusal(OnwardError):
+    """The answer is no."""
+
+    exit_code = 1
+
+
+class BadInput(Refusal):
+    """An input cannot be read, and the run was to stop at the first such."""
+
+
+class Diverged(Refusal):
+    """A training whose loss is no longer a number."""
+
+
+class NotExportable(Refusal):
+    """No reference can be made of this model."""
+
+
+class ParityFailure(Refusal):
+    """An artifact is further from the mathematics than PyTorch is."""
+
+
+def missing_extra(error: ModuleNotFoundError) -> str | None:
+    """The command that installs a missing package, as a sentence; None where no extra of ours has that package."""
+    if error.name not in EXTRAS:
+        return None
+    return f"this needs {error.name}, which is not installed: pip install 'onward[{EXTRAS[error.name]}]'"
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what a library says, from the innermost cause that says anything, without colours."""
+    reason = type(error).__name__
+    cause: BaseException | None = error
+    while cause is not None:
+        lines = (re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in str(cause).splitlines())
+        reason = next(filter(None, lines), reason)
+        cause = cause.__cause__
+    return reason

@@ -1,0 +1,1 @@
+"""Images: decoding, resizing and MNIST's array format."""

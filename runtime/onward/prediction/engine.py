@@ -1,0 +1,185 @@
+"""Engine: runs an artifact by the tuner's plan, from several threads, within the memory there is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from threading import BoundedSemaphore, Lock
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onward.backends import Backend, Threads, open_artifact
+from onward.backends.providers import CPU, AnyProvider, ProviderRequest
+from onward.bundle import Artifact, Bundle
+from onward.classifier import default_batch_size
+from onward.errors import BackendError
+from onward.prediction.options import Options
+from onward.prediction.plan import Plan
+from onward.prediction.tuning import Tuner
+from onward.signature import OUTPUTS, Signature
+from onward.tensor_signature import of_images
+
+__all__ = ["Engine", "open_engine"]
+
+Outputs = dict[str, NDArray[np.float32]]
+OUT_OF_MEMORY = re.compile(
+    r"out of memory|failed to allocate|bad[_ ]alloc|not enough memory|unable to allocate|available memory of", re.I
+)
+#: An accelerator computes one batch while the next one is copied to it, and wants larger ones than a processor.
+ACCELERATOR_STREAMS, ACCELERATOR_BATCHES = 2, 4
+#: Beyond this a processor's caches gain nothing, and memory is taken for nothing; so many times as large is tried.
+MAX_BATCH, LARGER = 256, 2
+
+
+def open_engine(
+    bundle: Bundle, options: Options | None = None, *, artifact: str = "onnx", provider: AnyProvider = "cpu"
+) -> Engine:
+    """Open an artifact for a run.
+
+    onnxruntime on a processor: one inference of one thread on each core; as each thread also decodes, no core waits.
+    On an accelerator two inferences at a time, and PyTorch's formats, which have one setting for the whole process,
+    one.
+
+    Args:
+        bundle: Where it is.
+        options: Batch size, streams and threads, where they are not to be found by measurement.
+        artifact: `onnx`, `torchscript` or `pt2`.
+        provider: As for `open_artifact`.
+
+    Raises:
+        BackendError, BundleError, ProviderError: As for `open_artifact`.
+        UsageError: The model takes no images.
+    """
+    options = options or Options()
+    signature = of_images(bundle.signature)
+    chosen = bundle.artifact(artifact)
+    num_cores = Threads(options.num_threads).count
+    batch_size = options.batch_size or min(MAX_BATCH, default_batch_size(signature))
+    arrangements: list[tuple[int, int]] = []
+    if chosen.format != "onnx":
+        plan = Plan(batch_size, options.streams or 1, num_cores)
+    elif _runs_on_the_processor(bundle, chosen, ProviderRequest.of(provider)):
+        streams = options.streams or num_cores
+        plan = Plan(batch_size, streams, max(1, num_cores // streams))
+        arrangements = [(1, num_cores)] if options.streams is None and num_cores > 1 else []
+    else:
+        factor = 1 if options.batch_size else ACCELERATOR_BATCHES
+        plan = Plan(batch_size * factor, options.streams or ACCELERATOR_STREAMS, num_cores)
+    return Engine(
+        lambda threads: open_artifact(bundle, chosen, provider=provider, threads=Threads(threads, spin=False)),
+        signature,
+        Tuner(
+            plan,
+            largest=LARGER * plan.batch_size,
+            sizes=options.batch_size is None,
+            arrangements=arrangements,
+        ),
+        num_workers=max(num_cores, plan.streams),
+        sha256=chosen.file.sha256,
+    )
+
+
+def _runs_on_the_processor(bundle: Bundle, artifact: Artifact, request: ProviderRequest) -> bool:
+    """Whether it does; of a list that falls back on it, only an opened session can tell."""
+    if CPU not in request.names or request.names == (CPU,):
+        return CPU in request.names
+    placement = open_artifact(bundle, artifact, provider=request, threads=Threads(1)).placement
+    return placement is not None and placement.main == CPU
+
+
+class Engine:
+    """Runs one artifact from several threads.
+
+    Args:
+        open_backend: Number of threads of one inference -> what runs it.
+        signature: What the model takes and gives.
+        tuner: Says how many images the next inference takes.
+        num_workers: How many threads are to decode and infer.
+        sha256: Of the artifact.
+    """
+
+    def __init__(
+        self,
+        open_backend: Callable[[int], Backend],
+        signature: Signature,
+        tuner: Tuner,
+        *,
+        num_workers: int,
+        sha256: str,
+    ) -> None:
+        self.open_backend = open_backend
+        self.signature, self.tuner, self.num_workers, self.sha256 = signature, tuner, num_workers, sha256
+        self.backends: dict[int, Backend] = {}
+        self.gates: dict[int, BoundedSemaphore] = {}
+        self.opening = Lock()
+        first = self.backend(self.plan.threads)
+        self.name, self.placement = first.name, first.placement
+
+    @property
+    def plan(self) -> Plan:
+        """What the next batch is to be run by."""
+        return self.tuner.plan
+
+    def backend(self, threads: int) -> Backend:
+        """What runs an inference of so many threads; it is opened when it is first asked for."""
+        with self.opening:
+            if threads not in self.backends:
+                self.backends[threads] = self.open_backend(threads)
+            return self.backends[threads]
+
+    def run(self, feed: NDArray[np.generic], plan: Plan) -> Outputs:
+        """Run one batch; by halves where memory runs out.
+
+        Args:
+            feed: Of the model's one input, `(batch, …)`.
+            plan: Says how many may do so at a time, and with how many threads.
+
+        Raises:
+            BackendError: There is not even memory for one image.
+        """
+        backend = self.backend(plan.threads)
+        with self._gate(plan.streams):
+            start = perf_counter()
+            outputs = self._run(backend, feed)
+            self.tuner.record(plan, len(feed), perf_counter() - start)
+        return outputs
+
+    def _run(self, backend: Backend, feed: NDArray[np.generic]) -> Outputs:
+        try:
+            return backend.run(feed)
+        except Exception as error:  # onnxruntime's have no common base
+            _check_is_out_of_memory(error, feed)
+        return self._run_in_pieces(backend, feed)
+
+    def _run_in_pieces(self, backend: Backend, feed: NDArray[np.generic]) -> Outputs:
+        """Half as many at a time, and half of that, until it fits."""
+        shape = (len(feed), self.signature.num_classes)
+        whole = {name: np.empty(shape, np.float32) for name in OUTPUTS}
+        size, start = len(feed) // 2, 0
+        while start < len(feed):
+            piece = slice(start, start + size)
+            try:
+                outputs = backend.run(feed[piece])
+            except Exception as error:
+                _check_is_out_of_memory(error, feed[piece])
+                size //= 2
+                continue
+            for name, values in outputs.items():
+                whole[name][piece] = values
+            start += size
+        self.tuner.limit(size)
+        return whole
+
+    def _gate(self, streams: int) -> BoundedSemaphore:
+        with self.opening:
+            return self.gates.setdefault(streams, BoundedSemaphore(streams))
+
+
+def _check_is_out_of_memory(error: Exception, feed: NDArray[np.generic]) -> None:
+    """Raise what is anything else, or where no smaller batch is left to try."""
+    if not (isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error))):
+        raise error
+    if len(feed) == 1:
+        raise BackendError(f"there is no memory to run the model on a single image: {error}") from error

@@ -1,0 +1,31 @@
+"""Charts: numbers become SVG that takes its colours from the page, in light and dark.
+
+Drawn here rather than by a plotting library, because the runtime floor writes reports where nothing but
+onnxruntime is installed (docs/decisions/0003-charts.md).
+"""
+
+from __future__ import annotations
+
+from onward.report.charts.bars import bars
+from onward.report.charts.heatmap import heatmap
+from onward.report.charts.histogram import histogram
+from onward.report.charts.lines import lines
+from onward.report.charts.picture import picture
+from onward.report.charts.reliability import reliability
+from onward.report.charts.scatter import scatter
+from onward.report.charts.stacked import stacked
+from onward.report.charts.standalone import standalone
+from onward.report.charts.violin import spans
+
+__all__ = [
+    "bars",
+    "heatmap",
+    "histogram",
+    "lines",
+    "picture",
+    "reliability",
+    "scatter",
+    "spans",
+    "stacked",
+    "standalone",
+]

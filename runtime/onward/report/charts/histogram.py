@@ -1,0 +1,77 @@
+"""Histogram: distributions over a logarithmic axis."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from onward.report.charts.axes import Scale, decades, grid, scale, ticks, value_range
+from onward.report.charts.canvas import BOTTOM, HEIGHT, LEFT, NARROW, RIGHT, TOP, blank, short, svg, text
+from onward.report.charts.legend import place_legend
+from onward.report.colours import series_colour
+
+__all__ = ["histogram"]
+
+
+def histogram(
+    counts: Mapping[str, Sequence[int]],
+    *,
+    edges: Sequence[float],
+    x_label: str,
+    marks: Mapping[str, float] | None = None,
+) -> str:
+    """Distributions over a logarithmic axis, each as shares of its own values: all but the last filled, that a line.
+
+    A bin that holds anything is drawn at least two units high: one value among thousands is what one looks for.
+
+    Args:
+        counts: Name -> number of values in each bin.
+        edges: Of the bins, above 0 and rising, one more than there are bins.
+        x_label: Under the axis.
+        marks: Name -> a place on the axis, for a dashed line.
+    """
+    if not counts:
+        return blank(f"distribution of {x_label}")
+    shares = {name: [100 * item / max(sum(values), 1) for item in values] for name, values in counts.items()}
+    low, high = value_range([item for values in shares.values() for item in values], False, from_zero=True)
+    to_x = scale(edges[0], edges[-1], LEFT, NARROW - RIGHT, log=True)
+    to_y = scale(low, high, HEIGHT - BOTTOM, TOP + 14)
+    parts = [grid(ticks(low, high, False), to_y, "% of values", NARROW), decades(edges, to_x, x_label)]
+    for index, values in enumerate(shares.values()):
+        is_line = index == len(shares) - 1
+        paint = f'fill-opacity="{0 if is_line else 0.3}" stroke-width="{1.8 if is_line else 0}"'
+        colour = series_colour(index)
+        parts.append(
+            f'<polyline points="{_steps(values, edges, to_x, to_y)}" fill="{colour}" stroke="{colour}" '
+            f'{paint} stroke-linejoin="round"/>'
+        )
+    for place, (left, right) in enumerate(pairwise(edges)):
+        said = "; ".join(f"{name} {values[place]:,} of {sum(values):,}" for name, values in counts.items())
+        parts.append(
+            f'<rect x="{to_x(left):.1f}" y="{TOP}" width="{to_x(right) - to_x(left):.1f}" '
+            f'height="{HEIGHT - BOTTOM - TOP}" fill-opacity="0"><title>{short(left)} to {short(right)}: '
+            f"{html.escape(said)}</title></rect>"
+        )
+    shown = [(name, to_x(value)) for name, value in (marks or {}).items() if edges[0] <= value <= edges[-1]]
+    parts += [_mark(name, x, to_right=index == len(shown) - 1) for index, (name, x) in enumerate(shown)]
+    legend = place_legend(list(counts), title="% of values", width=NARROW)
+    label = f"distribution of {x_label}: {', '.join(counts)}"
+    return svg([*parts, legend.svg], label, width=NARROW, height=HEIGHT + legend.height)
+
+
+def _steps(shares: Sequence[float], edges: Sequence[float], to_x: Scale, to_y: Scale) -> str:
+    """The outline of a histogram, from the axis up and back to it."""
+    ground = float(HEIGHT - BOTTOM)
+    points = [(to_x(edges[0]), ground)]
+    for share, (left, right) in zip(shares, pairwise(edges), strict=True):
+        top = min(to_y(share), ground - 2) if share else ground
+        points += [(to_x(left), top), (to_x(right), top)]
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in [*points, (to_x(edges[-1]), ground)])
+
+
+def _mark(name: str, x: float, to_right: bool) -> str:
+    return (
+        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 2}" y2="{HEIGHT - BOTTOM}" stroke="var(--bad)" '
+        f'stroke-dasharray="5 4"/>' + text(x + (4 if to_right else -4), TOP + 8, name, "start" if to_right else "end")
+    )

@@ -1,0 +1,77 @@
+"""Lines over a shared axis."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+
+from onward.report.charts.axes import (
+    Scale,
+    close_range,
+    drawable,
+    grid,
+    marked_axis,
+    scale,
+    ticks,
+    value_range,
+    x_axis,
+)
+from onward.report.charts.canvas import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, short, svg
+from onward.report.charts.legend import place_legend
+from onward.report.colours import series_colour
+
+__all__ = ["lines"]
+
+
+def lines(
+    series: Mapping[str, Sequence[float]],
+    *,
+    x: Sequence[float],
+    x_label: str,
+    y_label: str,
+    log_y: bool = False,
+    log_x: bool = False,
+) -> str:
+    """Lines over a shared x axis, with a legend.
+
+    Args:
+        series: Name -> one value for each of `x`; NaN is left out.
+        x: Positions.
+        x_label: Under the axis.
+        y_label: Above the axis.
+        log_y: Logarithmic y; values up to 0 are left out.
+        log_x: Logarithmic x with a tick at every position, as for batch sizes; positions up to 0 are left out.
+    """
+    values = [value for line in series.values() for value in line if drawable(value, log_y)]
+    low, high = value_range(values, log_y)
+    to_y = scale(low, high, HEIGHT - BOTTOM, TOP, log_y)
+    places = [value for value in x if drawable(value, log_x)]
+    to_x = _x_scale(places, log_x)
+    axis = marked_axis(places, to_x, x_label) if log_x else x_axis(places, to_x, x_label)
+    parts = [grid(ticks(low, high, log_y), to_y, y_label), axis]
+    for index, (name, line) in enumerate(series.items()):
+        points = [
+            (to_x(a), to_y(b), b) for a, b in zip(x, line, strict=True) if drawable(a, log_x) and drawable(b, log_y)
+        ]
+        parts.append(_line(name, points, series_colour(index)))
+    legend = place_legend(list(series), title=y_label)
+    label = f"{y_label} by {x_label}: {', '.join(series)}"
+    return svg([*parts, legend.svg], label, height=HEIGHT + legend.height)
+
+
+def _x_scale(x: Sequence[float], log: bool) -> Scale:
+    if log:  # a margin, so that the first and last positions' names lie below the plot
+        return scale(*close_range(x, True, margin=0.04), LEFT, WIDTH - RIGHT, log=True)
+    first, last = (min(x), max(x)) if x else (0.0, 1.0)
+    return scale(first, last if last > first else first + max(1, abs(first) * 1e-9), LEFT, WIDTH - RIGHT)
+
+
+def _line(name: str, points: Sequence[tuple[float, float, float]], colour: str) -> str:
+    """A line through (x, y, value) each, with a mark at every one."""
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points)
+    line = f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-linejoin="round"/>'
+    return line + "".join(
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6" fill="{colour}"><title>{html.escape(name)}: '
+        f"{short(value)}</title></circle>"
+        for x, y, value in points
+    )

@@ -1,0 +1,191 @@
+"""Page: sections of text, tables, figures and pictures become one HTML file that needs no network."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+
+from onward.files import written_whole
+from onward.report.colours import SERIES
+
+__all__ = ["Page"]
+
+#: A cell of more letters than this is words, not a figure.
+LONGEST_FIGURE = 16
+STYLE = """
+:root { color-scheme: light dark;
+  --ink: light-dark(#1b1f24, #e6e8eb); --soft: light-dark(#5d6671, #9aa4b0); --paper: light-dark(#fff, #14171a);
+  --panel: light-dark(#f6f7f9, #1d2126); --line: light-dark(#dfe3e8, #333a42);
+  --good: light-dark(#14805e, #4cc79f); --bad: light-dark(#c22b2b, #ff7b72); }
+* { box-sizing: border-box } body { margin: 0; background: var(--paper); color: var(--ink);
+  font: 15px/1.5 system-ui, sans-serif }
+main { max-width: 1120px; margin: 0 auto; padding: 40px 20px 80px }
+h1 { font-size: 30px; line-height: 1.2; margin: 0 0 6px; letter-spacing: -.01em }
+h2 { font-size: 19px; margin: 0 0 4px }
+p { margin: 0 0 10px; color: var(--soft); max-width: 76ch } .lead { font-size: 17px; color: var(--ink) }
+section { margin-top: 34px } .figures { display: flex; flex-wrap: wrap; gap: 16px;
+  align-items: flex-start; margin: 12px 0 }
+figure { margin: 0; padding: 14px; background: var(--panel); border-radius: 10px; flex: 1 1 320px; min-width: 0;
+  max-width: 720px }
+figcaption { font-size: 13px; color: var(--soft); margin-bottom: 6px }
+svg { display: block; width: 100%; height: auto; font: 11px system-ui, sans-serif; fill: var(--ink) }
+.wide { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums;
+  font-size: 14px }
+th, td { text-align: right; padding: 5px 8px; border-bottom: 1px solid var(--line); white-space: nowrap }
+th:first-child, td:first-child { text-align: left } th { font-weight: 600; color: var(--soft); font-size: 13px }
+.w2 th:nth-child(2), .w2 td:nth-child(2) { text-align: left; white-space: normal }
+.w3 th:nth-child(3), .w3 td:nth-child(3) { text-align: left; white-space: normal }
+.w4 th:nth-child(4), .w4 td:nth-child(4) { text-align: left; white-space: normal }
+.w5 th:nth-child(5), .w5 td:nth-child(5) { text-align: left; white-space: normal }
+.w6 th:nth-child(6), .w6 td:nth-child(6) { text-align: left; white-space: normal }
+.w7 th:nth-child(7), .w7 td:nth-child(7) { text-align: left; white-space: normal }
+.w8 th:nth-child(8), .w8 td:nth-child(8) { text-align: left; white-space: normal }
+.w9 th:nth-child(9), .w9 td:nth-child(9) { text-align: left; white-space: normal }
+.w10 th:nth-child(10), .w10 td:nth-child(10) { text-align: left; white-space: normal }
+.w11 th:nth-child(11), .w11 td:nth-child(11) { text-align: left; white-space: normal }
+.tiles { display: flex; flex-wrap: wrap; gap: 12px; margin: 22px 0 0 }
+.tile { background: var(--panel); border-radius: 10px; padding: 12px 16px; flex: 1 1 150px }
+.tile b { display: block; font-size: 24px; letter-spacing: -.01em } .tile span { color: var(--soft); font-size: 13px }
+.good { color: var(--good) } .bad { color: var(--bad) }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(190px, 1fr)); gap: 12px }
+.card { background: var(--panel); border-radius: 10px; padding: 10px; display: flex; gap: 10px }
+.card img { width: 72px; height: 72px; image-rendering: pixelated; object-fit: cover; border-radius: 6px; flex: none }
+.card ol { list-style: none; margin: 0; padding: 0; flex: 1; min-width: 0; font-size: 12px }
+.card li { position: relative; padding: 1px 4px; margin-bottom: 3px; border-radius: 3px; overflow: hidden;
+  display: flex; justify-content: space-between; gap: 6px } .card li i { position: absolute; inset: 0 auto 0 0;
+  background: var(--c0); opacity: .25 } .card li.bad i { background: var(--bad) }
+.card li b { font-weight: 500; overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
+.samples { grid-template-columns: repeat(auto-fill, minmax(250px, 1fr)) }
+.card .none { width: 72px; height: 72px; flex: none; border: 1px dashed var(--line); border-radius: 6px; padding: 4px;
+  font-size: 11px; line-height: 1.25; color: var(--soft); display: grid; place-items: center; text-align: center }
+.card p { margin: 0; font-size: 12px; line-height: 1.45; min-width: 0; overflow-wrap: anywhere }
+.card p b { color: var(--ink); font-size: 13px }
+ul { margin: 0 0 10px; padding-left: 20px; max-width: 90ch } li { margin: 2px 0 }
+.wide + .wide, .wide + ul { margin-top: 18px } details { margin: 8px 0 } summary { cursor: pointer; color: var(--soft) }
+.names { columns: 300px; font-size: 13px; max-width: none; overflow-wrap: anywhere }
+footer { margin-top: 50px; font-size: 13px; color: var(--soft); border-top: 1px solid var(--line); padding-top: 12px }
+"""
+
+
+class Page:
+    """A report that grows section by section.
+
+    Args:
+        title: The heading.
+        lead: The one sentence that holds the verdict.
+        mood: `good` or `bad` colours the heading.
+    """
+
+    def __init__(self, title: str, lead: str, *, mood: str = "") -> None:
+        self.title = title
+        self.parts = [
+            f'<h1 class="{mood}">{html.escape(title)}</h1>' if mood else f"<h1>{html.escape(title)}</h1>",
+            f'<p class="lead">{html.escape(lead)}</p>',
+        ]
+
+    def tiles(self, tiles: Sequence[tuple[str, str, str]]) -> None:
+        """Large figures: (figure, what it is, `good`, `bad` or nothing)."""
+        cells = "".join(
+            f'<div class="tile"><b class="{mood}">{html.escape(figure)}</b><span>{html.escape(what)}</span></div>'
+            for figure, what, mood in tiles
+        )
+        self.parts.append(f'<div class="tiles">{cells}</div>')
+
+    def section(self, heading: str, text: str = "") -> None:
+        """Begin a section."""
+        paragraph = f"<p>{html.escape(text)}</p>" if text else ""
+        self.parts.append(f"<section><h2>{html.escape(heading)}</h2>{paragraph}</section>")
+
+    def figures(self, figures: Sequence[tuple[str, str]]) -> None:
+        """Figures side by side: (caption, SVG)."""
+        cells = "".join(
+            f"<figure><figcaption>{html.escape(caption)}</figcaption>{svg}</figure>" for caption, svg in figures
+        )
+        self.parts.append(f'<div class="figures">{cells}</div>')
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table, words to the left and figures to the right; a cell `passed` or `failed` is coloured."""
+        moods = {"passed": ' class="good"', "failed": ' class="bad"'}
+        head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
+        body = "".join(
+            "<tr>" + "".join(f"<td{moods.get(cell, '')}>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in rows
+        )
+        words = " ".join(f"w{at}" for at, cells in enumerate(zip(*rows, strict=True), 1) if any(map(_is_words, cells)))
+        table = f'<table class="{words}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        self.parts.append(f'<div class="wide">{table}</div>')
+
+    def cards(self, cards: Sequence[tuple[str, str, Sequence[tuple[str, float, bool]]]]) -> None:
+        """Pictures with probabilities as bars: (data URI, alternative text, (label, share, wrong) each)."""
+        self.parts.append(f'<div class="cards">{"".join(_card(*card) for card in cards)}</div>')
+
+    def samples(self, samples: Sequence[tuple[str, str, Sequence[str]]]) -> None:
+        """Pictures with lines about them, the first one bold: (data URI, alternative text, lines).
+
+        Where the URI is empty the alternative text stands in the picture's place.
+        """
+        cells = "".join(_sample(*sample) for sample in samples)
+        self.parts.append(f'<div class="cards samples">{cells}</div>')
+
+    def points(self, points: Sequence[str]) -> None:
+        """A list, a sentence or two each."""
+        items = "".join(f"<li>{html.escape(point)}</li>" for point in points)
+        self.parts.append(f"<ul>{items}</ul>")
+
+    def details(self, summary: str, names: Sequence[str]) -> None:
+        """A list that a reader opens."""
+        items = "".join(f"<li>{html.escape(name)}</li>" for name in names)
+        self.parts.append(f'<details><summary>{html.escape(summary)}</summary><ul class="names">{items}</ul></details>')
+
+    def footer(self, text: str) -> None:
+        """What made this page."""
+        self.parts.append(f"<footer>{html.escape(text)}</footer>")
+
+    def render(self) -> str:
+        """The whole document."""
+        return (
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<title>{html.escape(self.title)}</title><style>{STYLE}{_series_colours()}</style></head>\n"
+            f"<body><main>{chr(10).join(self.parts)}</main></body></html>\n"
+        )
+
+    def write(self, path: Path) -> None:
+        """Write the document whole.
+
+        Raises:
+            OutputError: The place cannot be written to, or is full.
+        """
+        with written_whole(path) as staged:
+            staged.write_text(self.render(), encoding="utf-8")
+
+
+def _series_colours() -> str:
+    colours = " ".join(f"--c{at}: light-dark({light}, {dark});" for at, (light, dark) in enumerate(SERIES))
+    return f":root {{ {colours} }}\n"
+
+
+def _is_words(cell: str) -> bool:
+    """Whether a cell is more than a figure or one short word."""
+    return len(cell) > LONGEST_FIGURE and not cell[0].isdigit()
+
+
+def _card(picture: str, alternative: str, bars: Sequence[tuple[str, float, bool]]) -> str:
+    items = "".join(
+        f'<li class="{"bad" if wrong else ""}"><i style="width:{100 * share:.1f}%"></i>'
+        f"<b>{html.escape(label)}</b><span>{share:.1%}</span></li>"
+        for label, share, wrong in bars
+    )
+    return f'<div class="card"><img src="{picture}" alt="{html.escape(alternative, quote=True)}"><ol>{items}</ol></div>'
+
+
+def _sample(picture: str, alternative: str, lines: Sequence[str]) -> str:
+    image = (
+        f'<img src="{picture}" alt="{html.escape(alternative, quote=True)}">'
+        if picture
+        else f'<div class="none">{html.escape(alternative)}</div>'
+    )
+    first, *others = (html.escape(line) for line in lines)
+    text = "".join(f"<br>{line}" for line in others)
+    return f'<div class="card">{image}<p><b>{first}</b>{text}</p></div>'

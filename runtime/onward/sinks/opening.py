@@ -1,0 +1,43 @@
+"""Opening: the sink for the name of a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from onward.errors import UsageError
+from onward.sinks.rows import Columns
+from onward.sinks.sink import Sink
+
+__all__ = ["STDOUT", "open_sink"]
+
+STDOUT = Path("-")
+
+
+def open_sink(out: Path, columns: Columns) -> Sink:
+    """The sink for .csv, .jsonl, .parquet or .npy; for `-` JSON Lines.
+
+    Raises:
+        UsageError: The ending is none of these, top-k is not 1 to the number of classes, or .parquet is asked for
+            where pyarrow is not installed.
+    """
+    if not 1 <= columns.top_k <= len(columns.labels):
+        raise UsageError(f"--top-k is {columns.top_k}, expected 1 to {len(columns.labels)}, the number of classes.")
+    match ".jsonl" if out == STDOUT else out.suffix.lower():
+        case ".csv":
+            from onward.sinks.comma_separated import CsvSink
+
+            return CsvSink(columns)
+        case ".jsonl":
+            from onward.sinks.json_lines import JsonLinesSink
+
+            return JsonLinesSink(columns)
+        case ".parquet":
+            from onward.sinks.parquet import ParquetSink
+
+            return ParquetSink(columns)
+        case ".npy":
+            from onward.sinks.npy import NpySink
+
+            return NpySink(columns)
+        case other:
+            raise UsageError(f"--out ends in {other or 'nothing'!r}, expected .csv, .jsonl, .parquet or .npy, or `-`.")

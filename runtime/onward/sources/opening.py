@@ -1,0 +1,148 @@
+"""Opening: what somebody names becomes a source, told apart by content."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import BinaryIO
+
+from onward.errors import DataError
+from onward.images.idx import is_idx
+from onward.signature import Signature
+from onward.sources.files import folder, has_image_suffix, images
+from onward.sources.path_list import path_list
+from onward.sources.source import Source, chain
+from onward.sources.stream import COMPRESSED, open_stream
+from onward.sources.tar import HEADER_BYTES, is_tar
+
+__all__ = ["STDIN", "open_sources"]
+
+STDIN = "-"
+MAGIC = {b"\x93NUMPY": "npy", b"PK\x03\x04": "npz", b"PAR1": "parquet"}
+#: Where the content does not tell: a text has no magic bytes, and a file that was cut may have lost them.
+ENDINGS = {
+    "csv": (".csv", ".tsv"),
+    "npy": (".npy",),
+    "npz": (".npz",),
+    "parquet": (".parquet",),
+    "tar": (".tar", ".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tbz2", ".txz"),
+}
+
+
+def open_sources(
+    paths: Sequence[str | Path], signature: Signature, *, column: str | None = None, stdin: BinaryIO | None = None
+) -> Source:
+    """One source over several paths, told apart by content; rows are named by the path as it is given here.
+
+    Args:
+        paths: Folders, image files, .npy, .npz and IDX files (.gz too), tar files, Parquet and CSV tables; patterns
+            such as `'shards/*.tar'`; `-` for paths on standard input, each ended by a newline or a null character.
+            What a pattern or standard input names is an image where its name ends as those of images do.
+        signature: What an image has to become.
+        column: Of a table, the one that holds the images or their paths; by default one of a usual name.
+        stdin: Where `-` reads from.
+
+    Returns:
+        A source that can be gone through as often as one likes; with `-`, once.
+
+    Raises:
+        DataError: A path is missing, empty, or damaged from the start.
+        FeedError: An array does not fit the signature.
+    """
+    arguments = [os.fspath(path) for path in paths]
+    if arguments.count(STDIN) > 1:
+        raise DataError(f"{STDIN!r} is given {arguments.count(STDIN)} times; standard input can be read only once.")
+    open_one = partial(_open, signature=signature, column=column)
+    sources: list[Source] = []
+    for kind, group in groupby(_expand(arguments), key=lambda item: item[0]):
+        if kind == "image":
+            sources.append(images([path for _, path in group]))
+        elif kind == STDIN:
+            sources.append(path_list(stdin or sys.stdin.buffer, partial(_open_listed, open_one)))
+        else:
+            sources += [open_one(kind, path) for _, path in group]
+    return chain(sources)
+
+
+def _expand(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Each path that is meant, behind its kind."""
+    for path in arguments:
+        if path == STDIN:
+            yield STDIN, path
+        elif not os.path.lexists(path) and glob.has_magic(path):
+            yield from _matches(path)
+        else:
+            yield _kind(path), path
+
+
+def _matches(pattern: str) -> Iterator[tuple[str, str]]:
+    found = sorted(glob.iglob(pattern, recursive=True))
+    if not found:
+        raise DataError(f"no path fits the pattern {pattern!r}.")
+    for path in found:
+        # a million of them are not opened here only to see that they are images
+        kind = "image" if has_image_suffix(path) else _kind(path)
+        if kind != "folder" or "**" not in pattern:  # what lies in it fits the pattern, too
+            yield kind, path
+
+
+def _open_listed(open_one: Callable[[str, str], Source], path: str) -> Source | None:
+    kind = _kind(path)
+    return None if kind == "image" else open_one(kind, path)
+
+
+def _open(kind: str, path: str, *, signature: Signature, column: str | None) -> Source:
+    match kind:
+        case "folder":
+            return folder(path)
+        case "npy" | "npz" | "idx":
+            from onward.sources import arrays
+
+            return {"npy": arrays.npy, "npz": arrays.npz, "idx": arrays.idx}[kind](path, signature)
+        case "tar":
+            from onward.sources.shards import shard
+
+            return shard(path)
+        case "parquet":
+            from onward.sources.parquet import parquet
+
+            return parquet(path, column)
+        case _:
+            from onward.sources.listing import listing
+
+            return listing(path, column)
+
+
+def _kind(path: str) -> str:
+    """What lies at a path, by its first bytes, or else by its name."""
+    if os.path.isdir(path):
+        return "folder"
+    if not os.path.isfile(path):
+        raise DataError(f"{path} is no plain file." if os.path.exists(path) else f"{path} does not exist.")
+    try:
+        with open(path, "rb", buffering=0) as stream:
+            head = stream.read(HEADER_BYTES)
+    except OSError:
+        return "image"  # reading it says why not
+    for magic, kind in MAGIC.items():
+        if head.startswith(magic):
+            return kind
+    named = next((kind for kind, endings in ENDINGS.items() if path.lower().endswith(endings)), "image")
+    if is_tar(head) or (head.startswith(tuple(COMPRESSED)) and (named == "tar" or _is_packed_tar(path))):
+        return "tar"
+    if head.startswith((b"\0\0", b"\x1f\x8b")) and is_idx(Path(path)):
+        return "idx"
+    return named
+
+
+def _is_packed_tar(path: str) -> bool:
+    try:
+        with open_stream(path) as stream:
+            return is_tar(stream.read(HEADER_BYTES))
+    except DataError:
+        return False

@@ -1,5 +1,0 @@
-"""Report pages: one self-contained HTML file each, with inline SVG, readable in light and dark, offline."""
-
-from runtime.report.page import Page
-
-__all__ = ["Page"]

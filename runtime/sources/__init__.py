@@ -1,7 +1,0 @@
-"""Sources: files of any kind become blocks of inputs, in order. They know no model and no sink."""
-
-from runtime.sources.block import Block, Images, Input, Pixels, Unreadable
-from runtime.sources.opening import open_sources
-from runtime.sources.source import Source
-
-__all__ = ["Block", "Images", "Input", "Pixels", "Source", "Unreadable", "open_sources"]

@@ -1,0 +1,336 @@
+"""What runs an artifact, where its format has several; and ONNX files that are not ours."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+from torch._inductor import freezing
+
+import onward
+from onward.backends import RUNNERS, Backend, Threads, open_artifact, open_backend
+from onward.bundle import Bundle
+from onward.errors import BackendError, FeedError
+from onward.feed import check_feed
+from onward.inputs import Input
+from onward.signature import OUTPUTS, Signature
+from onward.tensor_signature import TensorSignature
+
+ROOT = Path(__file__).parents[3]
+ALL = [(format, runner) for format, runners in RUNNERS.items() for runner in runners]
+ONNX_RUNNERS = RUNNERS["onnx"]
+TENSORS = TensorSignature((Input("first", "float32", (6,)), Input("second", "float32", (6,))), ("a", "b", "c"))
+
+
+def require(runner: str) -> None:
+    if runner == "openvino" and not os.environ.get("CI"):
+        pytest.importorskip("openvino", reason="openvino is not installed: `make test` installs it")
+    if runner == "compiled" and not os.environ.get("CI") and not shutil.which(os.environ.get("CXX", "g++")):
+        pytest.skip("there is no C++ compiler here, which torch.compile needs")
+
+
+@pytest.fixture(scope="module", params=ALL, ids="-".join)
+def backend(request: pytest.FixtureRequest, shared_bundle: Bundle) -> Iterator[Backend]:
+    format, runner = request.param
+    require(runner)
+    before = torch.get_num_threads()
+    yield open_artifact(shared_bundle, shared_bundle.artifact(format), threads=Threads(1), runner=runner)
+    torch.set_num_threads(before)
+
+
+def test_every_runner_gives_what_the_golden_record_says(backend: Backend, shared_bundle: Bundle) -> None:
+    golden = shared_bundle.golden()
+    if "compiled" in backend.name:
+        golden = golden.select({"real": 2})  # batches of 1 and 2: each size is seconds of compiling
+    verdict = golden.judge(backend.name, backend.run)
+    assert verdict.passed, verdict
+
+
+def test_infer_gives_what_run_names(backend: Backend, pixels: NDArray[np.uint8]) -> None:
+    assert backend.signature is not None
+    assert (backend.inputs, backend.outputs) == (("image",), OUTPUTS)
+    found = backend.infer(check_feed(pixels[:2], backend.signature))
+    expected = backend.run(pixels[:2])
+    assert [array.dtype for array in found] == [np.float32, np.float32]
+    for array, name in zip(found, backend.outputs, strict=True):
+        np.testing.assert_array_equal(array, expected[name])
+
+
+def test_what_infer_gave_stays_and_what_it_took_is_untouched(backend: Backend, pixels: NDArray[np.uint8]) -> None:
+    images = pixels[:2].copy()
+    found = backend.infer({"image": images})
+    kept = [array.copy() for array in found]
+    backend.infer({"image": pixels[2:4].copy()})
+    np.testing.assert_array_equal(images, pixels[:2])
+    for array, copy in zip(found, kept, strict=True):
+        np.testing.assert_array_equal(array, copy)
+    images[...] = 0  # a result that lay in the input's memory would change now
+    for array, copy in zip(found, kept, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+def test_arrays_of_any_memory_give_the_same(backend: Backend, pixels: NDArray[np.uint8]) -> None:
+    images = pixels[:2]
+    read_only = np.frombuffer(images.tobytes(), np.uint8).reshape(images.shape)
+    expected = backend.infer({"image": images.copy()})
+    for laid_out in (read_only, np.asfortranarray(images), images[::-1].copy()[::-1]):
+        for array, wanted in zip(backend.infer({"image": laid_out}), expected, strict=True):
+            np.testing.assert_array_equal(array, wanted)
+
+
+def test_threads_do_not_write_into_each_others_batches(backend: Backend, pixels: NDArray[np.uint8]) -> None:
+    batches = [pixels[at : at + 2] for at in range(0, 40, 2)] * 5
+    expected = [backend.run(batch) for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        for found, wanted in zip(pool.map(backend.run, batches), expected, strict=True):
+            for name in OUTPUTS:
+                np.testing.assert_array_equal(found[name], wanted[name])
+
+
+@pytest.mark.parametrize(
+    ("format", "runner", "name"),
+    [
+        ("onnx", "onnxruntime", "onnx (CPU)"),
+        ("onnx", "openvino", "onnx openvino (CPU)"),
+        ("torchscript", "torchscript", "torchscript (CPU)"),
+        ("pt2", None, "pt2 (CPU)"),
+        ("pt2", "eager", "pt2 (CPU)"),
+        ("pt2", "channels-last", "pt2 channels-last (CPU)"),
+    ],
+)
+def test_a_backend_says_what_runs_it(shared_bundle: Bundle, format: str, runner: str | None, name: str) -> None:
+    require(runner or "")
+    assert open_artifact(shared_bundle, shared_bundle.artifact(format), runner=runner).name == name
+
+
+@pytest.mark.parametrize("format", RUNNERS)
+def test_an_unknown_runner_is_a_backend_error(shared_bundle: Bundle, format: str) -> None:
+    with pytest.raises(BackendError) as caught:
+        open_artifact(shared_bundle, shared_bundle.artifact(format), runner="tvm")
+    assert str(caught.value) == f"a {format} artifact is run by {', '.join(RUNNERS[format])}, not by 'tvm'."
+
+
+def test_a_runner_of_another_format_is_a_backend_error(shared_bundle: Bundle) -> None:
+    with pytest.raises(BackendError, match="a pt2 artifact is run by eager, module, channels-last, compiled, not by"):
+        open_artifact(shared_bundle, shared_bundle.artifact("pt2"), runner="onnxruntime")
+
+
+def test_channels_last_is_the_layout_of_every_activation(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 3))
+    signature = Signature(8, 8, 3, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2), ("a", "b", "c"))
+    bundle = onward.export(network, tmp_path / "model", signature=signature, formats=("pt2",))
+    last: Any = open_artifact(bundle, bundle.artifact("pt2"), runner="channels-last")
+    eager: Any = open_artifact(bundle, bundle.artifact("pt2"))
+    assert all(item.is_contiguous(memory_format=torch.channels_last) for item in activations(last.module))
+    assert all(item.is_contiguous() for item in activations(eager.module)[1:])  # [0]: the pixels, permuted
+    assert bundle.golden().judge("pt2", last.run).passed
+
+
+def activations(module: torch.fx.GraphModule) -> list[Tensor]:
+    """Those of four axes; of a colour image, because with one channel both layouts are one."""
+    seen: list[Tensor] = []
+
+    class Watch(torch.fx.Interpreter):
+        def run_node(self, n: torch.fx.Node) -> Any:
+            result = super().run_node(n)
+            if n.op == "call_function" and isinstance(result, Tensor) and result.ndim == 4:
+                seen.append(result)
+            return result
+
+    with torch.inference_mode():
+        Watch(module).run(torch.zeros(2, 8, 8, 3, dtype=torch.uint8))
+    assert len(seen) > 4
+    return seen
+
+
+def test_compiling_makes_constants_of_the_weights(
+    shared_bundle: Bundle, pixels: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but the pixels is left to be passed to the code: with weights as arguments it would run as well."""
+    passed: list[int] = []
+    freeze = freezing.freeze
+
+    def watch(*arguments: Any) -> Any:
+        graph, kept = freeze(*arguments)
+        passed.append(len(kept))
+        return graph, kept
+
+    monkeypatch.setattr(freezing, "freeze", watch)
+    opened = open_artifact(shared_bundle, shared_bundle.artifact("pt2"), runner="compiled")
+    for _ in range(2):
+        opened.run(pixels[:2])
+    assert passed == [1]
+
+
+def test_without_a_compiler_compiling_is_a_backend_error(shared_bundle: Bundle) -> None:
+    message = run_python(
+        SPOILT.format(path=str(shared_bundle.path), format="pt2", runner="compiled"), CXX="no-such-compiler"
+    )
+    assert message.startswith("the runner 'compiled' needs a C++ compiler, and there is none here: install g++")
+
+
+def test_without_openvino_its_runner_is_a_backend_error(shared_bundle: Bundle) -> None:
+    code = "import sys; sys.modules['openvino'] = None\n" + SPOILT
+    message = run_python(code.format(path=str(shared_bundle.path), format="onnx", runner="openvino"))
+    assert message == (
+        "the runner 'openvino' needs OpenVINO, which is not installed here: `pip install openvino` would add it."
+    )
+
+
+SPOILT = """
+from pathlib import Path
+from onward.backends import open_artifact
+from onward.bundle import Bundle
+from onward.errors import BackendError
+bundle = Bundle.open(Path({path!r}))
+try:
+    open_artifact(bundle, bundle.artifact({format!r}), runner={runner!r})
+except BackendError as error:
+    print(error)
+"""
+
+
+def run_python(code: str, **environment: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return result.stdout.strip()
+
+
+def test_openvino_runs_on_the_processor_only(shared_bundle: Bundle) -> None:
+    require("openvino")
+    artifact = shared_bundle.artifact("onnx")
+    with pytest.raises(BackendError, match="OpenVINO runs on cpu here, not on 'cuda'"):
+        open_artifact(shared_bundle, artifact, provider="cuda", runner="openvino")
+
+
+@pytest.mark.parametrize("data", [b"", b"\0", b"not a model at all" * 100], ids=len)
+def test_what_openvino_cannot_read_is_a_backend_error(shared_bundle: Bundle, data: bytes) -> None:
+    require("openvino")
+    with pytest.raises(BackendError, match=r"OpenVINO cannot open the ONNX file: Unable to read the model"):
+        open_backend("onnx", data, shared_bundle.signature, runner="openvino")
+
+
+class Overwriting(nn.Module):
+    """Writes into what it is given, as a first `ReLU(inplace=True)` does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Linear(12, 3)
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        return self.head(torch.cat([first.relu_(), second], 1))
+
+
+@pytest.fixture(scope="module")
+def tensor_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Two float inputs, the first of which its network writes into; its weights in a file beside the model."""
+    path = tmp_path_factory.mktemp("tensors") / "model"
+    return onward.export(Overwriting(), path, signature=TENSORS, external_data_above_bytes=0)
+
+
+@pytest.mark.parametrize(("format", "runner"), [item for item in ALL if item[1] != "compiled"])
+def test_several_inputs_in_any_order_are_left_as_they_were(tensor_bundle: Bundle, format: str, runner: str) -> None:
+    require(runner)
+    backend = open_artifact(tensor_bundle, tensor_bundle.artifact(format), runner=runner)
+    assert tensor_bundle.golden().judge(backend.name, backend.run).passed
+    generator = np.random.default_rng(0)
+    feed = {name: generator.standard_normal((4, 6), np.float32) for name in ("second", "first")}
+    before = {name: array.copy() for name, array in feed.items()}
+    backend.run(feed)
+    for name, array in feed.items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def foreign(nodes: list[onnx.NodeProto], outputs: list[onnx.ValueInfoProto], *constants: onnx.TensorProto) -> bytes:
+    """A model of anybody's, with two inputs `b` and `a`: float32 `(n, 3)`."""
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in "ba"]
+    graph = helper.make_graph(nodes, "foreign", inputs, outputs, list(constants))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+DIFFERENCE = helper.make_node("Sub", ["b", "a"], ["zeta"])
+POSITION = helper.make_node("ArgMax", ["zeta"], ["alpha"], axis=1, keepdims=0)
+OUTPUT_INFO = [
+    helper.make_tensor_value_info("zeta", TensorProto.FLOAT, ["n", 3]),
+    helper.make_tensor_value_info("alpha", TensorProto.INT64, ["n"]),
+]
+A = np.arange(6, dtype=np.float32).reshape(2, 3)
+B = np.array([[5, 0, 0], [0, 0, 9]], np.float32)
+
+
+@pytest.fixture(params=ONNX_RUNNERS)
+def runner(request: pytest.FixtureRequest) -> str:
+    require(request.param)
+    return str(request.param)
+
+
+def test_a_foreign_file_names_its_own_inputs_and_outputs(runner: str) -> None:
+    backend = open_backend("onnx", foreign([DIFFERENCE, POSITION], OUTPUT_INFO), None, runner=runner)
+    assert backend.signature is None
+    assert (backend.inputs, backend.outputs) == (("b", "a"), ("zeta", "alpha"))
+    zeta, alpha = backend.infer({"a": A, "b": B})
+    np.testing.assert_array_equal(zeta, B - A)
+    np.testing.assert_array_equal(alpha, [0, 2])
+    assert (zeta.dtype, alpha.dtype) == (np.float32, np.int64)
+    named = backend.run({"a": A, "b": B})
+    np.testing.assert_array_equal(named["alpha"], [0, 2])
+    assert backend.infer({"b": B[:1], "a": A[:1]})[0].shape == (1, 3)  # the batch size is free
+
+
+def test_a_lone_array_is_no_feed_of_two_inputs(runner: str) -> None:
+    backend = open_backend("onnx", foreign([DIFFERENCE, POSITION], OUTPUT_INFO), None, runner=runner)
+    with pytest.raises(FeedError, match=r"the model takes 2 inputs \('b', 'a'\): expected a dictionary of arrays"):
+        backend.run(A)
+
+
+def test_a_foreign_file_under_a_signature_is_a_backend_error(shared_bundle: Bundle, runner: str) -> None:
+    with pytest.raises(BackendError, match=r"inputs and outputs \['b', 'a', 'zeta', 'alpha'\], expected \['image', "):
+        open_backend("onnx", foreign([DIFFERENCE, POSITION], OUTPUT_INFO), shared_bundle.signature, runner=runner)
+
+
+def test_a_foreign_output_that_is_no_tensor_is_a_backend_error(runner: str) -> None:
+    info = helper.make_tensor_sequence_value_info("both", TensorProto.FLOAT, None)
+    data = foreign([helper.make_node("SequenceConstruct", ["a", "b"], ["both"])], [info])
+    with pytest.raises(BackendError, match=r"expected a tensor|OpenVINO cannot open the ONNX file"):
+        open_backend("onnx", data, None, runner=runner)
+
+
+def test_foreign_weights_in_a_file_of_their_own_are_read(runner: str) -> None:
+    weights = np.arange(3000, dtype=np.float32).reshape(3, 1000)
+    constant = numpy_helper.from_array(weights, "w")
+    content, constant.raw_data = constant.raw_data, b""
+    constant.data_location = TensorProto.EXTERNAL
+    constant.external_data.add(key="location", value="w.bin")
+    info = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 1000])]
+    nodes = [DIFFERENCE, helper.make_node("MatMul", ["zeta", "w"], ["y"])]
+    backend = open_backend("onnx", foreign(nodes, info, constant), None, runner=runner, beside={"w.bin": content})
+    # whole numbers below 2**24: float32 holds every sum
+    np.testing.assert_array_equal(backend.infer({"a": A, "b": B})[0], (B - A) @ weights)
+
+
+@pytest.mark.parametrize("format", ["torchscript", "pt2"])
+def test_pytorchs_formats_need_a_signature(shared_bundle: Bundle, format: str) -> None:
+    data = shared_bundle.read(shared_bundle.artifact(format).file)
+    with pytest.raises(BackendError, match=f"a {format} artifact needs a signature"):
+        open_backend(format, data, None)

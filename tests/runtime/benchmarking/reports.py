@@ -1,0 +1,162 @@
+"""Reports made by hand, of every kind that a bench can end with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from onward.benchmarking.competitor import Competitor
+from onward.benchmarking.end_to_end import EndToEnd
+from onward.benchmarking.options import Options
+from onward.benchmarking.report import Report
+from onward.benchmarking.row import Latency, Row, Stages
+from onward.benchmarking.stability import Instability
+from onward.host.cores import Cores
+from onward.host.fingerprint import Fingerprint
+from onward.host.memory import MainMemory
+from onward.host.processor import Processor
+from onward.intervals import Interval
+
+__all__ = ["EVIL", "FINGERPRINT", "REPORTS", "normal"]
+
+EVIL = "<script>alert('&')</script>"
+FINGERPRINT = Fingerprint(
+    processor=Processor("A Processor", ("avx2", "fma"), None, True, False, None),
+    cores=Cores(2, 64, "cpu.max"),
+    memory=MainMemory(64 << 30, 8 << 30),
+    system="Linux x86_64",
+    release="6.1",
+    python="3.11.7",
+    packages={"onward": "0.1.0", "onnxruntime": "1.32.0"},
+    graphics=("A Card, driver 550.54",),
+    load=0.25,
+    time="2026-01-02T03:04:05+00:00",
+)
+OPTIONS = Options(batch_sizes=(1, 8, 32), num_launches=2, num_rounds=3)
+#: Backend -> times as fast as PyTorch.
+SPEEDS = {"torch": 1.0, "torchscript": 1.25, "onnxruntime": 4.0, "openvino": 3.5}
+
+
+def row(backend: str, batch_size: int, *, target: str = "models/cnn", threads: int = 2, **more: Any) -> Row:
+    """Of a backend that is so much faster, at 0.5 ms and 0.2 ms a sample of PyTorch's."""
+    speed = SPEEDS.get(backend, 2.0)
+    median_ms = (0.5 + 0.2 * batch_size) / speed
+    draws = np.random.default_rng(batch_size).gamma(4.0, median_ms / 20, 500) + 0.8 * median_ms
+    latency = Latency.of(draws.astype(np.float32))
+    made = Row(
+        competitor=Competitor(target, backend, "cpu", threads),
+        batch_size=batch_size,
+        status="measured",
+        name=f"{backend} 1.0",
+        placement={"CPUExecutionProvider": 12} if backend == "onnxruntime" else None,
+        latency=latency,
+        images_per_s=batch_size / latency.median * 1e3,
+        ratio=Interval(speed, speed * 0.98, speed * 1.01),
+        noise_ratio=0.5 + 0.1 * speed,
+        max_delta=speed * 1e-7,
+        file_bytes=1_600_000,
+        peak_bytes=200 << 20,
+        stages=Stages(0.05, 1.2 / speed, 0.1, 12.5, 1.5 * median_ms),
+        num_inferences=500,
+        num_warm_up=40,
+        rounds_ms=[[median_ms, median_ms * 1.01, median_ms * 0.99], [median_ms * 1.02, median_ms, median_ms]],
+    )
+    return replace(made, **more)
+
+
+def rows(**more: Any) -> tuple[Row, ...]:
+    """All backends at all batch sizes."""
+    return tuple(row(backend, size, **more) for size in OPTIONS.batch_sizes for backend in SPEEDS)
+
+
+def report(found: tuple[Row, ...], **more: Any) -> Report:
+    """Where PyTorch, or else the first, is the reference."""
+    others = [item.competitor for item in found]
+    reference = next((item for item in others if item.backend == "torch"), others[0])
+    levels = tuple({size: [0.04, 0.041, 0.042] for size in OPTIONS.batch_sizes} for _ in range(OPTIONS.num_launches))
+    return Report(found, reference, OPTIONS, FINGERPRINT, {}, levels, **more)
+
+
+def normal() -> Report:
+    """Right answers, from image files, too; one row is unstable, and labelled samples were given."""
+    found = rows(num_labelled=1000, num_correct=913)
+    shaky = replace(found[2], instabilities=(Instability("load", "something else ran: 8 % of the time"),))
+    shares = {"read": 0.1, "decode": 0.2, "infer": 0.7}
+    files = tuple(EndToEnd(item.competitor, 2000, 3000.0, shares) for item in found[:2])
+    return report((*found[:2], shaky, *found[3:]), end_to_end=files)
+
+
+def _with_wrong() -> Report:
+    reason = "WRONG: its outputs are 1,234.5 times as far from the reference as PyTorch's"
+    wrong = {"status": "wrong", "reason": reason, "ratio": None, "noise_ratio": 1234.5}
+    return report(tuple(replace(item, **wrong) if item.competitor.backend == "openvino" else item for item in rows()))
+
+
+def _with_imprecise() -> Report:
+    reason = "imprecise: its outputs are up to 3.5 times as far from the reference as PyTorch's, and the gate is 3"
+    found = [item for item in rows() if item.competitor.backend != "openvino"]
+    return report((*found, row("openvino", 8, status="imprecise", reason=reason, noise_ratio=3.5)))
+
+
+def _with_failed() -> Report:
+    failed = Row(
+        Competitor("models/cnn", "torch-compile", "cpu", 2), 0, "failed", "RuntimeError: no compiler\n was found"
+    )
+    missing = Row(Competitor("models/cnn", "openvino", "cpu", 2), 0, "missing", "openvino is not installed.")
+    found = tuple(item for item in rows() if item.competitor.backend != "openvino")
+    return replace(report((*found, failed, missing)), missing={"torchscript": "pip install torch"})
+
+
+def _interrupted() -> Report:
+    late = Row(Competitor("models/cnn", "openvino", "cpu", 2), 0, "unreached", "not reached: the run was ended before.")
+    first = replace(
+        row("torch", 1), stages=replace(row("torch", 1).stages or Stages(0, 0, 0, None, None), idle_ms=None)
+    )
+    return report((first, row("onnxruntime", 1, rounds_ms=[[0.2]]), late), is_complete=False)
+
+
+def _without_bundle() -> Report:
+    """An ONNX file of somebody else's: no record, hence no noise, and no image files."""
+    return report(tuple(
+        row(backend, size, target="model.onnx", noise_ratio=None, peak_bytes=None)
+        for size in (1, 8)
+        for backend in ("onnxruntime", "openvino")
+    ))  # fmt: skip
+
+
+def _hostile() -> Report:
+    found = rows(target=f"models/{EVIL}", instabilities=(Instability(EVIL, EVIL),))
+    own = tuple(row(f"{EVIL}.py:Mine", size, target=f"models/{EVIL}", status="wrong", reason=EVIL) for size in (1, 8))
+    failed = Row(Competitor(EVIL, EVIL, EVIL, 2), 0, "failed", EVIL)
+    return replace(report((*found, *own, failed), changed=EVIL), missing={EVIL: EVIL})
+
+
+def _crowded() -> Report:
+    """Two models, two counts of threads."""
+    return report(tuple(
+        row(backend, size, target=target, threads=threads)
+        for size in OPTIONS.batch_sizes
+        for target in ("models/cnn", "models/resnet18")
+        for backend in ("torch", "onnxruntime")
+        for threads in (1, 2)
+    ))  # fmt: skip
+
+
+#: What a bench can end with -> such a report.
+REPORTS: Mapping[str, Report] = {
+    "normal": normal(),
+    "stable": report(rows()),
+    "one competitor": report(tuple(row("onnxruntime", size, ratio=None) for size in (1, 8))),
+    "one batch size": report(tuple(row(backend, 8) for backend in SPEEDS)),
+    "wrong": _with_wrong(),
+    "imprecise": _with_imprecise(),
+    "failed": _with_failed(),
+    "interrupted": _interrupted(),
+    "nothing timed": report((_interrupted().rows[-1],), is_complete=False),
+    "no bundle": _without_bundle(),
+    "hostile names": _hostile(),
+    "two models, two counts of threads": _crowded(),
+}

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from onward.benchmarking.competitor import Competitor
+from onward.benchmarking.process import CompetitorError, Interrupted, Process
+from onward.benchmarking.subject import Subject
+from onward.bundle import Bundle
+
+PLANTED = Path(__file__).with_name("planted.py")
+ROOT = Path(__file__).parents[3]
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def start(bundle: Bundle, name: str = "right") -> Process:
+    competitor = Competitor(str(bundle.path), f"{PLANTED}:{name}", "cpu", 1)
+    process = Process(1, timeout_s=60)
+    digest = Subject(bundle.path).digest
+    process.ask("open", competitor=competitor.to_json(), sizes={}, given=None, spawned=process.spawned, digest=digest)
+    return process
+
+
+@pytest.fixture
+def restless(shared_bundle: Bundle) -> Iterator[Process]:
+    process = start(shared_bundle, "never_rests")
+    yield process
+    process.close()
+
+
+def state_of(number: int) -> str:
+    return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def busy_ticks_of(number: int) -> int:
+    fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+@linux
+def test_it_stands_still_between_two_steps(restless: Process) -> None:
+    """A thread of it spins: it would take a core from whoever has the turn."""
+    time.sleep(0.05)
+    assert state_of(restless.popen.pid) == "T"
+    before = busy_ticks_of(restless.popen.pid)
+    time.sleep(0.2)
+    assert busy_ticks_of(restless.popen.pid) == before
+    assert restless.ask("rest", seconds=0.05)["busy_cores"] > 0  # it goes on where it stood
+
+
+def test_an_error_ends_a_step_and_not_the_process(shared_bundle: Bundle) -> None:
+    process = start(shared_bundle, "raises")
+    with pytest.raises(CompetitorError, match="ZeroDivisionError: of all things"):
+        process.ask("first", batch_size=1, seed=0)
+    assert process.ask("rest", seconds=0.01)["num_threads"] >= 1
+    process.close()
+
+
+def test_asking_after_its_end_says_how_it_ended(shared_bundle: Bundle) -> None:
+    process = start(shared_bundle)
+    process.popen.kill()
+    process.popen.wait()
+    with pytest.raises(CompetitorError, match="ended by SIGKILL"):
+        process.ask("first", batch_size=1, seed=0)
+    process.close()
+
+
+def test_waiting_ends_when_the_run_does(shared_bundle: Bundle) -> None:
+    process = start(shared_bundle, "hangs")
+    process.stop = lambda: True
+    with pytest.raises(Interrupted):
+        process.ask("first", batch_size=1, seed=0)
+    process.close()
+
+
+def test_the_number_of_threads_reaches_libraries_by_the_environment(shared_bundle: Bundle) -> None:
+    process = Process(3, timeout_s=60)
+    environment = Path(f"/proc/{process.popen.pid}/environ")
+    if environment.exists():
+        process.popen.send_signal(signal.SIGSTOP)
+        assert b"OMP_NUM_THREADS=3\0" in environment.read_bytes()
+    process.close()
+
+
+@linux
+def test_it_dies_with_its_parent_though_it_stands_still(shared_bundle: Bundle) -> None:
+    code = (
+        "import sys, time; sys.path.insert(0, sys.argv[1])\n"
+        "from onward.benchmarking.process import Process\n"
+        "process = Process(1, timeout_s=60)\n"
+        "process.ask('rest', seconds=0.01)\n"
+        "print(process.popen.pid, flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, str(ROOT)], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    for _ in range(100):
+        if not _is_alive(child):
+            return
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    pytest.fail("the process of a competitor outlived the bench")
+
+
+def _is_alive(number: int) -> bool:
+    try:
+        return state_of(number) not in "ZX"
+    except OSError:
+        return False

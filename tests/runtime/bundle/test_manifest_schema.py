@@ -1,0 +1,92 @@
+"""docs/manifest.schema.json says of every manifest what Onward writes and reads, and of others that they are none."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from jsonschema import Draft202012Validator
+from torch import nn
+
+import onward
+from onward.bundle import Bundle
+from onward.inputs import Input
+from onward.signature import Signature
+from onward.tensor_signature import TensorSignature
+
+ROOT = Path(__file__).parents[3]
+SCHEMA = json.loads((ROOT / "docs" / "manifest.schema.json").read_text())
+VALIDATOR = Draft202012Validator(SCHEMA)
+OLD = sorted((Path(__file__).parent / "bundles").rglob("manifest.json"))
+
+
+def complaints(document: object) -> list[str]:
+    return [f"{error.json_path}: {error.message}" for error in VALIDATOR.iter_errors(document)]
+
+
+def manifest(bundle: Bundle) -> Any:
+    return json.loads((bundle.path / "manifest.json").read_text())
+
+
+def test_the_schema_is_one() -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_a_manifest_written_today_fits(shared_bundle: Bundle) -> None:
+    assert complaints(manifest(shared_bundle)) == []
+
+
+@pytest.mark.parametrize("path", OLD, ids=lambda path: path.parent.name)
+def test_a_manifest_of_long_ago_fits(path: Path) -> None:
+    assert complaints(json.loads(path.read_text())) == []
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        TensorSignature((Input("features", "float32", (13,)), Input("ids", "int64", (None,), (0, 9))), ("a", "b")),
+        Signature(8, 8, 1, (0.5,), (0.25,), ("a", "b"), interface="tensor", dynamic_size=True),
+        Signature(8, 8, 1, (0.5,) * 3, (0.25,) * 3, ("a", "b"), repeat=3),
+    ],
+    ids=["tensors", "float planes of any size", "grey as RGB"],
+)
+def test_every_form_of_signature_fits(signature: Any) -> None:
+    assert list(VALIDATOR.evolve(schema=SCHEMA["properties"]["signature"] | {"$defs": SCHEMA["$defs"]}).iter_errors(
+        signature.to_json())) == []  # fmt: skip
+
+
+def test_the_manifest_of_a_model_of_tensors_with_a_licence_fits(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    signature = TensorSignature((Input("features", "float32", (13,)),), ("a", "b"))
+    bundle = onward.export(
+        nn.Sequential(nn.Linear(13, 2)), tmp_path / "model", signature=signature, formats=("onnx",), licence="CC0-1.0"
+    )
+    document = manifest(bundle)
+    assert complaints(document) == []
+    assert document["provenance"]["licence"] == "CC0-1.0"
+
+
+EDITS: dict[str, Callable[[Any], object]] = {
+    "another format": lambda document: document.update(format=2),
+    "a key that is none": lambda document: document.update(comment="hello"),
+    "no labels": lambda document: document["signature"].update(labels=[]),
+    "a path out of it": lambda document: document["files"][0].update(path="../golden.npz"),
+    "an absolute path": lambda document: document["files"][0].update(path="/golden.npz"),
+    "a short digest": lambda document: document["artifacts"][0]["file"].update(sha256="abc"),
+    "an unknown format of artifact": lambda document: document["artifacts"][0].update(format="tflite"),
+    "floats in NHWC": lambda document: document["signature"]["input"].update(dtype="float32"),
+    "both kinds of input": lambda document: document["signature"].update(inputs=[]),
+    "a std of 0": lambda document: document["signature"]["normalize"].update(std=[0]),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_what_is_no_manifest_does_not_fit(edit: str, shared_bundle: Bundle) -> None:
+    document = copy.deepcopy(manifest(shared_bundle))
+    EDITS[edit](document)
+    assert complaints(document) != []

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from onward.bundle import MANIFEST, Artifact, Bundle, FileDigest, digest_file
+from onward.bundle import verification as module
+from onward.bundle.golden import save_outputs
+from onward.bundle.verification import Verification, verify
+from onward.errors import BundleError, ProviderError, UsageError
+from onward.parity import BATCH_SIZES
+
+ALL = ["onnx", "torchscript", "pt2"]
+
+
+@pytest.fixture(scope="module")
+def results(shared_bundle: Bundle) -> list[Verification]:
+    return verify(shared_bundle)
+
+
+def renew(bundle: Bundle) -> Bundle:
+    """Make a changed bundle's digests hold, as a forger would."""
+
+    def digest(file: FileDigest) -> FileDigest:
+        return digest_file(bundle.path, bundle.path / file.path)
+
+    artifacts: tuple[Artifact, ...] = tuple(replace(item, file=digest(item.file)) for item in bundle.artifacts)
+    renewed = replace(bundle, artifacts=artifacts, files=tuple(map(digest, bundle.files)))
+    (bundle.path / MANIFEST).write_text(json.dumps(renewed.to_json()))
+    return Bundle.open(bundle.path)
+
+
+def test_every_artifact_passes_on_the_machine_that_built_it(results: list[Verification]) -> None:
+    assert [result.artifact for result in results] == ALL
+    assert all(result.passed for result in results)
+    assert all(result.verdict is not None for result in results)
+
+
+def test_the_outputs_are_the_builders_bit_for_bit(results: list[Verification]) -> None:
+    assert {result.artifact: result.same_bits for result in results} == dict.fromkeys(ALL, True)
+
+
+def test_every_kind_and_output_is_measured(results: list[Verification], shared_bundle: Bundle) -> None:
+    golden = shared_bundle.golden()
+    expected = {(kind, output) for kind, table in golden.reference.items() for output in table}
+    for result in results:
+        assert result.verdict is not None
+        assert {(row.kind, row.output) for row in result.verdict.comparisons} == expected
+        assert all(row.num_samples == len(golden.inputs[row.kind]) for row in result.verdict.comparisons)
+    assert all(len(images) >= max(BATCH_SIZES) for kind, images in golden.inputs.items() if kind != "constant")
+
+
+def test_the_json_form_holds_the_verdict(results: list[Verification]) -> None:
+    document = json.loads(json.dumps(results[0].to_json()))
+    assert (document["artifact"], document["backend"]) == ("onnx", "onnx (CPU)")
+    assert document["passed"] is document["same_bits_as_builder"] is document["verdict"]["passed"] is True
+    assert document["skipped"] is None
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_one_artifact_can_be_named(shared_bundle: Bundle, name: str) -> None:
+    (result,) = verify(shared_bundle, artifacts=[name])
+    assert (result.artifact, result.passed) == (name, True)
+
+
+def test_naming_no_artifact_or_an_unknown_one_is_refused(shared_bundle: Bundle) -> None:
+    with pytest.raises(UsageError, match="no artifact was named"):
+        verify(shared_bundle, artifacts=[])
+    with pytest.raises(BundleError, match="no artifact 'tflite'"):
+        verify(shared_bundle, artifacts=["tflite"])
+
+
+def test_a_provider_is_asked_for_strictly(shared_bundle: Bundle) -> None:
+    with pytest.raises(ProviderError, match="'gpu' is unknown"):
+        verify(shared_bundle, provider="gpu")
+
+
+def test_a_changed_file_is_found_before_anything_runs(bundle: Bundle) -> None:
+    path = bundle.path / "parity.html"
+    path.write_bytes(path.read_bytes()[::-1])
+    with pytest.raises(BundleError, match=r"parity\.html was changed"):
+        verify(bundle, artifacts=["onnx"])
+
+
+def test_a_reference_that_the_model_does_not_give_fails(bundle: Bundle) -> None:
+    golden = bundle.golden()
+    shifted = {kind: {name: array + 1e-2 for name, array in table.items()} for kind, table in golden.reference.items()}
+    replace(golden, reference=shifted).save(bundle.path / "golden.npz")
+    (result,) = verify(renew(bundle), artifacts=["onnx"])
+    assert not result.passed
+    assert result.same_bits  # the artifact is the same; it is the mathematics that it disagrees with
+
+
+def test_other_bits_than_the_builders_are_said_and_do_not_fail(bundle: Bundle) -> None:
+    outputs = {
+        kind: {name: np.nextafter(array, np.float32(np.inf)) for name, array in table.items()}
+        for kind, table in bundle.golden_outputs("onnx").items()
+    }
+    save_outputs(bundle.path / "golden" / "onnx.npz", outputs)
+    (result,) = verify(renew(bundle), artifacts=["onnx"])
+    assert result.passed
+    assert not result.same_bits
+
+
+def test_without_pytorch_its_artifacts_are_skipped_with_the_reason(
+    shared_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "torch_is_installed", lambda: False)
+    results = verify(shared_bundle)
+    assert [result.skipped for result in results] == ["", "PyTorch is not installed", "PyTorch is not installed"]
+    assert [result.verdict is None for result in results] == [False, True, True]
+    assert all(result.passed for result in results)

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onward.benchmarking.report import Report
+from onward.bundle import Bundle
+from onward_training.data import Dataset
+
+ROOT = Path(__file__).parents[3]
+PLANTED = Path(__file__).parents[1] / "bench" / "planted.py"
+QUICK = ("--launches", 1, "--rounds", 2, "--batch-sizes", 1, "--threads", 1, "--no-files")
+
+
+def test_a_table_for_people(onward, shared_bundle: Bundle) -> None:
+    result = onward("bench", shared_bundle.path, *QUICK, "--backends", "torch,onnxruntime")
+    assert result.returncode == 0, result.stderr
+    for word in ("median ms", "× PyTorch", "95 %", "noise ratio", "onnxruntime", "import s", "peak MiB", "idle gap"):
+        assert word in result.stdout
+
+
+def test_one_document_for_machines_and_a_page(onward, shared_bundle: Bundle, digits: Dataset, tmp_path: Path) -> None:
+    """Labelled samples give an accuracy; it is that of the model."""
+    labels = np.array(digits.test.targets[:100])
+    np.savez(tmp_path / "test.npz", images=digits.test.images[:100], labels=labels)
+    more = ("--input", tmp_path / "test.npz", "--html", tmp_path / "bench.html", "--json")
+    result = onward("bench", shared_bundle.path, *QUICK, "--backends", "onnxruntime,openvino", *more)
+    assert result.returncode == 0, result.stderr
+    report = Report.from_json(json.loads(result.stdout))
+    assert [row.num_labelled for row in report.rows] == [100, 100]
+    assert all(row.accuracy is not None and row.accuracy > 0.8 for row in report.rows)
+    assert "onnxruntime" in (tmp_path / "bench.html").read_text()
+
+
+def test_a_report_is_the_next_baseline(onward, shared_bundle: Bundle, tmp_path: Path) -> None:
+    before = tmp_path / "before.json"
+    first = onward("bench", shared_bundle.path, *QUICK, "--backends", "onnxruntime", "--json")
+    before.write_text(first.stdout)
+    command = ("bench", shared_bundle.path, *QUICK, "--backends", "onnxruntime", "--baseline", before)
+    result = onward(*command, "--fail-above", "1000%")
+    assert result.returncode == 0, result.stderr
+    assert f"beside {before}" in result.stdout
+    again = json.loads(onward(*command, "--json").stdout)
+    assert again["gate"]["num_compared"] == 1
+
+
+def test_a_wrong_row_ends_with_exit_code_1(onward, shared_bundle: Bundle) -> None:
+    result = onward("bench", shared_bundle.path, *QUICK, "--backends", f"onnxruntime,{PLANTED}:wrong")
+    assert result.returncode == 1
+    assert "WRONG" in result.stdout
+
+
+def test_what_fails_has_a_line_and_the_others_their_rows(onward, shared_bundle: Bundle) -> None:
+    result = onward("bench", shared_bundle.path, *QUICK, "--backends", f"{PLANTED}:crashes,onnxruntime")
+    assert result.returncode == 1
+    assert "its process ended by SIGSEGV" in result.stdout
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in __import__("onnxruntime").get_available_providers(), reason="this onnxruntime has CUDA"
+)
+def test_a_provider_that_is_not_here_is_a_line_and_never_a_number(onward, shared_bundle: Bundle) -> None:
+    result = onward("bench", shared_bundle.path, *QUICK, "--backends", "onnxruntime", "--provider", "cuda", "--json")
+    assert result.returncode == 1
+    (row,) = json.loads(result.stdout)["rows"]
+    assert row["latency_ms"] is None
+    assert "onnxruntime-gpu" in row["reason"]
+    told = onward("bench", shared_bundle.path, *QUICK, "--backends", "onnxruntime", "--provider", "cuda")
+    assert "onnxruntime-gpu" in told.stdout
+    assert "median ms" not in told.stdout, "a table without rows"
+
+
+def test_strictness_is_for_those_who_ask(onward, shared_bundle: Bundle) -> None:
+    command = ("bench", shared_bundle.path, *QUICK, "--backends", f"onnxruntime,{PLANTED}:never_rests")
+    assert onward(*command).returncode == 0
+    assert onward(*command, "--strict").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (("--backends", "tflite"), "'tflite' is unknown"),
+        (("--batch-sizes", "one"), "expected whole numbers"),
+        (("--batch-sizes", "0"), "must be at least 1"),
+        (("--dim", "height"), "expected NAME=SIZE"),
+        (("--baseline", "nothing.json"), "is no report"),
+        (("--fail-above", "5"), "is no percentage"),
+        (("--provider", "gpu"), "'gpu' is unknown"),
+        (("--reference", "cat"), "which is not timed"),
+        (("--input", "nothing.npz"), "nothing.npz"),
+    ],
+)
+def test_wrong_usage_is_a_sentence(options: tuple[str, ...], what: str, onward, shared_bundle: Bundle) -> None:
+    result = onward("bench", shared_bundle.path, *options)
+    assert result.returncode == 2
+    assert what in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_ctrl_c_keeps_what_there_is(shared_bundle: Bundle, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "onward", "bench", shared_bundle.path, "--backends", "onnxruntime", "--json"]
+    with subprocess.Popen(
+        [*map(str, command), "--launches", "50", "--no-files"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        time.sleep(8)
+        process.send_signal(signal.SIGINT)
+        answer, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    document = json.loads(answer)
+    assert document["complete"] is False
+    assert document["rows"][0]["status"] == "measured"

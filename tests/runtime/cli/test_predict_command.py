@@ -1,0 +1,196 @@
+"""`onward predict` as a person or a script meets it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from onward.bundle import Bundle
+from onward_training.data import Dataset
+
+ROOT = Path(__file__).parents[3]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def command(bundle: Bundle, *arguments: object) -> list[str]:
+    return [sys.executable, "-m", "onward", "predict", *map(str, (bundle.path, *arguments))]
+
+
+@pytest.fixture
+def run(shared_bundle: Bundle) -> Run:
+    def run(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        line = command(shared_bundle, *arguments)
+        return subprocess.run(line, cwd=ROOT, input=stdin, capture_output=True, text=True, check=False)
+
+    return run
+
+
+@pytest.fixture
+def photos(pixels: NDArray[np.uint8], tmp_path: Path) -> Path:
+    """Three images and one that is none."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for index in range(3):
+        Image.fromarray(pixels[index, ..., 0]).save(folder / f"{index}.png")
+    (folder / "bad.png").write_text("no image")
+    return folder
+
+
+def test_paths_on_standard_input_are_read(run: Run, photos: Path, tmp_path: Path) -> None:
+    names = [str(path) for path in sorted(photos.iterdir())]
+    for end in ("\n", "\0"):
+        result = run("-", "--out", "-", "--quiet", stdin=end.join(names))
+        assert [json.loads(line)["input"] for line in result.stdout.splitlines()] == names[:3]
+        assert result.returncode == 1
+        assert result.stderr == f"{names[3]}: no image: its content is of no format that Pillow knows\n"
+
+
+def test_what_is_said_is_said_once_and_on_standard_error(run: Run, photos: Path, tmp_path: Path) -> None:
+    result = run(photos, "--out", tmp_path / "rows.csv")
+    assert result.stdout == ""
+    first, *others = result.stderr.splitlines()
+    assert first.startswith("3 images in ")
+    assert f"1 could not be read, listed in {tmp_path / 'rows.csv.errors.jsonl'}:" in others
+    quiet = run(photos, "--out", tmp_path / "rows.csv", "--quiet")
+    assert (quiet.stdout, quiet.stderr, quiet.returncode) == ("", "", 1)
+
+
+def test_json_holds_all_figures_and_nothing_else_is_printed(run: Run, photos: Path, tmp_path: Path) -> None:
+    result = run(photos, "--out", tmp_path / "rows.parquet", "--json", "--batch-size", 2, "--streams", 1)
+    document = json.loads(result.stdout)
+    assert result.stderr == ""
+    assert (document["num_inputs"], document["num_predicted"], document["num_failures"]) == (4, 3, 1)
+    assert document["failures"][0]["stage"] == "decode"
+    assert document["plan"]["batch_size"] == 2
+    assert document["plan"]["streams"] == 1
+    assert document["placement"]["providers"]["CPUExecutionProvider"]["share"] == 1
+    assert set(document["shares"]) == {"read", "decode", "resize", "infer", "write", "wait"}
+
+
+def test_the_first_bad_input_ends_a_run_that_is_to_fail(run: Run, photos: Path, tmp_path: Path) -> None:
+    result = run(photos, "--out", tmp_path / "rows.csv", "--on-error", "fail")
+    assert result.returncode == 1
+    assert result.stderr == f"onward: {photos / 'bad.png'}: no image: its content is of no format that Pillow knows\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--batch-size", "many"], "--batch-size is 'many', expected a whole number from 1 on, or auto"),
+        (["--streams", "0"], "--streams is '0'"),
+        (["--top-k", "11"], "expected 1 to 10, the number of classes"),
+        (["--on-error", "ignore"], "expected list or fail"),
+        (["--out", "rows.txt"], "expected .csv, .jsonl, .parquet or .npy"),
+        (["--out", "-", "--json"], "both write to standard output"),
+        (["--out", "-", "--resume"], "`--out -` is none"),
+        (["--provider", "cpu", "--device-id", "1"], "device"),
+        (["--provider", "AzureExecutionProvider,cpu", "--min-placement", "0.5"], "took"),
+        (["--provider-option", "nonsense"], "nonsense"),
+    ],
+)
+def test_what_cannot_be_meant_is_answered_in_a_sentence(run: Run, photos: Path, options: list[str], words: str) -> None:
+    result = run(photos, *options)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert words in result.stderr
+    assert len([line for line in result.stderr.splitlines() if line.startswith("onward: ")]) == 1
+
+
+def test_fallback_that_is_wanted_is_told(run: Run, photos: Path, tmp_path: Path) -> None:
+    options = ("--provider", "AzureExecutionProvider,cpu", "--json")
+    placement = json.loads(run(photos, "--out", tmp_path / "rows.csv", *options).stdout)["placement"]
+    assert placement["providers"]["CPUExecutionProvider"]["share"] == 1
+
+
+def test_who_has_seen_enough_ends_the_run(shared_bundle: Bundle, digits: Dataset, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", digits.train.images)
+    line = command(shared_bundle, tmp_path / "x.npy", "--out", "-", "--batch-size", 4)
+    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert json.loads(process.stdout.readline())["input"] == f"{tmp_path / 'x.npy'}[0]"
+        process.stdout.close()
+        assert "Traceback" not in process.stderr.read()
+        assert process.wait(30) == 0
+
+
+def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(
+    shared_bundle: Bundle, digits: Dataset, run: Run, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "x.npy", np.tile(digits.train.images, (40, 1, 1, 1)))
+    out = tmp_path / "rows.csv"
+    options = ("--out", out, "--batch-size", 1, "--commit-every", 0.01)
+    process = subprocess.Popen(command(shared_bundle, tmp_path / "x.npy", *options), cwd=ROOT, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / ".rows.csv.journal").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"goes on with --resume" in said
+    assert not out.exists()
+    forgotten = run(tmp_path / "x.npy", "--out", out)
+    assert forgotten.returncode == 2
+    assert "--resume goes on with it, --no-resume begins anew" in forgotten.stderr
+    resumed = run(tmp_path / "x.npy", "--out", out, "--resume")
+    assert resumed.returncode == 0
+    assert "of them before)" in resumed.stderr
+    run(tmp_path / "x.npy", "--out", tmp_path / "whole.csv")
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_another_request_does_not_go_on(shared_bundle: Bundle, digits: Dataset, run: Run, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.tile(digits.train.images, (40, 1, 1, 1)))
+    options = ("--out", tmp_path / "rows.csv", "--batch-size", 1, "--commit-every", 0.01)
+    process = subprocess.Popen(command(shared_bundle, tmp_path / "x.npy", *options), cwd=ROOT, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / ".rows.csv.journal").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    result = run(tmp_path / "x.npy", "--out", tmp_path / "rows.csv", "--resume", "--top-k", 3)
+    assert result.returncode == 2
+    assert "had another top_k: 1, now 3" in result.stderr
+
+
+def test_on_a_terminal_there_is_a_bar_with_rate_and_errors(shared_bundle: Bundle, photos: Path, tmp_path: Path) -> None:
+    parent, child = pty.openpty()
+    line = command(shared_bundle, photos, "--out", tmp_path / "rows.csv")
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "120"}
+    process = subprocess.Popen(line, cwd=ROOT, stderr=child, env=environment)
+    os.close(child)
+    seen = b""
+    try:
+        while piece := os.read(parent, 4096):
+            seen += piece
+    except OSError:  # the terminal is gone with the process
+        pass
+    assert process.wait(30) == 1
+    assert b"predict" in seen
+    assert b"images/s" in seen
+    assert b"1 unreadable" in seen
+
+
+def test_labelled_inputs_end_in_an_accuracy(run: Run, digits: Dataset, tmp_path: Path) -> None:
+    for index in range(20):
+        folder = tmp_path / "labelled" / digits.signature.labels[digits.test.targets[index]]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(digits.test.images[index, ..., 0]).save(folder / f"{index}.png")
+    result = run(tmp_path / "labelled", "--out", tmp_path / "rows.csv")
+    with (tmp_path / "rows.csv").open(newline="") as stream:
+        correct = sum(Path(row["input"]).parent.name == row["label"] for row in csv.DictReader(stream))
+    assert f"accuracy: {correct / 20:.2%} of the 20 images whose label is known" in result.stderr

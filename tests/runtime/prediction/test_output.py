@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from onward.errors import OutputError, UsageError
+from onward.prediction.journal import read_journal
+from onward.prediction.output import FileOutput, errors_path, open_output
+from onward.prediction.position import Position
+from onward.sinks import Columns, open_sink
+
+LAW = settings(max_examples=40, deadline=None)
+COLUMNS = Columns(("a", "b"))
+REQUEST = {"inputs": ["x"], "top_k": 1}
+HEADER = b"input,label,index,probability\n"
+ROOT = Path(__file__).parents[3]
+
+
+def hidden(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name[0] == ".")
+
+
+def opened(out: Path, resume: bool | None = None, request: dict[str, object] | None = None):  # type: ignore[no-untyped-def]
+    return open_output(out, open_sink(out, COLUMNS), REQUEST if request is None else request, resume)
+
+
+def at(count: int) -> Position:
+    return Position(num_inputs=count, num_predicted=count, digest=str(count))
+
+
+def go(output: FileOutput, upto: int, commit_at: frozenset[int] = frozenset(), *, fail: int = -1) -> None:
+    """Rows and errors by number from where the output is; every third gives no row."""
+    start = output.committed.position.num_inputs if output.committed else 0
+    for number in range(start, upto):
+        if number == fail:
+            raise ZeroDivisionError
+        row = f"{number},a,0,1.0\n".encode()
+        output.append(b"" if number % 3 == 2 else row, b'{"input": "%d"}\n' % number if number % 3 == 2 else b"")
+        if number + 1 in commit_at:
+            output.commit(at(number + 1))
+
+
+def expected(count: int) -> tuple[bytes, bytes]:
+    rows = b"".join(f"{number},a,0,1.0\n".encode() for number in range(count) if number % 3 != 2)
+    errors = b"".join(b'{"input": "%d"}\n' % number for number in range(count) if number % 3 == 2)
+    return HEADER + rows, errors
+
+
+def check(out: Path, count: int) -> None:
+    rows, errors = expected(count)
+    assert out.read_bytes() == rows
+    assert (errors_path(out).read_bytes() if errors else b"") == errors
+    assert errors_path(out).exists() == bool(errors)
+    assert hidden(out.parent) == []
+
+
+@LAW
+@given(st.integers(0, 20), st.frozensets(st.integers(1, 20)), st.lists(st.integers(0, 20), max_size=4))
+def test_a_run_that_is_cut_and_goes_on_gives_the_bytes_of_one_that_never_was(
+    count: int, commit_at: frozenset[int], cuts: list[int]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "rows.csv"
+        for cut in cuts:
+            try:
+                with opened(out, resume=True) as output:
+                    go(output, count, commit_at, fail=cut)
+                    break
+            except ZeroDivisionError:
+                pass
+        with opened(out, resume=True) as output:
+            go(output, count, commit_at)
+            output.finish(at(count))
+        check(out, count)
+
+
+def test_without_a_commit_nothing_is_left_of_a_run_that_failed(tmp_path: Path) -> None:
+    out = tmp_path / "rows.csv"
+    out.write_text("earlier")
+    with pytest.raises(ZeroDivisionError), opened(out) as output:
+        go(output, 9, fail=5)
+    assert out.read_text() == "earlier"
+    assert hidden(tmp_path) == []
+
+
+def test_what_was_committed_is_kept_and_the_earlier_file_stands(tmp_path: Path) -> None:
+    out = tmp_path / "rows.csv"
+    out.write_text("earlier")
+    with pytest.raises(ZeroDivisionError), opened(out) as output:
+        go(output, 9, frozenset({4}), fail=6)
+    assert out.read_text() == "earlier"
+    with pytest.raises(UsageError, match=r"4 inputs into it: --resume goes on with it, --no-resume begins anew"):
+        opened(out).__enter__()
+    with opened(out, resume=True) as output:
+        assert output.committed is not None
+        assert output.committed.position == at(4)
+        go(output, 9)
+        output.finish(at(9))
+    check(out, 9)
+
+
+def test_no_resume_begins_anew(tmp_path: Path) -> None:
+    out = tmp_path / "rows.csv"
+    with pytest.raises(ZeroDivisionError), opened(out) as output:
+        go(output, 9, frozenset({4}), fail=6)
+    with opened(out, resume=False) as output:
+        assert output.committed is None
+        go(output, 3)
+        output.finish(at(3))
+    check(out, 3)
+
+
+def test_resuming_where_nothing_stands_begins(tmp_path: Path) -> None:
+    with opened(tmp_path / "rows.csv", resume=True) as output:
+        go(output, 3)
+        output.finish(at(3))
+    check(tmp_path / "rows.csv", 3)
+
+
+def test_another_request_is_refused_with_both_sides(tmp_path: Path) -> None:
+    out = tmp_path / "rows.csv"
+    with pytest.raises(ZeroDivisionError), opened(out) as output:
+        go(output, 9, frozenset({4}), fail=6)
+    with pytest.raises(UsageError, match="had another top_k: 1, now 3"):
+        opened(out, True, REQUEST | {"top_k": 3}).__enter__()
+
+
+def test_errors_of_an_earlier_run_go_when_this_one_has_none(tmp_path: Path) -> None:
+    out = tmp_path / "rows.csv"
+    for count in (9, 2):
+        with opened(out) as output:
+            go(output, count)
+            output.finish(at(count))
+        check(out, count)
+
+
+def test_two_runs_at_one_output_are_one_too_many(tmp_path: Path) -> None:
+    with opened(tmp_path / "rows.csv") as output:
+        with pytest.raises(OutputError, match="another run is writing"):
+            opened(tmp_path / "rows.csv", resume=False).__enter__()
+        go(output, 5)
+        output.finish(at(5))
+    check(tmp_path / "rows.csv", 5)
+
+
+@pytest.mark.parametrize("lost", [1, 20, 60])
+def test_where_staged_rows_are_missing_it_goes_back_to_a_commit_before(lost: int, tmp_path: Path) -> None:
+    out = tmp_path / "rows.csv"
+    with pytest.raises(ZeroDivisionError), opened(out) as output:
+        go(output, 20, frozenset(range(1, 20)), fail=15)
+    part = tmp_path / ".rows.csv.part"
+    os.truncate(part, part.stat().st_size - lost)
+    with opened(out, resume=True) as output:
+        assert output.committed is not None
+        assert output.committed.position.num_inputs < 15
+        go(output, 20)
+        output.finish(at(20))
+    check(out, 20)
+
+
+@pytest.mark.parametrize("length", range(0, 120, 7))
+def test_a_journal_cut_short_anywhere_costs_no_more_than_its_last_line(length: int, tmp_path: Path) -> None:
+    out = tmp_path / "rows.csv"
+    with pytest.raises(ZeroDivisionError), opened(out) as output:
+        go(output, 9, frozenset({3, 6}), fail=8)
+    journal = tmp_path / ".rows.csv.journal"
+    os.truncate(journal, max(0, journal.stat().st_size - length))
+    with opened(out, resume=True) as output:
+        go(output, 9)
+        output.finish(at(9))
+    check(out, 9)
+
+
+CRASHING = """
+import os, signal, sys
+from pathlib import Path
+from onward.prediction.output import open_output
+from onward.prediction.position import Position
+from onward.sinks import Columns, open_sink
+COLUMNS, REQUEST = Columns(("a", "b")), {"inputs": ["x"], "top_k": 1}
+steps, out = int(sys.argv[1]), Path(sys.argv[2])
+EVENTS = {"os.rename", "os.remove", "os.truncate", "fcntl.flock", "open"}
+def count(event, arguments):
+    global steps
+    if event in EVENTS and (event != "open" or str(arguments[0]).startswith(str(out.parent))):
+        steps -= 1
+        if steps == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+with opened(out, resume=True) as output:
+    sys.addaudithook(count)
+    if not output.is_finished:
+        go(output, 9, frozenset({3, 5, 8}))
+        output.finish(at(9))
+print("whole", steps)
+"""
+
+
+def test_killed_at_every_step_on_the_file_system_it_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    """SIGKILL before each renaming, removing and opening of the last steps, and again before each of the next."""
+    functions = "".join(map(inspect.getsource, (opened, at, go)))
+    script = "from __future__ import annotations\n" + functions + CRASHING
+    killed = 0
+    for steps in range(1, 30):
+        out = tmp_path / str(steps) / "rows.csv"
+        results = []
+        for _ in range(2):
+            command = [sys.executable, "-c", script, str(steps), str(out)]
+            results.append(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False))
+        assert {result.returncode for result in results} <= {0, -signal.SIGKILL}, results[-1].stderr
+        killed += sum(result.returncode == -signal.SIGKILL for result in results)
+        with opened(out, resume=True) as output:
+            if not output.is_finished:
+                go(output, 9)
+                output.finish(at(9))
+        check(out, 9)
+        if results[0].returncode == 0:
+            break
+    assert killed > 5
+
+
+def test_the_journal_is_readable_and_says_where_the_run_is(tmp_path: Path) -> None:
+    out = tmp_path / "rows.csv"
+    with pytest.raises(ZeroDivisionError), opened(out) as output:
+        go(output, 9, frozenset({3, 6}), fail=8)
+    lines = [json.loads(line) for line in (tmp_path / ".rows.csv.journal").read_text().splitlines()]
+    assert lines[0] == {"format": 1, "request": REQUEST}
+    assert [line["position"]["num_inputs"] for line in lines[1:]] == [3, 6]
+    found = read_journal(tmp_path / ".rows.csv.journal")
+    assert found is not None
+    assert found[1][-1].position == at(6)

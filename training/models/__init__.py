@@ -1,6 +1,0 @@
-"""Models: everything that `--model` may name becomes a network that gives logits."""
-
-from training.models.catalog import ARCHITECTURES, build, build_to_fit, is_own_code
-from training.models.logits import ENDS, logits_of, with_logits
-
-__all__ = ["ARCHITECTURES", "ENDS", "build", "build_to_fit", "is_own_code", "logits_of", "with_logits"]

@@ -1,0 +1,77 @@
+"""Batches: which images make up each step of an epoch, and those images as tensors.
+
+The order depends on the seed and the number of the epoch alone, so that a run can go on in the middle of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from onward_training.augmentation import Augment
+from onward_training.data.dataset import AnySplit, Split
+from onward_training.options import Options
+from onward_training.streaming_loader import stream
+
+__all__ = ["Batches", "seed_of"]
+
+
+def seed_of(seed: int, epoch: int) -> int:
+    """One seed for each epoch of each run."""
+    return (seed * 1_000_003 + epoch * 7_919) % 2**63
+
+
+class Batches:
+    """The training images of a run, on its device where they fit into memory.
+
+    Args:
+        split: The images.
+        options: Batch size, seed, augmentation, device.
+        augment: Applied to each batch, or None.
+    """
+
+    def __init__(self, split: AnySplit, options: Options, augment: Augment | None) -> None:
+        self.split, self.options, self.augment = split, options, augment
+        self.device = torch.device(options.device)
+        if isinstance(split, Split):
+            self.images = torch.from_numpy(np.ascontiguousarray(split.images)).to(self.device)
+            self.targets = torch.from_numpy(split.targets).to(self.device)
+
+    def __len__(self) -> int:
+        """Steps an epoch."""
+        return len(self.order(1))
+
+    def order(self, epoch: int) -> list[Tensor]:
+        """The indices of each batch of an epoch, each image once.
+
+        A last batch of one image joins the one before it: batch normalisation cannot train on it alone.
+        """
+        generator = torch.Generator().manual_seed(seed_of(self.options.seed, epoch))
+        indices = torch.randperm(len(self.split), generator=generator)
+        batches = list(torch.split(indices, self.options.batch_size))
+        if len(batches) > 1 and len(batches[-1]) == 1:
+            batches[-2:] = [torch.cat(batches[-2:])]
+        return batches
+
+    def read(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """uint8 `(batch, height, width, channels)` and int64 `(batch,)`, on the device, from a step of an epoch on."""
+        chosen = self.order(epoch)[first_step:]
+        if isinstance(self.split, Split):
+            for indices in chosen:
+                at = indices.to(self.device)
+                images = self.images[at]
+                yield self.augment(images) if self.augment else images, self.targets[at]
+            return
+        streamed = stream(
+            self.split,
+            chosen,
+            augment=self.augment,
+            seed=self.options.seed,
+            epoch=epoch,
+            num_workers=self.options.num_workers,
+        )
+        for images, targets in streamed:
+            yield images.to(self.device, non_blocking=True), targets.to(self.device, non_blocking=True)

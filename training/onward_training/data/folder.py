@@ -1,0 +1,294 @@
+"""folder:PATH: one folder a class, images of any size and format that Pillow reads."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from onward.errors import DataError
+from onward.images.decode import DECODING_ERRORS, IMAGE_SUFFIXES
+from onward.signature import Preprocess, Signature
+from onward_training.data.dataset import Dataset, Split, divide, measure_signature
+from onward_training.data.files import FileSplit
+
+__all__ = ["load_folder"]
+
+LARGEST_SIDE_PX = 64
+#: Training images that take more than this when decoded are streamed.
+LARGEST_IN_MEMORY_BYTES = 2**30
+NUM_MEASURED = 2_000
+LARGEST_UNREADABLE_SHARE = 0.1
+VALIDATION_SHARE, TEST_SHARE = 0.15, 0.15
+SPLIT_FOLDERS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
+#: What archivers leave behind.
+IGNORED_FOLDERS = frozenset({"__MACOSX"})
+GREY_MODES = frozenset({"1", "L", "LA"})
+
+
+def load_folder(
+    path: Path,
+    image_size: tuple[int, int] | None = None,
+    seed: int = 0,
+    *,
+    channels: int | None = None,
+    preprocess: Preprocess | None = None,
+    streaming: bool | None = None,
+) -> Dataset:
+    """A data set from `PATH/<label>/*.png`, or from `PATH/train/<label>/…`, `PATH/val/…`, `PATH/test/…`.
+
+    Where `val` or `test` is not there, 15 % of each class of the training images is taken for it. Images that
+    cannot be read are left out and counted in the data set's notes, and so is what was converted. When they are
+    streamed, only their headers are read here; what is cut short is met, and counted in `failures`, on the way.
+
+    Args:
+        path: The folder. Hidden files and folders in it are ignored, links to folders inside a class not followed.
+        image_size: `(height, width)`; by default the commonest size of the training images, at most 64×64.
+        seed: Of the split.
+        channels: 1 or 3; by default 1 where all training images are grey, else 3.
+        preprocess: How images get to that size; by default both sides are scaled to it.
+        streaming: Leave the images on disk; by default if the training images take more than 1 GiB.
+
+    Raises:
+        DataError: No such folder, fewer than two classes, a class without images, one in `val` or `test` that
+            `train` has not, or more than one image in ten cannot be read.
+    """
+    listing = _list(path)
+    headers = _read_headers([file for files in listing.files.values() for file, _ in files])
+    size, found_channels = _choose_form([headers[file] for file, _ in listing.files["train"]], image_size)
+    channels = channels or found_channels
+    neutral = Signature(
+        *size, channels, (0.0,) * channels, (1.0,) * channels, listing.labels, preprocess or Preprocess()
+    )
+    failures = {file: header for file, header in headers.items() if isinstance(header, str)}
+    splits = _divide(
+        {
+            name: _split([item for item in files if item[0] not in failures], neutral)
+            for name, files in listing.files.items()
+        },
+        seed,
+    )
+    if streaming is None:
+        streaming = len(splits["train"]) * math.prod(neutral.image_shape) > LARGEST_IN_MEMORY_BYTES
+    loaded: dict[str, Split] = (
+        {} if streaming else {name: Split(*split.read(slice(None))) for name, split in splits.items()}
+    )
+    sample = loaded["train"] if loaded else _sample(splits["train"])
+    for split in splits.values():
+        failures |= split.failures
+    _check_readable(path, listing, splits, failures)
+    signature = measure_signature(sample, listing.labels, neutral.preprocess)
+    streamed = {name: replace(split, signature=signature) for name, split in splits.items()}
+    return Dataset(
+        "folder",
+        **(loaded or streamed),
+        signature=signature,
+        is_public=False,
+        notes=(*_describe_conversion(headers.values(), signature), *_describe_losses(path, listing, failures)),
+    )
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What an image says of itself: height and width in pixels, and Pillow's name for its colours."""
+
+    size: tuple[int, int]
+    mode: str
+
+
+@dataclass
+class _Listing:
+    """The files of each split with their class indices, and what was passed by."""
+
+    labels: tuple[str, ...]
+    files: dict[str, list[tuple[Path, int]]]
+    strays: list[Path] = field(default_factory=list)
+    links: list[Path] = field(default_factory=list)
+
+
+def _list(path: Path) -> _Listing:
+    if not path.is_dir():
+        raise DataError(f"folder:{path} does not exist or is no folder.")
+    roots = {
+        split: found
+        for split, names in SPLIT_FOLDERS.items()
+        if (found := next((path / name for name in names if (path / name).is_dir()), None))
+    }
+    if "train" not in roots:
+        _check_no_splits(path, roots)
+        roots = {"train": path}
+    labels = tuple(sorted(folder.name for folder in _class_folders(roots["train"])))
+    if len(labels) < 2:
+        raise DataError(f"{roots['train']} has {len(labels)} folders in it, expected at least two: one a class.")
+    listing = _Listing(labels, {})
+    for split, root in roots.items():
+        if strangers := sorted({folder.name for folder in _class_folders(root)} - set(labels)):
+            raise DataError(f"{root} has the class {', '.join(strangers)}, which {roots['train']} does not have.")
+        listing.files[split] = list(_list_split(root, listing))
+        listing.strays += [file for file in _children(root) if _is_image(file) and not file.is_dir()]
+    return listing
+
+
+def _check_no_splits(path: Path, roots: dict[str, Path]) -> None:
+    folders = list(_class_folders(path))
+    if roots and {folder.name for folder in folders} == {root.name for root in roots.values()}:
+        names = " and ".join(root.name for root in roots.values())
+        raise DataError(f"{path} has {names} but no train: expected one, or one folder a class.")
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return sorted(item for item in folder.iterdir() if item.name[0] != ".")
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed: {error.strerror}.") from error
+
+
+def _class_folders(root: Path) -> Iterator[Path]:
+    return (item for item in _children(root) if item.is_dir() and item.name not in IGNORED_FOLDERS)
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _list_split(root: Path, listing: _Listing) -> Iterator[tuple[Path, int]]:
+    for target, label in enumerate(listing.labels):
+        files = sorted(_walk(root / label, listing.links))
+        if not files:
+            raise DataError(f"{root / label} holds no image; every class needs some.")
+        yield from ((file, target) for file in files)
+
+
+def _walk(folder: Path, links: list[Path]) -> Iterator[Path]:
+    """The images in a class's folder; the links to folders in it, which may lead round in circles, are noted."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename} cannot be listed: {error.strerror}.") from error
+
+    for place, folders, files in os.walk(folder, onerror=refuse if folder.is_dir() else None):
+        folders[:] = sorted(name for name in folders if name[0] != "." and name not in IGNORED_FOLDERS)
+        links += [Path(place, name) for name in folders if Path(place, name).is_symlink()]
+        yield from (file for name in files if name[0] != "." and _is_image(file := Path(place, name)))
+
+
+def _read_headers(files: list[Path]) -> dict[Path, _Header | str]:
+    """Each image's header, or why it has none."""
+    Image.init()  # in threads its lists of formats would be filled while others look at them
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(files, pool.map(_read_header, files), strict=True))
+
+
+def _read_header(file: Path) -> _Header | str:
+    try:
+        with Image.open(file) as image:
+            return _Header((image.height, image.width), image.mode)
+    except UnidentifiedImageError:
+        return "no image: its content is of no format that Pillow knows"
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        return f"too large: {error}"
+    except DECODING_ERRORS as error:
+        return f"cannot be decoded: {error}"
+
+
+def _choose_form(headers: Iterable[_Header | str], image_size: tuple[int, int] | None) -> tuple[tuple[int, int], int]:
+    readable = [header for header in headers if isinstance(header, _Header)]
+    if image_size is None and readable:
+        height, width = Counter(header.size for header in readable).most_common(1)[0][0]
+        image_size = min(height, LARGEST_SIDE_PX), min(width, LARGEST_SIDE_PX)
+    is_grey = all(header.mode in GREY_MODES for header in readable)
+    return image_size or (LARGEST_SIDE_PX, LARGEST_SIDE_PX), 1 if is_grey else 3
+
+
+def _split(files: list[tuple[Path, int]], signature: Signature) -> FileSplit:
+    return FileSplit([file for file, _ in files], np.array([target for _, target in files], np.int64), signature)
+
+
+def _divide(splits: dict[str, FileSplit], seed: int) -> dict[str, FileSplit]:
+    """With a test and a validation split taken out of the training images where there is none."""
+    train = splits["train"]
+    test, validation = splits.get("test"), splits.get("validation")
+    if test is None:
+        train, test = divide(train, TEST_SHARE, 0)
+    if validation is None:
+        train, validation = divide(train, VALIDATION_SHARE, seed)
+    return {"train": train, "validation": validation, "test": test}
+
+
+def _sample(train: FileSplit) -> Split:
+    """At most 2,000 training images, always the same."""
+    chosen = np.random.default_rng(0).permutation(len(train))[:NUM_MEASURED]
+    return Split(*train.read(np.sort(chosen)))
+
+
+def _check_readable(path: Path, listing: _Listing, splits: dict[str, FileSplit], failures: dict[Path, str]) -> None:
+    """That few images are lost, and no class.
+
+    Raises:
+        DataError: One in ten is, or a class.
+    """
+    num_images = sum(map(len, listing.files.values()))
+    if len(failures) > LARGEST_UNREADABLE_SHARE * num_images:
+        raise DataError(
+            f"{len(failures):,} of {num_images:,} images in {path} cannot be read, e.g. {_example(path, failures)}. "
+            f"At most one in ten is left out: something is wrong with the folder."
+        )
+    for name, files in listing.files.items():
+        split = splits[name]
+        left = {
+            target for file, target in zip(split.paths, split.targets.tolist(), strict=True) if file not in failures
+        }
+        if lost := sorted(set(range(len(listing.labels))) - left):
+            file = next(file for file, target in files if target == lost[0] and file in failures)
+            raise DataError(
+                f"no {name} image of the class {listing.labels[lost[0]]!r} can be read, e.g. {file}: "
+                f"{failures[file].rstrip('.')}; every class needs some."
+            )
+
+
+def _example(path: Path, failures: dict[Path, str]) -> str:
+    file = min(failures)
+    return f"{file.relative_to(path).as_posix()}: {failures[file].rstrip('.')}"
+
+
+def _describe_conversion(headers: Iterable[_Header | str], signature: Signature) -> Iterator[str]:
+    """What images are turned into, if any are."""
+    readable = [header for header in headers if isinstance(header, _Header)]
+    sizes = {header.size for header in readable}
+    modes = Counter(header.mode for header in readable)
+    parts = []
+    if sizes != {(signature.height, signature.width)}:
+        what = f"of {len(sizes)} sizes" if len(sizes) > 1 else "of {}×{}".format(*next(iter(sizes)))
+        shorter = signature.preprocess.shorter_side_px
+        how = f" (the shorter side to {shorter}, then the centre)" if shorter else ""
+        parts.append(f"images {what} become {signature.height}×{signature.width}{how}")
+    color = "RGB" if signature.channels == 3 else "L"
+    if set(modes) != {color}:
+        counts = ", ".join(f"{count:,} {mode}" for mode, count in modes.most_common())
+        parts.append(f"{counts} become {color}")
+    if parts:
+        yield "; ".join(parts)
+
+
+def _describe_losses(path: Path, listing: _Listing, failures: dict[Path, str]) -> Iterator[str]:
+    """What is left out."""
+    if failures:
+        num_images = sum(map(len, listing.files.values()))
+        were = "was" if len(failures) == 1 else "were"
+        yield (
+            f"{len(failures):,} of {num_images:,} images could not be read and {were} left out, e.g. "
+            f"{_example(path, failures)}"
+        )
+    for files, what, where in (
+        (listing.strays, "image", " beside the class folders"),
+        (listing.links, "linked folder", ""),
+    ):
+        if files:
+            many = "s" if len(files) > 1 else ""
+            yield f"left out: {len(files):,} {what}{many}{where}, e.g. {files[0].relative_to(path).as_posix()}"

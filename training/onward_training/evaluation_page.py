@@ -1,0 +1,232 @@
+"""The page of an evaluation: its figures, what is taken for what, how far to trust it, and its worst mistakes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onward import __version__
+from onward.report import Page
+from onward.report.charts import heatmap, lines, picture, reliability
+from onward.signature import Signature
+from onward_training.checkpoint import Epoch
+from onward_training.evaluation import CLASS_COLUMNS, Evaluation, class_rows
+
+__all__ = ["write_evaluation_page"]
+
+NUM_CARDS = 24
+NUM_ROWS = 30
+NUM_PAIRS = 12
+NUM_HEATMAP = 20
+HEATMAP_LETTERS, TABLE_LETTERS = 12, 32
+TOP_K = 3
+
+
+def write_evaluation_page(
+    path: Path,
+    evaluation: Evaluation,
+    *,
+    signature: Signature,
+    images: Callable[[int], NDArray[np.uint8]],
+    title: str,
+    history: Sequence[Epoch] = (),
+    notes: Sequence[str] = (),
+) -> None:
+    """Write the page: one file that needs no network.
+
+    Args:
+        path: Where to.
+        evaluation: What it shows.
+        signature: Its labels.
+        images: Index of an image in the split that was evaluated -> uint8 `(height, width, channels)`; asked for 24
+            at most.
+        title: The heading.
+        history: Of the training; where there is none, there are no learning curves.
+        notes: What a reader must know of these figures, e.g. how many images could not be read; a sentence each.
+
+    Raises:
+        OutputError: The place cannot be written to, or is full.
+    """
+    low, high = evaluation.interval_95
+    page = Page(
+        title,
+        f"{evaluation.accuracy:.2%} of {len(evaluation.targets):,} images are given the right label "
+        f"(95 % interval: {low:.2%} to {high:.2%}).",
+    )
+    _tiles(page, evaluation)
+    if notes:
+        page.section("To know", " ".join(notes))
+    if history:
+        _training(page, history)
+    _overview(page, evaluation, signature.labels)
+    short = [_shorten(label, TABLE_LETTERS) for label in signature.labels]
+    _confusions(page, evaluation, short)
+    _classes(page, evaluation, short)
+    _mistakes(page, evaluation, signature.labels, images)
+    page.footer(f"onward {__version__}. Made by `onward evaluate`. This file needs no network.")
+    page.write(path)
+
+
+def _tiles(page: Page, evaluation: Evaluation) -> None:
+    low, high = evaluation.interval_95
+    page.tiles(
+        [
+            (f"{evaluation.accuracy:.2%}", f"accuracy (95 %: {low:.1%} to {high:.1%})", ""),
+            *(
+                (f"{evaluation.top_k_accuracy(k):.2%}", f"the true class is among the {k} most probable", "")
+                for k in (3, 5)
+                if k < evaluation.num_classes
+            ),
+            (f"{evaluation.calibration_error:.2%}", "calibration error: how far confidence is from accuracy", ""),
+            (f"{evaluation.loss:.4f}", "mean loss (cross-entropy)", ""),
+            (f"{len(evaluation.targets):,}", f"images of {evaluation.num_classes:,} classes", ""),
+        ]
+    )
+
+
+def _training(page: Page, history: Sequence[Epoch]) -> None:
+    epochs = [epoch.epoch for epoch in history]
+    losses = {
+        "training": [epoch.train_loss for epoch in history],
+        "validation": [epoch.validation_loss for epoch in history],
+    }
+    accuracies = {
+        "training": [100 * epoch.train_accuracy for epoch in history],
+        "validation": [100 * epoch.validation_accuracy for epoch in history],
+    }
+    if all(math.isnan(epoch.train_accuracy) for epoch in history):  # a checkpoint from before it was kept
+        del accuracies["training"]
+    has_zero = any(value <= 0 for line in losses.values() for value in line)
+    best = max(history, key=lambda epoch: (epoch.validation_accuracy, -epoch.validation_loss))
+    page.section(
+        "Training",
+        f"{len(history)} epochs; the best validation accuracy, {best.validation_accuracy:.2%}, was that of epoch "
+        f"{best.epoch}.",
+    )
+    page.figures(
+        [
+            (
+                "Mean loss: training as it went, validation after the epoch",
+                lines(losses, x=epochs, x_label="epoch", y_label="loss", log_y=not has_zero),
+            ),
+            (
+                "Accuracy: training as it went, validation after the epoch",
+                lines(accuracies, x=epochs, x_label="epoch", y_label="accuracy, %"),
+            ),
+        ]
+    )
+
+
+def _overview(page: Page, evaluation: Evaluation, labels: Sequence[str]) -> None:
+    """The confusion matrix, and beside it the reliability diagram."""
+    confidence = float(evaluation.confidence.mean())
+    gap = confidence - evaluation.accuracy
+    page.section(
+        "What is taken for what, and how far to trust a confidence",
+        f"The network's mean confidence is {confidence:.1%}, and {evaluation.accuracy:.1%} is right: it is "
+        f"{'over' if gap > 0 else 'under'}confident by {100 * abs(gap):.1f} points.",
+    )
+    shown = _most_confused_classes(evaluation)
+    caption = "Confusion matrix"
+    if len(shown) < evaluation.num_classes:
+        caption += (
+            f" of {len(shown)} of the {evaluation.num_classes:,} classes, those of the most frequent "
+            "confusions; images that were taken for other classes are not in it"
+        )
+    bins = [(item.mean_confidence, item.accuracy, item.num_images) for item in evaluation.calibration_bins]
+    page.figures(
+        [
+            (
+                caption,
+                heatmap(
+                    evaluation.confusion[np.ix_(shown, shown)],
+                    [_shorten(labels[index], HEATMAP_LETTERS) for index in shown],
+                ),
+            ),
+            (
+                "Reliability: accuracy by confidence. A bar below the diagonal is overconfident, one above it "
+                "underconfident; one of few images is a guess",
+                reliability(bins),
+            ),
+        ]
+    )
+
+
+def _shorten(label: str, num_letters: int) -> str:
+    return label if len(label) <= num_letters else label[: num_letters - 1] + "…"
+
+
+def _most_confused_classes(evaluation: Evaluation) -> list[int]:
+    """At most 20 classes, those of the most frequent confusions first to be taken, in their own order."""
+    pairs = evaluation.most_confused(NUM_HEATMAP**2)  # that many hold 20 classes, or there are no more
+    confused = [index for pair in pairs for index in (pair.true, pair.predicted)]
+    return sorted(list(dict.fromkeys([*confused, *range(evaluation.num_classes)]))[:NUM_HEATMAP])
+
+
+def _confusions(page: Page, evaluation: Evaluation, labels: Sequence[str]) -> None:
+    pairs = evaluation.most_confused(NUM_PAIRS)
+    if not pairs:
+        return
+    num_mistakes = int((evaluation.predicted != evaluation.targets).sum())
+    there = evaluation.by_class.num_images
+    page.section("The most frequent confusions", f"Of {num_mistakes:,} mistakes in all.")
+    page.table(
+        ["true → taken for", "images", "of all images of the class", "of all mistakes"],
+        [
+            [f"{labels[pair.true]} → {labels[pair.predicted]}", f"{pair.num_images:,}"]
+            + [f"{pair.num_images / total:.1%}" for total in (there[pair.true], num_mistakes)]
+            for pair in pairs
+        ],
+    )
+
+
+def _classes(page: Page, evaluation: Evaluation, labels: Sequence[str]) -> None:
+    is_cut = evaluation.num_classes > NUM_ROWS
+    page.section(
+        "Classes",
+        "Recall: the share of a class's images that is recognized. Precision: the share of what is taken for it that "
+        "is of it. F1: their harmonic mean; over the classes that have images it is "
+        f"{evaluation.by_class.macro('f1'):.1%} on average."
+        + (f" These are the {NUM_ROWS} of {evaluation.num_classes:,} with the lowest F1." if is_cut else ""),
+    )
+    columns = [column.removeprefix(">") for column in CLASS_COLUMNS]
+    page.table(columns, class_rows(evaluation, labels, count=NUM_ROWS))
+
+
+def _mistakes(
+    page: Page, evaluation: Evaluation, labels: Sequence[str], images: Callable[[int], NDArray[np.uint8]]
+) -> None:
+    rows = evaluation.worst_mistakes(NUM_CARDS).tolist()
+    if not rows:
+        page.section("Mistakes", "There is none.")
+        return
+    page.section(
+        "The most confident mistakes",
+        "The first label is the one that was given, a tick marks the true one. Wrong labels in the data show up here.",
+    )
+    page.cards(
+        [
+            (
+                picture(images(evaluation.index_of(row))),
+                f"{labels[evaluation.targets[row]]}, taken for {labels[evaluation.predicted[row]]}",
+                _bars(evaluation, row, labels),
+            )
+            for row in rows
+        ]
+    )
+
+
+def _bars(evaluation: Evaluation, row: int, labels: Sequence[str]) -> list[tuple[str, float, bool]]:
+    """The three most probable classes of an image; the true one for the last of them where it is not among them."""
+    probabilities, truth = evaluation.probabilities[row], int(evaluation.targets[row])
+    top = [int(place) for place in np.argsort(-probabilities, kind="stable")[:TOP_K]]
+    if truth not in top:
+        top[-1] = truth
+    return [
+        (("✓ " if place == truth else "") + labels[place], float(probabilities[place]), place == top[0])
+        for place in top
+    ]

@@ -1,0 +1,138 @@
+"""Catalog: what `--model` may name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from onward.errors import UsageError, reason_of
+from onward.signature import Signature
+from onward.tensor_signature import AnySignature, of_images
+from onward_training.models.architectures import CNN, Classifier
+from onward_training.models.course import Network, Neuron, Perceptron, PerceptronModule, TwoLayers, sequential
+from onward_training.models.libraries import LIBRARIES, timm_network, torchvision_network
+from onward_training.models.logits import logits_of, probe
+from onward_training.models.own import own_network
+
+__all__ = ["ARCHITECTURES", "build", "build_to_fit", "is_own_code"]
+
+Builder = Callable[..., nn.Module]
+S = TypeVar("S", bound=AnySignature)
+
+
+def _by_inputs(kind: Builder) -> Builder:
+    return lambda signature, **arguments: kind(_num_inputs(signature), **arguments)
+
+
+def _by_inputs_and_classes(kind: Builder) -> Builder:
+    return lambda signature, **arguments: kind(_num_inputs(signature), signature.num_classes, **arguments)
+
+
+def _by_image_and_classes(kind: Builder) -> Builder:
+    return lambda signature, **arguments: kind(
+        (signature.network_channels, signature.height, signature.width), signature.num_classes, **arguments
+    )
+
+
+def _num_inputs(signature: Signature) -> int:
+    return signature.network_channels * signature.height * signature.width
+
+
+#: Name -> (signature, **arguments) -> network, of our own; the course's networks in the order of its parts.
+ARCHITECTURES: Mapping[str, Builder] = {
+    "neuron": _by_inputs(Neuron),
+    "two-layers": _by_inputs(TwoLayers),
+    "perceptron": _by_inputs_and_classes(Perceptron),
+    "perceptron-module": _by_inputs_and_classes(PerceptronModule),
+    "sequential": _by_inputs_and_classes(sequential),
+    "network": _by_inputs_and_classes(Network),
+    "classifier": _by_inputs_and_classes(Classifier),
+    "cnn": _by_image_and_classes(CNN),
+}
+
+
+def build(name: str, signature: AnySignature, arguments: Mapping[str, Any] | None = None) -> nn.Module:
+    """A new network with random weights.
+
+    Args:
+        name: One of `ARCHITECTURES`, `torchvision:NAME`, `timm:NAME`, `FILE.py:NAME` or `package.module:NAME`.
+        signature: Decides the size of the first and of the last layer.
+        arguments: Further arguments of the architecture, e.g. `{"hidden": [512, 256]}`.
+
+    Raises:
+        UsageError: No such architecture, or it does not take these arguments.
+    """
+    library, _, rest = name.partition(":")
+    if name in ARCHITECTURES:
+        builder = ARCHITECTURES[name]
+    elif library in LIBRARIES:
+        make = torchvision_network if library == "torchvision" else timm_network
+        builder = lambda signature, **arguments: make(rest, signature, **arguments)  # noqa: E731
+    elif is_own_code(name):
+        return own_network(name, signature, **(arguments or {}))
+    else:
+        raise UsageError(
+            f"model {name!r} is unknown; there are {', '.join(ARCHITECTURES)}, torchvision:NAME, timm:NAME, "
+            f"FILE.py:NAME and package.module:NAME."
+        )
+    try:
+        return builder(of_images(signature), **(arguments or {}))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"model {name!r} does not take the arguments {dict(arguments or {})}: {reason_of(error)}."
+        ) from error
+
+
+def build_to_fit(
+    name: str, signature: S, arguments: Mapping[str, Any] | None = None, *, output: str | None = None
+) -> tuple[nn.Module, S]:
+    """A new network that was seen to run on inputs of the signature, and the signature that it has.
+
+    Where the images are grey and the network's first convolution takes three channels, the signature that comes back
+    says that the channel is repeated.
+
+    Raises:
+        UsageError: As `build`; or the network does not run on such images, or gives another number of values.
+    """
+    network = build(name, signature, arguments)
+    first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
+    is_grey = isinstance(signature, Signature) and signature.network_channels == 1
+    if isinstance(signature, Signature) and is_grey and first is not None and first.in_channels == 3:
+        signature = replace(signature, repeat=3, mean=signature.mean * 3, std=signature.std * 3)
+        network = build(name, signature, arguments)
+    _check_fit(name, network, signature, output)
+    return network, signature
+
+
+def _check_fit(name: str, network: nn.Module, signature: AnySignature, output_name: str | None) -> None:
+    inputs = probe(signature, 2)
+    was_training = network.training
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            output = logits_of(network.eval()(*inputs), output_name)
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from error
+    except Exception as error:  # a network of the user's may raise anything
+        shapes = " and ".join(str(tuple(item.shape[1:])) for item in inputs)
+        what = (
+            f"images {shapes} of (channels, height, width)" if isinstance(signature, Signature) else f"inputs {shapes}"
+        )
+        raise UsageError(f"{name} does not run on {what}: {reason_of(error)}") from error
+    network.train(was_training)
+    widths = {signature.num_classes} | ({1} if signature.num_classes == 2 else set())
+    if output.ndim == 1 and 1 in widths:
+        return
+    if output.ndim != 2 or output.shape[1] not in widths:
+        raise UsageError(
+            f"{name} gives {tuple(output.shape)} for 2 samples, and there are {signature.num_classes} labels: expected "
+            f"(2, {signature.num_classes}). Does it take the number of classes (`num_classes`)?"
+        )
+
+
+def is_own_code(name: str) -> bool:
+    """Whether building it runs code that is neither Onward's nor a library's."""
+    return ":" in name and name.partition(":")[0] not in LIBRARIES
