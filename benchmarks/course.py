@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from onward.benchmarking.bench import Question, bench
-from onward.benchmarking.lineup import Wish
-from onward.benchmarking.options import Options as BenchOptions
+from onward.benchmarking.matrix import Wish
+from onward.benchmarking.spec import Options as BenchOptions
 from onward.classifier import load as load_bundle
 from onward.cli.console import remark
 from onward.report.charts import lines, standalone

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from onward.backends import Threads
+from onward.backends.onnxruntime_backend import open_session
 from onward.backends.providers import CPU, Provider
-from onward.backends.session import open_session
 from onward.cli.console import print_table
 from onward.signature import IMAGE, OUTPUTS, Signature
 from onward_export.deployable import Deployable

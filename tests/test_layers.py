@@ -21,13 +21,10 @@ FLOORS = {
 OPTIONAL = {
     "runtime/onward/__init__.py": {"onward_training", "onward_export"},  # public names, when first used
     "runtime/onward/backends/openvino_backend.py": {"openvino"},
-    "runtime/onward/backends/device.py": {"torch"},
-    "runtime/onward/backends/frozen_module.py": {"torch"},
-    "runtime/onward/backends/pt2.py": {"torch"},
-    "runtime/onward/backends/torchscript.py": {"torch"},
+    "runtime/onward/backends/torch_backend.py": {"torch"},
     "runtime/onward/images/idx.py": {"isal"},
     "runtime/onward/sinks/parquet.py": {"pyarrow"},
-    "runtime/onward/sources/parquet.py": {"pyarrow"},
+    "runtime/onward/sources/tables.py": {"pyarrow"},
     "training/onward_training/models/libraries.py": {"timm"},
 }
 #: Import package -> (packages of ours, third parties) that it may import.
@@ -84,7 +81,7 @@ def test_opening_and_running_onnx_never_imports_torch(shared_bundle) -> None:
 @pytest.mark.parametrize("file", ["", "model.onnx"])
 def test_inspecting_imports_nothing_heavy(shared_bundle, file: str) -> None:
     code = (
-        "import sys; from pathlib import Path; from onward.cli.inspect import inspect\n"
+        "import sys; from pathlib import Path; from onward.cli.commands import inspect\n"
         f"inspect(Path({str(shared_bundle.path / file)!r}))\n"
         "assert not set(sys.modules) & {'torch', 'onnxruntime', 'numpy', 'onnx', 'PIL'}"
     )

@@ -20,10 +20,10 @@ from pathlib import Path
 
 from benchmarks.bench.bundles import NETWORKS, bundle_paths
 from onward.benchmarking.bench import Question, bench
-from onward.benchmarking.lineup import Wish
-from onward.benchmarking.options import Options
+from onward.benchmarking.matrix import Wish
+from onward.benchmarking.spec import Options
 from onward.cli.console import print_table, remark
-from onward.intervals import quiet_level, ratio_interval, side_by_side
+from onward.statistics import quiet_level, ratio_interval, side_by_side
 
 __all__ = ["compare_with_handmade"]
 
@@ -117,7 +117,7 @@ def _by_bench(path: Path, backend: str, batch_size: int) -> Rounds:
 
 def _by_hand(path: Path, backend: str, batch_size: int) -> Rounds:
     from onward.bundle import Bundle
-    from onward.tensor_signature import of_images
+    from onward.signature import of_images
 
     file, program = LOOPS[backend]
     shape = of_images(Bundle.open(path).signature).image_shape

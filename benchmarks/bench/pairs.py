@@ -18,13 +18,13 @@ from pathlib import Path
 
 from benchmarks.bench.bundles import bundle_paths
 from onward.benchmarking.bench import Question, bench
-from onward.benchmarking.lineup import Wish
-from onward.benchmarking.options import Options
+from onward.benchmarking.matrix import Wish
 from onward.benchmarking.report import Report
-from onward.benchmarking.row import Row
+from onward.benchmarking.spec import Options
+from onward.benchmarking.summary import Row
 from onward.cli.console import print_table, remark
 from onward.files import written_whole
-from onward.intervals import Interval
+from onward.statistics import Interval
 
 __all__ = ["compare_pairs", "time_pairs"]
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from benchmarks.bench.bundles import NETWORKS, bundle_paths
 from onward.benchmarking.bench import Question, bench
-from onward.benchmarking.lineup import Wish
-from onward.benchmarking.options import Options
+from onward.benchmarking.matrix import Wish
 from onward.benchmarking.page import write_page
+from onward.benchmarking.spec import Options
 from onward.cli.console import print_table, remark
 from onward.report.charts import bars, standalone
 

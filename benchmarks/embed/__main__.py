@@ -23,7 +23,7 @@ from benchmarks.embed.page import measure_page
 from onward.bundle import Bundle
 from onward.cli.console import app, print_table, remark, run
 from onward.embedding import BrowserRuntime, Options, embed
-from onward.tensor_signature import of_images
+from onward.signature import of_images
 
 HERE = Path(__file__).parent
 NETWORKS = ("cnn", "mobilenet_v3_small")

@@ -65,7 +65,7 @@ def open_bundle(folder: Path) -> tuple[Run, Run, Callable[[], float], tuple[int,
         assert verdict is not None
         return verdict.noise_ratio
 
-    from onward.tensor_signature import of_images
+    from onward.signature import of_images
 
     return model, model, noise_ratio, of_images(model.signature).image_shape, folder / "model.onnx"
 

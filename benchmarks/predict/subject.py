@@ -16,8 +16,7 @@ from benchmarks.export import FASHION, export_bare
 from benchmarks.zoo.alive import make_alive
 from onward.bundle import MANIFEST, Bundle
 from onward.cli.console import remark
-from onward.signature import Preprocess, Signature
-from onward.tensor_signature import of_images
+from onward.signature import Preprocess, Signature, of_images
 from onward_export.commands import source_of
 from onward_export.options import ExportOptions
 from onward_export.publish import Source, publish

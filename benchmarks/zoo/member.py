@@ -101,7 +101,7 @@ def _code() -> Iterator[Path]:
     for path in sorted((ROOT / "export").rglob("*.py")):
         if path.stem not in NO_PART:
             yield path
-    yield ROOT / "runtime" / "parity.py"
+    yield ROOT / "runtime" / "onward" / "parity.py"
     yield from (Path(__file__), Path(__file__).with_name("alive.py"))
 
 

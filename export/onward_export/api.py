@@ -11,7 +11,7 @@ from torch import nn
 from onward.bundle import Bundle
 from onward.errors import UsageError
 from onward.feed import Feed
-from onward.tensor_signature import AnySignature
+from onward.signature import AnySignature
 from onward_export.commands import source_of
 from onward_export.options import ExportOptions
 from onward_export.publish import Source, publish

@@ -7,9 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from onward.errors import SignatureError, UsageError
-from onward.inputs import DTYPES, Input
-from onward.signature import INTERFACES, Signature
-from onward.tensor_signature import AnySignature, TensorSignature
+from onward.signature import DTYPES, INTERFACES, AnySignature, Input, Signature, TensorSignature
 
 __all__ = ["as_asked", "image_signature", "tensor_signature"]
 

@@ -13,10 +13,10 @@ from PIL import Image
 
 from onward.backends import open_artifact
 from onward.benchmarking.bench import Question, bench
-from onward.benchmarking.competitor import BACKENDS
-from onward.benchmarking.lineup import Wish
-from onward.benchmarking.options import Options as BenchOptions
+from onward.benchmarking.matrix import Wish
 from onward.benchmarking.report import Report
+from onward.benchmarking.spec import BACKENDS
+from onward.benchmarking.spec import Options as BenchOptions
 from onward.bundle import Bundle
 from onward.bundle.verification import Verification, verify
 from onward.cli.console import print_table, progress, remark

@@ -14,8 +14,7 @@ from torch.nn.utils import parametrize
 from onward.errors import NotExportable
 from onward.feed import Feed, arrays_of
 from onward.parity import BATCH_SIZES, regroup
-from onward.signature import OUTPUTS, Signature
-from onward.tensor_signature import AnySignature
+from onward.signature import OUTPUTS, AnySignature, Signature
 from onward_export.hook_removal import without_hooks
 from onward_training.models import with_logits
 from onward_training.pixels import Normalize

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from onward.backends import open_backend
-from onward.backends.session import ORT_ERRORS
+from onward.backends.onnxruntime_backend import ORT_ERRORS
 from onward.bundle.golden import GoldenRecord
 from onward.errors import OnwardError, ParityFailure, reason_of
 from onward.parity import CONSTANT, MAX_NOISE_RATIO, MAX_RELATIVE_ERROR, Outputs, Replay, Verdict, replay
-from onward.tensor_signature import AnySignature
+from onward.signature import AnySignature
 from onward_export.explanation import Explanation, explain, worst_samples
 from onward_export.formats.onnx_file import Written, opset_of
 from onward_export.passes import PassResult

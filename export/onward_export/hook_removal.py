@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from onward.errors import NotExportable, reason_of
-from onward.tensor_signature import AnySignature
+from onward.signature import AnySignature
 from onward_training.models.logits import probe
 
 __all__ = ["without_hooks"]

@@ -20,7 +20,7 @@ from onward.errors import UsageError
 from onward.feed import Feed
 from onward.files import staged_folder
 from onward.parity import CONSTANT, MAX_NOISE_RATIO
-from onward.tensor_signature import AnySignature
+from onward.signature import AnySignature
 from onward_export.deployable import Deployable, deploy
 from onward_export.formats.onnx_file import opset_of, write_onnx
 from onward_export.formats.program import export_program, write_pt2

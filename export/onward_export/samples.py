@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from onward.feed import Feed, draw, from_pixels, take
 from onward.feed import num_samples as count
 from onward.parity import CONSTANT
-from onward.signature import Signature
-from onward.tensor_signature import AnySignature, TensorSignature
+from onward.signature import AnySignature, Signature, TensorSignature
 
 __all__ = ["NUM_GOLDEN", "NUM_SAMPLES", "RANDOM", "REAL", "RESIZED", "gather"]
 

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from onward.classifier import Classifier, Predictions
     from onward.cli.app import app
     from onward.errors import OnwardError
-    from onward.signature import Preprocess, Signature
-    from onward.tensor_signature import TensorSignature
+    from onward.signature import Preprocess, Signature, TensorSignature
     from onward_export.api import export
     from onward_training.api import evaluate, train
     from onward_training.checkpoint import Checkpoint
@@ -57,7 +56,7 @@ _MODULES = {
     **dict.fromkeys(("bench", "embed", "inspect", "load", "predict", "verify"), "onward.api"),
     **dict.fromkeys(("Classifier", "Predictions"), "onward.classifier"),
     **dict.fromkeys(("Preprocess", "Signature"), "onward.signature"),
-    "TensorSignature": "onward.tensor_signature",
+    "TensorSignature": "onward.signature",
     "Bundle": "onward.bundle",
     "OnwardError": "onward.errors",
     "app": "onward.cli.app",

@@ -135,7 +135,7 @@ def bench(
         input: Samples to time with; by default they are drawn at random.
         sizes: Name of a dynamic axis -> its size, of ONNX files that Onward did not write.
         with_files: Whether to time `predict` on image files, too.
-        options: As `onward.benchmarking.options.Options` has them: `batch_sizes`, `num_launches`, `num_rounds` …
+        options: As `onward.benchmarking.spec.Options` has them: `batch_sizes`, `num_launches`, `num_rounds` …
 
     Raises:
         BundleError: A target is missing or changed.
@@ -143,8 +143,8 @@ def bench(
     """
     from onward.benchmarking.bench import Question
     from onward.benchmarking.bench import bench as run
-    from onward.benchmarking.lineup import Wish
-    from onward.benchmarking.options import Options
+    from onward.benchmarking.matrix import Wish
+    from onward.benchmarking.spec import Options
 
     question = Question(
         tuple(map(str, targets)), Wish(backends, providers, threads), reference, input, sizes or {}, with_files

@@ -19,8 +19,7 @@ from onward.bundle import Artifact, Bundle
 from onward.errors import FeedError
 from onward.feed import Feed, from_pixels, num_samples, take
 from onward.images.decode import prepare, read_image
-from onward.signature import LOGITS, PROBABILITIES, Signature
-from onward.tensor_signature import AnySignature
+from onward.signature import LOGITS, PROBABILITIES, AnySignature, Signature
 
 if TYPE_CHECKING:
     from onward.bundle.verification import Verification

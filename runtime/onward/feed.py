@@ -12,9 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onward.errors import FeedError
-from onward.inputs import Input
-from onward.signature import Signature
-from onward.tensor_signature import AnySignature
+from onward.signature import AnySignature, Input, Signature
 
 __all__ = ["Feed", "arrays_of", "by_name", "check_feed", "draw", "from_pixels", "num_samples", "take"]
 

@@ -1,7 +1,11 @@
-"""Signature: what goes into a classifier and what comes out.
+"""Input: one tensor that a model takes.
+
+Signature: what goes into a classifier and what comes out.
 
 A model carries its signature from training into the checkpoint, the ONNX metadata and the manifest, so that
 nobody has to guess the pixel layout, the resize rule, mean, std or labels.
+
+TensorSignature: what goes into a classifier that takes no image but tensors, one or several.
 """
 
 from __future__ import annotations
@@ -9,23 +13,104 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from onward.errors import SignatureError
-from onward.inputs import Input
+from onward.errors import SignatureError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = [
+    "DTYPES",
     "IMAGE",
     "INTERFACES",
     "LOGITS",
     "OUTPUTS",
     "PROBABILITIES",
+    "AnySignature",
+    "Input",
     "Preprocess",
     "Signature",
+    "TensorSignature",
     "check_labels",
     "classes_by_name",
     "describe_outputs",
+    "of_images",
+    "signature_from_json",
 ]
+
+
+DTYPES = ("float32", "int64", "int32", "uint8", "bool")
+
+
+@dataclass(frozen=True)
+class Input:
+    """One tensor that a model takes.
+
+    Args:
+        name: Of the input, in every artifact.
+        dtype: Of `DTYPES`.
+        shape: Of one sample, without the batch; None where any size is taken.
+        range: The smallest and the largest value that it is meant for, e.g. (0, 999) for the rows of an embedding.
+            Without one, numbers for the gate are drawn from a standard normal, integers from 0 and 1.
+
+    Raises:
+        SignatureError: The dtype is unknown, a side is empty, or the range is upside down.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+    range: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise SignatureError(f"{self.name!r} is no name for an input; expected letters, digits and _.")
+        if self.dtype not in DTYPES:
+            raise SignatureError(f"input {self.name!r} is {self.dtype!r}; expected one of {', '.join(DTYPES)}.")
+        if any(size is not None and size < 1 for size in self.shape):
+            raise SignatureError(f"input {self.name!r} has shape {self.shape}, with an empty side.")
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise SignatureError(f"input {self.name!r} has the range {self.range}, expected the smaller value first.")
+
+    @property
+    def described_shape(self) -> str:
+        """`(batch, 28, 28, 1)`."""
+        return f"({', '.join(['batch', *('any' if size is None else str(size) for size in self.shape)])})"
+
+    def draw(self, count: int, generator: np.random.Generator) -> NDArray[Any]:
+        """Random values, `(count, *shape)`; a side of any size is 8."""
+        shape = (count, *(8 if size is None else size for size in self.shape))
+        if self.dtype == "float32":
+            if self.range is None:
+                return generator.standard_normal(shape, "float32")
+            return generator.uniform(*self.range, shape).astype("float32")
+        low, high = self.range or ((0, 255) if self.dtype == "uint8" else (0, 1))
+        return generator.integers(int(low), int(high), shape, endpoint=True).astype(self.dtype)
+
+    def to_json(self) -> dict[str, Any]:
+        """The one JSON form; `Input.from_json(item.to_json()) == item`."""
+        shape = ["batch", *("any" if size is None else size for size in self.shape)]
+        return {
+            "name": self.name,
+            "dtype": self.dtype,
+            "shape": shape,
+            "range": None if self.range is None else list(self.range),
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Input:
+        """Read the JSON form.
+
+        Raises:
+            KeyError, TypeError, ValueError: A part is missing or of another kind.
+            SignatureError: The parts do not fit.
+        """
+        shape = tuple(None if size == "any" else int(size) for size in document["shape"][1:])
+        ends = document["range"]
+        return cls(str(document["name"]), str(document["dtype"]), shape, ends and (ends[0], ends[1]))
+
 
 IMAGE = "image"
 LOGITS = "logits"
@@ -227,3 +312,84 @@ def classes_by_name(labels: tuple[str, ...]) -> dict[str, int]:
 def describe_outputs(num_classes: int) -> list[dict[str, Any]]:
     """The JSON form of what every classifier gives."""
     return [{"name": name, "dtype": "float32", "shape": ["batch", num_classes]} for name in OUTPUTS]
+
+
+@dataclass(frozen=True)
+class TensorSignature:
+    """Tensors in, logits and probabilities out; nothing is prepared or normalised by Onward.
+
+    Args:
+        inputs: In the order in which the network's `forward` takes them.
+        labels: One per class, in the order of the logits.
+
+    Raises:
+        SignatureError: The parts do not fit together.
+    """
+
+    inputs: tuple[Input, ...]
+    labels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        names = [item.name for item in self.inputs]
+        if not names or len(set(names)) != len(names) or set(names) & set(OUTPUTS):
+            raise SignatureError(f"inputs {names}: expected at least one, each name once, none of {OUTPUTS}.")
+        check_labels(self.labels)
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes, and so the width of the outputs."""
+        return len(self.labels)
+
+    def to_json(self) -> dict[str, Any]:
+        """The one JSON form; `signature_from_json(signature.to_json()) == signature`."""
+        return {
+            "inputs": [item.to_json() for item in self.inputs],
+            "outputs": describe_outputs(self.num_classes),
+            "labels": list(self.labels),
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> TensorSignature:
+        """Read the JSON form.
+
+        Raises:
+            SignatureError: A part is missing or does not fit.
+        """
+        try:
+            inputs = tuple(Input.from_json(item) for item in document["inputs"])
+            return cls(inputs, tuple(map(str, document["labels"])))
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+            raise SignatureError(f"this is no signature: {type(error).__name__} at {error}.") from error
+
+    def describe(self) -> str:
+        """One line for people: `features float32 (batch, 13) → 3 classes`."""
+        inputs = ", ".join(f"{item.name} {item.dtype} {item.described_shape}" for item in self.inputs)
+        return f"{inputs} → {self.num_classes} classes"
+
+
+AnySignature = Signature | TensorSignature
+
+
+def signature_from_json(document: Mapping[str, Any]) -> AnySignature:
+    """Read either JSON form: `input` is an image, `inputs` are tensors.
+
+    Raises:
+        SignatureError: A part is missing or does not fit.
+    """
+    if isinstance(document, Mapping) and "inputs" in document:
+        return TensorSignature.from_json(document)
+    return Signature.from_json(document)
+
+
+def of_images(signature: AnySignature) -> Signature:
+    """The signature, of a model that takes images.
+
+    Raises:
+        UsageError: It takes tensors.
+    """
+    if isinstance(signature, Signature):
+        return signature
+    raise UsageError(
+        f"this takes images, and the model takes tensors: {signature.describe()}. "
+        f"`onward.load(bundle)({{name: array}})` runs it in Python."
+    )

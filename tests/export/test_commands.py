@@ -13,7 +13,7 @@ from torch import nn
 import onward as front_door
 from onward.bundle import Bundle
 from onward.errors import UsageError
-from onward.inputs import Input
+from onward.signature import Input
 from onward_export.arguments import as_asked, tensor_signature
 
 TABLE = """

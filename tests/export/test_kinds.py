@@ -18,9 +18,7 @@ import onward
 from onward.bundle import Bundle
 from onward.bundle.verification import verify
 from onward.errors import BundleError, NotExportable, OnwardError, UsageError
-from onward.inputs import Input
-from onward.signature import Signature
-from onward.tensor_signature import AnySignature, TensorSignature
+from onward.signature import AnySignature, Input, Signature, TensorSignature
 
 from networks import RGB, SIGNATURE, Attention, Plain, Residual  # isort: skip
 

@@ -28,7 +28,7 @@ from onward_training.checkpoint import Checkpoint
 from networks import RGB, SIGNATURE, FixedBatch, NanWeight, Plain, Residual  # isort: skip
 
 ROOT = Path(__file__).parents[2]
-CHECKED_OUT = ("onward.py", "training", "export", "runtime")
+CHECKED_OUT = ("runtime", "training", "export")
 
 
 def members(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -49,9 +49,9 @@ def export_in(folder: Path, checkpoint_path: Path) -> Path:
         (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
     shutil.copy(checkpoint_path, folder / "some-checkpoint.pt")
     subprocess.run(
-        [sys.executable, "-m", "onward_export", "some-checkpoint.pt", "--out", "bundle", "--json"],
+        [sys.executable, "-m", "onward_export", "export", "some-checkpoint.pt", "--out", "bundle", "--json"],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(folder)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(str(folder / name) for name in CHECKED_OUT)},
         check=True,
         capture_output=True,
     )

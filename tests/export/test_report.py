@@ -25,11 +25,10 @@ from onward_export.gate import Examination
 from onward_export.options import ExportOptions
 from onward_export.publish import Source, publish
 from onward_export.report import write_parity_page
-from onward_export.report.agreement import ClassAgreement, class_agreements
+from onward_export.report.agreement import ClassAgreement, class_agreements, worst_samples
+from onward_export.report.details import checks
+from onward_export.report.errors import make_histogram
 from onward_export.report.evidence import Evidence
-from onward_export.report.histogram import make_histogram
-from onward_export.report.trials import checks
-from onward_export.report.worst import worst_samples
 from onward_export.weights.account import WeightCheck
 
 PICTURE = 'src="data:image/png;base64,'

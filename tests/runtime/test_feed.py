@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 
 from onward.errors import FeedError, SignatureError, UsageError
 from onward.feed import check_feed, draw, from_pixels, num_samples, take
-from onward.inputs import DTYPES, Input
-from onward.signature import Signature
-from onward.tensor_signature import TensorSignature, of_images, signature_from_json
+from onward.signature import DTYPES, Input, Signature, TensorSignature, of_images, signature_from_json
 from onward_training.pixels import Normalize
 
 IMAGES = Signature(6, 5, 3, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), ("a", "b"))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onward.wilson_interval import wilson_interval
+from onward.statistics import wilson_interval
 
 
 def test_it_is_what_statisticians_compute() -> None:

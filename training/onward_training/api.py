@@ -9,7 +9,7 @@ from onward.classifier import load as load_bundle
 from onward.errors import UsageError
 from onward.feed import from_pixels
 from onward.parity import Run
-from onward.tensor_signature import of_images
+from onward.signature import of_images
 from onward_training.checkpoint import Checkpoint
 from onward_training.data import load, load_for
 from onward_training.evaluation import Evaluation, runner

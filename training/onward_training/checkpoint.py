@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from onward.errors import CheckpointError, SignatureError, UsageError, reason_of
 from onward.files import written_whole
-from onward.tensor_signature import AnySignature, signature_from_json
+from onward.signature import AnySignature, signature_from_json
 from onward_training.models import build, is_own_code, with_logits
 
 __all__ = ["FORMAT", "Checkpoint", "Epoch", "is_checkpoint", "load_weights"]

@@ -197,7 +197,7 @@ def evaluate(
     """Classify the test images and compare with the truth."""
     from onward.classifier import load as load_bundle
     from onward.feed import from_pixels
-    from onward.tensor_signature import of_images
+    from onward.signature import of_images
     from onward_training.data import load_for
     from onward_training.evaluation import evaluate as run
     from onward_training.evaluation import runner
@@ -256,7 +256,7 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Say what a checkpoint holds."""
-    from onward.cli.inspect import print_signature
+    from onward.cli.commands import print_signature
     from onward_training.checkpoint import Checkpoint
 
     document = describe(Checkpoint.load(checkpoint))
@@ -357,7 +357,7 @@ def _training_data(
 
 def _known(data: str, model: str, weights: Path | None, size: object) -> tuple[Signature | None, dict[str, Any]]:
     """What is known of the weights to begin with, where the images of a folder can be made like it."""
-    from onward.tensor_signature import of_images
+    from onward.signature import of_images
     from onward_training.checkpoint import is_checkpoint
     from onward_training.import_weights import known_signature
 

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from onward.errors import DataError, Refusal
 from onward.parity import Run
-from onward.signature import LOGITS, PROBABILITIES
-from onward.tensor_signature import of_images
-from onward.wilson_interval import wilson_interval
+from onward.signature import LOGITS, PROBABILITIES, of_images
+from onward.statistics import wilson_interval
 from onward_training.checkpoint import Checkpoint
 from onward_training.data import AnySplit
 from onward_training.pixels import Normalize

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from onward.errors import UsageError
-from onward.signature import Signature
-from onward.tensor_signature import AnySignature
+from onward.signature import AnySignature, Signature
 from onward_training.checkpoint import Checkpoint, is_checkpoint
 from onward_training.data import load
 from onward_training.external import fit, read_weights

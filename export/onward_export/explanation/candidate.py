@@ -1,8 +1,11 @@
-"""Candidate: an ONNX file with its inner values made outputs, as far as it can be run at all."""
+"""Candidate: an ONNX file with its inner values made outputs, as far as it can be run at all.
+
+Samples: those on which an artifact is furthest from the reference.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +14,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onward.backends.session import ORT_ERRORS, run_as_written
+from onward.backends.onnxruntime_backend import ORT_ERRORS, run_as_written
+from onward.bundle.golden import GoldenRecord
 from onward.errors import reason_of
+from onward.feed import Feed, take
+from onward.parity import CONSTANT, Outputs, regroup
 
-__all__ = ["BrokenAt", "load_graph", "run_candidate"]
+__all__ = ["NUM_EXPLAINED", "BrokenAt", "load_graph", "run_candidate", "worst_samples"]
 
 
 @dataclass(frozen=True)
@@ -85,3 +91,32 @@ def _run_beginning(
     except ORT_ERRORS as error:
         return None, reason_of(error)
     return {name: np.asarray(value) for name, value in zip(outputs, found, strict=True) if name in kept}, ""
+
+
+#: Every inner value of so many samples is held in memory.
+NUM_EXPLAINED = 8
+
+
+def worst_samples(record: GoldenRecord, run: Callable[[Feed], Outputs] | None = None) -> Feed:
+    """The samples with the largest errors, of the kind that has the largest; the first ones where nothing runs.
+
+    Args:
+        record: Samples, reference and noise.
+        run: The artifact, if it runs.
+    """
+    kinds = [kind for kind in record.inputs if kind != CONSTANT]
+    if run is None:
+        return take(record.inputs[kinds[0]], slice(NUM_EXPLAINED))
+    errors = {kind: _errors(record, kind, regroup(run, record.inputs[kind], NUM_EXPLAINED)) for kind in kinds}
+    worst = max(kinds, key=lambda kind: float(np.nan_to_num(errors[kind], nan=np.inf).max()))
+    order = np.argsort(-np.nan_to_num(errors[worst], nan=np.inf), kind="stable")[:NUM_EXPLAINED]
+    return take(record.inputs[worst], order)
+
+
+def _errors(record: GoldenRecord, kind: str, outputs: Outputs) -> NDArray[np.float64]:
+    ratios = [
+        np.abs(outputs[name] - expected).max(1) / record.noise[kind][name].floor
+        for name, expected in record.reference[kind].items()
+    ]
+    worst: NDArray[np.float64] = np.stack(ratios).max(0)
+    return worst

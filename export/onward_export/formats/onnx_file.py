@@ -16,8 +16,7 @@ from torch.export import ExportedProgram
 
 from onward.bundle.inspection import LICENCE_KEY, METADATA_KEY
 from onward.errors import NotExportable, reason_of
-from onward.signature import OUTPUTS, Signature
-from onward.tensor_signature import AnySignature
+from onward.signature import OUTPUTS, AnySignature, Signature
 from onward_export.formats.program import BATCH, line_of_code, quietly
 from onward_export.options import ExportOptions
 from onward_export.passes import Measure, PassResult, run_passes

@@ -17,7 +17,7 @@ from torch.export import Dim, ExportedProgram
 
 from onward.errors import NotExportable, reason_of
 from onward.feed import draw
-from onward.tensor_signature import AnySignature
+from onward.signature import AnySignature
 from onward_export.archive import rewrite
 from onward_export.deployable import Deployable, TensorDeployable, tensors_of
 

@@ -19,9 +19,9 @@ from pathlib import Path
 import cloudpickle
 import torch
 
-from onward.backends.torchscript import torchscript_is_meant
+from onward.backends.torch_backend import torchscript_is_meant
 from onward.errors import NotExportable
-from onward.tensor_signature import AnySignature
+from onward.signature import AnySignature
 from onward_export.archive import rewrite
 from onward_export.deployable import Deployable
 from onward_export.formats.program import example_inputs

@@ -9,16 +9,11 @@ from onward import __version__
 from onward.bundle.golden import GoldenRecord
 from onward.report import Page
 from onward_export.gate import Examination
-from onward_export.report.accounts import add_accounts
-from onward_export.report.agreement import add_agreement
+from onward_export.report.agreement import add_agreement, add_worst
+from onward_export.report.details import add_accounts, add_explanations, add_passes, add_trials
+from onward_export.report.errors import add_histograms, add_measurements, add_ratios
 from onward_export.report.evidence import Evidence
-from onward_export.report.explanations import add_explanations
 from onward_export.report.headline import add_tiles, headline
-from onward_export.report.histogram import add_histograms
-from onward_export.report.passes import add_passes
-from onward_export.report.ratios import add_measurements, add_ratios
-from onward_export.report.trials import add_trials
-from onward_export.report.worst import add_worst
 
 __all__ = ["SECTIONS", "write_parity_page"]
 

@@ -19,7 +19,7 @@ from onnx import numpy_helper
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from onward.backends.torchscript import torchscript_is_meant
+from onward.backends.torch_backend import torchscript_is_meant
 from onward_export.weights.constant_folding import Fold, folds_of
 from onward_export.weights.constants import Computed, computed_alone, computed_in_advance
 

@@ -17,8 +17,7 @@ from onward.backends.providers import CPU, AnyProvider, ProviderRequest
 from onward.backends.registry import Threads
 from onward.errors import BackendError
 from onward.feed import Feed, by_name, check_feed
-from onward.signature import OUTPUTS
-from onward.tensor_signature import AnySignature
+from onward.signature import OUTPUTS, AnySignature
 
 __all__ = ["CompiledModelBackend"]
 

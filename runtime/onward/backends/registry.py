@@ -12,13 +12,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from onward.backends.placement import Placement
-from onward.backends.providers import AnyProvider
+from onward.backends.providers import AnyProvider, Placement
 from onward.bundle import Artifact, Bundle
 from onward.errors import BackendError
 from onward.feed import Feed
-from onward.host.cores import count_cores
-from onward.tensor_signature import AnySignature
+from onward.host.cpu import count_cores
+from onward.signature import AnySignature
 
 __all__ = ["RUNNERS", "Backend", "Threads", "open_artifact", "open_backend", "torch_is_installed"]
 
@@ -183,10 +182,10 @@ def open_backend(
             f"not. `pip install torch` would add it."
         )
     if format == "torchscript":
-        from onward.backends.torchscript import TorchScriptBackend
+        from onward.backends.torch_backend import TorchScriptBackend
 
         return TorchScriptBackend(data, signature=signature, device=provider, threads=threads)
-    from onward.backends.pt2 import ExportedProgramBackend
+    from onward.backends.torch_backend import ExportedProgramBackend
 
     return ExportedProgramBackend(data, signature=signature, device=provider, threads=threads, runner=runner)
 
@@ -209,7 +208,7 @@ def _open_onnx(
     runner: str,
 ) -> Backend:
     if runner == "onnxruntime":
-        from onward.backends.session import SessionBackend
+        from onward.backends.onnxruntime_backend import SessionBackend
 
         return SessionBackend(data, signature=signature, provider=provider, threads=threads, beside=beside)
     if importlib.util.find_spec("openvino") is None:

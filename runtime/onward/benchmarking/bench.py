@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from onward.benchmarking.end_to_end import can_run, time_end_to_end
-from onward.benchmarking.lineup import Lineup, Wish
-from onward.benchmarking.options import Options
+from onward.benchmarking.inputs import Supply, draw_arrays, lay_down
+from onward.benchmarking.matrix import Lineup, Wish
+from onward.benchmarking.model import Subject
 from onward.benchmarking.report import Report
-from onward.benchmarking.run import run
-from onward.benchmarking.samples import draw_arrays
-from onward.benchmarking.standings import choose_reference, rows_of
-from onward.benchmarking.subject import Subject
-from onward.benchmarking.supply import Supply, lay_down
+from onward.benchmarking.runner import run
+from onward.benchmarking.spec import Options
+from onward.benchmarking.summary import choose_reference, rows_of
 from onward.errors import BundleError, UsageError
 from onward.host.fingerprint import take_fingerprint
 

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from onward.benchmarking.competitor import Competitor
-from onward.benchmarking.options import Options
+from onward.benchmarking.model import Subject
 from onward.benchmarking.process import CompetitorError, Interrupted, Process
-from onward.benchmarking.subject import Subject
+from onward.benchmarking.spec import Competitor, Options
 from onward.signature import Signature
 
 __all__ = ["EndToEnd", "time_end_to_end", "write_images"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onward.intervals import Interval
+    from onward.statistics import Interval
 
 __all__ = ["difference", "interval", "mebibytes", "milliseconds", "ratio", "seconds", "thousands"]
 

@@ -8,14 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from onward.benchmarking.competitor import Competitor
 from onward.benchmarking.end_to_end import EndToEnd
-from onward.benchmarking.options import Options
-from onward.benchmarking.row import Latency, Row, Stages
-from onward.benchmarking.stability import Instability
+from onward.benchmarking.spec import Competitor, Options
+from onward.benchmarking.summary import Instability, Latency, Row, Stages
 from onward.errors import DataError
 from onward.host.fingerprint import Fingerprint
-from onward.intervals import Interval
+from onward.statistics import Interval
 
 __all__ = ["VERSION", "Report"]
 

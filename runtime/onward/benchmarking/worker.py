@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from onward.backends import Backend
-    from onward.benchmarking.competitor import Competitor
-    from onward.benchmarking.samples import Samples
-    from onward.benchmarking.subject import Subject
+    from onward.benchmarking.inputs import Samples
+    from onward.benchmarking.model import Subject
+    from onward.benchmarking.spec import Competitor
 
 __all__ = ["main"]
 
 #: Where each runner's library is imported.
 MODULES = {
-    "onnxruntime": "onward.backends.session",
+    "onnxruntime": "onward.backends.onnxruntime_backend",
     "openvino": "onward.backends.openvino_backend",
-    "torchscript": "onward.backends.torchscript",
+    "torchscript": "onward.backends.torch_backend",
 }
-PYTORCH = "onward.backends.pt2"
+PYTORCH = "onward.backends.torch_backend"
 #: Of which a file that is not ours must give the same answers again.
 NUM_FIXED = 8
 
@@ -98,7 +98,7 @@ class Worker:
         self, *, competitor: dict[str, Any], sizes: dict[str, int], given: str | None, spawned: float, digest: str
     ) -> dict[str, Any]:
         """Import, and open the model."""
-        from onward.benchmarking.competitor import BACKENDS, Competitor
+        from onward.benchmarking.spec import BACKENDS, Competitor
 
         self.competitor = Competitor(**competitor)
         self.given = given
@@ -119,7 +119,7 @@ class Worker:
         """The first inference at a batch size, in ms; of samples that are there before the clock runs."""
         import numpy as np
 
-        from onward.benchmarking.samples import fresh_arrays
+        from onward.benchmarking.inputs import fresh_arrays
 
         arrays = fresh_arrays(self.subject, self._load_given(), batch_size, np.random.default_rng(seed))
         began = time.perf_counter()
@@ -133,7 +133,7 @@ class Worker:
 
         import numpy as np
 
-        from onward.benchmarking.settling import settle
+        from onward.benchmarking.warm_up import settle
 
         self._prepare()
         feeds = cycle([batch.arrays for batch in self.samples.pool(batch_size, np.random.default_rng(seed))])
@@ -143,7 +143,7 @@ class Worker:
         """Time some inferences."""
         import numpy as np
 
-        from onward.benchmarking.turn import take_turn
+        from onward.benchmarking.measurement import take_turn
 
         pool = self.samples.pool(batch_size, np.random.default_rng(seed))
         return take_turn(self.backend.infer, pool, self.samples.record, turn_s=turn_s).to_json()
@@ -161,7 +161,7 @@ class Worker:
 
     def rest(self, *, seconds: float) -> dict[str, Any]:
         """Do nothing, and say how much of the processor was taken meanwhile: cores on average."""
-        from onward.benchmarking.turn import count_threads
+        from onward.benchmarking.measurement import count_threads
 
         time.sleep(seconds)  # what spins for a while after an inference has ended by then
         began, own = time.perf_counter(), time.process_time()
@@ -199,7 +199,7 @@ class Worker:
         """Image files to rows; this process is asked for nothing else."""
         from pathlib import Path
 
-        from onward.benchmarking.competitor import Competitor
+        from onward.benchmarking.spec import Competitor
         from onward.bundle import Bundle
         from onward.prediction import Options, open_engine, predict
         from onward.sources import open_sources
@@ -230,7 +230,7 @@ class Worker:
     def _open(self, sizes: dict[str, int], digest: str) -> None:
         from pathlib import Path
 
-        from onward.benchmarking.subject import Subject
+        from onward.benchmarking.model import Subject
         from onward.errors import BundleError
 
         self.subject = Subject(Path(self.competitor.target), sizes)
@@ -248,7 +248,7 @@ class Worker:
             return
         import gc
 
-        from onward.benchmarking.samples import Samples
+        from onward.benchmarking.inputs import Samples
 
         self.samples = Samples(self.subject, self._record(), self._load_given())
         gc.collect()
@@ -257,8 +257,8 @@ class Worker:
     def _record(self) -> Any:
         import numpy as np
 
-        from onward.benchmarking.record import GoldenAnswers, OwnAnswers
-        from onward.benchmarking.samples import fresh_arrays
+        from onward.benchmarking.inputs import fresh_arrays
+        from onward.benchmarking.model import GoldenAnswers, OwnAnswers
 
         if self.subject.bundle is not None:
             return GoldenAnswers(self.subject.bundle.golden(), self.subject.bundle.signature)

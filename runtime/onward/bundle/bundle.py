@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from onward.errors import BundleError, SignatureError
-from onward.tensor_signature import AnySignature, signature_from_json
+from onward.signature import AnySignature, signature_from_json
 
 if TYPE_CHECKING:
     from onward.bundle.golden import GoldenRecord

@@ -10,7 +10,7 @@ from typing import Any
 from onward.bundle import Bundle
 from onward.bundle.onnx_header import read_outline
 from onward.errors import BundleError, SignatureError
-from onward.tensor_signature import signature_from_json
+from onward.signature import signature_from_json
 
 __all__ = ["LICENCE_KEY", "METADATA_KEY", "inspect_bundle", "inspect_onnx"]
 

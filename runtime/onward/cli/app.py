@@ -14,13 +14,10 @@ import typer
 
 from onward import __version__
 from onward.cli.bench import bench
+from onward.cli.commands import doctor, embed, inspect, verify
 from onward.cli.console import app as make_app
 from onward.cli.console import remark, run
-from onward.cli.doctor import doctor
-from onward.cli.embed import embed
-from onward.cli.inspect import inspect
 from onward.cli.predict import predict
-from onward.cli.verify import verify
 
 __all__ = ["COMMANDS_GROUP", "app", "build_app", "main"]
 

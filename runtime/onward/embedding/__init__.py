@@ -4,7 +4,6 @@ Knows how apps are put together, and runs no model: the apps do, with what their
 """
 
 from onward.embedding.browser_runtime import BrowserRuntime
-from onward.embedding.embed import Embedding, Options, embed
-from onward.embedding.targets import TARGETS, Target
+from onward.embedding.embed import TARGETS, Embedding, Options, Target, embed
 
 __all__ = ["TARGETS", "BrowserRuntime", "Embedding", "Options", "Target", "embed"]

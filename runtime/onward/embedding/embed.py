@@ -1,4 +1,7 @@
-"""Embed: a bundle becomes an app's folder."""
+"""Target: where an app is to run, and which templates make it.
+
+Embed: a bundle becomes an app's folder.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,59 @@ from onward.bundle import Bundle
 from onward.embedding import triton
 from onward.embedding.browser_runtime import BrowserRuntime
 from onward.embedding.record import write_record
-from onward.embedding.targets import Target, find
 from onward.errors import UsageError
 from onward.files import staged_folder
 from onward.signature import Signature
 
-__all__ = ["MODEL_JSON", "Embedding", "Options", "embed"]
+__all__ = ["MODEL_JSON", "TARGETS", "Embedding", "Options", "Target", "embed", "find"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of app.
+
+    Args:
+        name: What `--target` says.
+        templates: Folders of templates/, copied one after the other.
+        next_steps: Commands, run inside the app's folder, that show it at work.
+        takes_tensors: Whether it serves models that take no images, too.
+    """
+
+    name: str
+    templates: tuple[str, ...]
+    next_steps: tuple[str, ...]
+    takes_tensors: bool = False
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target(
+            "python",
+            ("python",),
+            (
+                "python -m pip install -r requirements.txt",
+                "python classifier.py --self-test",
+                "python classifier.py photo.jpg",
+            ),
+        ),
+        Target("node", ("javascript", "node"), ("npm install", "npm test", "node cli.js photo.jpg")),
+        Target("web", ("javascript", "web"), ("python3 serve.py",)),
+        Target("triton", ("triton",), ("tritonserver --model-repository=.",), takes_tensors=True),
+    )
+}
+
+
+def find(name: str) -> Target:
+    """The target of that name.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if name not in TARGETS:
+        raise UsageError(f"there is no target {name!r}; expected one of {', '.join(TARGETS)}.")
+    return TARGETS[name]
+
 
 TEMPLATES = Path(__file__).parent / "templates"
 #: What an app knows of its model, and by which a folder is told to be an app of ours.

@@ -12,8 +12,7 @@ from pathlib import Path
 from onward.bundle import Artifact, Bundle
 from onward.classifier import default_batch_size
 from onward.errors import UsageError
-from onward.inputs import Input
-from onward.signature import OUTPUTS, Signature
+from onward.signature import OUTPUTS, Input, Signature
 
 __all__ = ["write_repository"]
 

@@ -7,7 +7,7 @@ import platform
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from onward.host.cores import Cores, find_cores
+from onward.host.cpu import Cores, find_cores
 
 __all__ = ["Finding", "Machine", "examine"]
 

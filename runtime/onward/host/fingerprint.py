@@ -17,10 +17,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from onward import __version__
-from onward.host.cores import Cores, find_cores
+from onward.host.cpu import Cores, Processor, find_cores, find_processor
 from onward.host.doctor import ONNXRUNTIME_BUILDS
 from onward.host.memory import MainMemory, find_main_memory
-from onward.host.processor import Processor, find_processor
 
 __all__ = ["Fingerprint", "take_fingerprint"]
 

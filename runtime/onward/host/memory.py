@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from onward.host.control_groups import find_folders, read_text
+from onward.host.cpu import find_folders, read_text
 
 __all__ = ["MainMemory", "find_main_memory"]
 

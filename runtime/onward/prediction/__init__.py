@@ -2,7 +2,7 @@
 
 from onward.prediction.engine import Engine, open_engine
 from onward.prediction.options import Options
-from onward.prediction.run import predict
+from onward.prediction.pipeline import predict
 from onward.prediction.summary import Failure, Summary
 
 __all__ = ["Engine", "Failure", "Options", "Summary", "open_engine", "predict"]

@@ -2,30 +2,36 @@
 
 Until then they grow in hidden files beside it. From time to time they are synced, and then a line of the journal
 says how long they are: a run that is killed at any moment goes on from the last such line.
+
+Stream output: rows go to standard output as they come; what cannot be read is said on standard error.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from onward.cli.console import remark
 from onward.errors import OutputError, UsageError
 from onward.files import cannot_write, sync
-from onward.prediction.journal import Commit, Journal, read_journal
-from onward.prediction.position import Position
+from onward.prediction.journal import Commit, Journal, Position, read_journal
 from onward.sinks import Sink
+
+__all__ = ["FileOutput", "StreamOutput", "errors_path", "open_output", "open_stream"]
+
 
 try:
     import fcntl
 except ImportError:  # Windows: two runs at one output are not noticed
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["FileOutput", "errors_path", "open_output"]
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -242,3 +248,42 @@ def _is_at(stream: Any, path: Path) -> bool:
         return os.path.samestat(os.fstat(stream.fileno()), path.stat())
     except OSError:
         return False
+
+
+@contextmanager
+def open_stream(sink: Sink) -> Iterator[StreamOutput]:
+    """Standard output; a reader who has seen enough, such as `head`, ends the run."""
+    output = StreamOutput(sink)
+    try:
+        yield output
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        # what is left in the buffer cannot be written at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class StreamOutput:
+    """As a `FileOutput`, but that nothing of it can be gone back to."""
+
+    committed: Commit | None = None
+    is_finished = False
+
+    def __init__(self, sink: Sink) -> None:
+        self.append(sink.begin(), b"")
+
+    def append(self, rows: bytes, errors: bytes) -> None:
+        """Write rows, and say what gave none."""
+        sys.stdout.buffer.write(rows)
+        sys.stdout.buffer.flush()
+        for line in errors.splitlines():
+            failure = json.loads(line)
+            remark(f"{failure['input']}: {failure['reason']}")
+
+    def commit_if_due(self, position: Position, every_s: float) -> None:
+        """Nothing can be gone back to."""
+
+    def commit(self, position: Position) -> None:
+        """Nothing can be gone back to."""
+
+    def finish(self, position: Position) -> None:
+        """Nothing is missing."""

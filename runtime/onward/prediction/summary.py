@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
-from onward.backends.placement import Placement
-from onward.prediction.plan import Plan
+from onward.backends.providers import Placement
+from onward.prediction.engine import Plan
 
 __all__ = ["STAGES", "Failure", "Seconds", "Summary"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onward.sinks.rows import Columns, Rows
+from onward.sinks.sink import Columns, Rows
 
 __all__ = ["NpySink"]
 

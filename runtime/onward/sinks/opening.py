@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from onward.errors import UsageError
-from onward.sinks.rows import Columns
-from onward.sinks.sink import Sink
+from onward.sinks.sink import Columns, Sink
 
 __all__ = ["STDOUT", "open_sink"]
 
@@ -24,11 +23,11 @@ def open_sink(out: Path, columns: Columns) -> Sink:
         raise UsageError(f"--top-k is {columns.top_k}, expected 1 to {len(columns.labels)}, the number of classes.")
     match ".jsonl" if out == STDOUT else out.suffix.lower():
         case ".csv":
-            from onward.sinks.comma_separated import CsvSink
+            from onward.sinks.text import CsvSink
 
             return CsvSink(columns)
         case ".jsonl":
-            from onward.sinks.json_lines import JsonLinesSink
+            from onward.sinks.text import JsonLinesSink
 
             return JsonLinesSink(columns)
         case ".parquet":

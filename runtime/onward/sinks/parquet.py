@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from onward.errors import UsageError
-from onward.sinks.rows import Columns, Rows, rank
+from onward.sinks.sink import Columns, Rows, rank
 
 try:
     import pyarrow as pa

@@ -16,9 +16,8 @@ import numpy as np
 
 from onward.errors import DataError, FeedError
 from onward.images.idx import iterate_idx, read_idx_shape
-from onward.sources.block import Block, Images, Pixels, Unreadable
 from onward.sources.files import stamp_of
-from onward.sources.source import Source
+from onward.sources.source import Block, Images, Pixels, Source, Unreadable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

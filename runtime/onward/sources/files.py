@@ -1,17 +1,20 @@
-"""Files: an image file by its path, and folders of them."""
+"""Files: an image file by its path, and folders of them.
+
+PathList: paths on a stream, read as they are asked for.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import BinaryIO
 
-from onward.errors import DataError, ImageError
+from onward.errors import DataError, FeedError, ImageError
 from onward.images.decode import IMAGE_SUFFIXES
-from onward.sources.block import Input, Unreadable, blocks_of
-from onward.sources.source import Source
+from onward.sources.source import Block, Input, Source, Unreadable, blocks_of
 
 __all__ = [
     "MAX_FILE_BYTES",
@@ -21,9 +24,12 @@ __all__ = [
     "images",
     "inputs_within",
     "is_left_alone",
+    "path_list",
     "read_file",
+    "read_paths",
     "stamp_of",
 ]
+
 
 #: A longer file is no image that anybody classifies, and would be read into memory as a whole.
 MAX_FILE_BYTES = 512 << 20
@@ -181,3 +187,63 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link that leads round in a circle
         return False
+
+
+READ_BYTES = 1 << 16
+#: No system takes a longer one: of what has no end, the beginning is a path that does not exist.
+MAX_PATH_BYTES = 1 << 16
+
+
+def path_list(stream: BinaryIO, open_one: Callable[[str], Source | None]) -> Source:
+    """What a stream names, a path a line; it can be gone through once.
+
+    A path that ends as those of images do is one, without a look at it. What cannot be opened is an input that gives
+    no row, and the others go on.
+
+    Args:
+        stream: Paths, each ended by a newline, or each by a null character.
+        open_one: The source of any other path, or None where it is an image; raises DataError or FeedError.
+    """
+    streams = [stream]
+
+    def items() -> Iterator[Input | Block]:
+        if not streams:
+            raise DataError("a list of paths on standard input can be read only once; put it into a .csv file.")
+        for path in read_paths(streams.pop()):
+            if has_image_suffix(path):
+                yield file_input(path)
+            else:
+                yield from _items(path, open_one)
+
+    return Source(lambda: blocks_of(items()))
+
+
+def _items(path: str, open_one: Callable[[str], Source | None]) -> Iterator[Input | Block]:
+    try:
+        source = open_one(path)
+    except (DataError, FeedError) as error:
+        yield Unreadable(path, str(error), stamp_of(path))
+        return
+    if source is None:
+        yield file_input(path)
+    else:
+        yield from source.blocks()
+
+
+def read_paths(stream: BinaryIO) -> Iterator[str]:
+    """Paths that end with a null character where the first piece has one, else with a newline."""
+    read = getattr(stream, "read1", stream.read)  # what a pipe holds now, rather than what it will
+    piece = read(READ_BYTES)
+    end, more = (b"\0", b"") if b"\0" in piece else (b"\n", b"\r")
+    rest = b""
+    while piece:
+        *lines, last = piece.split(end)
+        if lines:
+            lines[0] = rest + lines[0]
+            rest = b""
+            yield from map(os.fsdecode, filter(None, (line.removesuffix(more) for line in lines)))
+        if len(rest) < MAX_PATH_BYTES:
+            rest += last
+        piece = read(READ_BYTES)
+    if rest:
+        yield os.fsdecode(rest.removesuffix(more))

@@ -14,11 +14,9 @@ from typing import BinaryIO
 from onward.errors import DataError
 from onward.images.idx import is_idx
 from onward.signature import Signature
-from onward.sources.files import folder, has_image_suffix, images
-from onward.sources.path_list import path_list
+from onward.sources.files import folder, has_image_suffix, images, path_list
+from onward.sources.shards import COMPRESSED, HEADER_BYTES, is_tar, open_stream
 from onward.sources.source import Source, chain
-from onward.sources.stream import COMPRESSED, open_stream
-from onward.sources.tar import HEADER_BYTES, is_tar
 
 __all__ = ["STDIN", "open_sources"]
 
@@ -109,11 +107,11 @@ def _open(kind: str, path: str, *, signature: Signature, column: str | None) -> 
 
             return shard(path)
         case "parquet":
-            from onward.sources.parquet import parquet
+            from onward.sources.tables import parquet
 
             return parquet(path, column)
         case _:
-            from onward.sources.listing import listing
+            from onward.sources.tables import listing
 
             return listing(path, column)
 

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from onward.backends import open_artifact
-from onward.backends.binding import BoundSession, pinned_memory
+from onward.backends.onnxruntime_backend import BoundSession, SessionBackend, pinned_memory
 from onward.backends.providers import CUDA, available_providers
-from onward.backends.session import SessionBackend
 from onward.bundle import Bundle
 from onward.signature import OUTPUTS
 
@@ -106,7 +105,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np, onnxruntime as ort
 from onward.backends import open_artifact
-from onward.backends.binding import BoundSession, _is_shared
+from onward.backends.onnxruntime_backend import BoundSession, _is_shared
 from onward.bundle import Bundle
 from onward.signature import OUTPUTS
 

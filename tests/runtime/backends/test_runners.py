@@ -25,9 +25,7 @@ from onward.backends import RUNNERS, Backend, Threads, open_artifact, open_backe
 from onward.bundle import Bundle
 from onward.errors import BackendError, FeedError
 from onward.feed import check_feed
-from onward.inputs import Input
-from onward.signature import OUTPUTS, Signature
-from onward.tensor_signature import TensorSignature
+from onward.signature import OUTPUTS, Input, Signature, TensorSignature
 
 ROOT = Path(__file__).parents[3]
 ALL = [(format, runner) for format, runners in RUNNERS.items() for runner in runners]

@@ -8,17 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from onward.benchmarking.competitor import Competitor
 from onward.benchmarking.end_to_end import EndToEnd
-from onward.benchmarking.options import Options
 from onward.benchmarking.report import Report
-from onward.benchmarking.row import Latency, Row, Stages
-from onward.benchmarking.stability import Instability
-from onward.host.cores import Cores
+from onward.benchmarking.spec import Competitor, Options
+from onward.benchmarking.summary import Instability, Latency, Row, Stages
+from onward.host.cpu import Cores, Processor
 from onward.host.fingerprint import Fingerprint
 from onward.host.memory import MainMemory
-from onward.host.processor import Processor
-from onward.intervals import Interval
+from onward.statistics import Interval
 
 __all__ = ["EVIL", "FINGERPRINT", "REPORTS", "normal"]
 

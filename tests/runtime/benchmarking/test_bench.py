@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from onward.benchmarking.bench import Question, bench
-from onward.benchmarking.lineup import Wish
-from onward.benchmarking.options import Options
+from onward.benchmarking.matrix import Wish
 from onward.benchmarking.report import Report
-from onward.benchmarking.row import Row
+from onward.benchmarking.spec import Options
+from onward.benchmarking.summary import Row
 from onward.bundle import Bundle
 from onward.errors import BundleError, UsageError
 

@@ -12,14 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from onward.benchmarking.competitor import Competitor
 from onward.benchmarking.regression import compare_reports
 from onward.benchmarking.report import Report
-from onward.benchmarking.row import DRAWN_PERCENT, STATUSES, Latency, Row, Stages
-from onward.benchmarking.stability import Instability
+from onward.benchmarking.spec import Competitor
+from onward.benchmarking.summary import DRAWN_PERCENT, STATUSES, Instability, Latency, Row, Stages
 from onward.errors import DataError
 from onward.host.fingerprint import take_fingerprint
-from onward.intervals import Interval
+from onward.statistics import Interval
 from tests.runtime.benchmarking.reports import FINGERPRINT, OPTIONS, REPORTS
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "bench.schema.json").read_text())

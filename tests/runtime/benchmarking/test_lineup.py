@@ -4,14 +4,13 @@ import importlib.util
 
 import pytest
 
-from onward.benchmarking.competitor import BACKENDS
-from onward.benchmarking.lineup import Lineup, Wish
-from onward.benchmarking.options import Options
-from onward.benchmarking.standings import choose_reference
-from onward.benchmarking.subject import Subject
+from onward.benchmarking.matrix import Lineup, Wish
+from onward.benchmarking.model import Subject
+from onward.benchmarking.spec import BACKENDS, Options
+from onward.benchmarking.summary import choose_reference
 from onward.bundle import Bundle
 from onward.errors import ProviderError, UsageError
-from onward.host.cores import count_cores
+from onward.host.cpu import count_cores
 
 
 def line_up(bundle: Bundle, **wish: object) -> Lineup:

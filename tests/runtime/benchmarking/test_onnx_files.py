@@ -10,9 +10,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onward.benchmarking.bench import Question, bench
-from onward.benchmarking.lineup import Wish
-from onward.benchmarking.options import Options
+from onward.benchmarking.matrix import Wish
 from onward.benchmarking.report import Report
+from onward.benchmarking.spec import Options
 from onward.errors import BundleError, DataError, FeedError, UsageError
 
 QUICK = Options(batch_sizes=(1, 3), num_launches=1, num_rounds=2, turn_s=0.01, max_warm_up_s=0.1, pause_s=0.01)

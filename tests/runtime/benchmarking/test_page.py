@@ -14,9 +14,9 @@ import pytest
 from onward.benchmarking.formatting import difference, interval, mebibytes, milliseconds, ratio, thousands
 from onward.benchmarking.page import write_page
 from onward.benchmarking.report import Report
-from onward.benchmarking.row import DRAWN_PERCENT
-from onward.intervals import Interval
+from onward.benchmarking.summary import DRAWN_PERCENT
 from onward.report.charts import spans
+from onward.statistics import Interval
 from tests.runtime.benchmarking.reports import EVIL, REPORTS, row
 
 #: Elements that have no end.

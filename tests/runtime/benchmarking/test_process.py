@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from onward.benchmarking.competitor import Competitor
+from onward.benchmarking.model import Subject
 from onward.benchmarking.process import CompetitorError, Interrupted, Process
-from onward.benchmarking.subject import Subject
+from onward.benchmarking.spec import Competitor
 from onward.bundle import Bundle
 
 PLANTED = Path(__file__).with_name("planted.py")

@@ -14,16 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onward.benchmarking.comparison import VERDICTS, Comparison
-from onward.benchmarking.competitor import Competitor
-from onward.benchmarking.options import Options
-from onward.benchmarking.regression import Gate, compare_reports, parse_percentage
+from onward.benchmarking.regression import LEVEL, VERDICTS, Comparison, Gate, compare_reports, parse_percentage
 from onward.benchmarking.report import Report
-from onward.benchmarking.row import Latency, Row
-from onward.benchmarking.stability import Instability
-from onward.benchmarking.yardstick import LEVEL
+from onward.benchmarking.spec import Competitor, Options
+from onward.benchmarking.summary import Instability, Latency, Row
 from onward.errors import UsageError
-from onward.intervals import Launches, change_interval, level_of, ratio_interval, students_t
+from onward.statistics import Launches, change_interval, level_of, ratio_interval, students_t
 
 #: Of the latency of one round, and of the launch that it is of, as standard deviations of their logarithms.
 ROUND_NOISE, LAUNCH_NOISE = 0.02, 0.01

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onward.benchmarking.settling import Settled, has_settled, settle
+from onward.benchmarking.warm_up import Settled, has_settled, settle
 
 
 class Clock:

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from onward.benchmarking.log import Launch
-from onward.benchmarking.stability import find_instabilities, find_leaks
-from onward.benchmarking.turn import Turn
-from onward.host.cores import count_cores
-from onward.intervals import Interval
+from onward.benchmarking.measurement import Launch, Turn
+from onward.benchmarking.summary import find_instabilities, find_leaks
+from onward.host.cpu import count_cores
+from onward.statistics import Interval
 
 STEADY = [[1.0] * 9] * 3
 KNOWN = Interval(2.0, 1.98, 2.02)

@@ -15,9 +15,7 @@ from torch import nn
 
 import onward
 from onward.bundle import Bundle
-from onward.inputs import Input
-from onward.signature import Signature
-from onward.tensor_signature import TensorSignature
+from onward.signature import Input, Signature, TensorSignature
 
 ROOT = Path(__file__).parents[3]
 SCHEMA = json.loads((ROOT / "docs" / "manifest.schema.json").read_text())

@@ -16,7 +16,7 @@ from onward.bundle import Bundle
 from onward_training.data import Dataset
 
 ROOT = Path(__file__).parents[3]
-PLANTED = Path(__file__).parents[1] / "bench" / "planted.py"
+PLANTED = Path(__file__).parents[1] / "benchmarking" / "planted.py"
 QUICK = ("--launches", 1, "--rounds", 2, "--batch-sizes", 1, "--threads", 1, "--no-files")
 
 

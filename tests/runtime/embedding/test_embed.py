@@ -13,9 +13,7 @@ from onward.bundle import Bundle, FileDigest
 from onward.embedding import TARGETS, BrowserRuntime, Embedding, Options, embed
 from onward.embedding.embed import slug
 from onward.errors import BundleError, UsageError
-from onward.inputs import Input
-from onward.signature import Signature
-from onward.tensor_signature import TensorSignature
+from onward.signature import Input, Signature, TensorSignature
 
 #: Text that must stay text wherever it is read.
 HOSTILE = (

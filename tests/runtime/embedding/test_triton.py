@@ -29,9 +29,7 @@ from onward.bundle import Bundle
 from onward.embedding import embed
 from onward.embedding.triton import write_repository
 from onward.errors import BundleError, UsageError
-from onward.inputs import Input
-from onward.signature import Signature
-from onward.tensor_signature import TensorSignature
+from onward.signature import Input, Signature, TensorSignature
 
 TENSORS = TensorSignature(
     (

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onward.host.cores import Cores, count_cores, find_cores
+from onward.host.cpu import Cores, count_cores, find_cores
 
 ROOT = Path(__file__).parents[3]
 LAW = settings(max_examples=200, deadline=None)
@@ -228,8 +228,7 @@ def test_looking_is_cheap() -> None:
 def test_affinity_is_counted_for_real() -> None:
     one = min(os.sched_getaffinity(0))
     code = (
-        f"import os; os.sched_setaffinity(0, {{{one}}}); from onward.host.cores import count_cores\n"
-        "print(count_cores())"
+        f"import os; os.sched_setaffinity(0, {{{one}}}); from onward.host.cpu import count_cores\nprint(count_cores())"
     )
     assert in_a_process(code) == "1"
 
@@ -257,7 +256,7 @@ def group_of_one_core() -> Iterator[Path]:
 def test_a_real_control_group_limits_the_processes_in_it(group_of_one_core: Path) -> None:
     code = (
         f"import os; from pathlib import Path; Path({str(group_of_one_core)!r}).write_text(str(os.getpid()))\n"
-        "from onward.host.cores import find_cores; from onward.backends import Threads\n"
+        "from onward.host.cpu import find_cores; from onward.backends import Threads\n"
         "print(find_cores().count, Threads().count, find_cores().limited_by)"
     )
     count, threads, limited_by = in_a_process(code).split()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from onward.host.cpu_times import CpuTimes, read_cpu_times
+from onward.host.cpu import CpuTimes, read_cpu_times
 
 #: Load from elsewhere can make a real measurement slow, never wrong: so long it is waited for.
 PATIENCE_S = 30.0

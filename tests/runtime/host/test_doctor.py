@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 
 from onward.backends.providers import PACKAGES, available_providers
-from onward.host.cores import find_cores
+from onward.host.cpu import find_cores
 from onward.host.doctor import ONNXRUNTIME_BUILDS, Finding, Machine, examine
 
 ROOT = Path(__file__).parents[3]

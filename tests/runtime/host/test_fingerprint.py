@@ -15,10 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onward.host.cores import Cores, find_cores
+from onward.host.cpu import Cores, Processor, find_cores
 from onward.host.fingerprint import Fingerprint, take_fingerprint
 from onward.host.memory import MainMemory
-from onward.host.processor import Processor
 
 ROOT = Path(__file__).parents[3]
 LAW = settings(max_examples=60, deadline=None)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from onward.host.processor import Processor, find_processor
+from onward.host.cpu import Processor, find_processor
 
 X86 = """\
 processor\t: 0

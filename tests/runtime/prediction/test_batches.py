@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onward.prediction.batches import Batch, Batches
+from onward.prediction.pipeline import Batch, Batches
 from onward.sources import Block, Images, Input, Pixels
 
 LAW = settings(max_examples=80, deadline=None)

@@ -12,7 +12,7 @@ from onward.backends import open_artifact
 from onward.bundle import Bundle
 from onward.errors import UsageError
 from onward.prediction import Options, open_engine
-from onward.prediction.plan import Plan
+from onward.prediction.engine import Plan
 from onward.signature import LOGITS
 
 ROOT = Path(__file__).parents[3]

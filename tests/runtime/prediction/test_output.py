@@ -14,9 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onward.errors import OutputError, UsageError
-from onward.prediction.journal import read_journal
+from onward.prediction.journal import Position, read_journal
 from onward.prediction.output import FileOutput, errors_path, open_output
-from onward.prediction.position import Position
 from onward.sinks import Columns, open_sink
 
 LAW = settings(max_examples=40, deadline=None)
@@ -185,7 +184,7 @@ CRASHING = """
 import os, signal, sys
 from pathlib import Path
 from onward.prediction.output import open_output
-from onward.prediction.position import Position
+from onward.prediction.journal import Position
 from onward.sinks import Columns, open_sink
 COLUMNS, REQUEST = Columns(("a", "b")), {"inputs": ["x"], "top_k": 1}
 steps, out = int(sys.argv[1]), Path(sys.argv[2])

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onward.prediction.plan import Plan
-from onward.prediction.tuning import LARGEST_BATCH, Tuner
+from onward.prediction.engine import LARGEST_BATCH, Plan, Tuner
 
 Speed = Callable[[Plan], float]
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onward.errors import DataError
-from onward.sources import listing
+from onward.sources import tables
 
 LAW = settings(max_examples=60, deadline=None)
 
@@ -122,7 +122,7 @@ def test_a_field_longer_than_any_is_a_bad_row_and_the_others_go_on(make: Any, tm
 
 
 def test_a_line_without_end_is_not_read_into_memory(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "MAX_LINE_CHARACTERS", 20)
+    monkeypatch.setattr(tables, "MAX_LINE_CHARACTERS", 20)
     rows = read(make, tmp_path, f"path,label\n{'x' * 50}\n1.png,b\n")
     assert [name for name, *_ in rows] == [*(f"{tmp_path}/x.csv[{index}]" for index in range(3)), "1.png"]
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onward.errors import DataError
-from onward.sources.path_list import MAX_PATH_BYTES, read_paths
+from onward.sources.files import MAX_PATH_BYTES, read_paths
 
 #: Of a path: whatever ends none of them.
 LINES = st.binary(min_size=1, max_size=30).filter(lambda line: not set(line) & set(b"\0\n\r"))

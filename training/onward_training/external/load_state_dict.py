@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from onward.errors import CheckpointError, reason_of
+from onward_training.external.opening import listed, printable
 from onward_training.external.weights import COUNTER, ForeignWeights, read_weights
-from onward_training.external.wording import listed, printable
 
 __all__ = ["fit", "start_from"]
 

@@ -1,4 +1,6 @@
-"""Opening: somebody's file is read by PyTorch's safe reader alone; what it asks for beyond is listed by name.
+"""Wording: names out of somebody's file, in a sentence.
+
+Opening: somebody's file is read by PyTorch's safe reader alone; what it asks for beyond is listed by name.
 
 Nothing in a file is run, and a name is admitted only where the caller gives it.
 """
@@ -24,9 +26,20 @@ from safetensors.torch import load_file
 from torch.serialization import get_safe_globals, get_unsafe_globals_in_checkpoint, safe_globals
 
 from onward.errors import CheckpointError, UsageError, reason_of
-from onward_training.external.wording import listed
 
-__all__ = ["SAVE_ALONE", "open_document"]
+__all__ = ["SAVE_ALONE", "listed", "open_document", "printable"]
+
+
+def listed(items: Sequence[str]) -> str:
+    """`a, b and c`."""
+    names = [printable(item) for item in items]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def printable(name: str) -> str:
+    """The name as a terminal may show it."""
+    return name if name.isprintable() else ascii(name)  # somebody's file may hold what a terminal obeys
+
 
 Admitted = tuple[Callable[..., Any], str]  # a class or function, and its name in the file
 ARCHIVE = b"PK\x03\x04"

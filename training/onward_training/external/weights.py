@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from onward.errors import CheckpointError, reason_of
-from onward_training.external.opening import SAVE_ALONE, open_document
-from onward_training.external.wording import listed
+from onward_training.external.opening import SAVE_ALONE, listed, open_document
 
 __all__ = ["COUNTER", "COURSE", "ForeignWeights", "read_weights"]
 

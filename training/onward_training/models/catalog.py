@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from onward.errors import UsageError, reason_of
-from onward.signature import Signature
-from onward.tensor_signature import AnySignature, of_images
+from onward.signature import AnySignature, Signature, of_images
 from onward_training.models.architectures import CNN, Classifier
 from onward_training.models.course import Network, Neuron, Perceptron, PerceptronModule, TwoLayers, sequential
 from onward_training.models.libraries import LIBRARIES, timm_network, torchvision_network

@@ -19,8 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from onward.errors import UsageError
 from onward.feed import arrays_of, draw
-from onward.signature import Signature
-from onward.tensor_signature import AnySignature
+from onward.signature import AnySignature, Signature
 
 __all__ = ["ENDS", "Logits", "logits_of", "probe", "with_logits"]
 

@@ -18,8 +18,7 @@ from typing import Any
 from torch import nn
 
 from onward.errors import UsageError, reason_of
-from onward.signature import Signature
-from onward.tensor_signature import AnySignature
+from onward.signature import AnySignature, Signature
 
 __all__ = ["own_network"]
 

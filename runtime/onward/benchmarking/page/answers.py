@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from onward.benchmarking.competitor import Competitor
 from onward.benchmarking.formatting import difference, ratio
 from onward.benchmarking.page.evidence import Evidence
-from onward.benchmarking.row import IMPRECISE, Row
+from onward.benchmarking.spec import Competitor
+from onward.benchmarking.summary import IMPRECISE, Row
 from onward.parity import MAX_NOISE_RATIO
 from onward.report import Page
 from onward.report.charts import scatter
-from onward.wilson_interval import wilson_interval
+from onward.statistics import wilson_interval
 
 __all__ = ["add_answers"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePath
 
-from onward.benchmarking.competitor import Competitor
 from onward.benchmarking.report import Report
-from onward.benchmarking.row import Row
+from onward.benchmarking.spec import Competitor
+from onward.benchmarking.summary import Row
 
 __all__ = ["Evidence"]
 

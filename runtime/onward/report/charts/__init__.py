@@ -6,15 +6,12 @@ onnxruntime is installed (docs/decisions/0003-charts.md).
 
 from __future__ import annotations
 
-from onward.report.charts.bars import bars
+from onward.report.charts.bars import bars, stacked
+from onward.report.charts.canvas import picture, standalone
 from onward.report.charts.heatmap import heatmap
-from onward.report.charts.histogram import histogram
+from onward.report.charts.histogram import histogram, reliability
 from onward.report.charts.lines import lines
-from onward.report.charts.picture import picture
-from onward.report.charts.reliability import reliability
 from onward.report.charts.scatter import scatter
-from onward.report.charts.stacked import stacked
-from onward.report.charts.standalone import standalone
 from onward.report.charts.violin import spans
 
 __all__ = [

@@ -9,9 +9,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onward.report.charts.axes import LARGEST, Scale, close_range, close_ticks, scale, upright_grid
-from onward.report.charts.canvas import RIGHT, WIDTH, blank, short, svg, text
-from onward.report.charts.row_names import ROW, name_column, row_name
+from onward.report.charts.canvas import (
+    LARGEST,
+    RIGHT,
+    ROW,
+    WIDTH,
+    Scale,
+    blank,
+    close_range,
+    close_ticks,
+    name_column,
+    row_name,
+    scale,
+    short,
+    svg,
+    text,
+    upright_grid,
+)
 from onward.report.colours import series_colour
 
 __all__ = ["spans"]
