@@ -20,7 +20,7 @@ from onward.benchmarking.spec import Options as BenchOptions
 from onward.classifier import load as load_bundle
 from onward.cli.console import remark
 from onward.report.charts import lines, standalone
-from onward_export.commands import source_of
+from onward_export.model_to_export import ModelToExport
 from onward_export.publish import publish
 from onward_training.checkpoint import Checkpoint
 from onward_training.data import Dataset, load
@@ -82,7 +82,7 @@ def options_of(entry: Entry) -> Options:
 
 
 def row_of(entry: Entry, checkpoint: Checkpoint, dataset: Dataset, folder: Path) -> list[str]:
-    bundle = publish(source_of(checkpoint), folder)
+    bundle = publish(ModelToExport.from_checkpoint(checkpoint), folder)
     with load_bundle(folder) as classifier:
         evaluation = evaluate(classifier.backend.run, dataset.test)
     timed = bench(Question([str(bundle.path)], Wish(backends=BACKENDS), with_files=False), BENCH)

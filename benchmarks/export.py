@@ -23,7 +23,8 @@ from benchmarks.zoo.alive import make_alive
 from onward.cli.console import print_table, remark
 from onward.signature import Signature
 from onward_export.formats.program import quietly
-from onward_export.publish import Source, publish
+from onward_export.model_to_export import ModelToExport
+from onward_export.publish import publish
 from onward_training.models import build
 
 FASHION = Signature(28, 28, 1, (0.2859,), (0.353,), tuple(map(str, range(10))))
@@ -73,7 +74,7 @@ def one_round(network: nn.Module, signature: Signature, folder: Path) -> Round:
     bare_s = export_bare(network, signature, folder / "bare.onnx")
     marks: list[tuple[str, float]] = []
     bundle = publish(
-        Source(network, signature),
+        ModelToExport(network, signature),
         folder / "bundle",
         on_stage=lambda stage: marks.append((stage, time.perf_counter())),
     )

@@ -34,7 +34,7 @@ from onward_export.formats.onnx_file import Written, write_onnx
 from onward_export.formats.program import export_program
 from onward_export.gate import BACKEND_ERRORS
 from onward_export.reference import make_reference
-from onward_export.samples import gather
+from onward_export.reference.samples import gather
 
 DOCS = Path(__file__).parent.parent / "docs"
 SIZE = 64

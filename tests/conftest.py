@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from onward.bundle import Bundle
-from onward_export.commands import source_of
+from onward_export.model_to_export import ModelToExport
 from onward_export.publish import publish
 from onward_training.checkpoint import Checkpoint
 from onward_training.data import Dataset, load
@@ -42,7 +42,7 @@ def one_table_of_operators() -> Iterator[None]:
     """Build PyTorch's table of ONNX operators once a process; it builds one an export, in half of a small one's time.
 
     The table comes from the installed packages alone; every export gets a copy, to which it may add.
-    Source: torch.onnx._internal.exporter._registration, `ONNXRegistry.from_torchlib`.
+    ModelToExport: torch.onnx._internal.exporter._registration, `ONNXRegistry.from_torchlib`.
     """
     from torch.onnx._internal.exporter._registration import ONNXRegistry
 
@@ -89,7 +89,7 @@ def checkpoint_path(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="session")
 def shared_bundle(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The bundle of `checkpoint`. Read it, do not change it; `bundle` is a copy to play with."""
-    return publish(source_of(checkpoint), tmp_path_factory.mktemp("bundle") / "digits")
+    return publish(ModelToExport.from_checkpoint(checkpoint), tmp_path_factory.mktemp("bundle") / "digits")
 
 
 @pytest.fixture

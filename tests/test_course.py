@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from onward.classifier import load as load_bundle
-from onward_export.commands import source_of
+from onward_export.model_to_export import ModelToExport
 from onward_export.options import ExportOptions
 from onward_export.publish import publish
 from onward_training.batches import Batches
@@ -52,7 +52,7 @@ def test_a_network_of_the_course_goes_the_whole_line(
     checkpoint = Checkpoint.load(tmp_path / "model.pt")
     in_pytorch = evaluate(runner(checkpoint), dataset.test)
     assert in_pytorch.accuracy > at_least
-    publish(source_of(checkpoint), tmp_path / "bundle", options=ExportOptions(formats=("onnx",)))
+    publish(ModelToExport.from_checkpoint(checkpoint), tmp_path / "bundle", options=ExportOptions(formats=("onnx",)))
     with load_bundle(tmp_path / "bundle") as classifier:
         predictions = classifier(dataset.test.read(slice(None))[0])
     np.testing.assert_array_equal(predictions.indices, in_pytorch.predicted)

@@ -7,7 +7,8 @@ from pathlib import Path
 from benchmarks.export import networks
 from onward.bundle import MANIFEST
 from onward.cli.console import remark
-from onward_export.publish import Source, publish
+from onward_export.model_to_export import ModelToExport
+from onward_export.publish import publish
 
 __all__ = ["NETWORKS", "bundle_paths"]
 
@@ -22,5 +23,5 @@ def bundle_paths(folder: Path) -> dict[str, Path]:
         paths[name] = folder / name
         if not (paths[name] / MANIFEST).is_file():
             remark(f"{name}: exporting …")
-            publish(Source(network, signature), paths[name])
+            publish(ModelToExport(network, signature), paths[name])
     return paths

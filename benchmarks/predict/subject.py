@@ -17,9 +17,9 @@ from benchmarks.zoo.alive import make_alive
 from onward.bundle import MANIFEST, Bundle
 from onward.cli.console import remark
 from onward.signature import Preprocess, Signature, of_images
-from onward_export.commands import source_of
+from onward_export.model_to_export import ModelToExport
 from onward_export.options import ExportOptions
-from onward_export.publish import Source, publish
+from onward_export.publish import publish
 from onward_training.checkpoint import Checkpoint
 from onward_training.models import build
 
@@ -56,7 +56,7 @@ class Subject:
 
 def of_checkpoint(checkpoint: Checkpoint, folder: Path) -> Subject:
     """What was trained here."""
-    bundle = publish(source_of(checkpoint), folder / "bundle", options=ONNX_ALONE)
+    bundle = publish(ModelToExport.from_checkpoint(checkpoint), folder / "bundle", options=ONNX_ALONE)
     return _subject(checkpoint.network(), of_images(checkpoint.signature), bundle, folder)
 
 
@@ -68,7 +68,7 @@ def of_torchvision(name: str, folder: Path) -> Subject:
     path = folder / name
     if not (path / MANIFEST).is_file():
         remark(f"{name}: exporting; the gate takes minutes …")
-        publish(Source(network, IMAGENET), path, options=ONNX_ALONE)
+        publish(ModelToExport(network, IMAGENET), path, options=ONNX_ALONE)
     return _subject(network, IMAGENET, Bundle.open(path), folder)
 
 
@@ -76,7 +76,7 @@ def small_bundle(folder: Path) -> Bundle:
     """The network 784-256-128-64-10 with random weights."""
     torch.manual_seed(0)
     network = build("classifier", FASHION).eval()
-    return publish(Source(network, FASHION), folder / "bundle", options=ONNX_ALONE)
+    return publish(ModelToExport(network, FASHION), folder / "bundle", options=ONNX_ALONE)
 
 
 def session_of(subject: Subject, num_threads: int, *, spin: bool = True) -> ort.InferenceSession:

@@ -66,7 +66,7 @@ def members(*, max_gmacs: float = MAX_GMACS) -> list[Member]:
     Args:
         max_gmacs: What costs more gets smaller images, where the architecture allows.
 
-    Source: torchvision, `WeightsEnum.meta`.
+    ModelToExport: torchvision, `WeightsEnum.meta`.
     """
     from torchvision import models
 
@@ -112,7 +112,8 @@ def measure(member: Member) -> dict[str, Any]:
         `outcome` is `passed`, or `refused` with the `reason`; figures of the artifacts, seconds of each stage.
     """
     from onward.errors import OnwardError
-    from onward_export.publish import Source, publish
+    from onward_export.model_to_export import ModelToExport
+    from onward_export.publish import publish
 
     began = time.perf_counter()
     network, signature = _build(member)
@@ -121,7 +122,7 @@ def measure(member: Member) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="onward-zoo-") as folder:
         try:
             bundle = publish(
-                Source(network, signature),
+                ModelToExport(network, signature),
                 Path(folder, member.name),
                 num_samples=NUM_SAMPLES,
                 on_stage=lambda stage: stages.append((stage, time.perf_counter())),

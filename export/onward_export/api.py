@@ -12,9 +12,9 @@ from onward.bundle import Bundle
 from onward.errors import UsageError
 from onward.feed import Feed
 from onward.signature import AnySignature
-from onward_export.commands import source_of
+from onward_export.model_to_export import ModelToExport
 from onward_export.options import ExportOptions
-from onward_export.publish import Source, publish
+from onward_export.publish import publish
 from onward_training.checkpoint import Checkpoint
 from onward_training.models import with_logits
 
@@ -56,14 +56,14 @@ def export(
     if isinstance(model, (str, Path)):
         model = Checkpoint.load(model)
     if isinstance(model, Checkpoint):
-        source = source_of(model)
+        to_export = ModelToExport.from_checkpoint(model)
         return publish(
-            replace(source, signature=signature or source.signature, licence=licence), Path(out), options=chosen
+            replace(to_export, signature=signature or to_export.signature, licence=licence), Path(out), options=chosen
         )
     if signature is None:
         raise UsageError("an nn.Module needs a signature: what goes in, and what its outputs are called.")
     provenance = {"architecture": type(model).__name__}
     network = with_logits(model, signature, end, output)
     return publish(
-        Source(network, signature, samples, provenance=provenance, licence=licence), Path(out), options=chosen
+        ModelToExport(network, signature, samples, provenance=provenance, licence=licence), Path(out), options=chosen
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,8 +23,6 @@ from onward_training.commands import (
 
 if TYPE_CHECKING:
     from onward.bundle import Bundle
-    from onward_export.publish import Source
-    from onward_training.checkpoint import Checkpoint
 
 __all__ = ["app", "export"]
 
@@ -126,9 +124,10 @@ def export(
     """Export to ONNX, TorchScript and .pt2; nothing is published unless each is as close as PyTorch."""
     from dataclasses import replace
 
-    from onward_export.arguments import as_asked, image_signature, tensor_signature
+    from onward_export.model_to_export import ModelToExport
     from onward_export.options import ExportOptions
     from onward_export.publish import publish
+    from onward_export.signature_options import as_asked, image_signature, tensor_signature
     from onward_training.import_weights import open_checkpoint
 
     options = ExportOptions(
@@ -154,9 +153,9 @@ def export(
         allow_globals=allow_global or (),
         tell=remark,
     )
-    source = source_of(checkpoint, data=data, data_dir=data_dir, num_golden=golden_samples)
+    to_export = ModelToExport.from_checkpoint(checkpoint, data=data, data_dir=data_dir, num_golden=golden_samples)
     bundle = publish(
-        replace(source, signature=as_asked(source.signature, inputs or (), dynamic_size), licence=licence),
+        replace(to_export, signature=as_asked(to_export.signature, inputs or (), dynamic_size), licence=licence),
         out or path.with_suffix(""),
         options=options,
         on_stage=(lambda stage: None) if as_json else (lambda stage: remark(f"export: {stage} …")),
@@ -165,62 +164,6 @@ def export(
         print_json({"bundle": str(bundle.path), "parity": bundle.parity(), "manifest": bundle.to_json()})
     else:
         print_bundle(bundle)
-
-
-def source_of(
-    checkpoint: Checkpoint,
-    *,
-    data: str | None = None,
-    data_dir: Path | None = None,
-    num_golden: int | None = None,
-) -> Source:
-    """What a checkpoint brings to its export: network, signature, real samples, provenance.
-
-    Args:
-        checkpoint: An opened one.
-        data: Names the data set for real samples; by default the one that it was trained on.
-        data_dir: Where IDX files are.
-        num_golden: Real samples that travel; by default 32 where the data set is public.
-
-    Raises:
-        DataError: The data set that was named cannot be read; the checkpoint's own is only missed aloud.
-    """
-    from onward.errors import DataError
-    from onward.signature import Signature
-    from onward_export.publish import Source
-    from onward_export.samples import NUM_GOLDEN, NUM_SAMPLES
-    from onward_training.data import Dataset, load
-
-    signature = checkpoint.signature
-    dataset: Dataset | None = None
-    if not isinstance(signature, Signature):
-        if data is not None:
-            raise UsageError("--data names images, and the model takes tensors.")
-        return Source(checkpoint.network(), signature, provenance=_provenance(checkpoint))
-    try:
-        if not (data or checkpoint.data):
-            raise DataError("it is not known what the weights were trained on.")
-        dataset = load(data or checkpoint.data, data_dir=data_dir, like=signature)
-        if dataset.signature.image_shape != signature.image_shape:
-            raise DataError(
-                f"{data or checkpoint.data} has images of {dataset.signature.image_shape}, the model takes "
-                f"{signature.image_shape}."
-            )
-    except DataError as error:
-        if data is not None:
-            raise
-        dataset = None
-        remark(f"no real samples for the gate, random pixels only: {error} (--data names another data set)")
-    if num_golden is None:
-        num_golden = NUM_GOLDEN if dataset is not None and dataset.is_public else 0
-    real = dataset.test.read(slice(0, max(NUM_SAMPLES, num_golden)))[0] if dataset is not None else None
-    return Source(
-        network=checkpoint.network(),
-        signature=signature,
-        real_samples=real,
-        num_golden_real=num_golden,
-        provenance=_provenance(checkpoint),
-    )
 
 
 def print_bundle(bundle: Bundle) -> None:
@@ -232,19 +175,3 @@ def print_bundle(bundle: Bundle) -> None:
     ]
     print_table(["artifact", "file", ">size", ">noise ratio", "SHA-256"], rows)
     print(f"published {bundle.path}: every artifact is as close to the mathematical model as PyTorch is.")
-
-
-def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:
-    best = checkpoint.provenance.get("best_epoch")
-    epoch = next((epoch for epoch in checkpoint.history if epoch.epoch == best), None)
-    return {
-        "architecture": checkpoint.architecture,
-        "arguments": dict(checkpoint.arguments),
-        "data": checkpoint.data.partition(":")[0],
-        "weights_sha256": checkpoint.weights_digest(),
-        "epochs": len(checkpoint.history),
-        "best_epoch": best,
-        "train_loss": round(epoch.train_loss, 6) if epoch else None,
-        "validation_loss": round(epoch.validation_loss, 6) if epoch else None,
-        "validation_accuracy": round(epoch.validation_accuracy, 6) if epoch else None,
-    }

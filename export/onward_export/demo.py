@@ -23,8 +23,8 @@ from onward.cli.console import print_table, progress, remark
 from onward.prediction import Options as PredictOptions
 from onward.prediction import Summary, open_engine, predict
 from onward.sources import open_sources
-from onward_export.commands import source_of
 from onward_export.demo_page import write_demo_page
+from onward_export.model_to_export import ModelToExport
 from onward_export.publish import publish
 from onward_training.checkpoint import Checkpoint
 from onward_training.commands import remark_on_epoch
@@ -86,7 +86,9 @@ def demo(out: Path) -> Results:
         )
     checkpoint.save(out / "digits.pt")
     remark("2/5 export: ONNX, TorchScript and .pt2, behind the parity gate")
-    bundle = publish(source_of(checkpoint), out / "digits", on_stage=lambda stage: remark(f"  {stage} …"))
+    bundle = publish(
+        ModelToExport.from_checkpoint(checkpoint), out / "digits", on_stage=lambda stage: remark(f"  {stage} …")
+    )
     remark("3/5 verify: the bundle again, as any machine that has it could")
     verifications = verify(bundle)
     remark(f"4/5 predict: {len(dataset.test)} PNG files that the network has not seen")

@@ -4,62 +4,35 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-from torch import nn
 
 from onward import __version__
 from onward.bundle import GOLDEN, MANIFEST, PARITY_HTML, PARITY_JSON, Artifact, Bundle, FileDigest, digest_file
 from onward.bundle.golden import GoldenRecord, save_outputs
 from onward.errors import UsageError
-from onward.feed import Feed
 from onward.files import staged_folder
 from onward.parity import CONSTANT, MAX_NOISE_RATIO
-from onward.signature import AnySignature
 from onward_export.deployable import Deployable, deploy
 from onward_export.formats.onnx_file import opset_of, write_onnx
 from onward_export.formats.program import export_program, write_pt2
 from onward_export.formats.torchscript import torchscript_beside
 from onward_export.gate import Examination, Subject, examine, refusal
+from onward_export.model_to_export import ModelToExport
 from onward_export.options import FORMATS, ExportOptions
 from onward_export.passes import noise_ratio_of
 from onward_export.reference import make_reference
+from onward_export.reference.samples import NUM_GOLDEN, NUM_SAMPLES, RANDOM, REAL, RESIZED, gather
 from onward_export.report import write_parity_page
-from onward_export.samples import NUM_GOLDEN, NUM_SAMPLES, RANDOM, REAL, RESIZED, gather
 
-__all__ = ["Source", "publish"]
-
-
-@dataclass(frozen=True)
-class Source:
-    """What is published.
-
-    Args:
-        network: Takes float32 `(batch, channels, height, width)`, or the tensors of the signature; gives logits
-            `(batch, classes)`.
-        signature: What goes in and what comes out.
-        real_samples: Real images, uint8 `(count, height, width, channels)`, or real tensors, for the gate; None where
-            there are none.
-        num_golden_real: How many of them travel in the bundle. Somebody's pictures do not, unless they say so.
-        provenance: Where the weights come from: text and numbers, no paths.
-        licence: Of the model: an SPDX expression such as `Apache-2.0`, or any text.
-    """
-
-    network: nn.Module
-    signature: AnySignature
-    real_samples: Feed | None = None
-    num_golden_real: int = 0
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    licence: str | None = None
+__all__ = ["publish"]
 
 
 def publish(
-    source: Source,
+    model: ModelToExport,
     out: Path,
     *,
     options: ExportOptions | None = None,
@@ -69,7 +42,7 @@ def publish(
     """Export, hold every artifact against the reference, and publish the bundle under its name.
 
     Args:
-        source: What is published.
+        model: What is exported.
         out: The bundle's folder; one that stands there is replaced in one step.
         options: How it is exported.
         num_samples: Of a kind, for the gate.
@@ -82,13 +55,13 @@ def publish(
     """
     options = options or ExportOptions()
     _check_target(out)
-    deployable = deploy(source.network, source.signature)
-    samples = gather(source.signature, source.real_samples, num_samples=num_samples)
+    deployable = deploy(model.network, model.signature)
+    samples = gather(model.signature, model.real_samples, num_samples=num_samples)
     with staged_folder(out) as staged:
-        with _tracing(deployable, source, staged, options):
+        with _tracing(deployable, model, staged, options):
             on_stage("reference in float64")
-            record = make_reference(deployable, samples, source.signature.num_classes)
-            subject = _write_artifacts(deployable, source, record, staged, options, on_stage)
+            record = make_reference(deployable, samples, model.signature.num_classes)
+            subject = _write_artifacts(deployable, model, record, staged, options, on_stage)
         on_stage("parity gate")
         examinations = [
             examine(staged / FORMATS[name], name, subject, always_explain=options.explain) for name in options.formats
@@ -96,17 +69,17 @@ def publish(
         page = out.parent / f"{out.name}.refused.html"
         if not all(item.passed for item in examinations):
             # it stays on this machine: all that the gate saw may be shown
-            write_parity_page(page, _title(source), examinations, record=record, labels=source.signature.labels)
+            write_parity_page(page, _title(model), examinations, record=record, labels=model.signature.labels)
             raise refusal(examinations, page)
-        _write_records(staged, source, subject, examinations)
-        _write_manifest(staged, source, examinations)
+        _write_records(staged, model, subject, examinations)
+        _write_manifest(staged, model, examinations)
     page.unlink(missing_ok=True)  # of an earlier try
     return Bundle.open(out)
 
 
 def _write_artifacts(
     deployable: Deployable,
-    source: Source,
+    model: ModelToExport,
     record: GoldenRecord,
     staged: Path,
     options: ExportOptions,
@@ -116,19 +89,19 @@ def _write_artifacts(
     program, written = None, None
     if options.formats != ("torchscript",):
         on_stage("torch.export")
-        program = export_program(deployable, source.signature)
+        program = export_program(deployable, model.signature)
         if "onnx" in options.formats:
             on_stage("ONNX")
-            measure = noise_ratio_of(record, source.signature)
+            measure = noise_ratio_of(record, model.signature)
             path = staged / FORMATS["onnx"]
-            written = write_onnx(program, path, source.signature, _provenance(source), options, measure)
+            written = write_onnx(program, path, model.signature, _provenance(model), options, measure)
         if "pt2" in options.formats:
             on_stage(".pt2")
             write_pt2(program, staged / FORMATS["pt2"])
     if "torchscript" in options.formats:
         on_stage("TorchScript")
-    counts = {REAL: source.num_golden_real, RANDOM: NUM_GOLDEN, RESIZED: NUM_GOLDEN, CONSTANT: NUM_GOLDEN}
-    return Subject(source.signature, record, record.select(counts), deployable.state_dict(), program, written)
+    counts = {REAL: model.num_golden_real, RANDOM: NUM_GOLDEN, RESIZED: NUM_GOLDEN, CONSTANT: NUM_GOLDEN}
+    return Subject(model.signature, record, record.select(counts), deployable.state_dict(), program, written)
 
 
 def _check_target(out: Path) -> None:
@@ -137,15 +110,15 @@ def _check_target(out: Path) -> None:
 
 
 def _tracing(
-    deployable: Deployable, source: Source, staged: Path, options: ExportOptions
+    deployable: Deployable, model: ModelToExport, staged: Path, options: ExportOptions
 ) -> AbstractContextManager[None]:
     if "torchscript" not in options.formats:
         return nullcontext()
     path = staged / FORMATS["torchscript"]
-    return torchscript_beside(deployable, path, source.signature, how=options.torchscript)
+    return torchscript_beside(deployable, path, model.signature, how=options.torchscript)
 
 
-def _write_records(staged: Path, source: Source, subject: Subject, examinations: list[Examination]) -> None:
+def _write_records(staged: Path, model: ModelToExport, subject: Subject, examinations: list[Examination]) -> None:
     subject.golden.save(staged / GOLDEN)
     (staged / "golden").mkdir()
     for item in examinations:
@@ -158,15 +131,15 @@ def _write_records(staged: Path, source: Source, subject: Subject, examinations:
     (staged / PARITY_JSON).write_text(json.dumps(parity, indent=2) + "\n", encoding="utf-8")
     write_parity_page(
         staged / PARITY_HTML,
-        _title(source),
+        _title(model),
         examinations,
         record=subject.record,
-        labels=source.signature.labels,
-        num_shown={REAL: source.num_golden_real},
+        labels=model.signature.labels,
+        num_shown={REAL: model.num_golden_real},
     )
 
 
-def _write_manifest(staged: Path, source: Source, examinations: list[Examination]) -> None:
+def _write_manifest(staged: Path, model: ModelToExport, examinations: list[Examination]) -> None:
     artifacts = tuple(
         Artifact(
             name=item.artifact,
@@ -180,24 +153,24 @@ def _write_manifest(staged: Path, source: Source, examinations: list[Examination
     )
     taken = {artifact.file.path for artifact in artifacts}
     files = tuple(file for file in _digests(staged) if file.path not in taken)
-    bundle = Bundle(staged, source.signature, artifacts, files, _provenance(source))
+    bundle = Bundle(staged, model.signature, artifacts, files, _provenance(model))
     (staged / MANIFEST).write_text(json.dumps(bundle.to_json(), indent=2) + "\n", encoding="utf-8")
 
 
-def _title(source: Source) -> str:
-    return f"parity of {source.provenance.get('architecture', type(source.network).__name__)}"
+def _title(model: ModelToExport) -> str:
+    return f"parity of {model.provenance.get('architecture', type(model.network).__name__)}"
 
 
 def _digests(staged: Path) -> list[FileDigest]:
     return [digest_file(staged, path) for path in sorted(staged.rglob("*")) if path.is_file()]
 
 
-def _provenance(source: Source) -> dict[str, Any]:
+def _provenance(model: ModelToExport) -> dict[str, Any]:
     packages = ("torch", "onnx", "onnxscript", "onnxruntime")
     return {
         "onward": __version__,
         **{package: version(package) for package in packages},
         "python": platform.python_version(),
-        **source.provenance,
-        **({"licence": source.licence} if source.licence else {}),
+        **model.provenance,
+        **({"licence": model.licence} if model.licence else {}),
     }

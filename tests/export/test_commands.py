@@ -14,7 +14,7 @@ import onward as front_door
 from onward.bundle import Bundle
 from onward.errors import UsageError
 from onward.signature import Input
-from onward_export.arguments import as_asked, tensor_signature
+from onward_export.signature_options import as_asked, tensor_signature
 
 TABLE = """
 import torch

@@ -14,19 +14,20 @@ from numpy.typing import NDArray
 
 from onward.bundle import Bundle
 from onward.signature import OUTPUTS, Signature
+from onward_export.model_to_export import ModelToExport
 from onward_export.options import ExportOptions
-from onward_export.publish import Source, publish
+from onward_export.publish import publish
 from onward_training.models import build
 
 from networks import RGB, SIGNATURE, Attention, Plain, Residual  # isort: skip
 
 FASHION = Signature(28, 28, 1, (0.2859,), (0.353,), tuple(map(str, range(10))))
-MODELS: Mapping[str, Source] = {
-    "plain": Source(Plain(), SIGNATURE),
-    "residual": Source(Residual(), RGB),
-    "attention": Source(Attention(), SIGNATURE),
-    "classifier": Source(build("classifier", FASHION), FASHION),
-    "cnn": Source(build("cnn", FASHION), FASHION),
+MODELS: Mapping[str, ModelToExport] = {
+    "plain": ModelToExport(Plain(), SIGNATURE),
+    "residual": ModelToExport(Residual(), RGB),
+    "attention": ModelToExport(Attention(), SIGNATURE),
+    "classifier": ModelToExport(build("classifier", FASHION), FASHION),
+    "cnn": ModelToExport(build("cnn", FASHION), FASHION),
 }
 
 

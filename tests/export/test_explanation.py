@@ -21,10 +21,11 @@ from onward_export.deployable import deploy
 from onward_export.explanation import explain, worst_samples
 from onward_export.formats.onnx_file import Written, write_onnx
 from onward_export.formats.program import export_program
+from onward_export.model_to_export import ModelToExport
 from onward_export.options import ExportOptions
-from onward_export.publish import Source, publish
+from onward_export.publish import publish
 from onward_export.reference import make_reference
-from onward_export.samples import gather
+from onward_export.reference.samples import gather
 
 from networks import RGB, SIGNATURE, Attention, Plain, Residual  # isort: skip
 
@@ -157,7 +158,7 @@ def test_the_worst_samples_are_those_with_the_largest_error() -> None:
 def test_a_refusal_names_the_node_and_the_page_shows_the_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     plant(monkeypatch, nudge("model.head.weight"))
     with pytest.raises(ParityFailure, match=r"It begins at \S+ \(Gemm\), from aten\.linear in model\.head"):
-        publish(Source(Residual(), RGB), tmp_path / "model", options=ONNX)
+        publish(ModelToExport(Residual(), RGB), tmp_path / "model", options=ONNX)
     assert "aten.linear in model.head" in (tmp_path / "model.refused.html").read_text()
 
 
@@ -167,12 +168,12 @@ def test_a_file_that_does_not_open_is_refused_with_its_node(monkeypatch: pytest.
 
     plant(monkeypatch, unknown)
     with pytest.raises(ParityFailure, match=r"does not open.*does not run is \S+ \(Rectify\)"):
-        publish(Source(Plain(), SIGNATURE), tmp_path / "model", options=ONNX)
+        publish(ModelToExport(Plain(), SIGNATURE), tmp_path / "model", options=ONNX)
 
 
 def test_explain_follows_the_error_of_a_sound_export_too(tmp_path: Path) -> None:
     bundle = publish(
-        Source(Residual(), RGB), tmp_path / "model", options=ExportOptions(formats=("onnx",), explain=True)
+        ModelToExport(Residual(), RGB), tmp_path / "model", options=ExportOptions(formats=("onnx",), explain=True)
     )
     explanation = bundle.parity()["artifacts"][0]["explanation"]
     assert explanation["first"] is None

@@ -16,11 +16,12 @@ from torch import nn
 
 import onward_export.publish
 from onward.errors import ParityFailure
+from onward_export.model_to_export import ModelToExport
 from onward_export.options import FORMATS, ExportOptions
-from onward_export.publish import Source, publish
+from onward_export.publish import publish
 
 Edit = Callable[[onnx.ModelProto], None]
-PLAIN = Source(Plain(), SIGNATURE)
+PLAIN = ModelToExport(Plain(), SIGNATURE)
 
 
 def plant(monkeypatch: pytest.MonkeyPatch, edit: Edit) -> None:
@@ -61,7 +62,7 @@ def fix_the_batch_at_one(model: onnx.ModelProto) -> None:
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
 
 
-def assert_refused(source: Source, out: Path, match: str, formats: tuple[str, ...] = ("onnx",)) -> None:
+def assert_refused(source: ModelToExport, out: Path, match: str, formats: tuple[str, ...] = ("onnx",)) -> None:
     with pytest.raises(ParityFailure, match=match):
         publish(source, out, options=ExportOptions(formats=formats))
     assert not out.exists()
@@ -109,7 +110,7 @@ def test_another_model_s_file_closes_the_gate(
     other = Plain()
     with torch.no_grad():
         other[3].weight[1, 0] += 1e-3  # behind the unit that never fires
-    publish(Source(other, SIGNATURE), tmp_path / "other", options=ExportOptions(formats=(format,)))
+    publish(ModelToExport(other, SIGNATURE), tmp_path / "other", options=ExportOptions(formats=(format,)))
     data = (tmp_path / "other" / FORMATS[format]).read_bytes()
     write = getattr(onward_export.publish, writer)
 
@@ -146,7 +147,7 @@ def test_an_artifact_with_dropout_left_on_closes_the_gate(monkeypatch: pytest.Mo
         return export_program(deployable, signature)
 
     monkeypatch.setattr(onward_export.publish, "export_program", export_in_training_mode)
-    assert_refused(Source(network, SIGNATURE), tmp_path / "dropout", r"error of logits", ("pt2",))
+    assert_refused(ModelToExport(network, SIGNATURE), tmp_path / "dropout", r"error of logits", ("pt2",))
 
 
 def test_a_wrong_mean_in_the_module_that_is_exported_closes_the_gate(
@@ -165,10 +166,10 @@ def test_a_wrong_mean_in_the_module_that_is_exported_closes_the_gate(
 
 @pytest.mark.parametrize(
     "source",
-    [PLAIN, Source(Residual(), RGB), Source(Attention(), SIGNATURE)],
+    [PLAIN, ModelToExport(Residual(), RGB), ModelToExport(Attention(), SIGNATURE)],
     ids=["plain", "residual", "attention"],
 )
-def test_a_sound_model_passes_in_every_format(source: Source, tmp_path: Path) -> None:
+def test_a_sound_model_passes_in_every_format(source: ModelToExport, tmp_path: Path) -> None:
     bundle = publish(source, tmp_path / "sound")
     report = bundle.parity()
     assert report["passed"]
@@ -179,7 +180,7 @@ def test_a_sound_model_passes_in_every_format(source: Source, tmp_path: Path) ->
 
 
 def test_batch_norm_that_is_folded_into_a_convolution_is_stated(tmp_path: Path) -> None:
-    bundle = publish(Source(Residual(), RGB), tmp_path / "residual", options=ExportOptions(formats=("onnx",)))
+    bundle = publish(ModelToExport(Residual(), RGB), tmp_path / "residual", options=ExportOptions(formats=("onnx",)))
     folds = bundle.parity()["artifacts"][0]["weights"]["folds"]
     assert [fold for fold in folds if "stem.0.weight" in fold and "bias" not in fold]
     assert sorted(folds) == [
@@ -199,11 +200,13 @@ def test_a_changed_weight_under_a_fold_closes_the_gate(monkeypatch: pytest.Monke
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
 
     plant(monkeypatch, edit)
-    assert_refused(Source(Residual(), RGB), tmp_path / "residual", r"model\.stem\.0\.weight has shape")
+    assert_refused(ModelToExport(Residual(), RGB), tmp_path / "residual", r"model\.stem\.0\.weight has shape")
 
 
 def test_a_model_that_cannot_run_in_float64_ships_by_torch_s_tolerance_and_says_so(tmp_path: Path) -> None:
-    bundle = publish(Source(OnlyFloat32(), SIGNATURE), tmp_path / "narrow", options=ExportOptions(formats=("onnx",)))
+    bundle = publish(
+        ModelToExport(OnlyFloat32(), SIGNATURE), tmp_path / "narrow", options=ExportOptions(formats=("onnx",))
+    )
     rows = bundle.parity()["artifacts"][0]["comparisons"]
     assert not any(row["noise"]["is_measured"] for row in rows)
     assert "No reference in float64" in (bundle.path / "parity.html").read_text()

@@ -26,13 +26,14 @@ from onward.signature import Signature
 from onward_export.deployable import Deployable
 from onward_export.formats.onnx_file import _translate, write_onnx
 from onward_export.formats.program import export_program
+from onward_export.model_to_export import ModelToExport
 from onward_export.options import ExportOptions
 from onward_export.passes import PASSES, run_passes
 from onward_export.passes.batch_norm import FoldBatchNorm
 from onward_export.passes.dead_code import RemoveLeftovers
 from onward_export.passes.normalization import FoldNormalization
 from onward_export.passes.pixel_layout import FoldPixelLayout
-from onward_export.publish import Source, publish
+from onward_export.publish import publish
 from onward_export.weights.account import check_onnx
 
 Array = NDArray[Any]
@@ -564,7 +565,7 @@ def test_a_normalisation_that_would_cost_precision_is_left_out_and_the_report_sa
     images = RANDOM.integers(228, 232, (64, 8, 8, 1), np.uint8)
     torch.manual_seed(0)
     bundle = publish(
-        Source(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), signature, images),
+        ModelToExport(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), signature, images),
         tmp_path / "near",
         options=ExportOptions(formats=("onnx",)),
     )
@@ -680,7 +681,7 @@ def test_every_fold_in_a_file_is_accounted_for(
 
 
 def test_the_report_has_a_line_for_every_pass(tmp_path: Path) -> None:
-    bundle = publish(Source(Residual(), RGB), tmp_path / "model", options=ExportOptions(formats=("onnx",)))
+    bundle = publish(ModelToExport(Residual(), RGB), tmp_path / "model", options=ExportOptions(formats=("onnx",)))
     (artifact,) = bundle.parity()["artifacts"]
     page = (bundle.path / "parity.html").read_text()
     assert [item["name"] for item in artifact["passes"]] == [item.name for item in PASSES]

@@ -20,9 +20,9 @@ from torch import nn
 from onward.bundle import Bundle
 from onward.errors import NotExportable, OutputError, UsageError
 from onward.signature import Signature
-from onward_export.commands import source_of
+from onward_export.model_to_export import ModelToExport
 from onward_export.options import FORMATS, ExportOptions
-from onward_export.publish import Source, publish
+from onward_export.publish import publish
 from onward_training.checkpoint import Checkpoint
 
 from networks import RGB, SIGNATURE, FixedBatch, NanWeight, Plain, Residual  # isort: skip
@@ -80,7 +80,7 @@ def test_real_samples_travel_where_the_data_set_is_public(shared_bundle: Bundle)
 
 
 def test_somebody_s_pictures_do_not_travel_unless_they_say_so(tmp_path: Path, digits) -> None:
-    source = Source(Plain(), Signature(8, 8, 1, (0.3,), (0.4,), ("a", "b", "c", "d")), digits.test.images)
+    source = ModelToExport(Plain(), Signature(8, 8, 1, (0.3,), (0.4,), ("a", "b", "c", "d")), digits.test.images)
     bundle = publish(source, tmp_path / "private", options=ExportOptions(formats=("onnx",)))
     assert "real" not in bundle.golden().inputs
     assert "real" in {row["kind"] for row in bundle.parity()["artifacts"][0]["comparisons"]}
@@ -96,17 +96,17 @@ def test_model_onnx_alone_says_what_it_takes_and_gives(shared_bundle: Bundle) ->
 
 
 def test_a_refused_model_leaves_the_earlier_bundle_untouched(tmp_path: Path) -> None:
-    bundle = publish(Source(Plain(), SIGNATURE), tmp_path / "model", options=ExportOptions(formats=("onnx",)))
+    bundle = publish(ModelToExport(Plain(), SIGNATURE), tmp_path / "model", options=ExportOptions(formats=("onnx",)))
     before = dict(members(bundle.path))
     with pytest.raises(NotExportable):
-        publish(Source(NanWeight(), SIGNATURE), tmp_path / "model", options=ExportOptions(formats=("onnx",)))
+        publish(ModelToExport(NanWeight(), SIGNATURE), tmp_path / "model", options=ExportOptions(formats=("onnx",)))
     assert dict(members(bundle.path)) == before
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_new_bundle_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
-    old = publish(Source(Plain(), SIGNATURE), tmp_path / "model", options=ExportOptions(formats=("onnx", "pt2")))
-    new = publish(Source(Residual(), RGB), tmp_path / "model", options=ExportOptions(formats=("onnx",)))
+    old = publish(ModelToExport(Plain(), SIGNATURE), tmp_path / "model", options=ExportOptions(formats=("onnx", "pt2")))
+    new = publish(ModelToExport(Residual(), RGB), tmp_path / "model", options=ExportOptions(formats=("onnx",)))
     assert (old.signature, new.signature) == (SIGNATURE, RGB)
     assert not (tmp_path / "model" / FORMATS["pt2"]).exists()
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
@@ -116,29 +116,31 @@ def test_a_folder_that_is_no_bundle_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("all of it")
     with pytest.raises(UsageError, match="is no bundle; it is left alone"):
-        publish(Source(Plain(), SIGNATURE), tmp_path / "thesis", options=ExportOptions(formats=("onnx",)))
+        publish(ModelToExport(Plain(), SIGNATURE), tmp_path / "thesis", options=ExportOptions(formats=("onnx",)))
 
 
 def test_an_unknown_format_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="onnx, torchscript, pt2"):
-        publish(Source(Plain(), SIGNATURE), tmp_path / "model", options=ExportOptions(formats=("tflite",)))
+        publish(ModelToExport(Plain(), SIGNATURE), tmp_path / "model", options=ExportOptions(formats=("tflite",)))
 
 
 def test_a_model_that_fixes_the_batch_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotExportable, match="batch"):
-        publish(Source(FixedBatch(), SIGNATURE), tmp_path / "model", options=ExportOptions(formats=("onnx",)))
+        publish(ModelToExport(FixedBatch(), SIGNATURE), tmp_path / "model", options=ExportOptions(formats=("onnx",)))
 
 
 def test_a_place_that_cannot_be_written_is_an_error_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="could not be written"):
-        publish(Source(Plain(), SIGNATURE), tmp_path / "file" / "model", options=ExportOptions(formats=("onnx",)))
+        publish(
+            ModelToExport(Plain(), SIGNATURE), tmp_path / "file" / "model", options=ExportOptions(formats=("onnx",))
+        )
 
 
 def test_the_caller_s_network_is_left_as_it_was(tmp_path: Path) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 4)).train()
     weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    publish(Source(network, SIGNATURE), tmp_path / "model", options=ExportOptions(formats=("onnx",)))
+    publish(ModelToExport(network, SIGNATURE), tmp_path / "model", options=ExportOptions(formats=("onnx",)))
     assert all(module.training for module in network.modules())
     assert all(parameter.requires_grad for parameter in network.parameters())
     assert all(torch.equal(tensor, weights[name]) for name, tensor in network.state_dict().items())
@@ -153,7 +155,9 @@ def test_a_class_of_nobody_s_module_is_traced_too(tmp_path: Path) -> None:
         def forward(self, image: torch.Tensor) -> torch.Tensor:
             return self.linear(image.flatten(1))
 
-    bundle = publish(Source(Local(), SIGNATURE), tmp_path / "local", options=ExportOptions(formats=("torchscript",)))
+    bundle = publish(
+        ModelToExport(Local(), SIGNATURE), tmp_path / "local", options=ExportOptions(formats=("torchscript",))
+    )
     assert bundle.artifact("torchscript").noise_ratio <= 3
 
 
@@ -170,7 +174,7 @@ def test_the_checkpoint_s_own_data_missing_is_said_aloud(
 ) -> None:
     from dataclasses import replace
 
-    source = source_of(replace(checkpoint, data="folder:/nowhere"))
+    source = ModelToExport.from_checkpoint(replace(checkpoint, data="folder:/nowhere"))
     assert source.real_samples is None
     assert source.num_golden_real == 0
     assert "no real samples for the gate" in capsys.readouterr().err

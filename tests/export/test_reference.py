@@ -13,7 +13,7 @@ from onward.parity import CONSTANT, MIN_FLOOR_ULPS
 from onward.signature import LOGITS, OUTPUTS, PROBABILITIES
 from onward_export.deployable import Deployable
 from onward_export.reference import make_reference
-from onward_export.samples import gather
+from onward_export.reference.samples import gather
 
 from networks import (  # isort: skip
     RGB,

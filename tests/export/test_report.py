@@ -22,13 +22,15 @@ from onward.errors import ParityFailure
 from onward.parity import BATCH_SIZES, CONSTANT, Noise, measure_noise, replay
 from onward.report.charts import picture
 from onward_export.gate import Examination
+from onward_export.model_to_export import ModelToExport
 from onward_export.options import ExportOptions
-from onward_export.publish import Source, publish
+from onward_export.publish import publish
 from onward_export.report import write_parity_page
-from onward_export.report.agreement import ClassAgreement, class_agreements, worst_samples
-from onward_export.report.details import checks
-from onward_export.report.errors import make_histogram
-from onward_export.report.evidence import Evidence
+from onward_export.report.agreement import ClassAgreement, class_agreements
+from onward_export.report.method import checks
+from onward_export.report.noise_ratios import make_histogram
+from onward_export.report.results import Evidence
+from onward_export.report.worst_samples import worst_samples
 from onward_export.weights.account import WeightCheck
 
 PICTURE = 'src="data:image/png;base64,'
@@ -197,7 +199,7 @@ def test_the_worst_sample_is_the_verdict_s_worst_error(tmp_path: Path, monkeypat
 
     monkeypatch.setattr("onward_export.publish.write_parity_page", write_and_keep)
     bundle = publish(
-        Source(Attention(), SIGNATURE), tmp_path / "attention", options=ExportOptions(formats=("onnx", "pt2"))
+        ModelToExport(Attention(), SIGNATURE), tmp_path / "attention", options=ExportOptions(formats=("onnx", "pt2"))
     )
     worst = worst_samples(kept[0])[0]
     assert worst.noise_ratio == pytest.approx(max(artifact.noise_ratio for artifact in bundle.artifacts))
@@ -229,7 +231,9 @@ def private() -> NDArray[np.uint8]:
 
 
 def test_somebody_s_pictures_do_not_travel_in_the_page(tmp_path: Path, private) -> None:
-    bundle = publish(Source(Residual(), RGB, private), tmp_path / "private", options=ExportOptions(formats=("onnx",)))
+    bundle = publish(
+        ModelToExport(Residual(), RGB, private), tmp_path / "private", options=ExportOptions(formats=("onnx",))
+    )
     document = (bundle.path / "parity.html").read_text(encoding="utf-8")
     assert document.count("<b>real sample") == document.count("not shown: it does not travel") >= 1
     assert document.count("<b>random sample") == document.count(PICTURE) >= 1
@@ -247,7 +251,7 @@ def test_the_page_of_a_refusal_stays_and_shows_them(tmp_path: Path, private, mon
 
     monkeypatch.setattr(onward_export.publish, "write_onnx", write_with_a_fault)
     with pytest.raises(ParityFailure):
-        publish(Source(Residual(), RGB, private), tmp_path / "private", options=ExportOptions(formats=("onnx",)))
+        publish(ModelToExport(Residual(), RGB, private), tmp_path / "private", options=ExportOptions(formats=("onnx",)))
     assert [path.name for path in tmp_path.iterdir()] == ["private.refused.html"]
     document = (tmp_path / "private.refused.html").read_text(encoding="utf-8")
     assert first_lines(document)[0] == "Failed: parity of Residual"
@@ -344,7 +348,7 @@ def test_of_many_classes_only_those_with_a_disagreement_are_listed(tmp_path: Pat
 
 def test_the_page_repeats_to_the_byte_and_needs_nothing_from_outside(tmp_path: Path) -> None:
     documents = [
-        (publish(Source(Plain(), SIGNATURE), tmp_path / name).path / "parity.html").read_text(encoding="utf-8")
+        (publish(ModelToExport(Plain(), SIGNATURE), tmp_path / name).path / "parity.html").read_text(encoding="utf-8")
         for name in ("one", "other")
     ]
     assert documents[0] == documents[1]
@@ -355,7 +359,9 @@ def test_the_page_repeats_to_the_byte_and_needs_nothing_from_outside(tmp_path: P
 
 
 def test_what_was_tried_names_samples_files_and_versions(tmp_path: Path) -> None:
-    bundle = publish(Source(Plain(), SIGNATURE), tmp_path / "plain", options=ExportOptions(formats=("onnx", "pt2")))
+    bundle = publish(
+        ModelToExport(Plain(), SIGNATURE), tmp_path / "plain", options=ExportOptions(formats=("onnx", "pt2"))
+    )
     document = (bundle.path / "parity.html").read_text(encoding="utf-8")
     assert "<td>random</td><td>64</td><td>uint8 8×8×1</td>" in document
     assert "<td>model.onnx</td><td>onnxruntime</td>" in document
@@ -364,7 +370,7 @@ def test_what_was_tried_names_samples_files_and_versions(tmp_path: Path) -> None
 
 
 def test_folds_are_named_behind_a_summary(tmp_path: Path) -> None:
-    bundle = publish(Source(Residual(), RGB), tmp_path / "residual", options=ExportOptions(formats=("onnx",)))
+    bundle = publish(ModelToExport(Residual(), RGB), tmp_path / "residual", options=ExportOptions(formats=("onnx",)))
     document = (bundle.path / "parity.html").read_text(encoding="utf-8")
     assert "<details><summary>onnx: 5 folds, by name</summary>" in document
     for fold in bundle.parity()["artifacts"][0]["weights"]["folds"]:
@@ -372,7 +378,9 @@ def test_folds_are_named_behind_a_summary(tmp_path: Path) -> None:
 
 
 def test_without_float64_the_page_does_not_speak_of_a_noise_floor_of_pytorch_s(tmp_path: Path) -> None:
-    bundle = publish(Source(OnlyFloat32(), SIGNATURE), tmp_path / "narrow", options=ExportOptions(formats=("onnx",)))
+    bundle = publish(
+        ModelToExport(OnlyFloat32(), SIGNATURE), tmp_path / "narrow", options=ExportOptions(formats=("onnx",))
+    )
     document = (bundle.path / "parity.html").read_text(encoding="utf-8")
     _, lead = first_lines(document)
     assert "torch.testing.assert_close" in lead

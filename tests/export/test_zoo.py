@@ -34,10 +34,11 @@ from onward.signature import Signature
 from onward_export.deployable import Deployable
 from onward_export.formats.onnx_file import write_onnx
 from onward_export.formats.program import export_program
+from onward_export.model_to_export import ModelToExport
 from onward_export.options import ExportOptions
-from onward_export.publish import Source, publish
+from onward_export.publish import publish
 from onward_export.reference import make_reference
-from onward_export.samples import gather
+from onward_export.reference.samples import gather
 from onward_export.weights.account import check_onnx
 
 ROOT = Path(__file__).parents[2]
@@ -97,7 +98,10 @@ def alive(build: Callable[[], nn.Module]) -> nn.Module:
 @pytest.mark.parametrize("name", FAMILY)
 def test_a_small_member_of_each_family_passes_the_gate(name: str, tmp_path: Path) -> None:
     bundle = publish(
-        Source(alive(FAMILY[name]), SIGNATURE), tmp_path / name, options=ExportOptions(formats=("onnx",)), num_samples=4
+        ModelToExport(alive(FAMILY[name]), SIGNATURE),
+        tmp_path / name,
+        options=ExportOptions(formats=("onnx",)),
+        num_samples=4,
     )
     assert bundle.parity()["passed"]
 

@@ -22,8 +22,8 @@ from torch.fx import Node
 from onward.feed import Feed, arrays_of
 from onward.parity import MAX_NOISE_RATIO
 from onward_export.explanation.candidate import BrokenAt, load_graph, run_candidate
+from onward_export.explanation.expected import Expected, expected_values
 from onward_export.explanation.origins import Origin, origins_of
-from onward_export.explanation.reference import Expected, expected_values
 
 __all__ = ["Explanation", "Point", "explain"]
 

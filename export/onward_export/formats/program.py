@@ -18,8 +18,8 @@ from torch.export import Dim, ExportedProgram
 from onward.errors import NotExportable, reason_of
 from onward.feed import draw
 from onward.signature import AnySignature
-from onward_export.archive import rewrite
 from onward_export.deployable import Deployable, TensorDeployable, tensors_of
+from onward_export.formats.archive import rewrite
 
 __all__ = ["example_inputs", "export_program", "line_of_code", "quietly", "write_pt2"]
 

@@ -22,8 +22,8 @@ import torch
 from onward.backends.torch_backend import torchscript_is_meant
 from onward.errors import NotExportable
 from onward.signature import AnySignature
-from onward_export.archive import rewrite
 from onward_export.deployable import Deployable
+from onward_export.formats.archive import rewrite
 from onward_export.formats.program import example_inputs
 
 __all__ = ["torchscript_beside"]

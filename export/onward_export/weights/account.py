@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from onward.backends.torch_backend import torchscript_is_meant
-from onward_export.weights.constant_folding import Fold, folds_of
-from onward_export.weights.constants import Computed, computed_alone, computed_in_advance
+from onward_export.weights.constant_folding import Computed, computed_alone, computed_in_advance
+from onward_export.weights.layer_folding import Fold, folds_of
 
 __all__ = ["WeightCheck", "check_onnx", "check_pt2", "check_torchscript"]
 

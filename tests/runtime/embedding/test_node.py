@@ -27,7 +27,7 @@ from onward.feed import from_pixels
 from onward.images.decode import RESAMPLING, prepare
 from onward.parity import MAX_NOISE_RATIO
 from onward.signature import LOGITS, Preprocess, Signature
-from onward_export.commands import source_of
+from onward_export.model_to_export import ModelToExport
 from onward_export.options import ExportOptions
 from onward_export.publish import publish
 from onward_training.checkpoint import Checkpoint
@@ -262,7 +262,7 @@ def test_ten_thousand_images_are_labelled_as_onward_labels_them(
     few = replace(fashion_mnist, train=train_split.take(np.arange(4000)), validation=validation.take(np.arange(500)))
     arguments = {"widths": [4, 8], "num_hidden": 16}
     checkpoint = train(few, Options(model="cnn", arguments=arguments, epochs=3, learning_rate=1e-2))
-    bundle = publish(source_of(checkpoint), tmp_path / "fashion", options=ONLY_ONNX)
+    bundle = publish(ModelToExport.from_checkpoint(checkpoint), tmp_path / "fashion", options=ONLY_ONNX)
     app = write_app(bundle, tmp_path / "app", node_modules)
     images = test.images
     logits, expected = run_model(app, images, tmp_path), load(bundle.path)(images)
@@ -664,7 +664,7 @@ def test_bad_images_are_told_of_in_a_sentence(shared_app: App, tmp_path: Path) -
 
 def test_hostile_labels_are_text_and_nothing_else(checkpoint: Checkpoint, node_modules: Path, tmp_path: Path) -> None:
     signature = replace(checkpoint.signature, labels=HOSTILE)
-    source = source_of(replace(checkpoint, signature=signature))
+    source = ModelToExport.from_checkpoint(replace(checkpoint, signature=signature))
     bundle = publish(source, tmp_path / 'a "name" <b>', options=ONLY_ONNX)
     app = write_app(bundle, tmp_path / "app", node_modules)
     (line,) = app.cli("golden/card.png", "--json", "--top-k", 10).stdout.splitlines()

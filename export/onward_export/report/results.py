@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,7 +13,7 @@ from onward.bundle.golden import GoldenRecord
 from onward.parity import CONSTANT
 from onward_export.gate import Examination
 
-__all__ = ["Evidence"]
+__all__ = ["Evidence", "times"]
 
 
 @dataclass(frozen=True)
@@ -64,3 +65,10 @@ class Evidence:
         """Every error of PyTorch's float32, in its largest batches, over the noise floor: `(samples, classes)`."""
         errors = np.abs(self.record.eager[kind][output] - self.record.reference[kind][output])
         return np.asarray(errors / self.record.noise[kind][output].floor, np.float64)
+
+
+def times(ratio: float) -> str:
+    """A ratio for people: 0.97, 41, 12,345."""
+    if not math.isfinite(ratio):
+        return str(ratio)
+    return f"{ratio:.2f}" if ratio < 10 else f"{ratio:,.0f}"

@@ -17,8 +17,7 @@ from onward.report import Page
 from onward.report.charts import bars, histogram
 from onward.signature import LOGITS
 from onward_export.gate import Examination
-from onward_export.report.evidence import Evidence
-from onward_export.report.headline import times
+from onward_export.report.results import Evidence, times
 
 __all__ = [
     "Histogram",

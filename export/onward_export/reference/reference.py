@@ -20,7 +20,7 @@ from onward.feed import Feed, take
 from onward.parity import BATCH_SIZES, Noise, measure_noise, noise_of_probabilities
 from onward.signature import LOGITS, OUTPUTS, PROBABILITIES
 from onward_export.deployable import ByOutput, run, tensors_of
-from onward_export.preconditions import (
+from onward_export.reference.preconditions import (
     check_alive,
     check_batching,
     check_conditioning,

@@ -17,7 +17,7 @@ from onward.feed import Feed, take
 from onward.parity import BATCH_SIZES, CONSTANT
 from onward.signature import OUTPUTS
 from onward_export.deployable import ByOutput, run, tensors_of
-from onward_export.operator_trace import first_difference, watch
+from onward_export.reference.operator_trace import first_difference, watch
 
 __all__ = [
     "check_alive",

@@ -1,0 +1,151 @@
+"""Worst: the samples with the largest errors, as pictures where they are pictures that may be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onward.parity import BATCH_SIZES, CONSTANT
+from onward.report import Page
+from onward.report.charts import picture
+from onward.signature import PROBABILITIES
+from onward_export.gate import Examination
+from onward_export.report.results import Evidence, times
+
+__all__ = ["WorstSample", "add_worst", "worst_samples"]
+
+NUM_WORST = 8
+MAX_SIDE_PX = 72
+COLUMNS = ("sample", "error", "× noise floor", "of", "in batches of", "reference", "artifact")
+
+
+@dataclass(frozen=True)
+class WorstSample:
+    """Where one sample's error is largest.
+
+    Args:
+        kind: `real`, `random` …
+        index: Among the samples of its kind.
+        artifact: Whose error.
+        output: Of what.
+        batch_size: How many samples were run at once.
+        noise_ratio: The error over the noise floor.
+        error: The largest absolute error.
+        expected: The reference's label, an index, and its probability.
+        given: The artifact's.
+    """
+
+    kind: str
+    index: int
+    artifact: str
+    output: str
+    batch_size: int
+    noise_ratio: float
+    error: float
+    expected: tuple[int, float]
+    given: tuple[int, float]
+
+    @property
+    def name(self) -> str:
+        """`real sample 17`."""
+        return f"{self.kind} sample {self.index}"
+
+
+def worst_samples(evidence: Evidence, count: int = NUM_WORST) -> list[WorstSample]:
+    """The samples with the largest error over the noise floor, each once, the worst first.
+
+    Constant images are among them only where they failed: correct networks can be far from the floor on those.
+    """
+    worst: dict[tuple[str, int], WorstSample] = {}
+    for item in evidence.examinations:
+        for sample in _samples(evidence, item):
+            before = worst.get((sample.kind, sample.index))
+            if before is None or _badness(sample) > _badness(before):
+                worst[sample.kind, sample.index] = sample
+    return sorted(worst.values(), key=_badness, reverse=True)[:count]
+
+
+def add_worst(page: Page, evidence: Evidence) -> None:
+    """Pictures and what was made of them; a table where no sample is a picture."""
+    samples = worst_samples(evidence)
+    page.section(
+        f"The {len(samples)} samples with the largest errors",
+        "Each where its error is largest, over artifacts, outputs and batch sizes. Numbers count from 0.",
+    )
+    if not any(_is_image(evidence.record.inputs[sample.kind]) for sample in samples):
+        page.table(COLUMNS, [_sample_row(sample, evidence) for sample in samples])
+        return
+    page.samples([(*_picture(sample, evidence), _lines(sample, evidence)) for sample in samples])
+
+
+def _samples(evidence: Evidence, item: Examination) -> Iterator[WorstSample]:
+    """Each sample at its worst output and batch size."""
+    failed = any(row.kind == CONSTANT and not row.passed for row in item.verdict.comparisons)
+    for kind in [*evidence.kinds, *([CONSTANT] if failed else [])]:
+        # (outputs, batch sizes, samples)
+        ratios = np.stack([evidence.ratios(item, kind, output).max(axis=2) for output in evidence.outputs])
+        badness = np.where(np.isnan(ratios), np.inf, ratios)
+        for index in range(ratios.shape[2]):
+            output, grouping = map(int, np.unravel_index(badness[:, :, index].argmax(), ratios.shape[:2]))
+            ratio = float(ratios[output, grouping, index])
+            yield WorstSample(
+                kind=kind,
+                index=index,
+                artifact=item.artifact,
+                output=evidence.outputs[output],
+                batch_size=BATCH_SIZES[grouping],
+                noise_ratio=ratio,
+                error=ratio * evidence.record.noise[kind][evidence.outputs[output]].floor,
+                expected=_top(evidence.record.reference[kind][PROBABILITIES][index]),
+                given=_top(np.asarray(item.replayed[kind][grouping][PROBABILITIES][index], np.float64)),
+            )
+
+
+def _top(probabilities: NDArray[np.float64]) -> tuple[int, float]:
+    label = int(probabilities.argmax())
+    return label, float(probabilities[label])
+
+
+def _badness(sample: WorstSample) -> float:
+    return np.inf if np.isnan(sample.noise_ratio) else sample.noise_ratio
+
+
+def _is_image(feed: object) -> bool:
+    """Whether these samples are raw pixels: uint8 `(samples, height, width, 1 or 3)`."""
+    return isinstance(feed, np.ndarray) and feed.dtype == np.uint8 and feed.ndim == 4 and feed.shape[3] in (1, 3)
+
+
+def _picture(sample: WorstSample, evidence: Evidence) -> tuple[str, str]:
+    """A data URI and an alternative text; the text alone where the picture stays at home."""
+    feed = evidence.record.inputs[sample.kind]
+    if not _is_image(feed) or not isinstance(feed, np.ndarray):
+        return "", "no picture"
+    if sample.index >= evidence.num_shown.get(sample.kind, len(feed)):
+        return "", "not shown: it does not travel"
+    return picture(feed[sample.index], max_side_px=MAX_SIDE_PX), sample.name
+
+
+def _lines(sample: WorstSample, evidence: Evidence) -> list[str]:
+    return [
+        sample.name,
+        f"error {sample.error:.1e}, {times(sample.noise_ratio)} × the noise floor",
+        f"{sample.output} of {sample.artifact} in batches of {sample.batch_size}",
+        f"reference: {_said(sample.expected, evidence)}",
+        f"{sample.artifact}: {_said(sample.given, evidence)}",
+    ]
+
+
+def _sample_row(sample: WorstSample, evidence: Evidence) -> list[str]:
+    return [
+        *(sample.name, f"{sample.error:.1e}", times(sample.noise_ratio)),
+        *(f"{sample.output} of {sample.artifact}", str(sample.batch_size)),
+        *(_said(sample.expected, evidence), _said(sample.given, evidence)),
+    ]
+
+
+def _said(top: tuple[int, float], evidence: Evidence) -> str:
+    label, probability = top
+    return f"{evidence.labels[label]} ({probability:.1%})"
