@@ -24,7 +24,7 @@ OPTIONAL = {
     "runtime/onward/backends/torch_backend.py": {"torch"},
     "runtime/onward/images/idx.py": {"isal"},
     "runtime/onward/sinks/parquet.py": {"pyarrow"},
-    "runtime/onward/sources/tables.py": {"pyarrow"},
+    "runtime/onward/sources/parquet.py": {"pyarrow"},
     "training/onward_training/models/libraries.py": {"timm"},
 }
 #: Import package -> (packages of ours, third parties) that it may import.

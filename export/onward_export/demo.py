@@ -20,8 +20,7 @@ from onward.benchmarking.spec import Options as BenchOptions
 from onward.bundle import Bundle
 from onward.bundle.verification import Verification, verify
 from onward.cli.console import print_table, progress, remark
-from onward.prediction import Options as PredictOptions
-from onward.prediction import Summary, open_engine, predict
+from onward.prediction import PredictOptions, Summary, open_engine, predict
 from onward.sources import open_sources
 from onward_export.demo_page import write_demo_page
 from onward_export.model_to_export import ModelToExport

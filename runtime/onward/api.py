@@ -91,7 +91,7 @@ def predict(
         artifact: `onnx`, `torchscript` or `pt2`.
         provider: As for `load`.
         column: Of a table, the column that holds the images or their paths.
-        options: As `onward.prediction.Options` has them: `top_k`, `logits`, `batch_size`, `resume` …
+        options: As `onward.prediction.PredictOptions` has them: `top_k`, `logits`, `batch_size`, `resume` …
 
     Returns:
         Counts, times, and the first inputs that could not be read.
@@ -102,13 +102,13 @@ def predict(
         OutputError: The output cannot be written.
         UsageError: An option is out of range.
     """
-    from onward.prediction import Options, open_engine
+    from onward.prediction import PredictOptions, open_engine
     from onward.prediction import predict as run
     from onward.sources import open_sources
 
     paths = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
     request = {"inputs": [str(path) for path in paths], "column": column}
-    chosen = Options(**({"request": request} | options))
+    chosen = PredictOptions(**({"request": request} | options))
     engine = open_engine(_opened(bundle), chosen, artifact=artifact, provider=provider)
     return run(engine, open_sources(paths, engine.signature, column=column), Path(out), chosen)
 

@@ -201,11 +201,11 @@ class Worker:
 
         from onward.benchmarking.spec import Competitor
         from onward.bundle import Bundle
-        from onward.prediction import Options, open_engine, predict
+        from onward.prediction import PredictOptions, open_engine, predict
         from onward.sources import open_sources
 
         one = Competitor(**competitor)
-        options = Options(num_threads=one.threads, resume=False)
+        options = PredictOptions(num_threads=one.threads, resume=False)
         engine = open_engine(Bundle.open(one.target), options, artifact=one.kind.format, provider=one.provider)
         summary = predict(engine, open_sources([images], engine.signature), Path(out), options)
         return {

@@ -69,7 +69,7 @@ def predict(
     from onward.backends.providers import ProviderRequest
     from onward.bundle import Bundle
     from onward.interruption import interruptible
-    from onward.prediction import Options, open_engine
+    from onward.prediction import PredictOptions, open_engine
     from onward.prediction import predict as run
     from onward.sinks import STDOUT
     from onward.sources import open_sources
@@ -79,7 +79,7 @@ def predict(
     if resume and out == STDOUT:
         raise UsageError("--resume goes on with a file, and `--out -` is none.")
     opened = Bundle.open(bundle)
-    options = Options(
+    options = PredictOptions(
         top_k=top_k,
         logits=logits,
         batch_size=_number(batch_size, "--batch-size"),

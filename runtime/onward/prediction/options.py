@@ -1,4 +1,4 @@
-"""Options: how a run predicts."""
+"""PredictOptions: how a run predicts."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 from onward.errors import UsageError
 
-__all__ = ["Options"]
+__all__ = ["PredictOptions"]
 
 ON_ERROR = ("list", "fail")
 
 
 @dataclass(frozen=True)
-class Options:
+class PredictOptions:
     """How a run predicts.
 
     Args:

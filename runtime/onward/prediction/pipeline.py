@@ -23,17 +23,18 @@ from numpy.typing import NDArray
 from onward.errors import BadInput, DataError, ImageError
 from onward.feed import from_pixels
 from onward.images.decode import decode, resize
-from onward.prediction.engine import Engine, Plan
+from onward.prediction.engine import Engine
 from onward.prediction.journal import Commit, Position
-from onward.prediction.options import Options
+from onward.prediction.options import PredictOptions
 from onward.prediction.ordered import in_order
 from onward.prediction.output import FileOutput, StreamOutput, open_output, open_stream
 from onward.prediction.summary import MAX_FAILURES_KEPT, Failure, Seconds, Summary
+from onward.prediction.tuner import Plan
 from onward.signature import LOGITS, PROBABILITIES, Signature, classes_by_name
 from onward.sinks import STDOUT, Columns, Rows, Sink, open_sink
 from onward.sinks.text import json_line
 from onward.sources import Source
-from onward.sources.source import Block, Input, Pixels
+from onward.sources.source import Block, Item, Pixels
 
 __all__ = ["Batch", "Batches", "Prepared", "predict", "prepare"]
 
@@ -123,13 +124,13 @@ def _prepare(block: Block, signature: Signature, seconds: Seconds) -> Prepared:
     images = np.empty((len(block), *signature.image_shape), np.uint8)
     kept: list[int] = []
     failures: list[Failure] = []
-    for place, item in enumerate(block.inputs):
+    for place, item in enumerate(block.items):
         failure = _read(item, images[len(kept)], signature, seconds)
         if failure is None:
             kept.append(place)
         else:
             failures.append(failure)
-    inputs = [block.inputs[place] for place in kept]
+    inputs = [block.items[place] for place in kept]
     return Prepared(
         names=[item.name for item in inputs],
         images=images[: len(kept)],
@@ -140,7 +141,7 @@ def _prepare(block: Block, signature: Signature, seconds: Seconds) -> Prepared:
     )
 
 
-def _read(item: Input, target: NDArray[np.uint8], signature: Signature, seconds: Seconds) -> Failure | None:
+def _read(item: Item, target: NDArray[np.uint8], signature: Signature, seconds: Seconds) -> Failure | None:
     """Put the pixels of an input where they belong, or say why there are none."""
     stage, start = "read", perf_counter()
     try:
@@ -184,7 +185,7 @@ def predict(
     engine: Engine,
     source: Source,
     out: Path,
-    options: Options | None = None,
+    options: PredictOptions | None = None,
     *,
     on_progress: Callable[[int, Summary], None] = lambda count, summary: None,
     stop: Callable[[], bool] = lambda: False,
@@ -208,7 +209,7 @@ def predict(
         OutputError: The output cannot be written.
         UsageError: The output's name or an option cannot be used.
     """
-    options = options or Options()
+    options = options or PredictOptions()
     sink = open_sink(out, Columns(engine.signature.labels, options.top_k, options.logits))
     with _open(engine, out, sink, options) as output:
         run = _Run(engine, Batches(source.blocks()), sink, options)
@@ -216,7 +217,9 @@ def predict(
     return run.summary
 
 
-def _open(engine: Engine, out: Path, sink: Sink, options: Options) -> AbstractContextManager[FileOutput | StreamOutput]:
+def _open(
+    engine: Engine, out: Path, sink: Sink, options: PredictOptions
+) -> AbstractContextManager[FileOutput | StreamOutput]:
     if out == STDOUT:
         return open_stream(sink)
     request = {"model": engine.sha256, "top_k": options.top_k, "logits": options.logits, **options.request}
@@ -249,7 +252,7 @@ class _Done:
 class _Run:
     """One run: what its threads do."""
 
-    def __init__(self, engine: Engine, batches: Batches, sink: Sink, options: Options) -> None:
+    def __init__(self, engine: Engine, batches: Batches, sink: Sink, options: PredictOptions) -> None:
         self.engine, self.batches, self.sink, self.options = engine, batches, sink, options
         self.class_of = classes_by_name(engine.signature.labels)
         self.summary = Summary(backend=engine.name, placement=engine.placement)

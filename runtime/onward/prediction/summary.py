@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from onward.backends.providers import Placement
-from onward.prediction.engine import Plan
+from onward.prediction.tuner import Plan
 
 __all__ = ["STAGES", "Failure", "Seconds", "Summary"]
 

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from onward.errors import DataError, FeedError, ImageError
 from onward.images.decode import IMAGE_SUFFIXES
-from onward.sources.source import Block, Input, Source, Unreadable, blocks_of
+from onward.sources.source import Block, Item, Source, Unreadable, blocks_of
 
 __all__ = [
     "MAX_FILE_BYTES",
@@ -61,12 +61,12 @@ def folder(path: str) -> Source:
     return Source(lambda: blocks_of(_inputs(path)), lambda: sum(len(found) for found in _walk(path)))
 
 
-def file_input(path: str, *, name: str | None = None, label: str | None = None) -> Input:
+def file_input(path: str, *, name: str | None = None, label: str | None = None) -> Item:
     """The image file at a path."""
-    return Input(name or path, partial(read_file, path), stamp_of(path), label)
+    return Item(name or path, partial(read_file, path), stamp_of(path), label)
 
 
-def inputs_within(path: str, items: Iterator[Input]) -> Iterator[Input]:
+def inputs_within(path: str, items: Iterator[Item]) -> Iterator[Item]:
     """Inputs that lie in one file: its stamp comes with the first of them.
 
     Where the file turns out to be damaged, which `items` says by a DataError, one input that says so stands for the
@@ -131,7 +131,7 @@ class _Folder:
     def __len__(self) -> int:
         return len(self.images) or bool(self.reason)
 
-    def inputs(self) -> Iterator[Input]:
+    def inputs(self) -> Iterator[Item]:
         if self.reason:
             yield Unreadable(self.path, self.reason)
         label = os.path.basename(os.path.abspath(self.path))
@@ -139,7 +139,7 @@ class _Folder:
             yield file_input(os.path.join(self.path, name), label=label)
 
 
-def _inputs(path: str) -> Iterator[Input]:
+def _inputs(path: str) -> Iterator[Item]:
     return (item for found in _walk(path) for item in found.inputs())
 
 
@@ -206,7 +206,7 @@ def path_list(stream: BinaryIO, open_one: Callable[[str], Source | None]) -> Sou
     """
     streams = [stream]
 
-    def items() -> Iterator[Input | Block]:
+    def items() -> Iterator[Item | Block]:
         if not streams:
             raise DataError("a list of paths on standard input can be read only once; put it into a .csv file.")
         for path in read_paths(streams.pop()):
@@ -218,7 +218,7 @@ def path_list(stream: BinaryIO, open_one: Callable[[str], Source | None]) -> Sou
     return Source(lambda: blocks_of(items()))
 
 
-def _items(path: str, open_one: Callable[[str], Source | None]) -> Iterator[Input | Block]:
+def _items(path: str, open_one: Callable[[str], Source | None]) -> Iterator[Item | Block]:
     try:
         source = open_one(path)
     except (DataError, FeedError) as error:

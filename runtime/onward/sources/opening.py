@@ -15,8 +15,8 @@ from onward.errors import DataError
 from onward.images.idx import is_idx
 from onward.signature import Signature
 from onward.sources.files import folder, has_image_suffix, images, path_list
-from onward.sources.shards import COMPRESSED, HEADER_BYTES, is_tar, open_stream
 from onward.sources.source import Source, chain
+from onward.sources.tar import COMPRESSED, HEADER_BYTES, is_tar, open_stream
 
 __all__ = ["STDIN", "open_sources"]
 
@@ -107,7 +107,7 @@ def _open(kind: str, path: str, *, signature: Signature, column: str | None) -> 
 
             return shard(path)
         case "parquet":
-            from onward.sources.tables import parquet
+            from onward.sources.parquet import parquet
 
             return parquet(path, column)
         case _:

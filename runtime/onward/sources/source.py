@@ -21,7 +21,7 @@ __all__ = [
     "BLOCK_IMAGES",
     "Block",
     "Images",
-    "Input",
+    "Item",
     "Pixels",
     "Source",
     "Unreadable",
@@ -36,7 +36,7 @@ BLOCK_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
+class Item:
     """One encoded image.
 
     Args:
@@ -55,27 +55,27 @@ class Input:
     size_bytes: int = 0
 
 
-def Unreadable(name: str, reason: str, stamp: str = "", label: str | None = None) -> Input:
+def Unreadable(name: str, reason: str, stamp: str = "", label: str | None = None) -> Item:
     """An input that is known to give no row, and why."""
-    return Input(name, partial(_refuse, reason), stamp, label)
+    return Item(name, partial(_refuse, reason), stamp, label)
 
 
 @dataclass(frozen=True, slots=True)
 class Images:
     """Consecutive encoded images."""
 
-    inputs: Sequence[Input]
+    items: Sequence[Item]
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return len(self.items)
 
     def __getitem__(self, where: slice) -> Images:
-        return Images(self.inputs[where])
+        return Images(self.items[where])
 
     @property
     def stamps(self) -> bytes:
         """Names and stamps, one after the other: equal for equal inputs, however they are cut into blocks."""
-        text = "".join(f"{item.name}\0{item.stamp}\n" for item in self.inputs)
+        text = "".join(f"{item.name}\0{item.stamp}\n" for item in self.items)
         return text.encode("utf-8", "surrogateescape")
 
 
@@ -122,17 +122,17 @@ class Pixels:
 Block = Images | Pixels
 
 
-def blocks_of(items: Iterable[Input | Block]) -> Iterator[Block]:
+def blocks_of(items: Iterable[Item | Block]) -> Iterator[Block]:
     """Single inputs, gathered up to `BLOCK_IMAGES` and `BLOCK_BYTES`; blocks among them pass as they are."""
-    gathered: list[Input] = []
+    gathered: list[Item] = []
     size_bytes = 0
     for item in items:
         if gathered and (
-            not isinstance(item, Input) or len(gathered) == BLOCK_IMAGES or size_bytes + item.size_bytes > BLOCK_BYTES
+            not isinstance(item, Item) or len(gathered) == BLOCK_IMAGES or size_bytes + item.size_bytes > BLOCK_BYTES
         ):
             yield Images(gathered)
             gathered, size_bytes = [], 0
-        if isinstance(item, Input):
+        if isinstance(item, Item):
             gathered.append(item)
             size_bytes += item.size_bytes
         else:

@@ -1,8 +1,6 @@
 """Table: what Parquet files and lists in CSV have in common: columns that are found by their names, and rows.
 
 Listing: a CSV or TSV table whose rows name images by their paths.
-
-Parquet: tables whose rows hold images, or their paths.
 """
 
 from __future__ import annotations
@@ -12,16 +10,12 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from onward.errors import DataError
 from onward.sources.files import file_input, has_image_suffix, inputs_within
-from onward.sources.source import Input, Source, Unreadable, blocks_of
+from onward.sources.source import Item, Source, Unreadable, blocks_of
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-__all__ = ["choose_column", "choose_labels", "file_of_row", "label_of", "listing", "name_of_row", "parquet"]
+__all__ = ["choose_column", "choose_labels", "file_of_row", "label_of", "listing", "name_of_row"]
 
 
 #: The first that a table has, however it is capitalised, holds the images or their paths.
@@ -94,7 +88,7 @@ def name_of_row(table: str, row: int) -> str:
     return f"{table}[{row}]"
 
 
-def file_of_row(table: str, row: int, path: str, label: str | None) -> Input:
+def file_of_row(table: str, row: int, path: str, label: str | None) -> Item:
     """The image that a row names by its path, relative to the folder of the table."""
     if not path:
         return Unreadable(name_of_row(table, row), "the row's path is empty", label=label)
@@ -166,7 +160,7 @@ def _check_header(path: str, header: list[str]) -> None:
         raise DataError(f"{path} has the one column {header[0]!r}; expected commas, or tabs and the suffix .tsv.")
 
 
-def _listed_inputs(path: str, num_fields: int, image: int, label: int | None) -> Iterator[Input]:
+def _listed_inputs(path: str, num_fields: int, image: int, label: int | None) -> Iterator[Item]:
     with _rows(path) as rows:
         next(rows, None)
         for row, (line, fields) in enumerate(rows):
@@ -184,107 +178,3 @@ def _listed_inputs(path: str, num_fields: int, image: int, label: int | None) ->
 def _count(path: str) -> int:
     with _rows(path) as rows:
         return sum(1 for _ in rows) - 1
-
-
-#: Of a column, read at a time: by default a whole row group's would be, however large its images are. What a writer has
-#: put into one page is unpacked at once all the same.
-READ_BYTES = 1 << 20
-#: Of rows, held at a time.
-BATCH_BYTES = 4 << 20
-MAX_BATCH_ROWS = 1024
-
-
-def parquet(path: str, column: str | None = None) -> Source:
-    """The images of a table: bytes, Hugging Face's `{bytes, path}`, or paths relative to the folder of the table.
-
-    Raises:
-        DataError: It is damaged or empty, pyarrow is missing, or which column holds the images cannot be told.
-    """
-    with _open(path) as table:
-        schema, num_rows = table.schema_arrow, table.metadata.num_rows
-    kinds = {field.name: _kind(field.type) for field in schema if schema.get_field_index(field.name) >= 0}
-    fitting = [name for name, kind in kinds.items() if kind in ("bytes", "struct", "text")]
-    likely = [name for name in fitting if kinds[name] != "text"]
-    column = choose_column(path, list(kinds), column, fitting=fitting, likely=likely)
-    if column not in fitting:
-        kind = schema.field(column).type
-        raise DataError(f"column {column!r} of {path} is {kind}; expected bytes, text, or a struct {{bytes, path}}.")
-    if not num_rows:
-        raise DataError(f"{path} holds no image: it has no row.")
-    labels = choose_labels([name for name, kind in kinds.items() if kind in ("text", "number") and name != column])
-    return Source(lambda: blocks_of(inputs_within(path, _parquet_inputs(path, column, labels))), lambda: int(num_rows))
-
-
-@contextmanager
-def _open(path: str) -> Iterator[Any]:
-    """A table; what pyarrow says of a damaged one, while it is read here, becomes a DataError that names it."""
-    try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-    except ImportError as error:
-        raise DataError(f"{path}: reading Parquet needs pyarrow: pip install 'onward[parquet]'.") from error
-    try:
-        # a stream, since pyarrow takes no path that is not UTF-8
-        with (
-            open(path, "rb") as stream,
-            ParquetFile(stream, pre_buffer=False, buffer_size=READ_BYTES, page_checksum_verification=True) as table,
-        ):
-            yield table
-    except (ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} is damaged or cannot be read: {error}.") from error
-
-
-def _kind(kind: pa.DataType) -> str:
-    """What a column of this type can hold: `bytes`, `struct` with an image in it, `text`, `number`, or `nothing`."""
-    from pyarrow import types
-
-    if types.is_dictionary(kind):
-        return _kind(kind.value_type)
-    if types.is_struct(kind):
-        index = kind.get_field_index("bytes")
-        return "struct" if index >= 0 and _kind(kind.field(index).type) == "bytes" else "nothing"
-    if types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind):
-        return "bytes"
-    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
-        return "text"
-    return "number" if types.is_integer(kind) or types.is_floating(kind) else "nothing"
-
-
-def _parquet_inputs(path: str, column: str, labels: str | None) -> Iterator[Input]:
-    row = 0
-    with _open(path) as table:
-        for batch in _batches(table, [column, *filter(None, [labels])]):
-            images = _values(batch.column(column))
-            classes = [None] * len(images) if labels is None else _values(batch.column(labels))
-            for image, label in zip(images, classes, strict=True):
-                yield _input(path, row, image, label_of(label))
-                row += 1
-
-
-def _batches(table: Any, columns: list[str]) -> Iterator[Any]:
-    """Some rows at a time, of one row group: where the next one is damaged, those before it are whole."""
-    for index in range(table.num_row_groups):
-        group = table.metadata.row_group(index)
-        fitting = BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)
-        num_rows = max(1, min(MAX_BATCH_ROWS, fitting))
-        yield from table.iter_batches(num_rows, row_groups=[index], columns=columns, use_threads=False)
-
-
-def _values(column: Any) -> list[Any]:
-    import pyarrow as pa
-
-    if _kind(column.type) == "text":  # one name that is not UTF-8 is no reason to refuse the others
-        names = column.cast(pa.large_binary()).to_pylist()
-        return [None if name is None else os.fsdecode(name) for name in names]
-    return list(column.to_pylist())
-
-
-def _input(path: str, row: int, image: Any, label: str | None) -> Input:
-    if isinstance(image, dict):
-        image = image["bytes"] if image["bytes"] is not None else image.get("path")
-    name = name_of_row(path, row)
-    if image is None:
-        return Unreadable(name, "the row's image is null", label=label)
-    if isinstance(image, str):
-        return file_of_row(path, row, image, label)
-    return Input(name, partial(bytes, image), "", label, len(image))

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onward.prediction.pipeline import Batch, Batches
-from onward.sources import Block, Images, Input, Pixels
+from onward.sources import Block, Images, Item, Pixels
 
 LAW = settings(max_examples=80, deadline=None)
 
@@ -20,7 +20,7 @@ def sources(draw: st.DrawFn) -> list[Block]:
     for number in range(draw(st.integers(0, 4))):
         count = draw(st.integers(0, 9))
         if draw(st.booleans()):
-            blocks.append(Images([Input(f"{number}/{index}.png", nothing, "12 345") for index in range(count)]))
+            blocks.append(Images([Item(f"{number}/{index}.png", nothing, "12 345") for index in range(count)]))
         else:
             blocks.append(Pixels(f"{number}.npy", np.full((count, 2, 2, 1), number, np.uint8), stamp="9 9"))
     return blocks
@@ -30,7 +30,7 @@ def names(blocks: list[Block] | tuple[Block, ...]) -> list[str]:
     return [
         name
         for block in blocks
-        for name in (block.names if isinstance(block, Pixels) else [item.name for item in block.inputs])
+        for name in (block.names if isinstance(block, Pixels) else [item.name for item in block.items])
     ]
 
 
@@ -68,7 +68,7 @@ def test_the_digest_after_some_inputs_does_not_depend_on_the_batches(blocks: lis
 
 def test_the_digest_tells_a_changed_input() -> None:
     def digest(stamp: str, name: str = "a.png") -> str:
-        batch = Batches(iter([Images([Input(name, nothing, stamp), Input("b.png", nothing)])])).take(2)
+        batch = Batches(iter([Images([Item(name, nothing, stamp), Item("b.png", nothing)])])).take(2)
         assert batch is not None
         return batch.digest
 

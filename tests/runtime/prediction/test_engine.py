@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from onward.backends import open_artifact
 from onward.bundle import Bundle
 from onward.errors import UsageError
-from onward.prediction import Options, open_engine
-from onward.prediction.engine import Plan
+from onward.prediction import PredictOptions, open_engine
+from onward.prediction.tuner import Plan
 from onward.signature import LOGITS
 
 ROOT = Path(__file__).parents[3]
@@ -21,9 +21,9 @@ SCARCE = """
 import sys
 import numpy as np
 import onnxruntime as ort
-from onward.backends import session
+from onward.backends import onnxruntime_backend as session
 from onward.bundle import Bundle
-from onward.prediction import Options, open_engine
+from onward.prediction import PredictOptions, open_engine
 memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
 arena = {"max_mem": int(sys.argv[2]) << 20, "arena_extend_strategy": 1}
 ort.create_and_register_allocator(memory, ort.OrtArenaCfg(arena))
@@ -33,7 +33,7 @@ def limited(*arguments):
     options.add_session_config_entry("session.use_env_allocators", "1")
     return options
 session._options = limited
-engine = open_engine(Bundle.open(sys.argv[1]), Options(batch_size=32768, streams=1, num_threads=1))
+engine = open_engine(Bundle.open(sys.argv[1]), PredictOptions(batch_size=32768, streams=1, num_threads=1))
 images = np.random.default_rng(0).integers(0, 256, (32768, *engine.signature.image_shape), np.uint8)
 found = engine.run(images, engine.plan)["logits"]
 expected = np.concatenate([engine.backend(1).run(images[at : at + 64])["logits"] for at in range(0, 32768, 64)])
@@ -52,26 +52,26 @@ def test_where_memory_runs_out_batches_become_smaller(shared_bundle: Bundle) -> 
 
 
 def test_on_a_processor_there_is_one_inference_on_each_core(shared_bundle: Bundle) -> None:
-    engine = open_engine(shared_bundle, Options(num_threads=3))
+    engine = open_engine(shared_bundle, PredictOptions(num_threads=3))
     assert engine.plan == Plan(256, streams=3, threads=1)
     assert engine.num_workers == 3
-    assert open_engine(shared_bundle, Options(num_threads=4, streams=2, batch_size=7)).plan == Plan(7, 2, 2)
+    assert open_engine(shared_bundle, PredictOptions(num_threads=4, streams=2, batch_size=7)).plan == Plan(7, 2, 2)
 
 
 @pytest.mark.parametrize("artifact", ["torchscript", "pt2"])
 def test_pytorchs_formats_run_one_inference_at_a_time(shared_bundle: Bundle, artifact: str) -> None:
-    assert open_engine(shared_bundle, Options(num_threads=1), artifact=artifact).plan == Plan(256, 1, 1)
+    assert open_engine(shared_bundle, PredictOptions(num_threads=1), artifact=artifact).plan == Plan(256, 1, 1)
 
 
 def test_a_list_that_falls_back_on_the_processor_is_run_as_a_processor_wants_it(shared_bundle: Bundle) -> None:
-    fallen = open_engine(shared_bundle, Options(num_threads=2), provider="cuda,cpu")
+    fallen = open_engine(shared_bundle, PredictOptions(num_threads=2), provider="cuda,cpu")
     if fallen.placement is None or fallen.placement.main != "CPUExecutionProvider":
         pytest.skip("CUDA is here")
     assert fallen.plan == Plan(256, 2, 1)
 
 
 def test_a_plan_of_more_threads_gives_the_same_outputs(shared_bundle: Bundle, pixels: NDArray[np.uint8]) -> None:
-    engine = open_engine(shared_bundle, Options(num_threads=2))
+    engine = open_engine(shared_bundle, PredictOptions(num_threads=2))
     expected = open_artifact(shared_bundle, shared_bundle.artifact("onnx")).run(pixels)
     for plan in (Plan(8, 2, 1), Plan(8, 1, 2)):
         found = engine.run(pixels, plan)
@@ -82,4 +82,4 @@ def test_a_plan_of_more_threads_gives_the_same_outputs(shared_bundle: Bundle, pi
 @pytest.mark.parametrize("option", [{"batch_size": 0}, {"streams": 0}, {"num_threads": -1}, {"on_error": "ignore"}])
 def test_numbers_out_of_range_are_usage_errors(option: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="expected"):
-        Options(**option)  # type: ignore[arg-type]
+        PredictOptions(**option)  # type: ignore[arg-type]

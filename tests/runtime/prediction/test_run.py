@@ -18,7 +18,7 @@ from onward.backends import open_artifact
 from onward.backends.providers import available_providers
 from onward.bundle import Bundle
 from onward.errors import BadInput, DataError, UsageError
-from onward.prediction import Engine, Options, Summary, open_engine, predict
+from onward.prediction import Engine, PredictOptions, Summary, open_engine, predict
 from onward.prediction.output import errors_path
 from onward.signature import LOGITS, PROBABILITIES
 from onward.sources import Block, Source, open_sources
@@ -79,7 +79,7 @@ def test_the_batch_size_and_the_streams_change_no_byte(
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         outs = [Path(folder, f"{index}.{suffix}") for index in range(2)]
-        options = Options(batch_size=batch_size, streams=streams)
+        options = PredictOptions(batch_size=batch_size, streams=streams)
         predict(engine, open_sources([mixed], engine.signature), outs[0])
         predict(open_engine(shared_bundle, options), open_sources([mixed], engine.signature), outs[1], options)
         assert outs[0].read_bytes() == outs[1].read_bytes()
@@ -120,7 +120,7 @@ def test_the_summary_says_where_the_time_went(engine: Engine, mixed: Path, tmp_p
 
 
 def test_progress_adds_up_to_all_inputs(shared_bundle: Bundle, mixed: Path, tmp_path: Path) -> None:
-    engine = open_engine(shared_bundle, Options(batch_size=4))
+    engine = open_engine(shared_bundle, PredictOptions(batch_size=4))
     steps: list[int] = []
     source = open_sources([mixed], engine.signature)
     predict(engine, source, tmp_path / "a.csv", on_progress=lambda count, summary: steps.append(count))
@@ -138,7 +138,7 @@ def test_all_logits_and_the_top_k_are_written(
     source = open_sources([tmp_path / "x.npy"], engine.signature)
     backend = open_artifact(shared_bundle, shared_bundle.artifact("onnx"))
     expected = backend.run(pixels)
-    options = Options(top_k=3, logits=True)
+    options = PredictOptions(top_k=3, logits=True)
     for suffix in ("csv", "jsonl", "parquet", "npy"):
         predict(engine, source, tmp_path / f"rows.{suffix}", options)
     ranked = np.argsort(-expected[PROBABILITIES], axis=1, kind="stable")[:, :3]
@@ -183,7 +183,7 @@ def test_without_labels_there_is_no_accuracy(engine: Engine, mixed: Path, tmp_pa
 
 def test_the_first_bad_input_ends_a_run_that_is_to_fail(engine: Engine, mixed: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"00\.png: no image"):
-        predict(engine, open_sources([mixed], engine.signature), tmp_path / "rows.csv", Options(on_error="fail"))
+        predict(engine, open_sources([mixed], engine.signature), tmp_path / "rows.csv", PredictOptions(on_error="fail"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -204,14 +204,14 @@ def test_a_run_that_goes_on_gives_the_bytes_of_one_that_was_never_cut(
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         whole, out = Path(folder, f"whole.{suffix}"), Path(folder, f"rows.{suffix}")
-        options = Options(batch_size=batch_size, commit_every_s=0)
+        options = PredictOptions(batch_size=batch_size, commit_every_s=0)
         engine = open_engine(shared_bundle, options)
         source = open_sources([mixed], engine.signature)
         predict(engine, source, whole, options)
         with pytest.raises(DataError):
             predict(engine, failing_after(source, cut), out, options)
         # another batch size: what was computed before and what comes now need not be cut alike
-        other = Options(batch_size=3, resume=True)
+        other = PredictOptions(batch_size=3, resume=True)
         summary = predict(open_engine(shared_bundle, other), source, out, other)
         assert out.read_bytes() == whole.read_bytes()
         assert errors_path(out).read_bytes() == errors_path(whole).read_bytes()
@@ -226,12 +226,12 @@ def test_a_run_that_goes_on_gives_the_bytes_of_one_that_was_never_cut(
 def test_a_run_goes_on_only_as_it_was_asked_for(
     shared_bundle: Bundle, mixed: Path, other: dict[str, object], tmp_path: Path
 ) -> None:
-    options = Options(batch_size=2, commit_every_s=0)
+    options = PredictOptions(batch_size=2, commit_every_s=0)
     engine = open_engine(shared_bundle, options)
     with pytest.raises(DataError):
         predict(engine, failing_after(open_sources([mixed], engine.signature), 6), tmp_path / "rows.csv", options)
     with pytest.raises(UsageError, match=f"had another {next(iter(other)).replace('request', 'inputs')}"):
-        different = Options(resume=True, **other)  # type: ignore[arg-type]
+        different = PredictOptions(resume=True, **other)  # type: ignore[arg-type]
         predict(engine, open_sources([mixed], engine.signature), tmp_path / "rows.csv", different)
 
 
@@ -243,7 +243,7 @@ def test_inputs_that_changed_in_between_are_noticed(
     images.mkdir()
     for index in range(8):
         Image.fromarray(digits.test.images[index, ..., 0]).save(images / f"{index}.png")
-    options = Options(batch_size=2, commit_every_s=0)
+    options = PredictOptions(batch_size=2, commit_every_s=0)
     engine = open_engine(shared_bundle, options)
     with pytest.raises(DataError, match="went away"):
         predict(engine, failing_after(open_sources([images], engine.signature), 6), tmp_path / "rows.csv", options)
@@ -256,7 +256,7 @@ def test_inputs_that_changed_in_between_are_noticed(
             (images / "0a.png").write_bytes((images / "1.png").read_bytes())
         case "renamed":
             (images / "1.png").rename(images / "1a.png")
-    options = Options(resume=True)
+    options = PredictOptions(resume=True)
     with pytest.raises(DataError, match="not those of the unfinished run"):
         predict(engine, open_sources([images], engine.signature), tmp_path / "rows.csv", options)
 
@@ -265,7 +265,7 @@ def test_a_run_that_is_asked_to_stop_commits_and_goes_on_later(
     shared_bundle: Bundle, digits: Dataset, tmp_path: Path
 ) -> None:
     np.save(tmp_path / "x.npy", digits.train.images)
-    options = Options(batch_size=8)
+    options = PredictOptions(batch_size=8)
     engine = open_engine(shared_bundle, options)
     source = open_sources([tmp_path / "x.npy"], engine.signature)
     seen: list[int] = []
@@ -281,7 +281,7 @@ def test_a_run_that_is_asked_to_stop_commits_and_goes_on_later(
     assert summary.is_interrupted
     assert 0 < summary.num_inputs < len(digits.train.images)
     assert not out.exists()
-    resumed = predict(engine, source, out, Options(resume=True))
+    resumed = predict(engine, source, out, PredictOptions(resume=True))
     assert resumed.num_resumed == summary.num_inputs
     predict(engine, source, tmp_path / "whole.csv")
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
@@ -294,7 +294,7 @@ def test_pytorchs_own_formats_give_the_same_labels(
     np.save(tmp_path / "x.npy", pixels)
     source = open_sources([tmp_path / "x.npy"], engine.signature)
     predict(engine, source, tmp_path / "onnx.csv")
-    options = Options(batch_size=5)
+    options = PredictOptions(batch_size=5)
     predict(open_engine(shared_bundle, options, artifact=artifact), source, tmp_path / "torch.csv", options)
     labels = [[row["label"] for row in rows_of(tmp_path / name)] for name in ("onnx.csv", "torch.csv")]
     assert labels[0] == labels[1]
@@ -303,7 +303,7 @@ def test_pytorchs_own_formats_give_the_same_labels(
 @pytest.mark.parametrize("top_k", [0, 11])
 def test_top_k_is_held_against_the_classes(engine: Engine, mixed: Path, top_k: int, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected 1 to 10, the number of classes"):
-        predict(engine, open_sources([mixed], engine.signature), tmp_path / "x.csv", Options(top_k=top_k))
+        predict(engine, open_sources([mixed], engine.signature), tmp_path / "x.csv", PredictOptions(top_k=top_k))
 
 
 @pytest.mark.skipif(CUDA not in available_providers(), reason="this onnxruntime has no CUDA: install onnxruntime-gpu")

@@ -55,7 +55,7 @@ def block_rows(block: Any) -> Iterator[Row]:
         labels = block.labels or [None] * len(block)
         yield from zip(block.names, (image.tobytes() for image in block.images), labels, strict=True)
         return
-    for item in block.inputs:
+    for item in block.items:
         try:
             yield item.name, read_image(item.read(), GREY).tobytes(), item.label
         except ImageError as error:

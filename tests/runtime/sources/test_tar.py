@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onward.errors import DataError
-from onward.sources.shards import read_data, read_members
+from onward.sources.tar import read_data, read_members
 
 LAW = settings(max_examples=150, deadline=None)
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}

@@ -203,7 +203,7 @@ def test_what_one_may_not_read_gives_no_row_and_the_others_go_on(make: Any) -> N
         "signature = Signature(4, 4, 1, (0.5,), (0.5,), ('a', 'b'))\n"
         "for path in sys.argv[1:]:\n"
         "    for block in open_sources([path], signature).blocks():\n"
-        "        for item in block.inputs:\n"
+        "        for item in block.items:\n"
         "            try:\n"
         "                print(item.name[-5:], len(item.read()) > 0)\n"
         "            except ImageError as error:\n"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onward.prediction.engine import LARGEST_BATCH, Plan, Tuner
+from onward.prediction.tuner import LARGEST_BATCH, Plan, Tuner
 
 Speed = Callable[[Plan], float]
 
