@@ -139,7 +139,7 @@ course` writes this page; `tests/test_course.py` takes each of them the same way
 {table}
 
 However a network ends, the bundle gives logits and probabilities: a last softmax or sigmoid is recognised and left out,
-a log-softmax is a vector of logits already, one output becomes the two logits (0, z). `onward_training.models.logits`
+a log-softmax is a vector of logits already, one output becomes the two logits (0, z). `onward_training.models.final_activation`
 does it, `--end` declares it.
 
 **Part 3.** nn.NLLLoss on the log-softmax and nn.CrossEntropyLoss on the logits are one training. From the same seed,

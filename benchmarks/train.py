@@ -27,8 +27,8 @@ from onward_training.data.dataset import Dataset as Images
 from onward_training.evaluation import evaluate, runner
 from onward_training.loop import train
 from onward_training.models import build
+from onward_training.normalization import Normalize
 from onward_training.options import Options
-from onward_training.pixels import Normalize
 
 NUM_ROUNDS = 5
 BATCH_SIZE = 64

@@ -21,8 +21,8 @@ from onward_training.data import Dataset
 from onward_training.evaluation import evaluate, runner
 from onward_training.loop import train
 from onward_training.models import build
+from onward_training.normalization import Normalize
 from onward_training.options import Options
-from onward_training.pixels import Normalize
 
 #: float32 rounds to this share; a few dozen steps of SGD make ten times that of it.
 ROUNDING = 10 * float(np.finfo(np.float32).eps)

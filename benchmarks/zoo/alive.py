@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from onward.signature import Signature
-from onward_training.pixels import Normalize
+from onward_training.normalization import Normalize
 
 __all__ = ["make_alive"]
 

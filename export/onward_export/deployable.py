@@ -17,7 +17,7 @@ from onward.parity import BATCH_SIZES, regroup
 from onward.signature import OUTPUTS, AnySignature, Signature
 from onward_export.hook_removal import without_hooks
 from onward_training.models import with_logits
-from onward_training.pixels import Normalize
+from onward_training.normalization import Normalize
 
 __all__ = ["ByOutput", "Deployable", "TensorDeployable", "deploy", "run", "tensors_of"]
 
@@ -32,7 +32,7 @@ class Deployable(nn.Module):
 
     Args:
         network: Takes float32 `(batch, channels, height, width)`, or the tensors of the signature; gives logits
-            `(batch, classes)`, or ends in a softmax or a sigmoid, which is left out (`onward_training.models.logits`).
+            `(batch, classes)`, or ends in a softmax or a sigmoid, which is left out (`onward_training.models.final_activation`).
         signature: Mean, std and labels. Of interface `tensor`, nothing is scaled or shifted here.
 
     Raises:

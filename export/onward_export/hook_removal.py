@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from onward.errors import NotExportable, reason_of
 from onward.signature import AnySignature
-from onward_training.models.logits import probe
+from onward_training.models.final_activation import probe
 
 __all__ = ["without_hooks"]
 

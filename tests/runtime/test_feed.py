@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onward.errors import FeedError, SignatureError, UsageError
 from onward.feed import check_feed, draw, from_pixels, num_samples, take
 from onward.signature import DTYPES, Input, Signature, TensorSignature, of_images, signature_from_json
-from onward_training.pixels import Normalize
+from onward_training.normalization import Normalize
 
 IMAGES = Signature(6, 5, 3, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), ("a", "b"))
 GREY = Signature(6, 5, 1, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), ("a", "b"), repeat=3)

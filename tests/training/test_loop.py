@@ -21,7 +21,7 @@ from onward_training.loop import train
 from onward_training.models import ARCHITECTURES, build
 from onward_training.optimization import Loss
 from onward_training.options import Options
-from onward_training.record import Record
+from onward_training.run_folder import Record
 
 
 @pytest.mark.parametrize("model", ARCHITECTURES)

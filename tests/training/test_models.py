@@ -16,7 +16,7 @@ from onward.errors import UsageError
 from onward.signature import Signature
 from onward_training.models import ARCHITECTURES, build, build_to_fit, with_logits
 from onward_training.models.libraries import signature_of_weights
-from onward_training.pixels import Normalize
+from onward_training.normalization import Normalize
 
 GREY = Signature(28, 28, 1, (0.3,), (0.4,), tuple("0123456789"))
 TWO = Signature(28, 28, 1, (0.3,), (0.4,), ("no", "yes"))

@@ -22,7 +22,7 @@ from onward_training.data import Dataset
 from onward_training.epoch_metrics import Step
 from onward_training.loop import train
 from onward_training.options import Options
-from onward_training.record import Record
+from onward_training.run_folder import Record
 
 ROOT = Path(__file__).parent.parent.parent
 #: `make soak` asks for more.

@@ -16,7 +16,7 @@ from onward_training.evaluation import Evaluation, runner
 from onward_training.evaluation import evaluate as evaluate_outputs
 from onward_training.loop import train as run_training
 from onward_training.options import Options
-from onward_training.record import Record
+from onward_training.run_folder import Record
 
 __all__ = ["evaluate", "train"]
 

@@ -106,7 +106,7 @@ def train(
     from onward_training.external import start_from
     from onward_training.loop import train as run
     from onward_training.options import Options
-    from onward_training.record import Record
+    from onward_training.run_folder import Record
 
     size = parse_size(image_size)
     known, known_arguments = _known(data, model, weights, size)

@@ -18,7 +18,7 @@ from onward.signature import LOGITS, PROBABILITIES, of_images
 from onward.statistics import wilson_interval
 from onward_training.checkpoint import Checkpoint
 from onward_training.data import AnySplit
-from onward_training.pixels import Normalize
+from onward_training.normalization import Normalize
 
 __all__ = ["CLASS_COLUMNS", "Bin", "ClassFigures", "Evaluation", "Mistake", "class_rows", "evaluate", "runner"]
 

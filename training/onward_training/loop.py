@@ -12,8 +12,8 @@ from onward_training.checkpoint import Checkpoint, Epoch
 from onward_training.data import Dataset
 from onward_training.epoch_metrics import Step
 from onward_training.options import Options
-from onward_training.record import Record
-from onward_training.run import Run
+from onward_training.run_folder import Record
+from onward_training.trainer import Run
 
 __all__ = ["train"]
 

@@ -10,7 +10,7 @@ import torch
 
 from onward.errors import UsageError
 from onward_training.augmentation import parse_augmentation
-from onward_training.models.logits import ENDS
+from onward_training.models.final_activation import ENDS
 
 __all__ = ["CLASS_WEIGHTS", "OPTIMIZERS", "PRECISIONS", "SCHEDULES", "Options"]
 

@@ -50,7 +50,7 @@ def load(
         preprocess = preprocess or like.preprocess
     match kind:
         case "digits":
-            from onward_training.data.bundled import load_digits
+            from onward_training.data.toy_datasets import load_digits
 
             return load_digits(seed)
         case "fashion-mnist" | "mnist":
@@ -64,7 +64,7 @@ def load(
                 Path(path), image_size, seed, channels=channels, preprocess=preprocess, streaming=streaming
             )
         case "fake":
-            from onward_training.data.bundled import load_fake
+            from onward_training.data.toy_datasets import load_fake
 
             return load_fake(image_size, channels or 1, seed)
         case _:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from onward.errors import CheckpointError, reason_of
-from onward_training.external.opening import listed, printable
+from onward_training.external.safe_loading import listed, printable
 from onward_training.external.weights import COUNTER, ForeignWeights, read_weights
 
 __all__ = ["fit", "start_from"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from onward.errors import CheckpointError, reason_of
-from onward_training.external.opening import SAVE_ALONE, listed, open_document
+from onward_training.external.safe_loading import SAVE_ALONE, listed, open_document
 
 __all__ = ["COUNTER", "COURSE", "ForeignWeights", "read_weights"]
 

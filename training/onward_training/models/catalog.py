@@ -13,9 +13,9 @@ from onward.errors import UsageError, reason_of
 from onward.signature import AnySignature, Signature, of_images
 from onward_training.models.architectures import CNN, Classifier
 from onward_training.models.course import Network, Neuron, Perceptron, PerceptronModule, TwoLayers, sequential
+from onward_training.models.final_activation import logits_of, probe
 from onward_training.models.libraries import LIBRARIES, timm_network, torchvision_network
-from onward_training.models.logits import logits_of, probe
-from onward_training.models.own import own_network
+from onward_training.models.user_code import own_network
 
 __all__ = ["ARCHITECTURES", "build", "build_to_fit", "is_own_code"]
 

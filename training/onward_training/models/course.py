@@ -1,6 +1,6 @@
 """Course: the networks of the PyTorch course that Onward grew from, as it writes them.
 
-Each ends as it does there: in a sigmoid, a softmax, a log-softmax or logits (`onward_training.models.logits` sees
+Each ends as it does there: in a sigmoid, a softmax, a log-softmax or logits (`onward_training.models.final_activation` sees
 which).
 They take `(batch, channels, height, width)` and flatten it, as the course does. docs/course.md follows each of them
 through the whole line.

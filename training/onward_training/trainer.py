@@ -22,10 +22,10 @@ from onward_training.data import AnySplit, Dataset
 from onward_training.data.dataset import class_weights
 from onward_training.epoch_metrics import Step, Tally
 from onward_training.models import build_to_fit, with_logits
+from onward_training.normalization import Normalize
 from onward_training.optimization import Loss, make_optimizer, make_schedule
 from onward_training.options import Options
-from onward_training.pixels import Normalize
-from onward_training.record import Record, differences
+from onward_training.run_folder import Record, differences
 
 __all__ = ["Run"]
 
