@@ -24,10 +24,10 @@ from onward_export.model_to_export import ModelToExport
 from onward_export.publish import publish
 from onward_training.checkpoint import Checkpoint
 from onward_training.data import Dataset, load
-from onward_training.evaluation import evaluate
+from onward_training.evaluator import evaluate
 from onward_training.external import start_from
 from onward_training.loop import train
-from onward_training.options import Options
+from onward_training.options import TrainOptions
 
 DOCS = Path(__file__).parent.parent / "docs"
 SHOES = ("Sneaker", "Ankle boot")
@@ -75,10 +75,10 @@ ENTRIES = (
 COURSE_EPOCHS = 5
 
 
-def options_of(entry: Entry) -> Options:
+def options_of(entry: Entry) -> TrainOptions:
     chosen: dict[str, Any] = {"model": entry.model, "arguments": entry.arguments, "epochs": COURSE_EPOCHS}
     chosen.update(entry.options)
-    return Options(**chosen)
+    return TrainOptions(**chosen)
 
 
 def row_of(entry: Entry, checkpoint: Checkpoint, dataset: Dataset, folder: Path) -> list[str]:
@@ -119,7 +119,7 @@ def curves(without: Checkpoint, with_dropout: Checkpoint) -> str:
 def train_on(dataset: Dataset, checkpoint: Checkpoint, folder: Path) -> Checkpoint:
     """Part 6: save, load, train on."""
     checkpoint.save(folder / "saved.pt")
-    options = Options(model="network", epochs=2, learning_rate=1e-3, seed=1)
+    options = TrainOptions(model="network", epochs=2, learning_rate=1e-3, seed=1)
     return train(dataset, options, start=start_from(folder / "saved.pt"))
 
 
@@ -138,9 +138,9 @@ course` writes this page; `tests/test_course.py` takes each of them the same way
 
 {table}
 
-However a network ends, the bundle gives logits and probabilities: a last softmax or sigmoid is recognised and left out,
-a log-softmax is a vector of logits already, one output becomes the two logits (0, z). `onward_training.models.final_activation`
-does it, `--end` declares it.
+Whatever a network ends in, its bundle gives logits and probabilities. A final softmax or sigmoid is found and left out;
+a log-softmax already gives logits; a single output becomes the two logits (0, z). The code is in
+`training/onward_training/models/final_activation.py`; the option is `--final-activation`.
 
 **Part 3.** nn.NLLLoss on the log-softmax and nn.CrossEntropyLoss on the logits are one training. From the same seed,
 after {num_steps} steps of SGD, no weight differs by more than {difference}: that is rounding, and what {epochs} epochs
@@ -162,7 +162,7 @@ are: `onward evaluate checkpoint.pth --data fashion-mnist --mean 0.5 --std 0.5`.
 
 
 def facts_of(checkpoints: Mapping[int, Checkpoint], dataset: Dataset, folder: Path) -> dict[str, str]:
-    from onward_training.evaluation import runner
+    from onward_training.evaluator import checkpoint_runner
 
     without, with_dropout = (checkpoints[index].history for index in (8, 9))
     lowest = [min(history, key=lambda epoch: epoch.validation_loss) for history in (without, with_dropout)]
@@ -175,10 +175,10 @@ def facts_of(checkpoints: Mapping[int, Checkpoint], dataset: Dataset, folder: Pa
         len(without),
     )
     again = train_on(dataset, checkpoints[10], folder)
-    accuracies = [evaluate(runner(item), dataset.test).accuracy for item in (checkpoints[10], again)]
+    accuracies = [evaluate(checkpoint_runner(item), dataset.test).accuracy for item in (checkpoints[10], again)]
     return {
         "epochs": str(COURSE_EPOCHS),
-        "num_steps": f"{COURSE_EPOCHS * -(-len(dataset.train) // Options().batch_size):,}",
+        "num_steps": f"{COURSE_EPOCHS * -(-len(dataset.train) // TrainOptions().batch_size):,}",
         "difference": f"{largest_difference(checkpoints[5], checkpoints[6]):.1e}",
         "loss": f"{checkpoints[7].history[-1].train_loss:.3f}",
         "best_without": str(lowest[0].epoch),

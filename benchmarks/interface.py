@@ -32,7 +32,7 @@ from onward_export.deployable import Deployable
 from onward_export.formats.onnx_file import write_onnx
 from onward_export.formats.program import export_program
 from onward_export.passes import run_passes
-from onward_training.models.architectures import CNN, Classifier
+from onward_training.models.architectures import CNN, ClassifierNetwork
 from onward_training.models.libraries import torchvision_network
 
 BATCH_SIZES = (32, 128)
@@ -41,7 +41,7 @@ ROUND_S = 0.3
 GREY = Signature(28, 28, 1, (0.286,), (0.353,), tuple(map(str, range(10))))
 IMAGENET = Signature(224, 224, 3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), tuple(map(str, range(1000))))
 NETWORKS: dict[str, tuple[Signature, Callable[[], nn.Module]]] = {
-    "classifier": (GREY, lambda: Classifier(28 * 28, 10)),
+    "classifier": (GREY, lambda: ClassifierNetwork(28 * 28, 10)),
     "cnn": (GREY, lambda: CNN((1, 28, 28), 10)),
     "resnet18": (IMAGENET, lambda: torchvision_network("resnet18", IMAGENET)),
     "mobilenet_v3_small": (IMAGENET, lambda: torchvision_network("mobilenet_v3_small", IMAGENET)),

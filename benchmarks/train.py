@@ -24,11 +24,11 @@ from torchvision import transforms
 from onward.cli.console import print_table, remark
 from onward_training.data import load
 from onward_training.data.dataset import Dataset as Images
-from onward_training.evaluation import evaluate, runner
+from onward_training.evaluator import checkpoint_runner, evaluate
 from onward_training.loop import train
 from onward_training.models import build
 from onward_training.normalization import Normalize
-from onward_training.options import Options
+from onward_training.options import TrainOptions
 
 NUM_ROUNDS = 5
 BATCH_SIZE = 64
@@ -53,7 +53,7 @@ class Course(Dataset[tuple[Tensor, int]]):
 
 def onward_epoch(dataset: Images) -> float:
     """Seconds of one epoch, as the history has them."""
-    return train(dataset, Options(epochs=1, batch_size=BATCH_SIZE)).history[0].elapsed_s
+    return train(dataset, TrainOptions(epochs=1, batch_size=BATCH_SIZE)).history[0].elapsed_s
 
 
 def course_epochs(dataset: Images) -> Iterator[tuple[float, nn.Module]]:
@@ -112,9 +112,9 @@ def course_to_target(dataset: Images) -> str:
 def onward_to_target(dataset: Images) -> str:
     """The shortest run that ends above the target: a schedule has an end, so each length is a run of its own."""
     for epochs in range(2, MAX_EPOCHS):
-        options = Options(epochs=epochs, batch_size=BATCH_SIZE, learning_rate=3e-3, schedule="one-cycle")
+        options = TrainOptions(epochs=epochs, batch_size=BATCH_SIZE, learning_rate=3e-3, schedule="one-cycle")
         checkpoint = train(dataset, options)
-        accuracy = evaluate(runner(checkpoint), dataset.test).accuracy
+        accuracy = evaluate(checkpoint_runner(checkpoint), dataset.test).accuracy
         if accuracy >= TARGET:
             elapsed_s = sum(epoch.elapsed_s for epoch in checkpoint.history)
             return f"{elapsed_s:.1f} s, {epochs} epochs, {accuracy:.2%}"

@@ -22,7 +22,7 @@ from onward_training.checkpoint import Checkpoint
 from onward_training.data import Dataset, load
 from onward_training.data.idx_files import find_folder
 from onward_training.loop import train
-from onward_training.options import Options
+from onward_training.options import TrainOptions
 from tests.tracing import traced_by_forks
 
 ROOT = Path(__file__).parent.parent
@@ -75,7 +75,7 @@ def digits() -> Dataset:
 def checkpoint(digits: Dataset) -> Checkpoint:
     """A small CNN with batch norm and dropout, trained for real, to over 90 %."""
     arguments = {"widths": [8, 16], "num_hidden": 32}
-    options = Options(model="cnn", arguments=arguments, epochs=8, learning_rate=1e-2)
+    options = TrainOptions(model="cnn", arguments=arguments, epochs=8, learning_rate=1e-2)
     return train(digits, options)
 
 

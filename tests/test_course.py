@@ -18,11 +18,11 @@ from onward_export.publish import publish
 from onward_training.batches import Batches
 from onward_training.checkpoint import Checkpoint
 from onward_training.data import Dataset
-from onward_training.evaluation import evaluate, runner
+from onward_training.evaluator import checkpoint_runner, evaluate
 from onward_training.loop import train
 from onward_training.models import build
 from onward_training.normalization import Normalize
-from onward_training.options import Options
+from onward_training.options import TrainOptions
 
 #: float32 rounds to this share; a few dozen steps of SGD make ten times that of it.
 ROUNDING = 10 * float(np.finfo(np.float32).eps)
@@ -47,10 +47,10 @@ def test_a_network_of_the_course_goes_the_whole_line(
     model: str, arguments: Mapping[str, Any], num_labels: int, at_least: float, digits: Dataset, tmp_path: Path
 ) -> None:
     dataset = digits.select(digits.signature.labels[:num_labels])
-    options = Options(model=model, arguments=arguments, epochs=8, batch_size=32, learning_rate=1e-2)
+    options = TrainOptions(model=model, arguments=arguments, epochs=8, batch_size=32, learning_rate=1e-2)
     train(dataset, options).save(tmp_path / "model.pt")
     checkpoint = Checkpoint.load(tmp_path / "model.pt")
-    in_pytorch = evaluate(runner(checkpoint), dataset.test)
+    in_pytorch = evaluate(checkpoint_runner(checkpoint), dataset.test)
     assert in_pytorch.accuracy > at_least
     publish(ModelToExport.from_checkpoint(checkpoint), tmp_path / "bundle", options=ExportOptions(formats=("onnx",)))
     with load_bundle(tmp_path / "bundle") as classifier:
@@ -66,14 +66,14 @@ def test_nll_on_log_softmax_and_cross_entropy_on_logits_are_one_training_to_roun
         network = build("sequential", digits.signature, {"end": end})
         normalize = Normalize(digits.signature)
         optimizer = torch.optim.SGD(network.parameters(), lr=0.003)
-        for images, targets in Batches(digits.train, Options(), None).read(1):
+        for images, targets in Batches(digits.train, TrainOptions(), None).read(1):
             optimizer.zero_grad()
             criterion(network(normalize(images)), targets).backward()
             optimizer.step()
         return list(network.parameters())
 
     def by_onward(end: str) -> list[torch.Tensor]:
-        options = Options(
+        options = TrainOptions(
             model="sequential", arguments={"end": end}, epochs=1, optimizer="sgd", momentum=0, learning_rate=0.003,
             schedule="constant",
         )  # fmt: skip
@@ -86,30 +86,32 @@ def test_nll_on_log_softmax_and_cross_entropy_on_logits_are_one_training_to_roun
 
 
 def test_fashion_mnist_comes_below_the_loss_that_the_course_asks_for(fashion_mnist: Dataset) -> None:
-    options = Options(model="classifier", arguments={"dropout": 0.0}, epochs=3, learning_rate=3e-3)
+    options = TrainOptions(model="classifier", arguments={"dropout": 0.0}, epochs=3, learning_rate=3e-3)
     assert train(fashion_mnist, options).history[-1].train_loss < 0.4
 
 
 def test_training_stops_early_when_validation_gets_no_better_and_keeps_the_best(digits: Dataset) -> None:
     few = digits.train.take(np.arange(60))
     dataset = Dataset("few", few, digits.validation, digits.test, digits.signature, is_public=True)
-    options = Options(arguments={"dropout": 0.0}, epochs=200, learning_rate=1e-2, schedule="constant", patience=4)
+    options = TrainOptions(arguments={"dropout": 0.0}, epochs=200, learning_rate=1e-2, schedule="constant", patience=4)
     checkpoint = train(dataset, options)
     best = checkpoint.provenance["best_epoch"]
     assert len(checkpoint.history) == best + 4 < 200
     assert checkpoint.history[-1].train_loss < checkpoint.history[-1].validation_loss, "it overfits"
-    accuracy = evaluate(runner(checkpoint), digits.validation).accuracy
+    accuracy = evaluate(checkpoint_runner(checkpoint), digits.validation).accuracy
     assert accuracy == pytest.approx(checkpoint.history[best - 1].validation_accuracy)
 
 
 def test_the_courses_own_checkpoint_is_evaluated_exported_and_trained_on(
     digits: Dataset, tmp_path: Path, onward
 ) -> None:
-    trained = train(digits, Options(model="network", arguments={"hidden_layers": [32, 16], "drop_p": 0.1}, epochs=5))
+    trained = train(
+        digits, TrainOptions(model="network", arguments={"hidden_layers": [32, 16], "drop_p": 0.1}, epochs=5)
+    )
     saved = {"input_size": 64, "output_size": 10, "hidden_layers": [32, 16], "state_dict": dict(trained.state_dict)}
     torch.save(saved, tmp_path / "checkpoint.pth")
     evaluated = onward("evaluate", "checkpoint.pth", "--data", "digits", cwd=tmp_path)
-    accuracy = evaluate(runner(trained), digits.test).accuracy
+    accuracy = evaluate(checkpoint_runner(trained), digits.test).accuracy
     assert f"accuracy {accuracy:.2%}" in evaluated.stdout, evaluated.stderr
     exported = onward("export", "checkpoint.pth", "--data", "digits", "--formats", "onnx", cwd=tmp_path)
     assert exported.returncode == 0, exported.stderr

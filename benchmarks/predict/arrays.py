@@ -37,7 +37,7 @@ from onward.sources import open_sources
 from onward_training.data import load as load_data
 from onward_training.data.idx_files import FILES, find_folder
 from onward_training.loop import train
-from onward_training.options import Options as TrainingOptions
+from onward_training.options import TrainOptions
 
 __all__ = ["compare"]
 
@@ -71,9 +71,7 @@ def compare(options: Options) -> None:
         pixels = read_idx(idx, gzip.open)
         npy = folder / "images.npy"
         np.save(npy, pixels)
-        subject = of_checkpoint(
-            train(load_data("fashion-mnist"), TrainingOptions(model="classifier", epochs=1)), folder
-        )
+        subject = of_checkpoint(train(load_data("fashion-mnist"), TrainOptions(model="classifier", epochs=1)), folder)
         routes = {TO_CSV: _to_csv(subject, idx), TO_PARQUET: _to_parquet(subject, npy)}
         outs = {(route, way): _out(folder, route, way) for route, ways in routes.items() for way in ways}
         measures = {

@@ -16,7 +16,7 @@ from onward_export.model_to_export import ModelToExport
 from onward_export.options import ExportOptions
 from onward_export.publish import publish
 from onward_training.checkpoint import Checkpoint
-from onward_training.models import with_logits
+from onward_training.models import as_logits_network
 
 __all__ = ["export"]
 
@@ -27,7 +27,7 @@ def export(
     *,
     signature: AnySignature | None = None,
     samples: Feed | None = None,
-    end: str = "auto",
+    final_activation: str = "auto",
     output: str | None = None,
     licence: str | None = None,
     **options: Any,
@@ -42,7 +42,7 @@ def export(
             `nn.Module`; of a checkpoint, it stands in for the one that it has.
         samples: For an `nn.Module`: real images for the gate, uint8 `(count, height, width, channels)`, 32 or more,
             or real tensors. They do not travel in the bundle. Without them the gate has random ones only.
-        end: For an `nn.Module`: what it ends in, as `--end` of the command.
+        final_activation: For an `nn.Module`: its final activation, as `--final-activation` of the command.
         output: For an `nn.Module`: which of several values that it returns holds the logits.
         licence: Of the model: an SPDX expression, or any text; it travels in every file.
         options: As `onward_onward_export.options.ExportOptions` has them: `formats`, `opset`, `torchscript` …
@@ -63,7 +63,7 @@ def export(
     if signature is None:
         raise UsageError("an nn.Module needs a signature: what goes in, and what its outputs are called.")
     provenance = {"architecture": type(model).__name__}
-    network = with_logits(model, signature, end, output)
+    network = as_logits_network(model, signature, final_activation, output)
     return publish(
         ModelToExport(network, signature, samples, provenance=provenance, licence=licence), Path(out), options=chosen
     )

@@ -16,7 +16,7 @@ from onward_training.commands import (
     Arguments,
     AsJson,
     DataDir,
-    End,
+    FinalActivation,
     parse_arguments,
     parse_numbers,
 )
@@ -97,7 +97,7 @@ def export(
     weights: Annotated[
         Path | None, typer.Option(help="Where MODEL was given: the file that holds them.", rich_help_panel=THEIRS)
     ] = None,
-    end: End = "auto",
+    final_activation: FinalActivation = "auto",
     output: Annotated[
         str | None,
         typer.Option(
@@ -143,7 +143,7 @@ def export(
         path,
         model=model,
         arguments=parse_arguments(model_args),
-        end=end,
+        final_activation=final_activation,
         output=output,
         data=data,
         data_dir=data_dir,

@@ -29,9 +29,10 @@ from onward_training.checkpoint import Checkpoint
 from onward_training.commands import remark_on_epoch
 from onward_training.data import Dataset
 from onward_training.data import load as load_data
-from onward_training.evaluation import Evaluation, evaluate, runner
+from onward_training.evaluation import Evaluation
+from onward_training.evaluator import checkpoint_runner, evaluate
 from onward_training.loop import train
-from onward_training.options import Options
+from onward_training.options import TrainOptions
 
 __all__ = ["Results", "demo", "print_results"]
 
@@ -79,7 +80,7 @@ def demo(out: Path) -> Results:
     with progress("train", EPOCHS * len(dataset.train), unit="images") as advance:
         checkpoint = train(
             dataset,
-            Options(model="cnn", epochs=EPOCHS),
+            TrainOptions(model="cnn", epochs=EPOCHS),
             on_step=lambda step: advance(step.count, step.describe),
             on_epoch=lambda epoch: remark_on_epoch(epoch) if epoch.epoch % 5 == 0 else None,
         )
@@ -126,7 +127,7 @@ def _bench(bundle: Bundle) -> Report:
 
 
 def _evaluate(checkpoint: Checkpoint, bundle: Bundle, dataset: Dataset) -> dict[str, Evaluation]:
-    evaluations = {"torch": evaluate(runner(checkpoint), dataset.test)}
+    evaluations = {"torch": evaluate(checkpoint_runner(checkpoint), dataset.test)}
     for name in ("torchscript", "onnxruntime"):
         backend = open_artifact(bundle, bundle.artifact(BACKENDS[name].format))
         evaluations[name] = evaluate(backend.run, dataset.test)

@@ -16,7 +16,7 @@ from onward.feed import Feed, arrays_of
 from onward.parity import BATCH_SIZES, regroup
 from onward.signature import OUTPUTS, AnySignature, Signature
 from onward_export.hook_removal import without_hooks
-from onward_training.models import with_logits
+from onward_training.models import as_logits_network
 from onward_training.normalization import Normalize
 
 __all__ = ["ByOutput", "Deployable", "TensorDeployable", "deploy", "run", "tensors_of"]
@@ -32,7 +32,7 @@ class Deployable(nn.Module):
 
     Args:
         network: Takes float32 `(batch, channels, height, width)`, or the tensors of the signature; gives logits
-            `(batch, classes)`, or ends in a softmax or a sigmoid, which is left out (`onward_training.models.final_activation`).
+            `(batch, classes)`. A final softmax or sigmoid is left out (`onward_training.models.final_activation`).
         signature: Mean, std and labels. Of interface `tensor`, nothing is scaled or shifted here.
 
     Raises:
@@ -46,7 +46,7 @@ class Deployable(nn.Module):
         takes_pixels = isinstance(signature, Signature) and signature.interface == "pixels"
         self.normalize = Normalize(signature) if takes_pixels else nn.Identity()  # type: ignore[arg-type]
         plain = without_hooks(_baked(copy.deepcopy(network).cpu().float().eval()), signature)
-        self.model = with_logits(plain, signature)
+        self.model = as_logits_network(plain, signature)
         self.eval()
         self.requires_grad_(False)
 

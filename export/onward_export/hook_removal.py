@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from onward.errors import NotExportable, reason_of
 from onward.signature import AnySignature
-from onward_training.models.final_activation import probe
+from onward_training.models.final_activation import probe_inputs
 
 __all__ = ["without_hooks"]
 
@@ -66,7 +66,7 @@ def _culprit(network: nn.Module, signature: AnySignature) -> tuple[str, str]:
 
 def _same(one: nn.Module, other: nn.Module, signature: AnySignature) -> bool:
     some = next(one.parameters(), torch.zeros(()))
-    inputs = [item.to(some.dtype) if item.is_floating_point() else item for item in probe(signature, NUM_PROBED)]
+    inputs = [item.to(some.dtype) if item.is_floating_point() else item for item in probe_inputs(signature, NUM_PROBED)]
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         outputs = []
         for network in (one, other):

@@ -14,7 +14,7 @@ from onward.bundle import Bundle
 from onward.errors import CheckpointError, OutputError
 from onward_training.checkpoint import Checkpoint
 from onward_training.data import Dataset
-from onward_training.evaluation import evaluate, runner
+from onward_training.evaluator import checkpoint_runner, evaluate
 
 
 def test_what_is_written_reads_back_equal(checkpoint: Checkpoint, checkpoint_path: Path) -> None:
@@ -27,7 +27,9 @@ def test_what_is_written_reads_back_equal(checkpoint: Checkpoint, checkpoint_pat
 
 
 def test_a_network_read_back_predicts_the_same(checkpoint: Checkpoint, checkpoint_path: Path, digits: Dataset) -> None:
-    one, other = (evaluate(runner(item), digits.test) for item in (checkpoint, Checkpoint.load(checkpoint_path)))
+    one, other = (
+        evaluate(checkpoint_runner(item), digits.test) for item in (checkpoint, Checkpoint.load(checkpoint_path))
+    )
     np.testing.assert_array_equal(one.probabilities, other.probabilities)
 
 

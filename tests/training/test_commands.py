@@ -23,7 +23,7 @@ from onward.signature import Signature
 from onward_training.checkpoint import Checkpoint
 from onward_training.commands import app
 from onward_training.data import Dataset
-from onward_training.evaluation import evaluate, runner
+from onward_training.evaluator import checkpoint_runner, evaluate
 from onward_training.models import build
 
 NETWORK = """
@@ -251,11 +251,11 @@ def test_a_checkpoint_that_names_a_system_call_runs_nothing(
 
 
 def test_what_was_declared_of_a_network_holds_in_the_export(onward, digits: Dataset, tmp_path: Path) -> None:
-    options = "--model sequential --end logits --epochs 2 --learning-rate 0.01 --out run.pt"
+    options = "--model sequential --final-activation logits --epochs 2 --learning-rate 0.01 --out run.pt"
     assert onward("train", *options.split(), cwd=tmp_path).returncode == 0
     exported = onward("export", "run.pt", "--formats", "onnx", cwd=tmp_path)
     assert exported.returncode == 0, exported.stderr
-    in_pytorch = evaluate(runner(Checkpoint.load(tmp_path / "run.pt")), digits.test).probabilities
+    in_pytorch = evaluate(checkpoint_runner(Checkpoint.load(tmp_path / "run.pt")), digits.test).probabilities
     with load_bundle(tmp_path / "run") as classifier:
         predictions = classifier(digits.test.read(slice(None))[0])
     np.testing.assert_allclose(predictions.probabilities, in_pytorch, rtol=1e-4)

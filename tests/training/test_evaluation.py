@@ -24,8 +24,9 @@ from onward.errors import DataError, Refusal
 from onward.signature import PROBABILITIES
 from onward_training.checkpoint import Checkpoint, Epoch
 from onward_training.data import Dataset, FileSplit, Split, load
-from onward_training.evaluation import BATCH_SIZE, CLASS_COLUMNS, NUM_LISTED, Evaluation, class_rows, evaluate, runner
+from onward_training.evaluation import CLASS_COLUMNS, NUM_LISTED, Evaluation, class_rows
 from onward_training.evaluation_page import NUM_CARDS, NUM_ROWS, write_evaluation_page
+from onward_training.evaluator import BATCH_SIZE, checkpoint_runner, evaluate
 
 LAW = settings(max_examples=60, deadline=None)
 #: Float64 sums of a few hundred terms, added in another order.
@@ -217,7 +218,7 @@ def test_the_loss_is_scikit_learns() -> None:
 
 def test_the_loss_and_the_accuracy_are_those_of_the_training(checkpoint: Checkpoint, digits: Dataset) -> None:
     best = checkpoint.history[checkpoint.provenance["best_epoch"] - 1]
-    evaluation = evaluate(runner(checkpoint), digits.validation)
+    evaluation = evaluate(checkpoint_runner(checkpoint), digits.validation)
     assert evaluation.loss == pytest.approx(best.validation_loss, abs=FLOAT32_ROUNDING)
     assert evaluation.accuracy == pytest.approx(best.validation_accuracy)
 
@@ -478,7 +479,7 @@ def test_of_two_classes_there_is_no_top_3(write: Write) -> None:
 
 
 def test_the_page_of_a_real_network_is_written(checkpoint: Checkpoint, digits: Dataset, tmp_path: Path) -> None:
-    evaluation = evaluate(runner(checkpoint), digits.test)
+    evaluation = evaluate(checkpoint_runner(checkpoint), digits.test)
     path = tmp_path / "page.html"
     write_evaluation_page(
         path,

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from onward.errors import UsageError
 from onward.signature import Signature
-from onward_training.models import ARCHITECTURES, build, build_to_fit, with_logits
+from onward_training.models import ARCHITECTURES, as_logits_network, build, build_checked
 from onward_training.models.libraries import signature_of_weights
 from onward_training.normalization import Normalize
 
@@ -56,20 +56,20 @@ class Ends(nn.Module):
 def test_a_last_softmax_is_left_out_however_it_is_written(function) -> None:
     network = Ends(function)
     image = images(GREY)
-    assert torch.equal(with_logits(network, GREY)(image), network.body(image))
+    assert torch.equal(as_logits_network(network, GREY)(image), network.body(image))
 
 
 @pytest.mark.parametrize("function", [nn.LogSoftmax(dim=1), lambda x: F.log_softmax(x, 1), nn.ReLU(), nn.Identity()])
 def test_a_log_softmax_and_logits_stay_as_they_are(function) -> None:
     network = Ends(function)
-    assert with_logits(network, GREY) is network
+    assert as_logits_network(network, GREY) is network
 
 
 @pytest.mark.parametrize("function", [nn.Sigmoid(), torch.sigmoid, lambda x: torch.sigmoid(x).squeeze(1)])
 def test_one_sigmoid_becomes_two_logits_with_the_same_probability(function) -> None:
     network = Ends(function, 1)
     image = images(TWO)
-    logits = with_logits(network, TWO)(image)
+    logits = as_logits_network(network, TWO)(image)
     assert logits.shape == (5, 2)
     torch.testing.assert_close(torch.softmax(logits, 1)[:, 1], network(image).reshape(-1))
 
@@ -79,13 +79,13 @@ def test_no_probability_that_underflows_is_lost() -> None:
     with torch.no_grad():
         network.body[1].weight.mul_(1e4)
     assert network(images(GREY)).min() == 0
-    assert torch.isfinite(with_logits(network, GREY)(images(GREY))).all()
+    assert torch.isfinite(as_logits_network(network, GREY)(images(GREY))).all()
 
 
 def test_one_logit_for_two_classes_becomes_two() -> None:
     network = linear(1)
     image = images(TWO)
-    torch.testing.assert_close(with_logits(network, TWO)(image), F.pad(network(image), (1, 0)))
+    torch.testing.assert_close(as_logits_network(network, TWO)(image), F.pad(network(image), (1, 0)))
 
 
 @pytest.mark.parametrize(
@@ -98,20 +98,20 @@ def test_one_logit_for_two_classes_becomes_two() -> None:
 )
 def test_probabilities_whose_logits_cannot_be_had_are_refused(function, signature: Signature, match: str) -> None:
     with pytest.raises(UsageError, match=match):
-        with_logits(Ends(function), signature)
+        as_logits_network(Ends(function), signature)
 
 
 def test_what_is_declared_is_held_to() -> None:
     network = Ends(torch.sigmoid)
     image = images(GREY)
-    assert torch.equal(with_logits(network, GREY, "sigmoid")(image), network.body(image))
-    declared = with_logits(network, GREY, "logits")
+    assert torch.equal(as_logits_network(network, GREY, "sigmoid")(image), network.body(image))
+    declared = as_logits_network(network, GREY, "logits")
     assert torch.equal(declared(image), network(image))
-    assert with_logits(declared, GREY) is declared, "what was declared is not supposed anew, e.g. by the export"
+    assert as_logits_network(declared, GREY) is declared, "what was declared is not supposed anew, e.g. by the export"
     with pytest.raises(UsageError, match="does not end in PyTorch's softmax"):
-        with_logits(network, GREY, "softmax")
+        as_logits_network(network, GREY, "softmax")
     with pytest.raises(UsageError, match="one of auto"):
-        with_logits(network, GREY, "tanh")
+        as_logits_network(network, GREY, "tanh")
 
 
 def test_looking_at_a_network_changes_nothing_about_it() -> None:
@@ -120,7 +120,7 @@ def test_looking_at_a_network_changes_nothing_about_it() -> None:
     network[3].eval()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     state = torch.get_rng_state()
-    with_logits(network, GREY)
+    as_logits_network(network, GREY)
     assert torch.equal(state, torch.get_rng_state())
     assert [module.training for module in network] == [True, True, True, False, True]
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
@@ -129,8 +129,8 @@ def test_looking_at_a_network_changes_nothing_about_it() -> None:
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_architecture_gives_logits_for_every_class(name: str) -> None:
     signature = TWO if name in ("neuron", "two-layers") else GREY
-    network, signature = build_to_fit(name, signature)
-    assert with_logits(network, signature)(images(signature)).shape == (5, signature.num_classes)
+    network, signature = build_checked(name, signature)
+    assert as_logits_network(network, signature)(images(signature)).shape == (5, signature.num_classes)
 
 
 @given(width=st.integers(1, 40), height=st.integers(1, 40), channels=st.sampled_from([1, 3]), classes=st.integers(2, 9))
@@ -140,19 +140,19 @@ def test_the_classifier_fits_any_image_and_any_number_of_classes(
 ) -> None:
     labels = tuple(map(str, range(classes)))
     signature = Signature(height, width, channels, (0.5,) * channels, (0.5,) * channels, labels)
-    network, _ = build_to_fit("classifier", signature)
+    network, _ = build_checked("classifier", signature)
     assert network.eval()(images(signature)).shape == (5, classes)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "squeezenet1_1"])
 def test_networks_of_torchvision_take_the_labels_of_the_data(name: str) -> None:
-    network, signature = build_to_fit(f"torchvision:{name}", RGB)
+    network, signature = build_checked(f"torchvision:{name}", RGB)
     assert signature is RGB
     assert network.eval()(images(RGB)).shape == (5, 5)
 
 
 def test_a_grey_image_is_repeated_for_a_network_of_three_channels_and_the_signature_says_so() -> None:
-    network, signature = build_to_fit("torchvision:resnet18", GREY)
+    network, signature = build_checked("torchvision:resnet18", GREY)
     assert (signature.channels, signature.repeat, signature.mean) == (1, 3, (0.3,) * 3)
     assert Signature.from_json(signature.to_json()) == signature
     pixels = torch.randint(0, 256, (2, 28, 28, 1), dtype=torch.uint8)
@@ -164,7 +164,7 @@ def test_a_grey_image_is_repeated_for_a_network_of_three_channels_and_the_signat
 
 def test_timm_networks_take_as_many_channels_as_the_images_have() -> None:
     pytest.importorskip("timm")
-    network, signature = build_to_fit("timm:resnet10t", GREY)
+    network, signature = build_checked("timm:resnet10t", GREY)
     assert (signature.repeat, network.eval()(images(GREY)).shape) == (1, (5, 10))
 
 
@@ -211,14 +211,14 @@ def own(tmp_path: Path) -> Path:
 
 
 def test_a_network_of_ones_own_is_built_from_its_file_with_the_sizes_it_asks_for(own: Path) -> None:
-    network, _ = build_to_fit(f"{own}:Network", GREY, {"hidden": [5]})
+    network, _ = build_checked(f"{own}:Network", GREY, {"hidden": [5]})
     assert network.layers[1].weight.shape == (5, 784)
     assert build(f"{own}:Network", TWO).layers[2].out_features == 2
     assert build(f"{own.stem}:Network", GREY).layers[1].out_features == 8, "its module can be named, too"
 
 
 def test_a_grey_image_is_repeated_for_a_network_of_ones_own(own: Path) -> None:
-    _, signature = build_to_fit(f"{own}:three", GREY)
+    _, signature = build_checked(f"{own}:three", GREY)
     assert signature.repeat == 3
 
 
@@ -240,7 +240,7 @@ def test_a_grey_image_is_repeated_for_a_network_of_ones_own(own: Path) -> None:
 )
 def test_what_cannot_be_built_or_does_not_fit_is_refused(name: str, match: str, own: Path) -> None:
     with pytest.raises(UsageError, match=match):
-        build_to_fit(name.format(own), GREY)
+        build_checked(name.format(own), GREY)
 
 
 def test_a_file_whose_name_is_taken_is_not_imported(tmp_path: Path) -> None:

@@ -21,13 +21,13 @@ from onward_training.checkpoint import Checkpoint
 from onward_training.data import Dataset
 from onward_training.epoch_metrics import Step
 from onward_training.loop import train
-from onward_training.options import Options
-from onward_training.run_folder import Record
+from onward_training.options import TrainOptions
+from onward_training.run_folder import RunFolder
 
 ROOT = Path(__file__).parent.parent.parent
 #: `make soak` asks for more.
 NUM_KILLS = int(os.environ.get("ONWARD_KILLS", "2"))
-OPTIONS = Options(
+OPTIONS = TrainOptions(
     model="cnn",
     arguments={"widths": [4, 8], "num_hidden": 16},
     epochs=3,
@@ -59,17 +59,17 @@ def undisturbed(digits: Dataset) -> Checkpoint:
 def test_a_run_stopped_after_any_step_and_gone_on_with_ends_with_the_same_bits(
     num_steps: int, undisturbed: Checkpoint, digits: Dataset, tmp_path: Path
 ) -> None:
-    record = Record(tmp_path / "run.pt")
+    run_folder = RunFolder(tmp_path / "run.pt")
     told: list[Step] = []
-    train(digits, OPTIONS, record=record, on_step=told.append, should_stop=lambda: len(told) == num_steps)
+    train(digits, OPTIONS, run_folder=run_folder, on_step=told.append, should_stop=lambda: len(told) == num_steps)
     assert len(told) == num_steps
     torch.rand(7)  # what else draws random numbers in the meantime does not matter
-    found = record.find()
+    found = run_folder.find()
     assert found is not None
-    resumed = train(digits, OPTIONS, record=record, resume_from=found)
+    resumed = train(digits, OPTIONS, run_folder=run_folder, resume_from=found)
     assert same(resumed, undisturbed)
-    assert Checkpoint.load(record.path).weights_digest() == undisturbed.weights_digest()
-    assert [json.loads(line)["epoch"] for line in record.metrics_path.read_text().splitlines()] == [1, 2, 3]
+    assert Checkpoint.load(run_folder.path).weights_digest() == undisturbed.weights_digest()
+    assert [json.loads(line)["epoch"] for line in run_folder.metrics_path.read_text().splitlines()] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
@@ -77,46 +77,48 @@ def test_so_does_one_of_every_optimizer_and_schedule_with_patience(
     optimizer: str, digits: Dataset, tmp_path: Path
 ) -> None:
     options = replace(OPTIONS, optimizer=optimizer, schedule="constant", patience=1, precision="bfloat16")
-    record = Record(tmp_path / "run.pt")
+    run_folder = RunFolder(tmp_path / "run.pt")
     told: list[Step] = []
-    train(digits, options, record=record, on_step=told.append, should_stop=lambda: len(told) == 15)
-    assert same(train(digits, options, resume_from=record.find()), train(digits, options))
+    train(digits, options, run_folder=run_folder, on_step=told.append, should_stop=lambda: len(told) == 15)
+    assert same(train(digits, options, resume_from=run_folder.find()), train(digits, options))
 
 
 def test_a_finished_run_gone_on_with_does_nothing(digits: Dataset, tmp_path: Path) -> None:
-    record = Record(tmp_path / "run.pt")
-    first = train(digits, OPTIONS, record=record)
+    run_folder = RunFolder(tmp_path / "run.pt")
+    first = train(digits, OPTIONS, run_folder=run_folder)
     steps: list[Step] = []
-    assert same(train(digits, OPTIONS, record=record, resume_from=record.find(), on_step=steps.append), first)
+    assert same(
+        train(digits, OPTIONS, run_folder=run_folder, resume_from=run_folder.find(), on_step=steps.append), first
+    )
     assert not steps
 
 
 def test_a_run_of_other_options_or_other_data_is_not_gone_on_with(digits: Dataset, tmp_path: Path) -> None:
-    record = Record(tmp_path / "run.pt")
-    train(digits, OPTIONS, record=record, should_stop=lambda: True)
+    run_folder = RunFolder(tmp_path / "run.pt")
+    train(digits, OPTIONS, run_folder=run_folder, should_stop=lambda: True)
     with pytest.raises(UsageError, match=r"epochs was 3, now is 5; label smoothing was 0.1, now is 0.0"):
-        train(digits, replace(OPTIONS, epochs=5, label_smoothing=0.0), resume_from=record.find())
+        train(digits, replace(OPTIONS, epochs=5, label_smoothing=0.0), resume_from=run_folder.find())
     fewer = replace(digits, train=digits.train.take(torch.arange(500).numpy()))
     with pytest.raises(UsageError, match="data sha256 was"):
-        train(fewer, OPTIONS, resume_from=record.find())
+        train(fewer, OPTIONS, resume_from=run_folder.find())
 
 
 def test_an_unfinished_run_is_not_overwritten_unasked(digits: Dataset, tmp_path: Path) -> None:
-    record = Record(tmp_path / "run.pt")
-    record.check_free()
-    train(digits, OPTIONS, record=record, should_stop=lambda: True)
+    run_folder = RunFolder(tmp_path / "run.pt")
+    run_folder.check_free()
+    train(digits, OPTIONS, run_folder=run_folder, should_stop=lambda: True)
     with pytest.raises(UsageError, match="unfinished run, 0 epochs long: --resume goes on with it"):
-        record.check_free()
-    train(digits, OPTIONS, record=record)
-    record.check_free()
+        run_folder.check_free()
+    train(digits, OPTIONS, run_folder=run_folder)
+    run_folder.check_free()
 
 
 def test_a_best_epoch_that_is_gone_is_missed(digits: Dataset, tmp_path: Path) -> None:
-    record = Record(tmp_path / "run.pt")
-    train(digits, OPTIONS, record=record)
-    record.path.unlink()
+    run_folder = RunFolder(tmp_path / "run.pt")
+    train(digits, OPTIONS, run_folder=run_folder)
+    run_folder.path.unlink()
     with pytest.raises(CheckpointError, match="the best one, is gone"):
-        record.find()
+        run_folder.find()
 
 
 def command(out: Path, *more: str) -> list[str]:

@@ -12,11 +12,12 @@ from onward.parity import Run
 from onward.signature import of_images
 from onward_training.checkpoint import Checkpoint
 from onward_training.data import load, load_for
-from onward_training.evaluation import Evaluation, runner
-from onward_training.evaluation import evaluate as evaluate_outputs
+from onward_training.evaluation import Evaluation
+from onward_training.evaluator import checkpoint_runner
+from onward_training.evaluator import evaluate as evaluate_outputs
 from onward_training.loop import train as run_training
-from onward_training.options import Options
-from onward_training.run_folder import Record
+from onward_training.options import TrainOptions
+from onward_training.run_folder import RunFolder
 
 __all__ = ["evaluate", "train"]
 
@@ -31,7 +32,7 @@ def train(
         data_dir: Where IDX files are, if not in the usual places.
         out: Write the run to disk while it goes on: the best epoch here, the last state beside it.
         resume: Continue the unfinished run at `out`, if there is one.
-        options: As `onward_training.options.Options` has them: `model`, `epochs`, `batch_size`, `seed` …
+        options: As `onward_training.options.TrainOptions` has them: `model`, `epochs`, `batch_size`, `seed` …
 
     Returns:
         The best epoch; `checkpoint.save(path)` writes it.
@@ -41,14 +42,14 @@ def train(
         Diverged: The loss is no longer a number.
         UsageError: An option is out of range; the run to go on with had others.
     """
-    chosen = Options(**options)
-    record = Record(Path(out)) if out is not None else None
+    chosen = TrainOptions(**options)
+    run_folder = RunFolder(Path(out)) if out is not None else None
     return run_training(
         load(data, data_dir=data_dir, seed=chosen.seed),
         chosen,
         data=data,
-        record=record,
-        resume_from=record.find() if record is not None and resume else None,
+        run_folder=run_folder,
+        resume_from=run_folder.find() if run_folder is not None and resume else None,
     )
 
 
@@ -85,7 +86,7 @@ def evaluate(
         trained_on = str(classifier.bundle.provenance.get("data", ""))
     else:
         checkpoint = model if isinstance(model, Checkpoint) else Checkpoint.load(Path(model))
-        signature, predict, trained_on = of_images(checkpoint.signature), runner(checkpoint), checkpoint.data
+        signature, predict, trained_on = of_images(checkpoint.signature), checkpoint_runner(checkpoint), checkpoint.data
     if not (data or trained_on):
         raise UsageError("it is not known what the model was trained on: name the data set to evaluate it on.")
     return evaluate_outputs(predict, load_for(signature, data or trained_on, data_dir).test)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from onward_training.augmentation import Augment
 from onward_training.data.dataset import AnySplit, Split
-from onward_training.options import Options
+from onward_training.options import TrainOptions
 from onward_training.streaming_loader import stream
 
 __all__ = ["Batches", "seed_of"]
@@ -33,7 +33,7 @@ class Batches:
         augment: Applied to each batch, or None.
     """
 
-    def __init__(self, split: AnySplit, options: Options, augment: Augment | None) -> None:
+    def __init__(self, split: AnySplit, options: TrainOptions, augment: Augment | None) -> None:
         self.split, self.options, self.augment = split, options, augment
         self.device = torch.device(options.device)
         if isinstance(split, Split):

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from onward.errors import CheckpointError, SignatureError, UsageError, reason_of
 from onward.files import written_whole
 from onward.signature import AnySignature, signature_from_json
-from onward_training.models import build, is_own_code, with_logits
+from onward_training.models import as_logits_network, build, is_user_code
 
 __all__ = ["FORMAT", "Checkpoint", "Epoch", "is_checkpoint", "load_weights"]
 
@@ -72,7 +72,7 @@ class Checkpoint:
         optimizer: Its state_dict, at this epoch.
         random_state: PyTorch's generator, at this epoch.
         provenance: Versions, options and figures: text and numbers.
-        end: What the network ends in, of `onward_training.models.ENDS`.
+        final_activation: What the network ends in, of `onward_training.models.FINAL_ACTIVATIONS`.
         output: Which of the values that the network returns holds the logits; None for the only one.
         progress: Where the run stands that this is a part of; docs/checkpoint_format.md has its entries.
         is_trusted: Whether code of the user's that it names may be run: where they have just trained it, or have
@@ -88,7 +88,7 @@ class Checkpoint:
     optimizer: Mapping[str, Any] = field(default_factory=dict)
     random_state: Tensor | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    end: str = "auto"
+    final_activation: str = "auto"
     output: str | None = None
     progress: Mapping[str, Any] = field(default_factory=dict)
     is_trusted: bool = False
@@ -100,7 +100,7 @@ class Checkpoint:
             CheckpointError: The weights do not fit the architecture.
             UsageError: It names code of the user's, which they have not named again.
         """
-        if is_own_code(self.architecture) and not self.is_trusted:
+        if is_user_code(self.architecture) and not self.is_trusted:
             raise UsageError(
                 f"this was trained with {self.architecture}, which is code of yours. A checkpoint runs none by itself: "
                 f"add --model {self.architecture}"
@@ -110,7 +110,7 @@ class Checkpoint:
             load_weights(network, self.state_dict)
         except RuntimeError as error:
             raise CheckpointError(f"the weights do not fit {self.architecture!r}: {error}") from error
-        return with_logits(network.eval(), self.signature, self.end, self.output).eval()
+        return as_logits_network(network.eval(), self.signature, self.final_activation, self.output).eval()
 
     def weights_digest(self) -> str:
         """SHA-256 over names, dtypes, shapes and values of all weights, in order of their names."""
@@ -134,6 +134,7 @@ class Checkpoint:
         document = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "is_trusted"}
         document |= {
             "format": FORMAT,
+            "end": document.pop("final_activation"),
             "arguments": dict(self.arguments),
             "signature": self.signature.to_json(),
             "state_dict": {name: tensor.detach().cpu() for name, tensor in self.state_dict.items()},
@@ -170,6 +171,7 @@ class Checkpoint:
         try:
             document["signature"] = signature_from_json(document["signature"])
             document["history"] = tuple(Epoch(**epoch) for epoch in document["history"])
+            document["final_activation"] = document.pop("end", "auto")  # "end" is its key in the file
             checkpoint = cls(**document)
             return replace(checkpoint, architecture=model, is_trusted=True) if model else checkpoint
         except (KeyError, TypeError, SignatureError) as error:

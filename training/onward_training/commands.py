@@ -31,7 +31,9 @@ MODELS = (
     "timm:NAME, FILE.py:NAME or package.module:NAME."
 )
 Arguments = Annotated[str, typer.Option("--model-args", help="JSON, e.g. '{\"hidden\": [512, 256]}'.")]
-End = Annotated[str, typer.Option(help="What the network ends in: auto, logits, log-softmax, softmax or sigmoid.")]
+FinalActivation = Annotated[
+    str, typer.Option(help="What the network ends in: auto, logits, log-softmax, softmax or sigmoid.")
+]
 AllowGlobal = Annotated[
     list[str] | None, typer.Option(help="A class that the weights' file may ask for (repeatable), if you trust it.")
 ]
@@ -45,7 +47,7 @@ def train(
     data: DataName = "digits",
     model: Annotated[str, typer.Option(help=MODELS)] = "classifier",
     model_args: Arguments = "{}",
-    end: End = "auto",
+    final_activation: FinalActivation = "auto",
     weights: Annotated[Path | None, typer.Option(help="Begin with these, anybody's, instead of random ones.")] = None,
     allow_global: AllowGlobal = None,
     classes: Annotated[str | None, typer.Option(help="Only these labels of the data set, comma-separated.")] = None,
@@ -101,19 +103,19 @@ def train(
 ) -> None:
     """Train a network and keep its best epoch as a checkpoint."""
     from onward.interruption import interruptible
-    from onward_training.evaluation import evaluate as run_evaluation
-    from onward_training.evaluation import runner
+    from onward_training.evaluator import checkpoint_runner
+    from onward_training.evaluator import evaluate as run_evaluation
     from onward_training.external import start_from
     from onward_training.loop import train as run
-    from onward_training.options import Options
-    from onward_training.run_folder import Record
+    from onward_training.options import TrainOptions
+    from onward_training.run_folder import RunFolder
 
     size = parse_size(image_size)
     known, known_arguments = _known(data, model, weights, size)
-    options = Options(
+    options = TrainOptions(
         model=model,
         arguments=known_arguments | parse_arguments(model_args),
-        end=end,
+        final_activation=final_activation,
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
@@ -134,12 +136,12 @@ def train(
     dataset = _training_data(data, known, data_dir, size, seed)
     if classes is not None:
         dataset = dataset.select(classes.split(","))
-    record = Record(out or DEFAULT_OUT / f"{dataset.name}-{_plain_name(model)}.pt", 60 * save_minutes)
-    found = record.find() if resume else None
+    run_folder = RunFolder(out or DEFAULT_OUT / f"{dataset.name}-{_plain_name(model)}.pt", 60 * save_minutes)
+    found = run_folder.find() if resume else None
     if resume and found is None:
-        remark(f"there is no run at {record.last_path} to go on with: beginning one")
+        remark(f"there is no run at {run_folder.last_path} to go on with: beginning one")
     if not resume and not overwrite:
-        record.check_free()
+        run_folder.check_free()
     with (
         interruptible() as interruption,
         progress("train", epochs * len(dataset.train), unit="images", quiet=as_json) as advance,
@@ -154,25 +156,25 @@ def train(
             options,
             data=data,
             start=None if weights is None else start_from(weights, allow_globals=allow_global or (), tell=remark),
-            record=record,
+            run_folder=run_folder,
             resume_from=found,
             on_step=lambda step: advance(step.count, step.describe),
             on_epoch=(lambda epoch: None) if as_json else remark_on_epoch,
             should_stop=interruption,
         )
     if interruption():
-        remark(f"stopped; the state is in {record.last_path}: the same command with --resume goes on from there")
+        remark(f"stopped; the state is in {run_folder.last_path}: the same command with --resume goes on from there")
         raise typer.Exit(interruption.exit_code)
-    evaluation = run_evaluation(runner(checkpoint), dataset.test)
+    evaluation = run_evaluation(checkpoint_runner(checkpoint), dataset.test)
     _tell_failures(dataset)
     if as_json:
-        print_json(describe(checkpoint) | {"checkpoint": str(record.path), "test": evaluation.to_json()})
+        print_json(describe(checkpoint) | {"checkpoint": str(run_folder.path), "test": evaluation.to_json()})
     else:
         low, high = evaluation.interval_95
         print(
             f"test accuracy {evaluation.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}, "
             f"{len(evaluation.targets):,} images), epoch {checkpoint.provenance['best_epoch']} of "
-            f"{len(checkpoint.history)} → {record.path}"
+            f"{len(checkpoint.history)} → {run_folder.path}"
         )
 
 
@@ -185,7 +187,7 @@ def evaluate(
     data_dir: DataDir = None,
     model: Annotated[str | None, typer.Option(help=f"What the weights are of: {MODELS}")] = None,
     model_args: Arguments = "{}",
-    end: End = "auto",
+    final_activation: FinalActivation = "auto",
     mean: Annotated[str | None, typer.Option(help="Of weights: one or three numbers, of pixels in 0..1.")] = None,
     std: Annotated[str | None, typer.Option(help="Of weights: one or three numbers.")] = None,
     allow_global: AllowGlobal = None,
@@ -199,9 +201,9 @@ def evaluate(
     from onward.feed import from_pixels
     from onward.signature import of_images
     from onward_training.data import load_for
-    from onward_training.evaluation import evaluate as run
-    from onward_training.evaluation import runner
     from onward_training.evaluation_page import write_evaluation_page
+    from onward_training.evaluator import checkpoint_runner
+    from onward_training.evaluator import evaluate as run
     from onward_training.import_weights import open_checkpoint
 
     history: tuple[Epoch, ...] = ()
@@ -215,7 +217,7 @@ def evaluate(
             Path(what),
             model=model,
             arguments=parse_arguments(model_args),
-            end=end,
+            final_activation=final_activation,
             data=data,
             data_dir=data_dir,
             mean=parse_numbers(mean),
@@ -223,7 +225,7 @@ def evaluate(
             allow_globals=allow_global or (),
             tell=remark,
         )
-        signature, predict = of_images(checkpoint.signature), runner(checkpoint)
+        signature, predict = of_images(checkpoint.signature), checkpoint_runner(checkpoint)
         trained_on, history = checkpoint.data, checkpoint.history
     if not (data or trained_on):
         raise UsageError(f"it is not known what {what} was trained on: --data names the images to evaluate it on.")
@@ -275,7 +277,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         "architecture": checkpoint.architecture,
         "arguments": dict(checkpoint.arguments),
-        "end": checkpoint.end,
+        "final_activation": checkpoint.final_activation,
         "data": checkpoint.data,
         "num_parameters": sum(tensor.numel() for tensor in checkpoint.state_dict.values()),
         "weights_sha256": checkpoint.weights_digest(),

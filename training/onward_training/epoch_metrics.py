@@ -1,4 +1,4 @@
-"""Tally: what an epoch has come to so far, added up exactly, so that it does not matter where a run was interrupted."""
+"""Epoch metrics: loss and accuracy of an epoch so far, summed exactly, so that an interruption changes nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Step", "Tally"]
+__all__ = ["EpochMetrics", "Step"]
 
 #: Steps between two looks at the losses: looking costs time, and on a GPU it means waiting for it.
 LOOK_EVERY = 50
@@ -25,7 +25,7 @@ class Step:
     """
 
     count: int
-    tally: Tally
+    tally: EpochMetrics
 
     def describe(self) -> str:
         """Loss and accuracy of the epoch so far."""
@@ -33,7 +33,7 @@ class Step:
 
 
 @dataclass
-class Tally:
+class EpochMetrics:
     """What an epoch has come to so far. Losses are kept one by one: their exact sum does not depend on any grouping.
 
     Args:

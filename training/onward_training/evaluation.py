@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from onward.errors import DataError, Refusal
-from onward.parity import Run
-from onward.signature import LOGITS, PROBABILITIES, of_images
 from onward.statistics import wilson_interval
-from onward_training.checkpoint import Checkpoint
-from onward_training.data import AnySplit
-from onward_training.normalization import Normalize
 
-__all__ = ["CLASS_COLUMNS", "Bin", "ClassFigures", "Evaluation", "Mistake", "class_rows", "evaluate", "runner"]
+__all__ = ["CLASS_COLUMNS", "Bin", "ClassFigures", "Evaluation", "Mistake", "class_rows"]
 
-BATCH_SIZE = 256
 NUM_BINS = 15
 NUM_LISTED = 24
 #: Probabilities below the smallest normal float32 are taken for it: the loss of one image is at most 87.3.
@@ -310,47 +303,3 @@ def _taken_for(evaluation: Evaluation, index: int, labels: Sequence[str]) -> str
     row[index] = 0
     other = int(row.argmax())
     return f"{labels[other]} ({row[other]:,})" if row[other] else "–"
-
-
-def evaluate(run: Run, split: AnySplit, *, on_progress: Callable[[int], None] = lambda count: None) -> Evaluation:
-    """Classify every image of a split that can be read.
-
-    Args:
-        run: uint8 `(batch, height, width, channels)` -> output name -> float32 `(batch, classes)`: a backend's
-            `run`, or that of `runner`.
-        split: Labelled images; those that it cannot read are left out of every figure.
-        on_progress: Called with the number of images in each batch, read or not: they add up to the split's length.
-
-    Raises:
-        DataError: There is no image.
-        Refusal: A probability is NaN or infinite.
-    """
-    probabilities, targets, indices = [], [], []
-    for at in range(0, len(split), BATCH_SIZE):
-        asked = np.arange(at, min(at + BATCH_SIZE, len(split)))
-        images, expected = split.read(slice(at, at + BATCH_SIZE))
-        if len(expected):
-            probabilities.append(run(images)[PROBABILITIES])
-            targets.append(expected)
-            indices.append(asked if len(expected) == len(asked) else _readable(split, asked))
-        on_progress(len(asked))
-    if not targets:
-        raise DataError(f"of {len(split)} images none can be read, expected at least one to evaluate.")
-    return Evaluation(np.concatenate(probabilities), np.concatenate(targets), np.concatenate(indices))
-
-
-def _readable(split: AnySplit, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Those of the images that can be read: a batch does not say which it left out, so each is read once more."""
-    return indices[[len(split.read(indices[[place]])[1]) == 1 for place in range(len(indices))]]
-
-
-def runner(checkpoint: Checkpoint) -> Run:
-    """A checkpoint's network in PyTorch, on raw pixels."""
-    network, normalize = checkpoint.network(), Normalize(of_images(checkpoint.signature))
-
-    def run(images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        with torch.inference_mode():
-            logits = network(normalize(torch.tensor(images)))
-            return {LOGITS: logits.numpy(), PROBABILITIES: torch.softmax(logits, 1).numpy()}
-
-    return run

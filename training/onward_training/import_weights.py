@@ -13,7 +13,7 @@ from onward.signature import AnySignature, Signature
 from onward_training.checkpoint import Checkpoint, is_checkpoint
 from onward_training.data import load
 from onward_training.external import fit, read_weights
-from onward_training.models import build_to_fit, is_own_code, with_logits
+from onward_training.models import as_logits_network, build_checked, is_user_code
 from onward_training.models.libraries import signature_of_weights
 
 __all__ = ["adopt", "known_signature", "open_checkpoint"]
@@ -24,7 +24,7 @@ def open_checkpoint(
     *,
     model: str | None,
     arguments: Mapping[str, Any],
-    end: str = "auto",
+    final_activation: str = "auto",
     output: str | None = None,
     data: str | None = None,
     data_dir: Path | None = None,
@@ -40,7 +40,7 @@ def open_checkpoint(
         path: Of either.
         model: For weights, what they are of; for a checkpoint, the user's code that it may run.
         arguments: Further arguments of that.
-        end: What the network ends in.
+        final_activation: What the network ends in.
         output: Which of the values that it returns holds the logits.
         data: Names the data set that gives image size, labels, mean and std.
         data_dir: Where its files are.
@@ -70,7 +70,7 @@ def open_checkpoint(
         model=model,
         arguments=arguments,
         signature=signature,
-        end=end,
+        final_activation=final_activation,
         output=output,
         data=data or "",
         allow_globals=allow_globals,
@@ -84,7 +84,7 @@ def adopt(
     model: str | None = None,
     arguments: Mapping[str, Any] | None = None,
     signature: AnySignature | None = None,
-    end: str = "auto",
+    final_activation: str = "auto",
     output: str | None = None,
     data: str = "",
     allow_globals: Sequence[str] = (),
@@ -97,7 +97,7 @@ def adopt(
         model: What the weights are of, as `onward_training.models.build` takes it; needed unless the file says so.
         arguments: Its further arguments; over those that the file holds.
         signature: What goes in and comes out; needed unless the weights are torchvision's own.
-        end: What the network ends in.
+        final_activation: What the network ends in.
         output: Which of the values that it returns holds the logits.
         data: What names a data set of real images for it.
         allow_globals: Classes that the file may ask for.
@@ -114,22 +114,22 @@ def adopt(
     name = model or weights.model
     if name is None:
         raise UsageError(f"{path} holds weights ({weights.kind}), and does not say of which network: add --model.")
-    if model is None and is_own_code(name):  # a file of somebody's may name any function
+    if model is None and is_user_code(name):  # a file of somebody's may name any function
         raise UsageError(f"{path} says that it is of {name}, which is code: if it is yours, add --model {name}")
     chosen = {**(weights.arguments if name == weights.model else {}), **(arguments or {})}
     if signature is None:
         signature, more = known_signature(name, path, tell)
         chosen = more | chosen
-    network, signature = build_to_fit(name, signature, chosen, output=output)
+    network, signature = build_checked(name, signature, chosen, output=output)
     fit(network, weights, path=path)
-    with_logits(network, signature, end, output)  # so that an end that cannot be had is said now
+    as_logits_network(network, signature, final_activation, output)  # so that an end that cannot be had is said now
     return Checkpoint(
         architecture=name,
         arguments=chosen,
         signature=signature,
         state_dict=network.state_dict(),
         data=data,
-        end=end,
+        final_activation=final_activation,
         output=output,
         provenance={
             "weights": path.name,

@@ -11,8 +11,8 @@ from torch import nn
 from onward_training.checkpoint import Checkpoint, Epoch
 from onward_training.data import Dataset
 from onward_training.epoch_metrics import Step
-from onward_training.options import Options
-from onward_training.run_folder import Record
+from onward_training.options import TrainOptions
+from onward_training.run_folder import RunFolder
 from onward_training.trainer import Run
 
 __all__ = ["train"]
@@ -20,11 +20,11 @@ __all__ = ["train"]
 
 def train(
     dataset: Dataset,
-    options: Options,
+    options: TrainOptions,
     *,
     data: str | None = None,
     start: Callable[[nn.Module], None] | None = None,
-    record: Record | None = None,
+    run_folder: RunFolder | None = None,
     resume_from: tuple[Checkpoint, Checkpoint | None] | None = None,
     on_step: Callable[[Step], None] = lambda step: None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
@@ -37,8 +37,8 @@ def train(
         options: How to train.
         data: What names the data set in the checkpoint; by default its own name.
         start: Puts weights into the new network, e.g. somebody's; by default they are random.
-        record: Where the run is kept on disk; by default it is not.
-        resume_from: The last state and the best epoch of a run to go on with, as `Record.find` gives them.
+        run_folder: Where the run is kept on disk; by default it is not.
+        resume_from: The last state and the best epoch of a run to go on with, as `RunFolder.find` gives them.
         on_step: Called after each step.
         on_epoch: Called after each epoch.
         should_stop: Asked after each step; on True the state is saved and the run ends there.
@@ -50,7 +50,7 @@ def train(
     Raises:
         CheckpointError: The run to go on with is damaged.
         Diverged: The loss is no longer a number.
-        OutputError: The record cannot be written.
+        OutputError: The run_folder cannot be written.
         UsageError: No such architecture, or it does not fit the data; the run to go on with had other options.
     """
     devices = [torch.cuda.current_device()] if options.device == "cuda" else []
@@ -59,11 +59,11 @@ def train(
         if resume_from is not None:
             run.go_on(*resume_from)
         while not run.is_finished:
-            stopped = run.train_epoch(on_step, should_stop, record)
+            stopped = run.train_epoch(on_step, should_stop, run_folder)
             if stopped:
                 break
             epoch = run.close_epoch(dataset.validation)
-            if record is not None:
-                record.save(run.state(), run.best if run.best_epoch == epoch.epoch else None)
+            if run_folder is not None:
+                run_folder.save(run.state(), run.best if run.best_epoch == epoch.epoch else None)
             on_epoch(epoch)
     return replace(run.best or run.state(), history=tuple(run.history), is_trusted=True)

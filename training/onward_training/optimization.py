@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler,
 
 from onward.errors import UsageError
 from onward_training.models import logits_of
-from onward_training.options import Options
+from onward_training.options import TrainOptions
 
 __all__ = ["Loss", "make_optimizer", "make_schedule"]
 
@@ -48,7 +48,7 @@ class Loss:
         return F.cross_entropy(logits, targets, weight=self.class_weights, label_smoothing=self.label_smoothing)
 
 
-def make_optimizer(network: nn.Module, options: Options) -> Optimizer:
+def make_optimizer(network: nn.Module, options: TrainOptions) -> Optimizer:
     """The optimizer over all parameters that take a gradient, in its fused form.
 
     Raises:
@@ -67,7 +67,7 @@ def make_optimizer(network: nn.Module, options: Options) -> Optimizer:
             return torch.optim.Adam(parameters, rate, weight_decay=decay, fused=True)
 
 
-def make_schedule(optimizer: Optimizer, options: Options, num_steps: int) -> LRScheduler:
+def make_schedule(optimizer: Optimizer, options: TrainOptions, num_steps: int) -> LRScheduler:
     """The learning rate by step.
 
     Args:

@@ -1,4 +1,4 @@
-"""Options: how to train."""
+"""TrainOptions: how to train."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 
 from onward.errors import UsageError
 from onward_training.augmentation import parse_augmentation
-from onward_training.models.final_activation import ENDS
+from onward_training.models.final_activation import FINAL_ACTIVATIONS
 
-__all__ = ["CLASS_WEIGHTS", "OPTIMIZERS", "PRECISIONS", "SCHEDULES", "Options"]
+__all__ = ["CLASS_WEIGHTS", "OPTIMIZERS", "PRECISIONS", "SCHEDULES", "TrainOptions"]
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("cosine", "constant", "one-cycle")
@@ -21,13 +21,13 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
-class Options:
+class TrainOptions:
     """How to train. Two runs with equal options, data, machine and number of threads give equal weights.
 
     Args:
         model: What `onward_training.models.build` takes.
         arguments: Its further arguments.
-        end: What the network ends in, of `onward_training.models.ENDS`.
+        final_activation: What the network ends in, of `onward_training.models.FINAL_ACTIVATIONS`.
         epochs: Passes over the training images.
         batch_size: Images a step.
         learning_rate: At its highest.
@@ -52,7 +52,7 @@ class Options:
 
     model: str = "classifier"
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    end: str = "auto"
+    final_activation: str = "auto"
     epochs: int = 10
     batch_size: int = 64
     learning_rate: float = 1e-3
@@ -84,7 +84,7 @@ class Options:
             "schedule": SCHEDULES,
             "class_weights": CLASS_WEIGHTS,
             "precision": PRECISIONS,
-            "end": ENDS,
+            "final_activation": FINAL_ACTIVATIONS,
         }
         for name, known in choices.items():
             if getattr(self, name) not in known:

@@ -1,4 +1,4 @@
-"""Record: a run on disk, so that none is lost: the best epoch, the last state, and a line an epoch.
+"""RunFolder: a run on disk, so that none is lost: the best epoch, the last state, and a line an epoch.
 
 `fashion.pt` is the best epoch, `fashion.last.pt` where the run stands, `fashion.metrics.jsonl` its history. Each is
 written to the side, synced and renamed, the best before the last: whatever moment a crash picks, a run goes on from a
@@ -17,11 +17,11 @@ from onward.errors import CheckpointError, UsageError
 from onward.files import written_whole
 from onward_training.checkpoint import Checkpoint, Epoch
 
-__all__ = ["Record"]
+__all__ = ["RunFolder"]
 
 
 @dataclass(frozen=True)
-class Record:
+class RunFolder:
     """Where a run is kept.
 
     Args:

@@ -20,12 +20,12 @@ from onward_training.batches import Batches, seed_of
 from onward_training.checkpoint import Checkpoint, Epoch, load_weights
 from onward_training.data import AnySplit, Dataset
 from onward_training.data.dataset import class_weights
-from onward_training.epoch_metrics import Step, Tally
-from onward_training.models import build_to_fit, with_logits
+from onward_training.epoch_metrics import EpochMetrics, Step
+from onward_training.models import as_logits_network, build_checked
 from onward_training.normalization import Normalize
 from onward_training.optimization import Loss, make_optimizer, make_schedule
-from onward_training.options import Options
-from onward_training.run_folder import Record, differences
+from onward_training.options import TrainOptions
+from onward_training.run_folder import RunFolder, differences
 
 __all__ = ["Run"]
 
@@ -55,7 +55,7 @@ class Run:
         best: The best of them.
     """
 
-    options: Options
+    options: TrainOptions
     identity: dict[str, Any]
     data: str
     network: nn.Module
@@ -67,13 +67,15 @@ class Run:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler
-    tally: Tally = field(default_factory=lambda: Tally(1))
+    tally: EpochMetrics = field(default_factory=lambda: EpochMetrics(1))
     elapsed_s: float = 0.0
     history: list[Epoch] = field(default_factory=list)
     best: Checkpoint | None = None
 
     @classmethod
-    def begin(cls, dataset: Dataset, options: Options, data: str, start: Callable[[nn.Module], None] | None) -> Run:
+    def begin(
+        cls, dataset: Dataset, options: TrainOptions, data: str, start: Callable[[nn.Module], None] | None
+    ) -> Run:
         """A new run, before its first step.
 
         Raises:
@@ -81,7 +83,7 @@ class Run:
         """
         torch.manual_seed(options.seed)
         device = torch.device(options.device)
-        network, signature = build_to_fit(options.model, dataset.signature, options.arguments)
+        network, signature = build_checked(options.model, dataset.signature, options.arguments)
         if start is not None:
             start(network)
         network.to(device)
@@ -96,7 +98,7 @@ class Run:
             identity=_identity(dataset, options, data),
             data=data,
             network=network,
-            model=with_logits(network, signature, options.end),
+            model=as_logits_network(network, signature, options.final_activation),
             signature=signature,
             normalize=Normalize(signature).to(device),
             batches=batches,
@@ -127,7 +129,7 @@ class Run:
         return self.epoch > self.options.epochs or bool(self.options.patience and waited >= self.options.patience)
 
     def train_epoch(
-        self, on_step: Callable[[Step], None], should_stop: Callable[[], bool], record: Record | None
+        self, on_step: Callable[[Step], None], should_stop: Callable[[], bool], run_folder: RunFolder | None
     ) -> bool:
         """The steps that the epoch still lacks; True where it was stopped among them."""
         began = saved = time.perf_counter()
@@ -142,10 +144,10 @@ class Run:
             on_step(Step(len(targets), self.tally))
             now = time.perf_counter()
             stops = should_stop()
-            if stops or (record is not None and now - saved > record.save_every_s):
+            if stops or (run_folder is not None and now - saved > run_folder.save_every_s):
                 self.elapsed_s, began, saved = self.elapsed_s + now - began, now, now
-                if record is not None:
-                    record.save(self.state())
+                if run_folder is not None:
+                    run_folder.save(self.state())
             if stops:
                 return True
         self.look()
@@ -204,7 +206,7 @@ class Run:
             learning_rate=float(self.optimizer.param_groups[0]["lr"]),
         )
         self.history.append(epoch)
-        self.tally, self.elapsed_s = Tally(self.epoch), 0.0
+        self.tally, self.elapsed_s = EpochMetrics(self.epoch), 0.0
         if self.best_epoch == epoch.epoch:
             self.best = self.state()
         return epoch
@@ -238,7 +240,7 @@ class Run:
             optimizer=_copy(self.optimizer.state_dict()),
             random_state=torch.get_rng_state(),
             provenance=self.identity | {"best_epoch": self.best_epoch, **_versions()},
-            end=self.options.end,
+            final_activation=self.options.final_activation,
             progress={
                 "step": self.tally.step,
                 "tally": self.tally.to_json(),
@@ -267,7 +269,7 @@ class Run:
         self.schedule.load_state_dict(progress["schedule"])
         self.scaler.load_state_dict(progress["scaler"])
         self.history, self.best = list(last.history), best
-        self.tally, self.elapsed_s = Tally(self.epoch, **progress["tally"]), progress["elapsed_s"]
+        self.tally, self.elapsed_s = EpochMetrics(self.epoch, **progress["tally"]), progress["elapsed_s"]
         if last.random_state is not None:
             torch.set_rng_state(last.random_state)
         if progress["cuda_random_state"] is not None:
@@ -284,9 +286,10 @@ def _copy(value: Any) -> Any:
     return value
 
 
-def _identity(dataset: Dataset, options: Options, data: str) -> dict[str, Any]:
+def _identity(dataset: Dataset, options: TrainOptions, data: str) -> dict[str, Any]:
     chosen = asdict(options) | {"arguments": dict(options.arguments)}
-    chosen.pop("num_workers")  # they decode, and decide nothing
+    chosen.pop("num_workers")  # the number of decoding processes does not change the result
+    chosen["end"] = chosen.pop("final_activation")  # "end" is its key in the file
     return {
         "data": dataset.name,
         "data_sha256": dataset.digest(),

@@ -33,7 +33,7 @@ from onward_export.publish import publish
 from onward_training.checkpoint import Checkpoint
 from onward_training.data import Dataset, Split
 from onward_training.loop import train
-from onward_training.options import Options
+from onward_training.options import TrainOptions
 
 ROOT = Path(__file__).parents[3]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onward-tests"
@@ -261,7 +261,7 @@ def test_ten_thousand_images_are_labelled_as_onward_labels_them(
     assert isinstance(test, Split)
     few = replace(fashion_mnist, train=train_split.take(np.arange(4000)), validation=validation.take(np.arange(500)))
     arguments = {"widths": [4, 8], "num_hidden": 16}
-    checkpoint = train(few, Options(model="cnn", arguments=arguments, epochs=3, learning_rate=1e-2))
+    checkpoint = train(few, TrainOptions(model="cnn", arguments=arguments, epochs=3, learning_rate=1e-2))
     bundle = publish(ModelToExport.from_checkpoint(checkpoint), tmp_path / "fashion", options=ONLY_ONNX)
     app = write_app(bundle, tmp_path / "app", node_modules)
     images = test.images

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from onward.errors import UsageError
 
-__all__ = ["CNN", "Classifier"]
+__all__ = ["CNN", "ClassifierNetwork"]
 
 
-class Classifier(nn.Module):
+class ClassifierNetwork(nn.Module):
     """Linear layers with ReLU and dropout: 784-256-128-64-10 on Fashion-MNIST.
 
     Args:

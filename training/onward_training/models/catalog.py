@@ -11,13 +11,14 @@ from torch import nn
 
 from onward.errors import UsageError, reason_of
 from onward.signature import AnySignature, Signature, of_images
-from onward_training.models.architectures import CNN, Classifier
+from onward_training.models.architectures import CNN, ClassifierNetwork
 from onward_training.models.course import Network, Neuron, Perceptron, PerceptronModule, TwoLayers, sequential
-from onward_training.models.final_activation import logits_of, probe
+from onward_training.models.final_activation import probe_inputs
 from onward_training.models.libraries import LIBRARIES, timm_network, torchvision_network
-from onward_training.models.user_code import own_network
+from onward_training.models.output_selection import logits_of
+from onward_training.models.user_code import user_network
 
-__all__ = ["ARCHITECTURES", "build", "build_to_fit", "is_own_code"]
+__all__ = ["ARCHITECTURES", "build", "build_checked", "is_user_code"]
 
 Builder = Callable[..., nn.Module]
 S = TypeVar("S", bound=AnySignature)
@@ -49,7 +50,7 @@ ARCHITECTURES: Mapping[str, Builder] = {
     "perceptron-module": _by_inputs_and_classes(PerceptronModule),
     "sequential": _by_inputs_and_classes(sequential),
     "network": _by_inputs_and_classes(Network),
-    "classifier": _by_inputs_and_classes(Classifier),
+    "classifier": _by_inputs_and_classes(ClassifierNetwork),
     "cnn": _by_image_and_classes(CNN),
 }
 
@@ -71,8 +72,8 @@ def build(name: str, signature: AnySignature, arguments: Mapping[str, Any] | Non
     elif library in LIBRARIES:
         make = torchvision_network if library == "torchvision" else timm_network
         builder = lambda signature, **arguments: make(rest, signature, **arguments)  # noqa: E731
-    elif is_own_code(name):
-        return own_network(name, signature, **(arguments or {}))
+    elif is_user_code(name):
+        return user_network(name, signature, **(arguments or {}))
     else:
         raise UsageError(
             f"model {name!r} is unknown; there are {', '.join(ARCHITECTURES)}, torchvision:NAME, timm:NAME, "
@@ -86,7 +87,7 @@ def build(name: str, signature: AnySignature, arguments: Mapping[str, Any] | Non
         ) from error
 
 
-def build_to_fit(
+def build_checked(
     name: str, signature: S, arguments: Mapping[str, Any] | None = None, *, output: str | None = None
 ) -> tuple[nn.Module, S]:
     """A new network that was seen to run on inputs of the signature, and the signature that it has.
@@ -108,7 +109,7 @@ def build_to_fit(
 
 
 def _check_fit(name: str, network: nn.Module, signature: AnySignature, output_name: str | None) -> None:
-    inputs = probe(signature, 2)
+    inputs = probe_inputs(signature, 2)
     was_training = network.training
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -132,6 +133,6 @@ def _check_fit(name: str, network: nn.Module, signature: AnySignature, output_na
         )
 
 
-def is_own_code(name: str) -> bool:
+def is_user_code(name: str) -> bool:
     """Whether building it runs code that is neither Onward's nor a library's."""
     return ":" in name and name.partition(":")[0] not in LIBRARIES

@@ -1,9 +1,8 @@
 """Course: the networks of the PyTorch course that Onward grew from, as it writes them.
 
-Each ends as it does there: in a sigmoid, a softmax, a log-softmax or logits (`onward_training.models.final_activation` sees
-which).
-They take `(batch, channels, height, width)` and flatten it, as the course does. docs/course.md follows each of them
-through the whole line.
+Each ends as it does there: in a sigmoid, a softmax, a log-softmax or logits; `final_activation.py` finds out which.
+Each takes `(batch, channels, height, width)` and flattens it, as the course does. docs/course.md follows each of them
+from training to prediction.
 """
 
 from __future__ import annotations
@@ -84,7 +83,7 @@ class Perceptron(nn.Module):
 
 
 class PerceptronModule(nn.Module):
-    """Part 2: the same as an nn.Module, ending in a softmax over the classes.
+    """Part 2: the same as an nn.Module with a final softmax over the classes.
 
     Args:
         num_inputs: Pixels times channels.
@@ -121,7 +120,7 @@ def sequential(num_inputs: int, num_classes: int, hidden: Sequence[int] = (128, 
         "logits": [],
     }
     if end not in ends:
-        raise UsageError(f"end is {end!r}, expected one of {', '.join(ends)}.")
+        raise UsageError(f"the argument end is {end!r}, expected one of {', '.join(ends)}.")
     layers: list[nn.Module] = [nn.Flatten()]
     for width_in, width_out in pairwise([num_inputs, *hidden]):
         layers += [nn.Linear(width_in, width_out), nn.ReLU()]

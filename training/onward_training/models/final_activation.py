@@ -1,13 +1,13 @@
-"""Logits: however a network ends, `logits` and `probabilities` mean the same in every bundle.
+"""Final activation: any network becomes one that returns logits, whatever it ends in (`--final-activation`).
 
-A network that ends in a softmax or a sigmoid is run without that last call, which is recognised by watching a forward
-pass; nobody takes the logarithm of a probability that has underflowed. What ends in a log-softmax is a vector of logits
-already: its softmax gives the probabilities. One output for two classes becomes the logits (0, z).
+A forward pass is watched to find a final softmax or sigmoid. The network then runs without that call: the logarithm of
+its output would be infinite where a probability underflowed. A network that ends in a log-softmax already returns
+logits: their softmax is the probabilities. A single output for two classes becomes the logits (0, z).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,11 +20,12 @@ from torch.overrides import TorchFunctionMode
 from onward.errors import UsageError
 from onward.feed import arrays_of, draw
 from onward.signature import AnySignature, Signature
+from onward_training.models.output_selection import logits_of
 
-__all__ = ["ENDS", "Logits", "logits_of", "probe", "with_logits"]
+__all__ = ["FINAL_ACTIVATIONS", "LogitsNetwork", "as_logits_network", "probe_inputs"]
 
-#: What `--end` may say; `auto` watches a forward pass.
-ENDS = ("auto", "logits", "log-softmax", "softmax", "sigmoid")
+#: The values of `--final-activation`; `auto` watches a forward pass.
+FINAL_ACTIVATIONS = ("auto", "logits", "log-softmax", "softmax", "sigmoid")
 CALLS: Mapping[Callable[..., Any], str] = {
     F.softmax: "softmax",
     torch.softmax: "softmax",
@@ -38,158 +39,102 @@ CALLS: Mapping[Callable[..., Any], str] = {
     Tensor.sigmoid: "sigmoid",
 }
 NUM_PROBED = 4
-#: Rows of probabilities sum to 1 to this.
+#: How far the sum of a row of probabilities may be from 1.
 SUM_TOLERANCE = 1e-4
 
 
-class Logits(nn.Module):
-    """A network without its last softmax or sigmoid.
+class LogitsNetwork(nn.Module):
+    """A network without its final softmax or sigmoid.
 
     Args:
-        network: Any, in the caller's hands still: it is not copied.
-        call: Which of its softmax and sigmoid calls is left out, counted in the order of a forward pass; None for
-            none of them.
-        output: Which of the values that the network returns holds the logits, as `logits_of` takes it.
+        network: Any network; it is wrapped, not copied.
+        skipped_call: Index of the softmax or sigmoid call to skip, in the order of a forward pass; None skips none.
+        output: Which of the returned values holds the logits, as `logits_of` takes it.
     """
 
-    def __init__(self, network: nn.Module, call: int | None, output: str | None = None) -> None:
+    def __init__(self, network: nn.Module, skipped_call: int | None, output: str | None = None) -> None:
         super().__init__()
         self.network = network
-        self.call = call
+        self.skipped_call = skipped_call
         self.output = output
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """What the network takes, e.g. `(batch, channels, height, width)` -> logits `(batch, classes)`."""
-        if self.call is None:
+        """The network's inputs, e.g. `(batch, channels, height, width)` -> logits `(batch, classes)`."""
+        if self.skipped_call is None:
             values = logits_of(self.network(*inputs), self.output)
         else:
-            with _Without(self.call):
+            with _SkipCall(self.skipped_call):
                 values = logits_of(self.network(*inputs), self.output)
         values = values.reshape(values.shape[0], -1)
         return torch.cat([torch.zeros_like(values), values], dim=1) if values.shape[1] == 1 else values
 
 
-def logits_of(output: Any, name: str | None = None) -> Tensor:
-    """The logits of what a network returns: a tensor, `.logits` or `["logits"]`, or the first of several.
-
-    torchvision's GoogLeNet and Inception return several while they train, Hugging Face's models an object.
-
-    Args:
-        output: What was returned: a tensor, a dictionary, a tuple or an object such as a dataclass.
-        name: Which of its values; a key, an attribute, or the index in a tuple.
-
-    Raises:
-        UsageError: There is no such value, or it is not clear which one is meant.
-    """
-    if name is not None:
-        return _named(output, name)
-    if isinstance(output, Tensor):
-        return output
-    if isinstance(output, Mapping) and "logits" in output:
-        return logits_of(output["logits"])
-    if hasattr(output, "logits"):
-        return logits_of(output.logits)
-    if isinstance(output, Sequence) and output:
-        return logits_of(output[0])
-    names = _names(output)
-    if names:
-        raise UsageError(
-            f"the network returns a {type(output).__name__} with {', '.join(names)}, none of them called logits: "
-            f"`--output {names[0]}` would choose that one."
-        )
-    raise UsageError(f"the network returns a {type(output).__name__}, expected a tensor of logits (batch, classes).")
-
-
-def _named(output: Any, name: str) -> Tensor:
-    found: Any = None
-    if isinstance(output, Mapping):
-        found = output.get(name)
-    elif isinstance(output, Sequence) and name.isdigit() and int(name) < len(output):
-        found = output[int(name)]
-    elif name.isidentifier():
-        found = getattr(output, name, None)
-    if isinstance(found, Tensor):
-        return found
-    names = ", ".join(_names(output)) or "nothing by name"
-    raise UsageError(f"the network's {type(output).__name__} has no tensor {name!r}; it has {names}.")
-
-
-def _names(output: Any) -> list[str]:
-    """What `--output` could be."""
-    if isinstance(output, Tensor):
-        return []
-    if isinstance(output, Mapping):
-        named = {str(key): value for key, value in output.items()}
-    elif isinstance(output, Sequence) and not hasattr(output, "_fields"):
-        named = {str(index): value for index, value in enumerate(output)}
-    else:
-        attributes: Mapping[str, Any] = getattr(output, "__dict__", {})
-        fields = getattr(output, "_fields", getattr(output, "__dataclass_fields__", attributes))
-        named = {name: getattr(output, name) for name in fields}
-    return [name for name, value in named.items() if isinstance(value, Tensor)]
-
-
-def probe(signature: AnySignature, count: int) -> list[Tensor]:
-    """Inputs to look at a network with: normal noise for `(count, channels, height, width)`, else as drawn."""
+def probe_inputs(signature: AnySignature, count: int) -> list[Tensor]:
+    """Inputs for a trial run: normal noise `(count, channels, height, width)` for images, else random tensors."""
     if isinstance(signature, Signature):
         shape = (count, signature.network_channels, signature.height, signature.width)
         return [torch.randn(shape, generator=torch.Generator().manual_seed(0))]
     return [torch.from_numpy(array) for array in arrays_of(draw(signature, count, np.random.default_rng(0)))]
 
 
-def with_logits(network: nn.Module, signature: AnySignature, end: str = "auto", output: str | None = None) -> nn.Module:
-    """The network itself where it is seen to give logits, else a `Logits` around it.
+def as_logits_network(
+    network: nn.Module, signature: AnySignature, final_activation: str = "auto", output: str | None = None
+) -> nn.Module:
+    """Return the network itself if it returns logits, else a `LogitsNetwork` around it.
 
-    What does not run on an image of the signature, or gives another number of values, comes back as it is.
+    A network that does not run on inputs of the signature, or returns another number of values, is returned unchanged.
 
     Args:
         network: Takes float32 `(batch, channels, height, width)`, or the tensors of the signature.
-        signature: Shape of what goes in, and number of classes.
-        end: What the network ends in, of `ENDS`.
-        output: Which of the values that it returns, as `logits_of` takes it.
+        signature: Gives the shape of the inputs and the number of classes.
+        final_activation: One of `FINAL_ACTIVATIONS`.
+        output: Which of the returned values holds the logits, as `logits_of` takes it.
 
     Raises:
-        UsageError: Its outputs are probabilities by other means than PyTorch's softmax or sigmoid, or may be, or
-            one sigmoid a class; or it does not end as declared.
+        UsageError: The outputs are or may be probabilities, but not from PyTorch's softmax or sigmoid; or there is
+            one sigmoid a class; or the network ends in another activation than `final_activation`.
     """
-    if end not in ENDS:
-        raise UsageError(f"a network ends in one of {', '.join(ENDS)}; not in {end!r}.")
-    if isinstance(network, Logits):
+    if final_activation not in FINAL_ACTIVATIONS:
+        raise UsageError(
+            f"final activation {final_activation!r} is unknown, expected one of {', '.join(FINAL_ACTIVATIONS)}."
+        )
+    if isinstance(network, LogitsNetwork):
         return network
-    if end == "logits":
-        # around it, so that nobody who meets it later supposes anything else
-        return Logits(network, None, output)
+    if final_activation == "logits":
+        # wrapped even so: a later call with "auto" must not decide otherwise
+        return LogitsNetwork(network, None, output)
     calls, values, returns_tensor = _watch(network, signature, output)
-    unchanged = network if returns_tensor else Logits(network, None, output)
+    unchanged = network if returns_tensor else LogitsNetwork(network, None, output)
     if values is None or values.shape[1] not in (signature.num_classes, 1):
         return unchanged
     found = next((kind for kind, result in reversed(calls) if _is_same(result, values)), None)
-    if end not in ("auto", found):
+    if final_activation not in ("auto", found):
         raise UsageError(
-            f"the network does not end in PyTorch's {end}, as was declared: it ends in {found or 'logits'}."
+            f"the network does not end in PyTorch's {final_activation}, as --final-activation says: it ends in "
+            f"{found or 'logits'}."
         )
     last = max((index for index, (_, result) in enumerate(calls) if _is_same(result, values)), default=None)
-    one = values.shape[1] == 1
-    if one and signature.num_classes != 2:
+    is_single = values.shape[1] == 1
+    if is_single and signature.num_classes != 2:
         return unchanged
     match found:
         case None:
             _check_no_probabilities(values)
-            return Logits(network, None, output) if one else unchanged
+            return LogitsNetwork(network, None, output) if is_single else unchanged
         case "log-softmax":
             return unchanged
-        case "sigmoid" if not one and end == "auto":
+        case "sigmoid" if not is_single and final_activation == "auto":
             raise UsageError(
-                f"the network ends in a sigmoid for each of {signature.num_classes} classes: that is several labels an "
-                f"image. If it is one, `--end sigmoid` takes what goes into the sigmoid as logits; the probabilities "
-                f"are then their softmax."
+                f"the network ends in a sigmoid for each of {signature.num_classes} classes, so an image may have "
+                f"several labels. If each image has one label, `--final-activation sigmoid` takes the inputs of the "
+                f"sigmoid as logits; the probabilities are then their softmax."
             )
         case _:
-            return Logits(network, last, output)
+            return LogitsNetwork(network, last, output)
 
 
 class _Watch(TorchFunctionMode):
-    """Notes every softmax and sigmoid of a forward pass, with its result."""
+    """Records every softmax and sigmoid of a forward pass, with its result."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -204,8 +149,8 @@ class _Watch(TorchFunctionMode):
         return result
 
 
-class _Without(TorchFunctionMode):
-    """Leaves one of the softmax and sigmoid calls out: its input is its result."""
+class _SkipCall(TorchFunctionMode):
+    """Skips one of the softmax and sigmoid calls: it returns its input."""
 
     def __init__(self, call: int) -> None:
         super().__init__()
@@ -238,12 +183,13 @@ def _watch(
 
 
 def _run(network: nn.Module, signature: AnySignature) -> Any:
-    """What the network returns for a few inputs; None where it does not run."""
+    """What the network returns for a few inputs; None if it does not run."""
     some = next(network.parameters(), torch.zeros(()))
     if some.is_meta:
         return None
     inputs = [
-        item.to(some.device, some.dtype if item.is_floating_point() else None) for item in probe(signature, NUM_PROBED)
+        item.to(some.device, some.dtype if item.is_floating_point() else None)
+        for item in probe_inputs(signature, NUM_PROBED)
     ]
     with _in_eval_mode(network), torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:
@@ -275,6 +221,7 @@ def _check_no_probabilities(output: Tensor) -> None:
     between = bool((output >= 0).all() and (output <= 1).all())
     if between and (output.shape[1] == 1 or bool(((output.sum(1) - 1).abs() < SUM_TOLERANCE).all())):
         raise UsageError(
-            "the network's outputs look like probabilities, but no softmax or sigmoid of PyTorch makes them, so that "
-            "the logits cannot be had. Return the values before that step, or say `--end logits` if they are logits."
+            "the network's outputs look like probabilities, but they do not come from PyTorch's softmax or sigmoid, so "
+            "the logits are unknown. Return the values before that step, or pass `--final-activation logits` if they "
+            "are logits."
         )

@@ -20,10 +20,10 @@ from torch import nn
 from onward.errors import UsageError, reason_of
 from onward.signature import AnySignature, Signature
 
-__all__ = ["own_network"]
+__all__ = ["user_network"]
 
 
-def own_network(name: str, signature: AnySignature, **arguments: Any) -> nn.Module:
+def user_network(name: str, signature: AnySignature, **arguments: Any) -> nn.Module:
     """Call a class or function of the user's.
 
     Sizes that it asks for by one of the usual names (`_sizes`) and that were not given are filled in: where the
