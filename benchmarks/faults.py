@@ -23,7 +23,8 @@ from onnx import numpy_helper
 from torch import nn
 
 from benchmarks.zoo.alive import make_alive
-from onward.backends import Backend, open_backend
+from onward.backends import open_backend
+from onward.backends.backend import Backend
 from onward.bundle.golden import GoldenRecord
 from onward.cli.console import remark
 from onward.errors import OnwardError

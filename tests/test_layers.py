@@ -20,6 +20,7 @@ FLOORS = {
 #: What one file alone may import, and does without where it is not installed.
 OPTIONAL = {
     "runtime/onward/__init__.py": {"onward_training", "onward_export"},  # public names, when first used
+    "runtime/onward/backends/frozen_module.py": {"torch"},
     "runtime/onward/backends/openvino_backend.py": {"openvino"},
     "runtime/onward/backends/torch_backend.py": {"torch"},
     "runtime/onward/images/idx.py": {"isal"},
@@ -60,7 +61,9 @@ def test_a_floor_imports_only_what_is_its_own_or_below(floor: str) -> None:
         assert not strange, f"{name} imports {strange}"
 
 
-@pytest.mark.parametrize("module", ["onward", "onward.cli.app", "onward_training.commands", "onward_export.commands"])
+@pytest.mark.parametrize(
+    "module", ["onward", "onward.backends", "onward.cli.app", "onward_training.commands", "onward_export.commands"]
+)
 def test_a_command_module_loads_nothing_heavy(module: str) -> None:
     heavy = {"torch", "onnxruntime", "numpy", "onnx", "PIL"}
     code = f"import {module}, sys; print(*sorted(set(sys.modules) & {heavy}))"

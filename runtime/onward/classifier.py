@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from onward.backends import Backend, Threads, open_artifact
+from onward.backends import Threads, open_artifact
+from onward.backends.backend import Backend
 from onward.backends.providers import AnyProvider
 from onward.bundle import Artifact, Bundle
 from onward.errors import FeedError

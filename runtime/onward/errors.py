@@ -41,13 +41,15 @@ __all__ = [
     "Refusal",
     "SignatureError",
     "UsageError",
+    "install_command",
     "missing_extra",
     "reason_of",
 ]
 
 
-#: Module -> the extra of ours that installs it.
+#: Module -> the extra of this distribution that installs it.
 EXTRAS = {
+    "openvino": "openvino",
     **dict.fromkeys(("torch", "torchvision", "sklearn", "safetensors"), "training"),
     **dict.fromkeys(("onnx", "onnx_ir", "onnxscript", "cloudpickle"), "export"),
 }
@@ -121,11 +123,16 @@ class ParityFailure(Refusal):
     """An artifact is further from the mathematics than PyTorch is."""
 
 
+def install_command(module: str) -> str:
+    """The command that installs a module's package: an extra of Onward, where one has it."""
+    return f"pip install 'onward[{EXTRAS[module]}]'" if module in EXTRAS else f"pip install {module}"
+
+
 def missing_extra(error: ModuleNotFoundError) -> str | None:
-    """The command that installs a missing package, as a sentence; None where no extra of ours has that package."""
+    """A sentence that says how to install a missing module; None where no extra of Onward has it."""
     if error.name not in EXTRAS:
         return None
-    return f"this needs {error.name}, which is not installed: pip install 'onward[{EXTRAS[error.name]}]'"
+    return f"this needs {error.name}, which is not installed: {install_command(error.name)}"
 
 
 def reason_of(error: BaseException) -> str:

@@ -1,5 +1,26 @@
-"""Backends: each runs one format of artifact. `open_artifact` picks the one for an artifact."""
+"""Backends: each runs artifacts of one format. `open_artifact` opens one with the preferred backend of its format.
 
-from onward.backends.registry import RUNNERS, Backend, Threads, open_artifact, open_backend, torch_is_installed
+`Backend`, what all of them can do, is in `onward.backends.backend`. It needs numpy; this package does not.
+"""
 
-__all__ = ["RUNNERS", "Backend", "Threads", "open_artifact", "open_backend", "torch_is_installed"]
+from onward.backends.registry import (
+    BACKENDS,
+    BackendSpec,
+    Threads,
+    backend_for,
+    backends_of,
+    is_installed,
+    open_artifact,
+    open_backend,
+)
+
+__all__ = [
+    "BACKENDS",
+    "BackendSpec",
+    "Threads",
+    "backend_for",
+    "backends_of",
+    "is_installed",
+    "open_artifact",
+    "open_backend",
+]

@@ -1,10 +1,8 @@
-"""Binding: runs a session on memory that is bound to it.
+"""ONNX through onnxruntime, on the execution providers that were asked for.
 
-A card copies from ordinary memory by way of a small buffer of the driver's, and from pinned (page-locked) memory
-directly. onnxruntime hands out pinned memory only where its CUDA provider is registered with devices of its own;
-elsewhere the arrays are bound as they are.
-
-ONNX through onnxruntime.
+Where an NVIDIA GPU runs the model, inputs and outputs are bound (`BoundSession`): a GPU copies from ordinary memory
+through a small buffer of the driver, and from pinned (page-locked) memory directly. onnxruntime gives out pinned memory
+only where its CUDA provider registers its devices; elsewhere the arrays are bound where they are.
 """
 
 from __future__ import annotations
@@ -22,20 +20,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state
 
-from onward.backends.providers import (
-    CPU,
-    CUDA,
-    TENSORRT,
-    AnyProvider,
-    Placement,
-    Provider,
-    ProviderRequest,
-    check_placement,
-    read_placement,
-)
+from onward.backends.backend import Backend
+from onward.backends.placement import Placement, check_placement, read_placement
+from onward.backends.providers import CPU, CUDA, TENSORRT, Provider, ProviderRequest
 from onward.backends.registry import Threads
 from onward.errors import BackendError, ProviderError, reason_of
-from onward.feed import Feed, by_name, check_feed
 from onward.signature import OUTPUTS, AnySignature
 
 __all__ = [
@@ -48,18 +37,166 @@ __all__ = [
     "run_as_written",
 ]
 
-
-#: Those of NVIDIA's cards.
+#: Providers that run on NVIDIA's GPUs.
 BINDING_PROVIDERS = (TENSORRT, CUDA)
+#: onnxruntime's exceptions have no common base but Exception.
+ORT_ERRORS: tuple[type[Exception], ...] = tuple(
+    item for item in vars(onnxruntime_pybind11_state).values() if isinstance(item, type) and issubclass(item, Exception)
+)
+#: onnxruntime's log level that shows fatal errors only.
+SILENT = 4
+
+
+class SessionBackend(Backend):
+    """Runs an ONNX artifact.
+
+    Args:
+        data: The content of the file.
+        signature: What the model takes and gives; None for the file's own inputs and outputs.
+        request: The execution providers.
+        threads: How many threads one inference may use.
+        beside: File name -> bytes, of weights in separate files.
+
+    Raises:
+        BackendError: onnxruntime cannot open the file; the file disagrees with the signature; without a signature, an
+            input or an output is not a tensor.
+        ProviderError: The provider is missing or does not take the model.
+
+    Source: onnxruntime, `InferenceSession`.
+    """
+
+    def __init__(
+        self,
+        data: bytes,
+        *,
+        signature: AnySignature | None,
+        request: ProviderRequest,
+        threads: Threads,
+        beside: Mapping[str, bytes],
+    ) -> None:
+        self.signature = signature
+        self.request = request
+        self.session = open_session(data, request, threads, beside)
+        self.inputs = tuple(item.name for item in self.session.get_inputs())
+        self.outputs = tuple(item.name for item in self.session.get_outputs())
+        _check_interface(self.session, signature)
+        self.bound = _bind(self.session, request, self.outputs)
+
+    @property
+    def name(self) -> str:
+        """`onnx` and a provider: the first of those asked for that runs any of the model."""
+        placed = self.placement
+        first = next((name for name in self.request.names if placed.count(name)), next(iter(placed.nodes)))
+        return f"onnx ({first.removesuffix('ExecutionProvider')})"
+
+    @cached_property
+    def placement(self) -> Placement:
+        """Which provider runs which nodes."""
+        return read_placement(self.session, self.request)
+
+    def infer(self, arrays: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Run one batch that was checked: input name -> array; arrays in the order of `outputs`."""
+        found: list[NDArray[Any]] = (
+            self.session.run(self.outputs, arrays) if self.bound is None else self.bound.run(arrays)
+        )
+        return found
+
+
+def open_session(
+    data: bytes, provider: Provider | ProviderRequest, threads: Threads, beside: Mapping[str, bytes]
+) -> ort.InferenceSession:
+    """A session with every graph optimisation, checked to run on the providers that were asked for.
+
+    Raises:
+        BackendError: onnxruntime cannot open the file.
+        ProviderError: A provider is missing, or takes fewer nodes of the model than it must.
+    """
+    request = ProviderRequest((provider,)) if isinstance(provider, Provider) else provider
+    providers = request.there()
+    _load_libraries(providers)
+    session = _start(data, _options(threads, beside), providers)
+    if request.names != (CPU,):
+        check_placement(read_placement(session, request), request)
+    return session
+
+
+def _options(threads: Threads, beside: Mapping[str, bytes]) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    # EXTENDED loses the blocked convolution layout: 0.52 to 0.67 of the speed on ResNet-18.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.intra_op_num_threads = threads.count
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(threads.spin)))
+    # costs nothing that could be measured: ResNet-18 opens in 36.8 ms with it, 36.9 ms without
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    options.log_severity_level = SILENT
+    if beside:
+        # the bytes whose digests were checked, not what the file of that name holds by now
+        options.add_external_initializers_from_files_in_memory(
+            list(beside), list(beside.values()), [len(content) for content in beside.values()]
+        )
+    return options
+
+
+def _load_libraries(providers: Sequence[Provider]) -> None:
+    """Load CUDA's libraries from where pip installed them; onnxruntime looks there only when it is told to.
+
+    What it prints is discarded: standard output holds the answer only, and the session reports what is missing.
+    """
+    if hasattr(ort, "preload_dlls") and any(provider.name in BINDING_PROVIDERS for provider in providers):
+        with redirect_stdout(io.StringIO()):
+            ort.preload_dlls()
+
+
+def _start(data: bytes, options: ort.SessionOptions, providers: Sequence[Provider]) -> ort.InferenceSession:
+    """A session on these providers, or on those after the first where that one cannot start.
+
+    onnxruntime's own fallback is off: it prints to standard output and takes the CPU even where nobody asked for it.
+    A provider that cannot start either raises or is left out; `check_placement` handles both.
+    """
+    chosen = [(provider.name, dict(provider.options)) for provider in providers]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # warns of a fallback, which check_placement makes an error
+            return ort.InferenceSession(data, options, providers=chosen, enable_fallback=0)
+    except ORT_ERRORS as error:
+        raise BackendError(f"onnxruntime cannot open the ONNX file: {error}") from error
+    except (RuntimeError, ValueError) as error:
+        if len(providers) > 1:
+            return _start(data, options, providers[1:])
+        raise ProviderError(
+            f"{providers[0].name} was asked for and did not start: {reason_of(error)} "
+            f"`--provider {providers[0].short_name},cpu` would run on the CPU instead."
+        ) from error
+
+
+def _check_interface(session: ort.InferenceSession, signature: AnySignature | None) -> None:
+    items = [*session.get_inputs(), *session.get_outputs()]
+    if signature is None:
+        for item in items:
+            if not item.type.startswith("tensor("):
+                raise BackendError(f"'{item.name}' of the ONNX file has the type {item.type}, expected a tensor.")
+        return
+    names, expected = [item.name for item in items], [*(item.name for item in signature.inputs), *OUTPUTS]
+    if names != expected:
+        raise BackendError(f"the ONNX file has inputs and outputs {names}, expected {expected}.")
+
+
+def _bind(session: ort.InferenceSession, request: ProviderRequest, outputs: Sequence[str]) -> BoundSession | None:
+    """Bind memory where an NVIDIA GPU runs the model; elsewhere a plain run is as fast, and simpler."""
+    binding = [item for item in request.providers if item.name in BINDING_PROVIDERS]
+    if not binding or binding[0].name not in session.get_providers():
+        return None
+    return BoundSession(session, outputs, memory=pinned_memory(binding[0].device_id))
 
 
 class BoundSession:
-    """Runs a session with its inputs and outputs bound; from several threads at once, if so wished.
+    """Runs a session with its inputs and outputs bound. Several threads may use it at once.
 
     Args:
-        session: An opened one, on any provider.
+        session: An opened session, on any provider.
         outputs: Names of its outputs.
-        memory: Where inputs are copied to before they are bound, a buffer for each thread; None binds the arrays.
+        memory: Memory that inputs are copied to before they are bound, in one buffer per thread; None binds the
+            arrays themselves.
 
     Source: onnxruntime, `IOBinding`.
     """
@@ -89,7 +226,7 @@ class BoundSession:
         return found
 
     def _stage(self, name: str, array: NDArray[Any]) -> ort.OrtValue:
-        """The array in this thread's buffer. It is free again: `run` returns when the outputs are there."""
+        """The array, copied to this thread's buffer. The buffer is free: `run` waits for the outputs."""
         buffers: dict[str, tuple[ort.OrtValue, NDArray[Any]]] = self._own.__dict__
         if name not in buffers or (buffers[name][1].shape, buffers[name][1].dtype) != (array.shape, array.dtype):
             buffers[name] = _allocate(array.shape, array.dtype, self.memory)
@@ -99,7 +236,7 @@ class BoundSession:
 
 
 def pinned_memory(device_id: int = 0) -> ort.OrtMemoryInfo | None:
-    """The pinned memory of an NVIDIA card, where this onnxruntime hands it out.
+    """The pinned memory of an NVIDIA GPU, where this onnxruntime gives it out.
 
     Source: onnxruntime, `OrtEpDevice.memory_info`; the views came with pull request 28038.
     """
@@ -111,7 +248,7 @@ def pinned_memory(device_id: int = 0) -> ort.OrtMemoryInfo | None:
 
 
 def _is_shared(memory: ort.OrtMemoryInfo) -> bool:
-    """Whether what numpy writes arrives: older ones give a copy, or no such memory."""
+    """Whether numpy writes to that memory itself: older versions of onnxruntime give a copy, or raise."""
     try:
         value, view = _allocate((1,), np.dtype(np.uint8), memory)
     except (RuntimeError, TypeError):
@@ -126,170 +263,16 @@ def _allocate(
     return value, value.numpy()
 
 
-#: onnxruntime's exceptions have no common base but Exception.
-ORT_ERRORS: tuple[type[Exception], ...] = tuple(
-    item for item in vars(onnxruntime_pybind11_state).values() if isinstance(item, type) and issubclass(item, Exception)
-)
-SILENT = 4
-
-
-class SessionBackend:
-    """Runs model.onnx.
-
-    Args:
-        data: The file's bytes.
-        signature: What the model takes and gives; None takes the file's own inputs and outputs.
-        provider: An execution provider, short or full, or several with a comma between them; or a request.
-        threads: Of one inference.
-        beside: File name -> bytes, of weights in files of their own.
-
-    Raises:
-        BackendError: onnxruntime cannot open the file; it disagrees with the signature; without one, an input or an
-            output is no tensor.
-        ProviderError: The provider is missing or did not take the model.
-
-    Source: onnxruntime, `InferenceSession`.
-    """
-
-    def __init__(
-        self,
-        data: bytes,
-        *,
-        signature: AnySignature | None,
-        provider: AnyProvider = "cpu",
-        threads: Threads | None = None,
-        beside: Mapping[str, bytes] | None = None,
-    ) -> None:
-        self.signature = signature
-        self.request = ProviderRequest.of(provider)
-        self.session = open_session(data, self.request, threads or Threads(), beside or {})
-        self.inputs = tuple(item.name for item in self.session.get_inputs())
-        self.outputs = tuple(item.name for item in self.session.get_outputs())
-        _check_interface(self.session, signature)
-        self.bound = _bind(self.session, self.request, self.outputs)
-
-    @property
-    def name(self) -> str:
-        """`onnx`, and the provider: of those asked for the first that runs any of it."""
-        placed = self.placement
-        first = next((name for name in self.request.names if placed.count(name)), next(iter(placed.nodes)))
-        return f"onnx ({first.removesuffix('ExecutionProvider')})"
-
-    @cached_property
-    def placement(self) -> Placement:
-        """Which provider runs which nodes."""
-        return read_placement(self.session, self.request)
-
-    def run(self, feed: Feed) -> dict[str, NDArray[np.float32]]:
-        """Run one batch: a feed such as the signature has it -> output name -> float32."""
-        arrays = by_name(feed, self.inputs) if self.signature is None else check_feed(feed, self.signature)
-        return dict(zip(self.outputs, self.infer(arrays), strict=True))
-
-    def infer(self, arrays: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """Run one batch that was checked: input name -> array; arrays in the order of `outputs`."""
-        found: list[NDArray[Any]] = (
-            self.session.run(self.outputs, arrays) if self.bound is None else self.bound.run(arrays)
-        )
-        return found
-
-
-def open_session(
-    data: bytes, provider: Provider | ProviderRequest, threads: Threads, beside: Mapping[str, bytes]
-) -> ort.InferenceSession:
-    """A session with every graph optimisation, that was seen to run on the providers that were asked for.
-
-    Raises:
-        BackendError: onnxruntime cannot open the file.
-        ProviderError: A provider is missing, or took less of the model than it must.
-    """
-    request = ProviderRequest((provider,)) if isinstance(provider, Provider) else provider
-    providers = request.there()
-    _load_libraries(providers)
-    session = _start(data, _options(threads, beside), providers)
-    if request.names != (CPU,):
-        check_placement(read_placement(session, request), request)
-    return session
-
-
-def _options(threads: Threads, beside: Mapping[str, bytes]) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    # EXTENDED loses the blocked convolution layout: 0.52 to 0.67 of the speed on ResNet-18.
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.intra_op_num_threads = threads.count
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(threads.spin)))
-    # costs nothing that could be measured: ResNet-18 opens in 36.8 ms with it, 36.9 ms without
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    options.log_severity_level = SILENT
-    if beside:
-        # the very bytes that were held against their digests, not whatever lies under that name by now
-        options.add_external_initializers_from_files_in_memory(
-            list(beside), list(beside.values()), [len(content) for content in beside.values()]
-        )
-    return options
-
-
-def _load_libraries(providers: Sequence[Provider]) -> None:
-    """Load CUDA's libraries where pip put them; onnxruntime looks there only when it is told to.
-
-    What it prints goes nowhere: standard output is the answer's, and the session says by itself what it lacks.
-    """
-    if hasattr(ort, "preload_dlls") and any(provider.name in BINDING_PROVIDERS for provider in providers):
-        with redirect_stdout(io.StringIO()):
-            ort.preload_dlls()
-
-
-def _start(data: bytes, options: ort.SessionOptions, providers: Sequence[Provider]) -> ort.InferenceSession:
-    """The session of these providers, or of those behind the first where one of them cannot start.
-
-    onnxruntime's own fallback is off: it prints to standard output and takes the CPU, be it asked for or not. Some
-    providers that cannot start raise, others are left out: `check_placement` looks at both.
-    """
-    chosen = [(provider.name, dict(provider.options)) for provider in providers]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of a fallback: check_placement makes it an error
-            return ort.InferenceSession(data, options, providers=chosen, enable_fallback=0)
-    except ORT_ERRORS as error:
-        raise BackendError(f"onnxruntime cannot open the ONNX file: {error}") from error
-    except (RuntimeError, ValueError) as error:
-        if len(providers) > 1:
-            return _start(data, options, providers[1:])
-        raise ProviderError(
-            f"{providers[0].name} was asked for and did not start: {reason_of(error)} "
-            f"`--provider {providers[0].short_name},cpu` would run on the CPU instead."
-        ) from error
-
-
-def _check_interface(session: ort.InferenceSession, signature: AnySignature | None) -> None:
-    items = [*session.get_inputs(), *session.get_outputs()]
-    if signature is None:
-        for item in items:
-            if not item.type.startswith("tensor("):
-                raise BackendError(f"'{item.name}' of the ONNX file is a {item.type}, expected a tensor.")
-        return
-    names, expected = [item.name for item in items], [*(item.name for item in signature.inputs), *OUTPUTS]
-    if names != expected:
-        raise BackendError(f"the ONNX file has inputs and outputs {names}, expected {expected}.")
-
-
-def _bind(session: ort.InferenceSession, request: ProviderRequest, outputs: Sequence[str]) -> BoundSession | None:
-    """Bound memory where a card of NVIDIA's runs the model; a plain run is as fast elsewhere, and simpler."""
-    binding = [item for item in request.providers if item.name in BINDING_PROVIDERS]
-    if not binding or binding[0].name not in session.get_providers():
-        return None
-    return BoundSession(session, outputs, memory=pinned_memory(binding[0].device_id))
-
-
 def run_as_written(data: bytes, feed: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> list[NDArray[Any]]:
-    """Run a graph once on the CPU with every graph optimisation off: node by node as it is in the file.
+    """Run a graph once on the CPU without graph optimisations: node by node, as the file has it.
 
     Args:
-        data: The model's bytes.
-        feed: Input name -> array; names that are no inputs are left out.
-        outputs: Names of outputs.
+        data: The content of the file.
+        feed: Input name -> array; names that are not inputs are ignored.
+        outputs: Names of the outputs.
 
     Raises:
-        ORT_ERRORS: It does not open or run.
+        ORT_ERRORS: The model does not open or run.
     """
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -1,4 +1,4 @@
-"""CompiledModel: ONNX through OpenVINO, on the processor."""
+"""ONNX through OpenVINO, on the processor."""
 
 from __future__ import annotations
 
@@ -9,37 +9,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from onward.backends.providers import CPU, AnyProvider, ProviderRequest
+from onward.backends.backend import Backend
+from onward.backends.providers import ProviderRequest
 from onward.backends.registry import Threads
 from onward.errors import BackendError
-from onward.feed import Feed, by_name, check_feed
 from onward.signature import OUTPUTS, AnySignature
 
 __all__ = ["CompiledModelBackend"]
 
 
-class CompiledModelBackend:
-    """Runs model.onnx with OpenVINO; from several threads at once, if so wished.
+class CompiledModelBackend(Backend):
+    """Runs an ONNX artifact with OpenVINO.
 
     Args:
-        data: The file's bytes.
-        signature: What the model takes and gives; None takes the file's own inputs and outputs.
-        provider: `cpu`, or a request that has it.
-        threads: Of one inference.
-        beside: File name -> bytes, of weights in files of their own.
+        data: The content of the file.
+        signature: What the model takes and gives; None for the file's own inputs and outputs.
+        request: Has the CPU, which is where it runs.
+        threads: How many threads one inference may use.
+        beside: File name -> bytes, of weights in separate files.
 
     Raises:
-        BackendError: OpenVINO cannot open the file, or it disagrees with the signature; the CPU is not among the
-            providers.
+        BackendError: OpenVINO cannot open the file, or the file disagrees with the signature.
 
     Source: OpenVINO, `Core.compile_model`, `InferRequest.infer`.
     """
 
-    placement = None
     name = "onnx openvino (CPU)"
 
     def __init__(
@@ -47,36 +44,28 @@ class CompiledModelBackend:
         data: bytes,
         *,
         signature: AnySignature | None,
-        provider: AnyProvider = "cpu",
-        threads: Threads | None = None,
-        beside: Mapping[str, bytes] | None = None,
+        request: ProviderRequest,
+        threads: Threads,
+        beside: Mapping[str, bytes],
     ) -> None:
-        request = ProviderRequest.of(provider)
-        if CPU not in request.names:
-            raise BackendError(f"OpenVINO runs on cpu here, not on '{request}'.")
         self.signature = signature
-        self.model = _compile(data, threads or Threads(), beside or {})
+        self.model = _compile(data, threads, beside)
         self.inputs, self.outputs = _names(self.model, signature)
         self._order = [_find(self.model.outputs, name) for name in self.outputs]
         self._own = threading.local()
 
-    def run(self, feed: Feed) -> dict[str, NDArray[np.float32]]:
-        """Run one batch: a feed such as the signature has it -> output name -> float32."""
-        arrays = by_name(feed, self.inputs) if self.signature is None else check_feed(feed, self.signature)
-        return dict(zip(self.outputs, self.infer(arrays), strict=True))
-
     def infer(self, arrays: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Run one batch that was checked: input name -> array; arrays in the order of `outputs`.
 
-        The inputs are read where they lie, if they lie there as OpenVINO wants them; the results are copies, because
-        its own memory is written to by the next batch.
+        OpenVINO reads the inputs without a copy where their memory layout allows it. The results are copies, because
+        the next batch overwrites OpenVINO's own memory.
         """
-        # to_tuple, because each look-up in what `infer` gives makes a list of its keys: 3 µs
+        # to_tuple, because each look-up in the result of `infer` makes a list of its keys: 3 µs
         found = self._request().infer(dict(arrays), share_inputs=True, share_outputs=False).to_tuple()
         return [found[index] for index in self._order]
 
     def _request(self) -> openvino.InferRequest:
-        """This thread's: a request takes one batch at a time."""
+        """The inference request of this thread: a request runs one batch at a time."""
         if not hasattr(self._own, "request"):
             self._own.request = self.model.create_infer_request()
         request: openvino.InferRequest = self._own.request
@@ -85,9 +74,9 @@ class CompiledModelBackend:
 
 def _compile(data: bytes, threads: Threads, beside: Mapping[str, bytes]) -> openvino.CompiledModel:
     core = openvino.Core()
-    core.set_property({"ENABLE_MMAP": False})  # the files that weights are in are removed when they have been read
+    core.set_property({"ENABLE_MMAP": False})  # the files of weights are removed after they were read
     options = {
-        "INFERENCE_PRECISION_HINT": "f32",  # its own choice is bfloat16 where the processor has it: no parity
+        "INFERENCE_PRECISION_HINT": "f32",  # the default is bfloat16 where the processor has it: no parity
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads.count,
     }
@@ -100,7 +89,7 @@ def _compile(data: bytes, threads: Threads, beside: Mapping[str, bytes]) -> open
 
 @contextmanager
 def _lay_out(data: bytes, beside: Mapping[str, bytes]) -> Iterator[bytes | str]:
-    """The model's bytes, or the path of a copy: OpenVINO reads weights in files of their own only from beside it."""
+    """The model's bytes, or the path of a copy: OpenVINO reads separate files of weights only from the same folder."""
     if not beside:
         yield data
         return
@@ -113,7 +102,7 @@ def _lay_out(data: bytes, beside: Mapping[str, bytes]) -> Iterator[bytes | str]:
 
 
 def _last_line(error: RuntimeError) -> str:
-    """What OpenVINO means; the lines before are places in its source."""
+    """The message itself; the lines before it are places in OpenVINO's source."""
     return str(error).strip().splitlines()[-1]
 
 

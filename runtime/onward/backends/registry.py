@@ -1,51 +1,54 @@
-"""Backend: runs one artifact. `open → run(feed) → outputs`."""
+"""Registry: one `BackendSpec` for each way to run an artifact, and the functions that open one.
+
+A new backend is one module with a subclass of `onward.backends.backend.Backend`, and one entry in `BACKENDS`. Every
+other place reads the entry: `--backends`, titles, what to install, where it can run, what to import.
+
+Importing this module loads neither numpy nor any library that runs models: a benchmark measures those imports.
+"""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from functools import partial
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from onward.backends.providers import AnyProvider, Placement
+from onward.backends.providers import CPU, CUDA, AnyProvider, ProviderRequest, available_providers, short_name
 from onward.bundle import Artifact, Bundle
-from onward.errors import BackendError
-from onward.feed import Feed
+from onward.errors import BackendError, install_command
 from onward.host.cpu import count_cores
 from onward.signature import AnySignature
 
-__all__ = ["RUNNERS", "Backend", "Threads", "open_artifact", "open_backend", "torch_is_installed"]
+if TYPE_CHECKING:
+    from onward.backends.backend import Backend
 
-#: Format -> what can run an artifact of it; the first unless another is named.
-#:
-#: - `onnxruntime`, `openvino`: model.onnx, in float32.
-#: - `torchscript`: model.torchscript, frozen.
-#: - `eager`: the program's operators one after the other, without the checks that only a loaded program has.
-#: - `module`: the program as `torch.export.load` gives it, with those checks.
-#: - `channels-last`: as `eager`, weights and activations of four axes with their channels last in memory.
-#: - `compiled`: `torch.compile` with frozen weights, anew for each batch size. Needs a C++ compiler.
-RUNNERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "onnx": ("onnxruntime", "openvino"),
-        "torchscript": ("torchscript",),
-        "pt2": ("eager", "module", "channels-last", "compiled"),
-    }
-)
+__all__ = [
+    "BACKENDS",
+    "BackendSpec",
+    "Threads",
+    "backend_for",
+    "backends_of",
+    "is_installed",
+    "open_artifact",
+    "open_backend",
+]
+
+#: Providers that onnxruntime's plain builds list, but that do not run on this machine.
+REMOTE = ("AzureExecutionProvider",)
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True)
 class Threads:
-    """What one inference may use of the processor.
+    """How much of the processor one inference may use.
 
     Args:
-        intra_op: How many threads; None leaves it to the backend, which takes every core we have.
+        intra_op: The number of threads; None lets the backend take every core that this process may use.
         spin: Whether onnxruntime's threads wait busily for the next inference. That doubles the speed of a small
-            model at batch 1, and takes the cores from whatever else runs: decoding, in `predict`.
+            model at batch 1, and takes the cores from everything else: from decoding, in `predict`.
     """
 
     intra_op: int | None = None
@@ -53,65 +56,176 @@ class Threads:
 
     @property
     def count(self) -> int:
-        """The number meant: the one given, or the cores that this process may use."""
+        """The number of threads: the given one, or the number of cores that this process may use."""
         return count_cores() if self.intra_op is None else self.intra_op
 
 
-class Backend(Protocol):
-    """What every backend can do."""
+@dataclass(frozen=True)
+class BackendSpec:
+    """One way to run an artifact.
+
+    Args:
+        name: What users write, e.g. in `onward bench --backends`.
+        title: The name in tables and pages.
+        format: The format of the artifacts that it runs: `onnx`, `torchscript` or `pt2`.
+        library: The library that runs them, as people call it.
+        distribution: The package that has to be installed; its import name is the same.
+        implementation: `module:class`, a subclass of `Backend`.
+        variant: How the class runs the artifact, where it can do so in several ways.
+        providers: Full names of the providers that it can run on; None for all that the installed onnxruntime has.
+        needs_signature: Whether it can run an artifact only with a signature, because the file itself does not name
+            its inputs and outputs.
+    """
+
+    name: str
+    title: str
+    format: str
+    library: str
+    distribution: str
+    implementation: str
+    variant: str = ""
+    providers: tuple[str, ...] | None = None
+    needs_signature: bool = False
 
     @property
-    def signature(self) -> AnySignature | None:
-        """What the model takes and gives; None for an ONNX file that was opened without."""
+    def is_installed(self) -> bool:
+        """Whether its library is installed; it is not imported."""
+        return is_installed(self.distribution)
 
     @property
-    def inputs(self) -> tuple[str, ...]:
-        """Names of the inputs, in the model's order."""
+    def install_command(self) -> str:
+        """The command that installs its library."""
+        return install_command(self.distribution)
 
     @property
-    def outputs(self) -> tuple[str, ...]:
-        """Names of what `infer` gives: `logits` and `probabilities`, or the file's own where there is no signature."""
+    def module(self) -> str:
+        """The module that implements it; importing it imports the library."""
+        return self.implementation.partition(":")[0]
 
-    @property
-    def name(self) -> str:
-        """`onnx`, `torchscript` or `pt2`, what runs it if that is not the format's first, and the device."""
-
-    @property
-    def placement(self) -> Placement | None:
-        """Which execution provider runs which nodes; None for PyTorch, which has none."""
-
-    def run(self, feed: Feed) -> dict[str, NDArray[np.float32]]:
-        """Run one batch.
-
-        Args:
-            feed: Input name -> array, dtype and shape as the bundle's signature has them; for a model of one input the
-                array itself will do, e.g. uint8 `(batch, height, width, channels)`, 0 to 255.
-
-        Returns:
-            Output name -> float32 `(batch, classes)`.
+    def load(self) -> Callable[..., Backend]:
+        """Import the class that implements it.
 
         Raises:
-            FeedError: A name, dtype or shape disagrees with the signature. Without one nothing is checked but that a
-                lone array is fed to a model of one input.
+            BackendError: Its library is not installed.
         """
+        if not self.is_installed:
+            alternative = "" if self.format == "onnx" else f" An ONNX artifact does not need {self.library}."
+            raise BackendError(
+                f"the backend {self.name!r} needs {self.library}, which is not installed here: "
+                f"`{self.install_command}` adds it.{alternative}"
+            )
+        module, _, name = self.implementation.partition(":")
+        found: Callable[..., Backend] = getattr(importlib.import_module(module), name)
+        return found
 
-    def infer(self, arrays: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """The inference alone, of arrays that were held against the signature already.
+    def runs_on(self, provider: AnyProvider) -> bool:
+        """Whether it can run on at least one of the providers that were asked for."""
+        return self.providers is None or bool(set(self.providers) & set(ProviderRequest.of(provider).names))
 
-        What a benchmark times: looking at a feed takes microseconds, a fifth of a small network's inference at batch 1.
-        The results are in the processor's memory, so that a card has finished when this returns.
-
-        Args:
-            arrays: Input name -> array, in the order of `inputs` (`check_feed` returns such).
-
-        Returns:
-            An array for each of `outputs`, in that order: float32 `(batch, classes)`; without a signature whatever
-            the file gives. They belong to the caller.
+    def check_provider(self, provider: AnyProvider) -> None:
+        """Refuse a request for providers that it cannot run on.
 
         Raises:
-            BackendError: Only `compiled`, at the first batch of a size: it cannot be compiled.
-            Exception: Arrays that do not fit raise whatever the library raises.
+            BackendError: It runs on none of them.
+            ProviderError: A name is unknown.
         """
+        if not self.runs_on(provider):
+            names = " or ".join(map(short_name, self.providers or ()))
+            raise BackendError(f"{self.library} runs on {names}, not on '{provider}'.")
+
+    def unavailable_reason(self, provider: AnyProvider) -> str:
+        """Why it cannot run here on that provider, in a few words; empty where nothing is known to prevent it."""
+        if not self.is_installed:
+            return f"{self.library} is not installed"
+        return "" if self.runs_on(provider) else f"{self.library} does not run on {provider}"
+
+    def providers_here(self) -> tuple[str, ...]:
+        """Short names of the providers that it finds on this machine; PyTorch is not imported to find out."""
+        if self.providers is None:
+            found = [name for name in reversed(available_providers()) if name not in REMOTE]
+        else:
+            found = [name for name in self.providers if name != CUDA or NVIDIA_DRIVER.exists()]
+        return tuple(map(short_name, found))
+
+    def choose_providers(self, requested: Sequence[str]) -> Sequence[str]:
+        """Of the requested providers those that it can run on, else the CPU; without a request all that are here.
+
+        Args:
+            requested: As `--provider` takes them.
+        """
+        if not requested:
+            return self.providers_here()
+        if self.providers == (CPU,):
+            return (short_name(CPU),)
+        return [text for text in requested if self.runs_on(text)] or (short_name(CPU),)
+
+
+_onnxruntime = partial(BackendSpec, format="onnx", library="onnxruntime", distribution="onnxruntime")
+_openvino = partial(BackendSpec, format="onnx", library="OpenVINO", distribution="openvino", providers=(CPU,))
+_torch = partial(BackendSpec, library="PyTorch", distribution="torch", providers=(CPU, CUDA), needs_signature=True)
+_pt2 = partial(_torch, format="pt2", implementation="onward.backends.torch_backend:ExportedProgramBackend")
+
+#: Name -> backend, in the order of tables. The first one of a format runs its artifacts unless another is named.
+#:
+#: - `torch`: the program's operators one after the other, without the checks that only a loaded program has. It is
+#:   what eager PyTorch runs, and needs no model code (docs/decisions/0006-pt2-is-eager.md).
+#: - `torch-channels-last`: the same, with the channels of weights and activations last in memory.
+#: - `torch-compile`: `torch.compile` with frozen weights, anew for each batch size. It needs a C++ compiler.
+#: - `torchscript`: model.torchscript, frozen.
+#: - `pt2`: the program as `torch.export.load` gives it, with those checks.
+#: - `onnxruntime`, `openvino`: model.onnx, in float32.
+BACKENDS: Mapping[str, BackendSpec] = MappingProxyType(
+    {
+        spec.name: spec
+        for spec in (
+            _pt2(name="torch", title="PyTorch", variant="eager"),
+            _pt2(name="torch-channels-last", title="channels_last", variant="channels-last"),
+            _pt2(name="torch-compile", title="torch.compile", variant="compiled"),
+            _torch(
+                name="torchscript",
+                title="TorchScript",
+                format="torchscript",
+                implementation="onward.backends.torch_backend:TorchScriptBackend",
+            ),
+            _pt2(name="pt2", title=".pt2 as loaded", variant="loaded"),
+            _onnxruntime(
+                name="onnxruntime",
+                title="onnxruntime",
+                implementation="onward.backends.onnxruntime_backend:SessionBackend",
+            ),
+            _openvino(
+                name="openvino",
+                title="OpenVINO",
+                implementation="onward.backends.openvino_backend:CompiledModelBackend",
+            ),
+        )
+    }
+)
+
+
+def backends_of(format: str) -> tuple[BackendSpec, ...]:
+    """All backends for a format, the preferred one first; none for an unknown format."""
+    return tuple(spec for spec in BACKENDS.values() if spec.format == format)
+
+
+def backend_for(format: str, name: str | None = None) -> BackendSpec:
+    """The backend of that name for a format, or the preferred one of the format.
+
+    Raises:
+        BackendError: No backend runs the format, or the one of that name runs another format.
+    """
+    specs = backends_of(format)
+    if not specs:
+        raise BackendError(f"an artifact is of format {format!r}, which this Onward cannot run.")
+    for spec in specs:
+        if name in (None, spec.name):
+            return spec
+    raise BackendError(f"a {format} artifact is run by {', '.join(spec.name for spec in specs)}, not by {name!r}.")
+
+
+def is_installed(distribution: str) -> bool:
+    """Whether a package could be imported; it is not imported."""
+    return importlib.util.find_spec(distribution) is not None
 
 
 def open_artifact(
@@ -120,27 +234,27 @@ def open_artifact(
     *,
     provider: AnyProvider = "cpu",
     threads: Threads | None = None,
-    runner: str | None = None,
+    backend: str | None = None,
 ) -> Backend:
-    """Open an artifact, after its digest was checked, with the backend for its format.
+    """Check the digest of an artifact and open it.
 
     Args:
-        bundle: Where the artifact is.
+        bundle: The bundle that holds the artifact.
         artifact: One of the bundle's.
-        provider: For ONNX an execution provider, short or full, or several with a comma between them, or a request
-            with options. TorchScript and .pt2 run on the first of them that is `cpu` or `cuda`; OpenVINO on `cpu`.
+        provider: For ONNX an execution provider, short or full, or several separated by commas, or a request with
+            options. TorchScript and .pt2 run on the first of them that is `cpu` or `cuda`; OpenVINO runs on `cpu`.
         threads: How many threads one inference may use.
-        runner: What runs it, one of `RUNNERS` of its format; None is the first of them.
+        backend: A name in `BACKENDS`; None for the preferred one of the artifact's format.
 
     Raises:
-        BackendError: The runner is unknown or not installed, or the file does not open.
+        BackendError: The backend is unknown or not installed, or the file cannot be opened.
         BundleError: The file was changed.
         ProviderError: The provider is missing or does not take the model.
     """
     data = bundle.read(artifact.file)
     beside = {PurePosixPath(file.path).name: bundle.read(file) for file in bundle.beside(artifact)}
     return open_backend(
-        artifact.format, data, bundle.signature, provider=provider, threads=threads, beside=beside, runner=runner
+        artifact.format, data, bundle.signature, provider=provider, threads=threads, beside=beside, backend=backend
     )
 
 
@@ -152,74 +266,33 @@ def open_backend(
     provider: AnyProvider = "cpu",
     threads: Threads | None = None,
     beside: Mapping[str, bytes] | None = None,
-    runner: str | None = None,
+    backend: str | None = None,
 ) -> Backend:
-    """Open an artifact's bytes with the backend for its format.
+    """Open the bytes of an artifact.
 
     Args:
         format: `onnx`, `torchscript` or `pt2`.
-        data: The file's bytes.
-        signature: What the model takes and gives; None for an ONNX file of anybody's, whose inputs and outputs are
-            then those that it names.
+        data: The content of the file.
+        signature: What the model takes and gives. None for an ONNX file that Onward did not write: its inputs and
+            outputs are then those that the file names.
         provider: As for `open_artifact`.
         threads: How many threads one inference may use.
-        beside: File name -> bytes, of the weights that an ONNX file keeps in files of their own.
-        runner: As for `open_artifact`.
+        beside: File name -> bytes, of the weights that an ONNX file keeps in separate files.
+        backend: As for `open_artifact`.
 
     Raises:
-        BackendError: The runner is unknown, not installed or needs a signature, or the file does not open.
+        BackendError: The backend is unknown, not installed or needs a signature, or the file cannot be opened.
         ProviderError: The provider is missing or does not take the model.
     """
-    runner = _choose_runner(format, runner)
-    threads = threads or Threads()
-    if format == "onnx":
-        return _open_onnx(data, signature, provider=provider, threads=threads, beside=beside, runner=runner)
-    if signature is None:
+    spec = backend_for(format, backend)
+    if signature is None and spec.needs_signature:
         raise BackendError(f"a {format} artifact needs a signature: it does not name its inputs and outputs.")
-    if not torch_is_installed():
-        raise BackendError(
-            f"a {format} artifact needs PyTorch, which is not installed here; the bundle's model.onnx does "
-            f"not. `pip install torch` would add it."
-        )
-    if format == "torchscript":
-        from onward.backends.torch_backend import TorchScriptBackend
-
-        return TorchScriptBackend(data, signature=signature, device=provider, threads=threads)
-    from onward.backends.torch_backend import ExportedProgramBackend
-
-    return ExportedProgramBackend(data, signature=signature, device=provider, threads=threads, runner=runner)
-
-
-def _choose_runner(format: str, runner: str | None) -> str:
-    if format not in RUNNERS:
-        raise BackendError(f"an artifact is of format {format!r}, which this Onward cannot run.")
-    if runner is not None and runner not in RUNNERS[format]:
-        raise BackendError(f"a {format} artifact is run by {', '.join(RUNNERS[format])}, not by {runner!r}.")
-    return runner or RUNNERS[format][0]
-
-
-def _open_onnx(
-    data: bytes,
-    signature: AnySignature | None,
-    *,
-    provider: AnyProvider,
-    threads: Threads,
-    beside: Mapping[str, bytes] | None,
-    runner: str,
-) -> Backend:
-    if runner == "onnxruntime":
-        from onward.backends.onnxruntime_backend import SessionBackend
-
-        return SessionBackend(data, signature=signature, provider=provider, threads=threads, beside=beside)
-    if importlib.util.find_spec("openvino") is None:
-        raise BackendError(
-            f"the runner {runner!r} needs OpenVINO, which is not installed here: `pip install openvino` would add it."
-        )
-    from onward.backends.openvino_backend import CompiledModelBackend
-
-    return CompiledModelBackend(data, signature=signature, provider=provider, threads=threads, beside=beside)
-
-
-def torch_is_installed() -> bool:
-    """Whether PyTorch could be imported; it is not."""
-    return importlib.util.find_spec("torch") is not None
+    implementation = spec.load()
+    request = ProviderRequest.of(provider)
+    spec.check_provider(request)
+    arguments: dict[str, Any] = {"signature": signature, "request": request, "threads": threads or Threads()}
+    if spec.variant:
+        arguments["variant"] = spec.variant
+    if format == "onnx":
+        arguments["beside"] = beside or {}
+    return implementation(data, **arguments)

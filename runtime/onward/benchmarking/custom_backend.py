@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from onward.backends import Threads
+from onward.backends.backend import Backend
 from onward.bundle.onnx_header import read_outline
 from onward.errors import BackendError
 
@@ -25,7 +25,7 @@ Arrays = Mapping[str, NDArray[Any]]
 OwnOutputs = Mapping[str, NDArray[Any]] | Sequence[NDArray[Any]]
 
 
-class OwnBackend:
+class OwnBackend(Backend):
     """Runs what somebody has written.
 
     Args:
@@ -34,9 +34,9 @@ class OwnBackend:
         outputs: Their names.
     """
 
-    placement = None
+    name = ""
     signature = None
-    inputs: tuple[str, ...] = ()
+    inputs = ()
 
     def __init__(self, name: str, call: Callable[[Arrays], OwnOutputs], outputs: tuple[str, ...]) -> None:
         self.name, self.call, self.outputs = name, call, outputs
@@ -45,10 +45,6 @@ class OwnBackend:
         """Run one batch: input name -> array -> the outputs in the file's order."""
         outputs = self.call(arrays)
         return [outputs[name] for name in self.outputs] if isinstance(outputs, Mapping) else list(outputs)
-
-    def run(self, feed: Any) -> dict[str, NDArray[np.float32]]:
-        """The same, by name."""
-        return dict(zip(self.outputs, self.infer(feed), strict=True))
 
 
 def is_own(backend: str) -> bool:

@@ -20,7 +20,7 @@ __all__ = ["Lineup", "Wish", "remedy_for"]
 #: Providers that onnxruntime's plain builds list and that run nothing on this machine.
 REMOTE = ("AzureExecutionProvider",)
 #: What brings PyTorch.
-REMEDIES = {"torch": "pip install 'onward[training]'", "openvino": "pip install openvino"}
+REMEDIES = {"torch": "pip install 'onward[training]'", "openvino": "pip install 'onward[openvino]'"}
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from onward.backends import Backend, Threads, open_artifact, open_backend
+from onward.backends import Threads, open_artifact, open_backend
+from onward.backends.backend import Backend
 from onward.benchmarking.custom_backend import is_own, open_own
 from onward.benchmarking.spec import Competitor
 from onward.bundle import MANIFEST, Bundle, digest_file
@@ -333,7 +334,7 @@ class Subject:
         if self.bundle is not None:
             artifact = self.bundle.artifact(kind.format)
             return open_artifact(
-                self.bundle, artifact, provider=competitor.provider, threads=threads, runner=kind.runner
+                self.bundle, artifact, provider=competitor.provider, threads=threads, backend=competitor.backend
             )
         beside = {path.name: path.read_bytes() for path in self._beside}
         return open_backend(
@@ -343,7 +344,7 @@ class Subject:
             provider=competitor.provider,
             threads=threads,
             beside=beside,
-            runner=kind.runner,
+            backend=competitor.backend,
         )
 
     def model_path(self, format: str) -> Path:

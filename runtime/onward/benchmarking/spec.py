@@ -59,7 +59,7 @@ class Kind:
     Args:
         title: For people.
         format: Of the artifact.
-        runner: What runs it, of `onward.backends.RUNNERS`.
+        runner: What runs it, see `onward.backends.BACKENDS`.
         distribution: What has to be installed beside the runtime; empty for nothing.
     """
 

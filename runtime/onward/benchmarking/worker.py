@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from onward.backends import Backend
+    from onward.backends.backend import Backend
     from onward.benchmarking.inputs import Samples
     from onward.benchmarking.model import Subject
     from onward.benchmarking.spec import Competitor
@@ -217,10 +217,10 @@ class Worker:
     def _import(self, runner: str) -> None:
         import importlib
 
-        from onward.backends import torch_is_installed
+        from onward.backends import is_installed
 
         module = MODULES.get(runner, PYTORCH)
-        if module in (PYTORCH, MODULES["torchscript"]) and not torch_is_installed():
+        if module in (PYTORCH, MODULES["torchscript"]) and not is_installed("torch"):
             return  # opening says so in a sentence
         try:
             importlib.import_module(module)

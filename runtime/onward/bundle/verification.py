@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from onward.backends import Backend, open_artifact, torch_is_installed
-from onward.backends.providers import CPU, CUDA, AnyProvider, ProviderRequest
+from onward.backends import backend_for, open_artifact
+from onward.backends.backend import Backend
+from onward.backends.providers import AnyProvider, ProviderRequest
 from onward.bundle import Artifact, Bundle
 from onward.errors import UsageError
 from onward.parity import Verdict
@@ -76,7 +77,7 @@ def verify(
         return [_verify_one(bundle, bundle.artifact(name), request) for name in artifacts]
     return [
         Verification(artifact.name, artifact.format, None, False, reason)
-        if (reason := _why_not(artifact, request))
+        if (reason := backend_for(artifact.format).unavailable_reason(request))
         else _verify_one(bundle, artifact, request)
         for artifact in bundle.artifacts
     ]
@@ -100,13 +101,3 @@ def verify_backend(bundle: Bundle, artifact: Artifact, backend: Backend) -> Veri
         for name, array in outputs.items()
     )
     return Verification(artifact.name, backend.name, golden.judge(artifact.name, backend.run), same_bits)
-
-
-def _why_not(artifact: Artifact, request: ProviderRequest) -> str:
-    if artifact.format == "onnx":
-        return ""
-    if not torch_is_installed():
-        return "PyTorch is not installed"
-    if not {CPU, CUDA}.intersection(request.names):
-        return f"PyTorch does not run on {request}"
-    return ""

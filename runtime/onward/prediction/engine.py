@@ -10,7 +10,8 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from onward.backends import Backend, Threads, open_artifact
+from onward.backends import Threads, open_artifact
+from onward.backends.backend import Backend
 from onward.backends.providers import CPU, AnyProvider, ProviderRequest
 from onward.bundle import Artifact, Bundle
 from onward.classifier import default_batch_size

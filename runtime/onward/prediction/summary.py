@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
-from onward.backends.providers import Placement
+from onward.backends.placement import Placement
 from onward.prediction.tuner import Plan
 
 __all__ = ["STAGES", "Failure", "Seconds", "Summary"]

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from onward.backends import Backend, Threads, open_artifact, open_backend
+from onward.backends import Threads, open_artifact, open_backend
+from onward.backends.backend import Backend
 from onward.bundle import Bundle
 from onward.errors import BackendError, BundleError, FeedError
 from onward.parity import MAX_NOISE_RATIO, regroup

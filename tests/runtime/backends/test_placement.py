@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onward.backends.providers import CPU, CUDA, MIN_PLACEMENT, TENSORRT, Placement, ProviderRequest, check_placement
+from onward.backends.placement import MIN_PLACEMENT, Placement, check_placement
+from onward.backends.providers import CPU, CUDA, TENSORRT, ProviderRequest
 from onward.errors import ProviderError
 
 OPERATORS = st.dictionaries(st.sampled_from(["Conv", "Gather", "Relu", "Shape"]), st.integers(1, 50)).map(Counter)

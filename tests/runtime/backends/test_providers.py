@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from onward.backends import open_artifact
-from onward.backends.providers import CPU, CUDA, MIN_PLACEMENT, TENSORRT, Provider, ProviderRequest, available_providers
+from onward.backends.placement import MIN_PLACEMENT
+from onward.backends.providers import CPU, CUDA, TENSORRT, Provider, ProviderRequest, available_providers
 from onward.bundle import Bundle
 from onward.bundle.verification import verify
 from onward.classifier import load

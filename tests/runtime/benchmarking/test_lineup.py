@@ -28,7 +28,7 @@ def test_what_is_not_installed_is_named_with_its_remedy(shared_bundle: Bundle, m
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in ("torch", "openvino") else find(name))
     found = line_up(shared_bundle)
     assert [item.backend for item in found.competitors] == ["onnxruntime"]
-    assert found.missing["openvino"] == "pip install openvino"
+    assert found.missing["openvino"] == "pip install 'onward[openvino]'"
     assert "onward[training]" in found.missing["torch"]
     asked = line_up(shared_bundle, backends=["openvino"])
     assert [item.backend for item in asked.competitors] == ["openvino"]  # its row will say why not

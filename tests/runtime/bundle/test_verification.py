@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from onward.backends import registry
 from onward.bundle import MANIFEST, Artifact, Bundle, FileDigest, digest_file
-from onward.bundle import verification as module
 from onward.bundle.golden import save_outputs
 from onward.bundle.verification import Verification, verify
 from onward.errors import BundleError, ProviderError, UsageError
@@ -108,7 +108,7 @@ def test_other_bits_than_the_builders_are_said_and_do_not_fail(bundle: Bundle) -
 def test_without_pytorch_its_artifacts_are_skipped_with_the_reason(
     shared_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "torch_is_installed", lambda: False)
+    monkeypatch.setattr(registry, "is_installed", lambda distribution: distribution != "torch")
     results = verify(shared_bundle)
     assert [result.skipped for result in results] == ["", "PyTorch is not installed", "PyTorch is not installed"]
     assert [result.verdict is None for result in results] == [False, True, True]

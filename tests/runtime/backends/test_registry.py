@@ -1,4 +1,4 @@
-"""What runs an artifact, where its format has several; and ONNX files that are not ours."""
+"""Each backend of the registry; and ONNX files that Onward did not write."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -21,35 +21,41 @@ from torch import Tensor, nn
 from torch._inductor import freezing
 
 import onward
-from onward.backends import RUNNERS, Backend, Threads, open_artifact, open_backend
+from onward.backends import BACKENDS, Threads, backend_for, backends_of, open_artifact, open_backend, registry
+from onward.backends.backend import Backend
+from onward.backends.providers import CPU
 from onward.bundle import Bundle
 from onward.errors import BackendError, FeedError
 from onward.feed import check_feed
 from onward.signature import OUTPUTS, Input, Signature, TensorSignature
 
 ROOT = Path(__file__).parents[3]
-ALL = [(format, runner) for format, runners in RUNNERS.items() for runner in runners]
-ONNX_RUNNERS = RUNNERS["onnx"]
+ONNX_BACKENDS = [spec.name for spec in backends_of("onnx")]
+NAMES = {
+    "onnx": "onnxruntime, openvino",
+    "torchscript": "torchscript",
+    "pt2": "torch, torch-channels-last, torch-compile, pt2",
+}
 TENSORS = TensorSignature((Input("first", "float32", (6,)), Input("second", "float32", (6,))), ("a", "b", "c"))
 
 
-def require(runner: str) -> None:
-    if runner == "openvino" and not os.environ.get("CI"):
+def require(name: str) -> None:
+    if name == "openvino" and not os.environ.get("CI"):
         pytest.importorskip("openvino", reason="openvino is not installed: `make test` installs it")
-    if runner == "compiled" and not os.environ.get("CI") and not shutil.which(os.environ.get("CXX", "g++")):
+    if name == "torch-compile" and not os.environ.get("CI") and not shutil.which(os.environ.get("CXX", "g++")):
         pytest.skip("there is no C++ compiler here, which torch.compile needs")
 
 
-@pytest.fixture(scope="module", params=ALL, ids="-".join)
+@pytest.fixture(scope="module", params=BACKENDS)
 def backend(request: pytest.FixtureRequest, shared_bundle: Bundle) -> Iterator[Backend]:
-    format, runner = request.param
-    require(runner)
+    require(request.param)
+    artifact = shared_bundle.artifact(BACKENDS[request.param].format)
     before = torch.get_num_threads()
-    yield open_artifact(shared_bundle, shared_bundle.artifact(format), threads=Threads(1), runner=runner)
+    yield open_artifact(shared_bundle, artifact, threads=Threads(1), backend=request.param)
     torch.set_num_threads(before)
 
 
-def test_every_runner_gives_what_the_golden_record_says(backend: Backend, shared_bundle: Bundle) -> None:
+def test_every_backend_gives_what_the_golden_record_says(backend: Backend, shared_bundle: Bundle) -> None:
     golden = shared_bundle.golden()
     if "compiled" in backend.name:
         golden = golden.select({"real": 2})  # batches of 1 and 2: each size is seconds of compiling
@@ -99,38 +105,41 @@ def test_threads_do_not_write_into_each_others_batches(backend: Backend, pixels:
 
 
 @pytest.mark.parametrize(
-    ("format", "runner", "name"),
+    ("format", "backend_name", "name"),
     [
         ("onnx", "onnxruntime", "onnx (CPU)"),
         ("onnx", "openvino", "onnx openvino (CPU)"),
         ("torchscript", "torchscript", "torchscript (CPU)"),
         ("pt2", None, "pt2 (CPU)"),
-        ("pt2", "eager", "pt2 (CPU)"),
-        ("pt2", "channels-last", "pt2 channels-last (CPU)"),
+        ("pt2", "torch", "pt2 (CPU)"),
+        ("pt2", "pt2", "pt2 loaded (CPU)"),
+        ("pt2", "torch-channels-last", "pt2 channels-last (CPU)"),
     ],
 )
-def test_a_backend_says_what_runs_it(shared_bundle: Bundle, format: str, runner: str | None, name: str) -> None:
-    require(runner or "")
-    assert open_artifact(shared_bundle, shared_bundle.artifact(format), runner=runner).name == name
+def test_a_backend_says_what_runs_it(shared_bundle: Bundle, format: str, backend_name: str | None, name: str) -> None:
+    require(backend_name or "")
+    assert open_artifact(shared_bundle, shared_bundle.artifact(format), backend=backend_name).name == name
 
 
-@pytest.mark.parametrize("format", RUNNERS)
-def test_an_unknown_runner_is_a_backend_error(shared_bundle: Bundle, format: str) -> None:
+@pytest.mark.parametrize("format", ["onnx", "torchscript", "pt2"])
+def test_an_unknown_backend_is_a_backend_error(shared_bundle: Bundle, format: str) -> None:
     with pytest.raises(BackendError) as caught:
-        open_artifact(shared_bundle, shared_bundle.artifact(format), runner="tvm")
-    assert str(caught.value) == f"a {format} artifact is run by {', '.join(RUNNERS[format])}, not by 'tvm'."
+        open_artifact(shared_bundle, shared_bundle.artifact(format), backend="tvm")
+    assert str(caught.value) == f"a {format} artifact is run by {NAMES[format]}, not by 'tvm'."
 
 
-def test_a_runner_of_another_format_is_a_backend_error(shared_bundle: Bundle) -> None:
-    with pytest.raises(BackendError, match="a pt2 artifact is run by eager, module, channels-last, compiled, not by"):
-        open_artifact(shared_bundle, shared_bundle.artifact("pt2"), runner="onnxruntime")
+def test_a_backend_of_another_format_is_a_backend_error(shared_bundle: Bundle) -> None:
+    with pytest.raises(
+        BackendError, match="a pt2 artifact is run by torch, torch-channels-last, torch-compile, pt2, not by"
+    ):
+        open_artifact(shared_bundle, shared_bundle.artifact("pt2"), backend="onnxruntime")
 
 
 def test_channels_last_is_the_layout_of_every_activation(tmp_path: Path) -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 3))
     signature = Signature(8, 8, 3, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2), ("a", "b", "c"))
     bundle = onward.export(network, tmp_path / "model", signature=signature, formats=("pt2",))
-    last: Any = open_artifact(bundle, bundle.artifact("pt2"), runner="channels-last")
+    last: Any = open_artifact(bundle, bundle.artifact("pt2"), backend="torch-channels-last")
     eager: Any = open_artifact(bundle, bundle.artifact("pt2"))
     assert all(item.is_contiguous(memory_format=torch.channels_last) for item in activations(last.module))
     assert all(item.is_contiguous() for item in activations(eager.module)[1:])  # [0]: the pixels, permuted
@@ -167,7 +176,7 @@ def test_compiling_makes_constants_of_the_weights(
         return graph, kept
 
     monkeypatch.setattr(freezing, "freeze", watch)
-    opened = open_artifact(shared_bundle, shared_bundle.artifact("pt2"), runner="compiled")
+    opened = open_artifact(shared_bundle, shared_bundle.artifact("pt2"), backend="torch-compile")
     for _ in range(2):
         opened.run(pixels[:2])
     assert passed == [1]
@@ -175,16 +184,16 @@ def test_compiling_makes_constants_of_the_weights(
 
 def test_without_a_compiler_compiling_is_a_backend_error(shared_bundle: Bundle) -> None:
     message = run_python(
-        SPOILT.format(path=str(shared_bundle.path), format="pt2", runner="compiled"), CXX="no-such-compiler"
+        SPOILT.format(path=str(shared_bundle.path), format="pt2", backend="torch-compile"), CXX="no-such-compiler"
     )
-    assert message.startswith("the runner 'compiled' needs a C++ compiler, and there is none here: install g++")
+    assert message.startswith("the backend 'torch-compile' needs a C++ compiler, and there is none here: install g++")
 
 
-def test_without_openvino_its_runner_is_a_backend_error(shared_bundle: Bundle) -> None:
+def test_without_openvino_its_backend_is_a_backend_error(shared_bundle: Bundle) -> None:
     code = "import sys; sys.modules['openvino'] = None\n" + SPOILT
-    message = run_python(code.format(path=str(shared_bundle.path), format="onnx", runner="openvino"))
+    message = run_python(code.format(path=str(shared_bundle.path), format="onnx", backend="openvino"))
     assert message == (
-        "the runner 'openvino' needs OpenVINO, which is not installed here: `pip install openvino` would add it."
+        "the backend 'openvino' needs OpenVINO, which is not installed here: `pip install 'onward[openvino]'` adds it."
     )
 
 
@@ -195,7 +204,7 @@ from onward.bundle import Bundle
 from onward.errors import BackendError
 bundle = Bundle.open(Path({path!r}))
 try:
-    open_artifact(bundle, bundle.artifact({format!r}), runner={runner!r})
+    open_artifact(bundle, bundle.artifact({format!r}), backend={backend!r})
 except BackendError as error:
     print(error)
 """
@@ -216,15 +225,15 @@ def run_python(code: str, **environment: str) -> str:
 def test_openvino_runs_on_the_processor_only(shared_bundle: Bundle) -> None:
     require("openvino")
     artifact = shared_bundle.artifact("onnx")
-    with pytest.raises(BackendError, match="OpenVINO runs on cpu here, not on 'cuda'"):
-        open_artifact(shared_bundle, artifact, provider="cuda", runner="openvino")
+    with pytest.raises(BackendError, match="OpenVINO runs on cpu, not on 'cuda'"):
+        open_artifact(shared_bundle, artifact, provider="cuda", backend="openvino")
 
 
 @pytest.mark.parametrize("data", [b"", b"\0", b"not a model at all" * 100], ids=len)
 def test_what_openvino_cannot_read_is_a_backend_error(shared_bundle: Bundle, data: bytes) -> None:
     require("openvino")
     with pytest.raises(BackendError, match=r"OpenVINO cannot open the ONNX file: Unable to read the model"):
-        open_backend("onnx", data, shared_bundle.signature, runner="openvino")
+        open_backend("onnx", data, shared_bundle.signature, backend="openvino")
 
 
 class Overwriting(nn.Module):
@@ -246,10 +255,10 @@ def tensor_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return onward.export(Overwriting(), path, signature=TENSORS, external_data_above_bytes=0)
 
 
-@pytest.mark.parametrize(("format", "runner"), [item for item in ALL if item[1] != "compiled"])
-def test_several_inputs_in_any_order_are_left_as_they_were(tensor_bundle: Bundle, format: str, runner: str) -> None:
-    require(runner)
-    backend = open_artifact(tensor_bundle, tensor_bundle.artifact(format), runner=runner)
+@pytest.mark.parametrize("name", [name for name in BACKENDS if name != "torch-compile"])
+def test_several_inputs_in_any_order_are_left_as_they_were(tensor_bundle: Bundle, name: str) -> None:
+    require(name)
+    backend = open_artifact(tensor_bundle, tensor_bundle.artifact(BACKENDS[name].format), backend=name)
     assert tensor_bundle.golden().judge(backend.name, backend.run).passed
     generator = np.random.default_rng(0)
     feed = {name: generator.standard_normal((4, 6), np.float32) for name in ("second", "first")}
@@ -277,14 +286,14 @@ A = np.arange(6, dtype=np.float32).reshape(2, 3)
 B = np.array([[5, 0, 0], [0, 0, 9]], np.float32)
 
 
-@pytest.fixture(params=ONNX_RUNNERS)
-def runner(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=ONNX_BACKENDS)
+def onnx_backend(request: pytest.FixtureRequest) -> str:
     require(request.param)
     return str(request.param)
 
 
-def test_a_foreign_file_names_its_own_inputs_and_outputs(runner: str) -> None:
-    backend = open_backend("onnx", foreign([DIFFERENCE, POSITION], OUTPUT_INFO), None, runner=runner)
+def test_a_foreign_file_names_its_own_inputs_and_outputs(onnx_backend: str) -> None:
+    backend = open_backend("onnx", foreign([DIFFERENCE, POSITION], OUTPUT_INFO), None, backend=onnx_backend)
     assert backend.signature is None
     assert (backend.inputs, backend.outputs) == (("b", "a"), ("zeta", "alpha"))
     zeta, alpha = backend.infer({"a": A, "b": B})
@@ -296,25 +305,27 @@ def test_a_foreign_file_names_its_own_inputs_and_outputs(runner: str) -> None:
     assert backend.infer({"b": B[:1], "a": A[:1]})[0].shape == (1, 3)  # the batch size is free
 
 
-def test_a_lone_array_is_no_feed_of_two_inputs(runner: str) -> None:
-    backend = open_backend("onnx", foreign([DIFFERENCE, POSITION], OUTPUT_INFO), None, runner=runner)
+def test_a_lone_array_is_no_feed_of_two_inputs(onnx_backend: str) -> None:
+    backend = open_backend("onnx", foreign([DIFFERENCE, POSITION], OUTPUT_INFO), None, backend=onnx_backend)
     with pytest.raises(FeedError, match=r"the model takes 2 inputs \('b', 'a'\): expected a dictionary of arrays"):
         backend.run(A)
 
 
-def test_a_foreign_file_under_a_signature_is_a_backend_error(shared_bundle: Bundle, runner: str) -> None:
+def test_a_foreign_file_under_a_signature_is_a_backend_error(shared_bundle: Bundle, onnx_backend: str) -> None:
     with pytest.raises(BackendError, match=r"inputs and outputs \['b', 'a', 'zeta', 'alpha'\], expected \['image', "):
-        open_backend("onnx", foreign([DIFFERENCE, POSITION], OUTPUT_INFO), shared_bundle.signature, runner=runner)
+        open_backend(
+            "onnx", foreign([DIFFERENCE, POSITION], OUTPUT_INFO), shared_bundle.signature, backend=onnx_backend
+        )
 
 
-def test_a_foreign_output_that_is_no_tensor_is_a_backend_error(runner: str) -> None:
+def test_a_foreign_output_that_is_no_tensor_is_a_backend_error(onnx_backend: str) -> None:
     info = helper.make_tensor_sequence_value_info("both", TensorProto.FLOAT, None)
     data = foreign([helper.make_node("SequenceConstruct", ["a", "b"], ["both"])], [info])
     with pytest.raises(BackendError, match=r"expected a tensor|OpenVINO cannot open the ONNX file"):
-        open_backend("onnx", data, None, runner=runner)
+        open_backend("onnx", data, None, backend=onnx_backend)
 
 
-def test_foreign_weights_in_a_file_of_their_own_are_read(runner: str) -> None:
+def test_foreign_weights_in_a_file_of_their_own_are_read(onnx_backend: str) -> None:
     weights = np.arange(3000, dtype=np.float32).reshape(3, 1000)
     constant = numpy_helper.from_array(weights, "w")
     content, constant.raw_data = constant.raw_data, b""
@@ -322,7 +333,9 @@ def test_foreign_weights_in_a_file_of_their_own_are_read(runner: str) -> None:
     constant.external_data.add(key="location", value="w.bin")
     info = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 1000])]
     nodes = [DIFFERENCE, helper.make_node("MatMul", ["zeta", "w"], ["y"])]
-    backend = open_backend("onnx", foreign(nodes, info, constant), None, runner=runner, beside={"w.bin": content})
+    backend = open_backend(
+        "onnx", foreign(nodes, info, constant), None, backend=onnx_backend, beside={"w.bin": content}
+    )
     # whole numbers below 2**24: float32 holds every sum
     np.testing.assert_array_equal(backend.infer({"a": A, "b": B})[0], (B - A) @ weights)
 
@@ -332,3 +345,66 @@ def test_pytorchs_formats_need_a_signature(shared_bundle: Bundle, format: str) -
     data = shared_bundle.read(shared_bundle.artifact(format).file)
     with pytest.raises(BackendError, match=f"a {format} artifact needs a signature"):
         open_backend(format, data, None)
+
+
+# The registry: every table of backends is made from it.
+
+
+def test_every_entry_names_a_backend_that_can_be_imported() -> None:
+    for spec in BACKENDS.values():
+        require(spec.name)
+        assert issubclass(cast(type, spec.load()), Backend)
+        assert spec.module in sys.modules
+
+
+def test_the_first_backend_of_a_format_is_the_preferred_one() -> None:
+    assert {format: backend_for(format).name for format in NAMES} == {
+        "onnx": "onnxruntime",
+        "torchscript": "torchscript",
+        "pt2": "torch",
+    }
+    assert backend_for("pt2", "torch-compile") is BACKENDS["torch-compile"]
+    assert backends_of("tflite") == ()
+
+
+def test_what_is_missing_and_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "is_installed", lambda distribution: distribution == "onnxruntime")
+    reasons = {name: spec.unavailable_reason("cpu") for name, spec in BACKENDS.items()}
+    assert reasons == dict.fromkeys(
+        ("torch", "torch-channels-last", "torch-compile", "torchscript", "pt2"), "PyTorch is not installed"
+    ) | {"onnxruntime": "", "openvino": "OpenVINO is not installed"}
+    assert BACKENDS["torch"].install_command == "pip install 'onward[training]'"
+    with pytest.raises(BackendError) as caught:
+        BACKENDS["pt2"].load()
+    assert str(caught.value) == (
+        "the backend 'pt2' needs PyTorch, which is not installed here: `pip install 'onward[training]'` adds it. "
+        "An ONNX artifact does not need PyTorch."
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "requested", "chosen"),
+    [
+        ("torch", ["cpu", "tensorrt", "cuda,cpu"], ["cpu", "cuda,cpu"]),
+        ("torch", ["tensorrt"], ("cpu",)),
+        ("openvino", ["cuda,cpu"], ("cpu",)),
+        ("onnxruntime", ["tensorrt", "cpu"], ["tensorrt", "cpu"]),
+    ],
+)
+def test_a_backend_takes_the_requested_providers_that_it_can_run_on(
+    name: str, requested: list[str], chosen: list[str]
+) -> None:
+    assert BACKENDS[name].choose_providers(requested) == chosen
+
+
+def test_without_a_request_a_backend_takes_what_this_machine_has(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(
+        registry, "available_providers", lambda: ["CUDAExecutionProvider", "AzureExecutionProvider", CPU]
+    )
+    monkeypatch.setattr(registry, "NVIDIA_DRIVER", tmp_path / "version")
+    names = ("torch", "onnxruntime", "openvino")
+    assert [BACKENDS[name].choose_providers(()) for name in names] == [("cpu",), ("cpu", "cuda"), ("cpu",)]
+    (tmp_path / "version").touch()
+    assert [BACKENDS[name].choose_providers(()) for name in names] == [("cpu", "cuda"), ("cpu", "cuda"), ("cpu",)]
