@@ -195,7 +195,7 @@ def test_a_file_that_is_nothing_of_ours(onward, tmp_path: Path) -> None:
 
 def test_an_empty_folder(onward, bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert_sentence(onward("predict", bundle.path, tmp_path / "empty"), 2, "holds no image")
+    assert_sentence(onward("predict", bundle.path, tmp_path / "empty"), 2, "contains no image")
 
 
 def test_a_text_file_named_png_is_listed_and_counted_and_the_rest_are_predicted(

@@ -1,4 +1,4 @@
-"""Opening: what somebody names becomes a source, told apart by content."""
+"""Opening: the paths that a user names become one source. Content decides how a path is read, not its name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import BinaryIO
 from onward.errors import DataError
 from onward.images.idx import is_idx
 from onward.signature import Signature
-from onward.sources.files import folder, has_image_suffix, images, path_list
+from onward.sources.files import folder, has_image_suffix, image_files, path_list
 from onward.sources.source import Source, chain
 from onward.sources.tar import COMPRESSED, HEADER_BYTES, is_tar, open_stream
 
@@ -22,8 +22,8 @@ __all__ = ["STDIN", "open_sources"]
 
 STDIN = "-"
 MAGIC = {b"\x93NUMPY": "npy", b"PK\x03\x04": "npz", b"PAR1": "parquet"}
-#: Where the content does not tell: a text has no magic bytes, and a file that was cut may have lost them.
-ENDINGS = {
+#: Decides where the content does not: text has no magic bytes, and a truncated file may have lost them.
+SUFFIXES = {
     "csv": (".csv", ".tsv"),
     "npy": (".npy",),
     "npz": (".npz",),
@@ -35,21 +35,21 @@ ENDINGS = {
 def open_sources(
     paths: Sequence[str | Path], signature: Signature, *, column: str | None = None, stdin: BinaryIO | None = None
 ) -> Source:
-    """One source over several paths, told apart by content; rows are named by the path as it is given here.
+    """Open one source over several paths. Rows are named by the paths as they are given here.
 
     Args:
         paths: Folders, image files, .npy, .npz and IDX files (.gz too), tar files, Parquet and CSV tables; patterns
             such as `'shards/*.tar'`; `-` for paths on standard input, each ended by a newline or a null character.
-            What a pattern or standard input names is an image where its name ends as those of images do.
-        signature: What an image has to become.
-        column: Of a table, the one that holds the images or their paths; by default one of a usual name.
-        stdin: Where `-` reads from.
+            Files from a pattern or from standard input with an image suffix are taken for images without a look.
+        signature: Size and channels of an image.
+        column: The column of a table that holds the images or their paths; by default the first with a usual name.
+        stdin: Replaces standard input for `-`.
 
     Returns:
-        A source that can be gone through as often as one likes; with `-`, once.
+        A source that can be iterated as often as needed; with `-`, once.
 
     Raises:
-        DataError: A path is missing, empty, or damaged from the start.
+        DataError: A path is missing, empty, or damaged at its beginning.
         FeedError: An array does not fit the signature.
     """
     arguments = [os.fspath(path) for path in paths]
@@ -59,7 +59,7 @@ def open_sources(
     sources: list[Source] = []
     for kind, group in groupby(_expand(arguments), key=lambda item: item[0]):
         if kind == "image":
-            sources.append(images([path for _, path in group]))
+            sources.append(image_files([path for _, path in group]))
         elif kind == STDIN:
             sources.append(path_list(stdin or sys.stdin.buffer, partial(_open_listed, open_one)))
         else:
@@ -68,7 +68,7 @@ def open_sources(
 
 
 def _expand(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Each path that is meant, behind its kind."""
+    """Kind and path of each argument, patterns expanded."""
     for path in arguments:
         if path == STDIN:
             yield STDIN, path
@@ -81,11 +81,11 @@ def _expand(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
 def _matches(pattern: str) -> Iterator[tuple[str, str]]:
     found = sorted(glob.iglob(pattern, recursive=True))
     if not found:
-        raise DataError(f"no path fits the pattern {pattern!r}.")
+        raise DataError(f"no path matches the pattern {pattern!r}.")
     for path in found:
-        # a million of them are not opened here only to see that they are images
+        # opening a million images only to see that they are images would take long
         kind = "image" if has_image_suffix(path) else _kind(path)
-        if kind != "folder" or "**" not in pattern:  # what lies in it fits the pattern, too
+        if kind != "folder" or "**" not in pattern:  # `**` matches the files in a folder too
             yield kind, path
 
 
@@ -111,34 +111,34 @@ def _open(kind: str, path: str, *, signature: Signature, column: str | None) -> 
 
             return parquet(path, column)
         case _:
-            from onward.sources.tables import listing
+            from onward.sources.tables import csv_table
 
-            return listing(path, column)
+            return csv_table(path, column)
 
 
 def _kind(path: str) -> str:
-    """What lies at a path, by its first bytes, or else by its name."""
+    """The kind of a path, by its first bytes, else by its suffix."""
     if os.path.isdir(path):
         return "folder"
     if not os.path.isfile(path):
-        raise DataError(f"{path} is no plain file." if os.path.exists(path) else f"{path} does not exist.")
+        raise DataError(f"{path} is not a regular file." if os.path.exists(path) else f"{path} does not exist.")
     try:
         with open(path, "rb", buffering=0) as stream:
             head = stream.read(HEADER_BYTES)
     except OSError:
-        return "image"  # reading it says why not
+        return "image"  # reading it reports the reason
     for magic, kind in MAGIC.items():
         if head.startswith(magic):
             return kind
-    named = next((kind for kind, endings in ENDINGS.items() if path.lower().endswith(endings)), "image")
-    if is_tar(head) or (head.startswith(tuple(COMPRESSED)) and (named == "tar" or _is_packed_tar(path))):
+    by_suffix = next((kind for kind, suffixes in SUFFIXES.items() if path.lower().endswith(suffixes)), "image")
+    if is_tar(head) or (head.startswith(tuple(COMPRESSED)) and (by_suffix == "tar" or _is_compressed_tar(path))):
         return "tar"
     if head.startswith((b"\0\0", b"\x1f\x8b")) and is_idx(Path(path)):
         return "idx"
-    return named
+    return by_suffix
 
 
-def _is_packed_tar(path: str) -> bool:
+def _is_compressed_tar(path: str) -> bool:
     try:
         with open_stream(path) as stream:
             return is_tar(stream.read(HEADER_BYTES))

@@ -1,6 +1,7 @@
-"""Block: some consecutive inputs, not decoded yet: image files, or raw pixels of an array.
+"""Source: images in order, in blocks, as often as needed.
 
-Source: inputs that can be gone through in order, as often as one likes.
+A block holds consecutive images that are not decoded yet: encoded image files (`Images`), or raw pixels of an array
+(`Pixels`).
 """
 
 from __future__ import annotations
@@ -24,15 +25,39 @@ __all__ = [
     "Item",
     "Pixels",
     "Source",
-    "Unreadable",
-    "blocks_of",
     "chain",
+    "in_blocks",
+    "unreadable",
 ]
 
-
 BLOCK_IMAGES = 64
-#: Of encoded images that are held in memory. One image alone may be larger.
+#: Limit of the encoded images that a block holds in memory. A single image may be larger.
 BLOCK_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where images come from.
+
+    Args:
+        blocks: Starts at the first image and yields all of them, in order, in blocks of any length.
+        count: The number of images, or None if it is only known at the end. The call may take a while.
+    """
+
+    blocks: Callable[[], Iterator[Block]]
+    count: Callable[[], int | None] = lambda: None
+
+
+def chain(sources: Sequence[Source]) -> Source:
+    """Several sources as one, one after the other."""
+    if len(sources) == 1:
+        return sources[0]
+
+    def count() -> int | None:
+        counts = [source.count() for source in sources]
+        return None if None in counts else sum(filter(None, counts))
+
+    return Source(lambda: (block for source in sources for block in source.blocks()), count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +65,12 @@ class Item:
     """One encoded image.
 
     Args:
-        name: What its row is called.
-        read: Gives the bytes of an image file; raises ImageError where there are none. It may be sent to another
-            process.
-        stamp: What another image of this name would have otherwise, e.g. size and time of change.
-        label: The class that somebody has given it, by name or by number.
-        size_bytes: What it holds in memory already: 0 for a file, which is read when it is asked for.
+        name: The name of its row.
+        read: Returns the bytes of an image file; raises ImageError if they cannot be read. It can be pickled, so that
+            another process can call it.
+        stamp: Tells it from another image of the same name, e.g. by size and time of change.
+        label: The label that comes with it, a class by name or by number.
+        size_bytes: How much memory it holds: 0 for a file, which is read on demand.
     """
 
     name: str
@@ -54,15 +79,24 @@ class Item:
     label: str | None = None
     size_bytes: int = 0
 
+    @staticmethod
+    def of_bytes(name: str, data: bytes, *, stamp: str = "", label: str | None = None) -> Item:
+        """An image file whose bytes are in memory."""
+        return Item(name, partial(bytes, data), stamp, label, len(data))
 
-def Unreadable(name: str, reason: str, stamp: str = "", label: str | None = None) -> Item:
-    """An input that is known to give no row, and why."""
+
+def unreadable(name: str, reason: str, stamp: str = "", label: str | None = None) -> Item:
+    """An item that cannot be read: `read` raises ImageError with this reason."""
     return Item(name, partial(_refuse, reason), stamp, label)
+
+
+def _refuse(reason: str) -> NoReturn:
+    raise ImageError(reason)
 
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Consecutive encoded images."""
+    """A block of encoded images."""
 
     items: Sequence[Item]
 
@@ -74,21 +108,21 @@ class Images:
 
     @property
     def stamps(self) -> bytes:
-        """Names and stamps, one after the other: equal for equal inputs, however they are cut into blocks."""
+        """All names and stamps in one text. Equal images give an equal text, however they are cut into blocks."""
         text = "".join(f"{item.name}\0{item.stamp}\n" for item in self.items)
         return text.encode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
-    """Consecutive images of an array, as the model's signature has them.
+    """A block of images of an array, in the shape of the signature.
 
     Args:
-        name: Of the array; its images are `name[0]`, `name[1]` …
+        name: The array's name; its images are `name[0]`, `name[1]` …
         images: uint8 `(count, height, width, channels)`.
-        start: The index of the first one in the array.
-        stamp: What another array of this name would have otherwise.
-        labels: One per image, where the array comes with some.
+        start: Index of the first image in the array.
+        stamp: Tells the array from another one of the same name.
+        labels: One per image, if the array comes with labels.
     """
 
     name: str
@@ -113,7 +147,7 @@ class Pixels:
 
     @property
     def stamps(self) -> bytes:
-        """Name and stamp of the array with its first image, nothing further on: however it is cut into blocks."""
+        """Name and stamp of the array for its first image, nothing for the rest, however it is cut into blocks."""
         if self.start or not len(self.images):
             return b""
         return f"{self.name}\0{self.stamp}\n".encode("utf-8", "surrogateescape")
@@ -122,8 +156,8 @@ class Pixels:
 Block = Images | Pixels
 
 
-def blocks_of(items: Iterable[Item | Block]) -> Iterator[Block]:
-    """Single inputs, gathered up to `BLOCK_IMAGES` and `BLOCK_BYTES`; blocks among them pass as they are."""
+def in_blocks(items: Iterable[Item | Block]) -> Iterator[Block]:
+    """Gather single items into blocks of up to `BLOCK_IMAGES` and `BLOCK_BYTES`. Blocks among them are unchanged."""
     gathered: list[Item] = []
     size_bytes = 0
     for item in items:
@@ -139,32 +173,3 @@ def blocks_of(items: Iterable[Item | Block]) -> Iterator[Block]:
             yield item
     if gathered:
         yield Images(gathered)
-
-
-def _refuse(reason: str) -> NoReturn:
-    raise ImageError(reason)
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where inputs come from.
-
-    Args:
-        blocks: Starts at the first input and gives them all, in order; blocks are of any length.
-        count: How many there are, or None where that is known only at the end. It may take a while.
-    """
-
-    blocks: Callable[[], Iterator[Block]]
-    count: Callable[[], int | None] = lambda: None
-
-
-def chain(sources: Sequence[Source]) -> Source:
-    """Several, one after the other."""
-    if len(sources) == 1:
-        return sources[0]
-
-    def count() -> int | None:
-        counts = [source.count() for source in sources]
-        return None if None in counts else sum(filter(None, counts))
-
-    return Source(lambda: (block for source in sources for block in source.blocks()), count)

@@ -1,7 +1,7 @@
-"""Tar: the members of an archive, plain or compressed, in one pass, by Python's tarfile, made strict.
+"""Tar: the members of an archive, plain or compressed, in one pass.
 
-tarfile takes a damaged header in the middle, and an archive that is cut between two members, for its end; and it keeps
-every header that it has read.
+Python's tarfile takes a damaged header in the middle, and an archive that is cut between two members, for its end; and
+it keeps every header that it has read. Here both are errors, and no header is kept.
 """
 
 from __future__ import annotations
@@ -19,48 +19,12 @@ from onward.images.idx import DAMAGED, open_gzip
 
 __all__ = ["COMPRESSED", "HEADER_BYTES", "is_tar", "open_stream", "read_data", "read_members"]
 
-
-#: How each format begins, and what opens it.
+#: The first bytes of each compressed format, and its opener.
 COMPRESSED = {b"\x1f\x8b": open_gzip, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 READ_BYTES = 256 << 10
 BROKEN: tuple[type[Exception], ...] = (*DAMAGED, lzma.LZMAError)
-
-
-@contextmanager
-def open_stream(path: str) -> Iterator[BinaryIO]:
-    """The bytes of a file, plain or compressed by gzip, bzip2 or xz, told apart by its first bytes.
-
-    What the system and the formats say of a broken file while it is read here becomes a DataError that names it.
-
-    Raises:
-        DataError: The file cannot be read, is damaged or cut short.
-    """
-    try:
-        with (
-            open(path, "rb", buffering=0) as file,
-            io.BufferedReader(file, READ_BYTES) as stream,
-            _unpacked(stream) as unpacked,
-        ):
-            yield unpacked
-    except EOFError as error:
-        raise DataError(f"{path} is cut short: its compressed stream ends too early.") from error
-    except BROKEN as error:
-        raise DataError(f"{path} is damaged: {error}.") from error
-    except OSError as error:  # bzip2's, too
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-
-
-def _unpacked(stream: io.BufferedReader[Any]) -> BinaryIO:
-    head = stream.peek(8)
-    for magic, opener in COMPRESSED.items():
-        if head.startswith(magic):
-            # the unpackers' own `read` is Python's, and slow for many small pieces
-            return io.BufferedReader(cast(io.RawIOBase, opener(stream)), READ_BYTES)
-    return stream
-
-
 HEADER_BYTES = 512
-#: Long names and attributes; a header that states more is damaged, or means to fill the memory.
+#: Limit of long names and attributes. A header that states more is damaged, or an attempt to fill the memory.
 MAX_EXTENSION_BYTES = 1 << 20
 EXTENSIONS = (
     tarfile.GNUTYPE_LONGNAME,
@@ -71,38 +35,62 @@ EXTENSIONS = (
 )
 
 
+@contextmanager
+def open_stream(path: str) -> Iterator[BinaryIO]:
+    """The bytes of a file, decompressed if its first bytes say gzip, bzip2 or xz.
+
+    Errors of the system and of the formats, here and while the file is read, become a DataError that names the file.
+
+    Raises:
+        DataError: The file cannot be read, is damaged or cut short.
+    """
+    try:
+        with (
+            open(path, "rb", buffering=0) as file,
+            io.BufferedReader(file, READ_BYTES) as stream,
+            _decompressed(stream) as decompressed,
+        ):
+            yield decompressed
+    except EOFError as error:
+        raise DataError(f"{path} is cut short: its compressed stream ends too early.") from error
+    except BROKEN as error:
+        raise DataError(f"{path} is damaged: {error}.") from error
+    except OSError as error:  # bzip2 raises it for damaged data too
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
 def is_tar(head: bytes) -> bool:
-    """Whether a file that begins with these 512 bytes is an archive; those of before 1988 are not told."""
+    """Whether a file that begins with these 512 bytes is an archive. Formats older than 1988 are not recognised."""
     return head[257:262] == b"ustar"
 
 
 def read_members(stream: BinaryIO, path: str) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-    """The members of an archive, or of several one after the other, each with the archive to read its data from.
+    """The members of an archive, or of several concatenated ones, each with the archive to read its data from.
 
-    A member's data may be read until the next member is asked for.
+    Read a member's data before the next member is taken.
 
     Args:
-        stream: At its beginning.
-        path: Of the archive, for errors.
+        stream: The archive, at its beginning.
+        path: Its path, for errors.
 
     Raises:
-        DataError: A header is damaged, or the archive does not end as one does.
+        DataError: A header is damaged, or the end of the archive is missing.
     """
     try:
         with _Archive.open(
             fileobj=stream, mode="r|", tarinfo=_Member, errors="surrogateescape", ignore_zeros=True
         ) as archive:
             for member in archive:
-                archive.members = []  # type: ignore[attr-defined]  # or a million of them are kept
+                archive.members = []  # type: ignore[attr-defined]  # tarfile would keep all of them
                 yield archive, member
     except _Damaged as error:
-        raise DataError(f"{path} is no tar file, or damaged: {error}.") from error
+        raise DataError(f"{path} is not a tar file, or damaged: {error}.") from error
     except (tarfile.TarError, ValueError, OverflowError) as error:
         raise DataError(f"{path} is cut short or damaged: {error}.") from error
 
 
 def read_data(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> bytes:
-    """The data of the member that has just been given.
+    """The data of the member that `read_members` has just yielded.
 
     Raises:
         DataError: It is cut short.
@@ -117,8 +105,17 @@ def read_data(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> b
     return data
 
 
+def _decompressed(stream: io.BufferedReader[Any]) -> BinaryIO:
+    head = stream.peek(8)
+    for magic, opener in COMPRESSED.items():
+        if head.startswith(magic):
+            # `read` of the decompressors is written in Python, and slow for many small pieces
+            return io.BufferedReader(cast(io.RawIOBase, opener(stream)), READ_BYTES)
+    return stream
+
+
 class _Damaged(Exception):
-    """A header that cannot be one, or an end that is none."""
+    """A damaged header, or an end without its mark."""
 
 
 class _Archive(tarfile.TarFile):
@@ -126,7 +123,7 @@ class _Archive(tarfile.TarFile):
 
 
 class _Member(tarfile.TarInfo):
-    """A header that is never taken for the end of the archive."""
+    """A header; a damaged one is never taken for the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> _Member:

@@ -59,7 +59,7 @@ def test_grey_arrays_may_leave_out_the_channel_axis(
 def test_an_array_of_another_dtype_is_a_feed_error(make: Any, kind: str, dtype: type, tmp_path: Path) -> None:
     array = make.pixels(2).astype(dtype)
     path = npy(tmp_path / "x.npy", array) if kind == "npy" else npz(tmp_path / "x.npz", images=array)
-    with pytest.raises(FeedError, match=f"holds {np.dtype(dtype)}, expected uint8"):
+    with pytest.raises(FeedError, match=f"is {np.dtype(dtype)}, expected uint8"):
         make.opened(path)
 
 
@@ -76,7 +76,7 @@ def test_colour_arrays_need_their_channel_axis(make: Any, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "idx", "idx.gz"])
 def test_an_array_of_no_images_is_a_data_error(make: Any, kind: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no image"):
+    with pytest.raises(DataError, match="contains no image"):
         make.opened(make.build(kind, tmp_path, 0))
 
 
@@ -178,7 +178,7 @@ def test_which_array_of_an_npz_holds_the_images(make: Any, tmp_path: Path) -> No
         {"photos": images, "weights": np.ones((2, 4, 4), np.float32)},
     ):
         assert pixels_of(make, npz(tmp_path / "x.npz", **named)) == images.tobytes()
-    with pytest.raises(DataError, match="holds the arrays a, b; call the one of the images 'images'"):
+    with pytest.raises(DataError, match="contains the arrays a, b; name the one with the images 'images'"):
         make.opened(npz(tmp_path / "x.npz", a=images, b=others))
 
 

@@ -70,7 +70,7 @@ def test_what_is_hidden_or_left_behind_by_an_archiver_is_left_alone(make: Any, t
 def test_a_folder_without_images_is_a_data_error(make: Any, content: list[str], tmp_path: Path) -> None:
     for name in content:
         (tmp_path / name).write_text("text")
-    with pytest.raises(DataError, match="holds no image"):
+    with pytest.raises(DataError, match="contains no image"):
         make.opened(tmp_path)
 
 
@@ -175,8 +175,8 @@ def test_a_file_that_vanishes_after_it_was_listed_gives_no_row(make: Any, tmp_pa
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_named_pipe_does_not_hang(make: Any, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.jpg")
-    assert reason_of(make, tmp_path) == "is no plain file"
-    with pytest.raises(DataError, match="is no plain file"):
+    assert reason_of(make, tmp_path) == "is not a regular file"
+    with pytest.raises(DataError, match="is not a regular file"):
         make.opened(tmp_path / "x.jpg")
 
 

@@ -64,7 +64,7 @@ def test_a_pattern_gives_what_fits_it_in_the_order_of_names(make: Any, tmp_path:
     assert names_of(make, tmp_path / "*.npy") == found
     assert names_of(make, tmp_path / "c[1].npy") == found[2:]  # a path that is there is no pattern
     assert names_of(make, tmp_path / "?.tar") == [f"{tmp_path}/{name}.tar/000.png" for name in ("a", "b")]
-    with pytest.raises(DataError, match="no path fits the pattern"):
+    with pytest.raises(DataError, match="no path matches the pattern"):
         make.opened(tmp_path / "*.csv")
 
 
@@ -123,7 +123,7 @@ def test_a_list_names_images_and_anything_else(make: Any, end: str, has_last: bo
     ]
     assert "No such file" in rows[4][1]
     assert "does not exist" in rows[5][1]
-    assert rows[6][1] == "is no plain file"
+    assert rows[6][1] == "is not a regular file"
     assert [found for _, found, _ in rows[7:]] == [first, first]
 
 

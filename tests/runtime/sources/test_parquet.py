@@ -107,11 +107,11 @@ def test_which_column_holds_the_images(
 @pytest.mark.parametrize(
     ("columns", "column", "message"),
     [
-        ({"id": [1], "title": ["x"]}, None, "its columns are: id, title. Say which one with --column"),
-        ({"a": [b""], "b": [b""]}, None, "its columns are: a, b. Say which one with --column"),
+        ({"id": [1], "title": ["x"]}, None, "its columns are: id, title. Choose one with --column"),
+        ({"a": [b""], "b": [b""]}, None, "its columns are: a, b. Choose one with --column"),
         ({"a": [b""]}, "image", "has no column 'image'; its columns are: a."),
         ({"id": [1], "image": [b""]}, "id", "column 'id' of {path} is int64; expected bytes"),
-        ({"image": pa.array([], pa.binary())}, None, "holds no image: it has no row"),
+        ({"image": pa.array([], pa.binary())}, None, "contains no image: it has no row"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_a_data_error(

@@ -103,7 +103,7 @@ def test_links_and_devices_give_no_row_and_folders_are_none(make: Any, tmp_path:
     assert [name for name, _ in rows] == ["1.png", "2.png", "3.png", "4.png/5.png"]
     assert "is a link to /etc/passwd" in rows[0][1]
     assert "is a link to 5.png" in rows[1][1]
-    assert rows[2][1] == "is no plain file"
+    assert rows[2][1] == "is not a regular file"
     assert rows[3][1] == make.pixels(1)[0].tobytes()
 
 
@@ -181,7 +181,7 @@ def test_images_of_the_sample_that_is_damaged_come_with_what_is_known(make: Any,
 def test_a_shard_without_image_says_so(make: Any, tmp_path: Path) -> None:
     path = save(make, tmp_path / "x.tar", {"1.txt": b"text"})
     ((name, reason, _),) = make.rows_of(make.opened(path))
-    assert (name, "holds no image" in reason) == (f"{path}[0:]", True)
+    assert (name, "contains no image" in reason) == (f"{path}[0:]", True)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_what_is_no_tar_file_or_an_empty_one_is_a_data_error(
     make: Any, content: bytes, name: str, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match=f"{name} (is (cut short|no tar file)|holds no image)"):
+    with pytest.raises(DataError, match=f"{name} (is (cut short|not a tar file)|contains no image)"):
         make.opened(tmp_path / name)
 
 
@@ -210,5 +210,5 @@ def test_a_damaged_shard_among_others_stops_nothing(make: Any, tmp_path: Path) -
     (tmp_path / "bad.tar").write_bytes(b"text" * 500)
     names = f"{tmp_path}/bad.tar\n{good}\n".encode()
     bad, fine = make.rows_of(make.opened("-", stdin=io.BytesIO(names)))
-    assert "no tar file" in bad[1]
+    assert "not a tar file" in bad[1]
     assert fine[1] == make.pixels(1)[0].tobytes()

@@ -74,12 +74,12 @@ def test_the_only_column_holds_the_paths(make: Any, tmp_path: Path) -> None:
     [
         ("", None, "x.csv has no header: it is empty"),
         ("\n\n", None, "x.csv has no header: it is empty"),
-        ("path,label\n", None, "x.csv holds no image: it has no row"),
-        ("one,two\n1.png,2\n", None, "its columns are: one, two. Say which one with --column"),
+        ("path,label\n", None, "x.csv contains no image: it has no row"),
+        ("one,two\n1.png,2\n", None, "its columns are: one, two. Choose one with --column"),
         ("one,two\n1.png,2\n", "three", "x.csv has no column 'three'; its columns are: one, two."),
         ("a/1.png,cat\n", None, "x.csv has no header: its first line holds 'a/1.png'"),
-        ("path;label\n1.png;3\n", None, "the one column 'path;label'; expected commas"),
-        (",".join(f"c{index}" for index in range(99)) + "\n1", None, "c18, c19, …. Say"),
+        ("path;label\n1.png;3\n", None, "one column 'path;label'; expected commas"),
+        (",".join(f"c{index}" for index in range(99)) + "\n1", None, "c18, c19, …. Choose"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_a_data_error(
