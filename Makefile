@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.onward-ready
 
-.PHONY: demo test check bench course zoo soak format lock clean help
+.PHONY: demo test check docs docs-build bench course zoo faults soak format lock clean help
 
 help:
 	@echo "make demo    set up, then train → export → verify → predict → bench, into artifacts/demo"
 	@echo "make test    set up, then all tests"
 	@echo "make check   ruff and mypy --strict"
+	@echo "make docs    build the documentation and serve it on this machine"
 	@echo "make bench   Onward beside its peers, at predicting, training, exporting and embedding"
 	@echo "make course  the course's networks through the whole line, into docs/course.md"
 	@echo "make zoo     every classifier of torchvision under the gate, an hour, into docs/zoo.md; goes on where it stopped"
@@ -28,6 +29,13 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: docs-build
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+# Strict: a broken link or anchor is an error. The site is in artifacts/site.
+docs-build: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.bench peers --folder artifacts/bench

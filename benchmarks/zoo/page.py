@@ -118,7 +118,7 @@ end. `make zoo` writes this page within a budget of an hour on two cores, and go
 `tests/export/test_zoo.py` takes a small family the same way.
 
 The weights are torchvision's random ones (seed 0), except that what is one number throughout is drawn, and batch norm's
-statistics are those of a batch of images: [`benchmarks/zoo/alive.py`](../benchmarks/zoo/alive.py) says why. A trained
+statistics are those of a batch of images: `benchmarks/zoo/alive.py` says why. A trained
 network is better conditioned than these. {num_samples} images of random pixels each, and the five constant ones, in
 batches of 1, 2, 7 and 16; members whose images cost much get smaller ones, as the table says.
 
