@@ -209,7 +209,7 @@ def test_a_text_file_named_png_is_listed_and_counted_and_the_rest_are_predicted(
     result = onward("predict", bundle.path, folder, "--out", tmp_path / "out.csv")
     assert result.returncode == 1
     assert f"1 could not be read, listed in {tmp_path / 'out.csv.errors.jsonl'}" in result.stderr
-    assert "b.png: no image" in result.stderr
+    assert "b.png: not an image" in result.stderr
     rows = (tmp_path / "out.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["input", f"{folder / 'a.png'}", f"{folder / 'c.png'}"]
     (error,) = map(json.loads, (tmp_path / "out.csv.errors.jsonl").read_text().splitlines())

@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all: staged beside the target, synced, renamed."""
+"""Files: write files and folders atomically: staged beside the target, synced, renamed."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ RENAME_EXCHANGE = 2
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; on leaving it is synced and renamed to `path`.
+    """Yield a path beside `path` to write to; on leaving, the file is synced and renamed to `path`.
 
-    An error inside, or a crash, leaves what stood at `path` untouched.
+    An error inside, or a crash, leaves the existing file at `path` untouched.
 
     Raises:
-        OutputError: The place cannot be written to, or is full.
+        OutputError: The disk is full, or the folder is not writable.
     """
     staged = path.parent / f".{path.name}.{os.getpid()}.part"
     try:
@@ -45,13 +45,13 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def staged_folder(path: Path) -> Iterator[Path]:
-    """A new folder beside `path` to fill; on leaving it is synced and takes the place of `path`.
+    """Yield a new folder beside `path` to fill; on leaving, it is synced and replaces `path`.
 
-    Where a folder stands at `path`, the two are exchanged in one step (renameat2), or, where the system cannot,
-    the old one is moved aside first; `Bundle.open` puts it back after a crash between the two renames.
+    An existing folder is exchanged with the new one in one step (renameat2). Where the system cannot do that, it is
+    moved aside first; `Bundle.open` puts it back after a crash between the two renames.
 
     Raises:
-        OutputError: The place cannot be written to, or is full.
+        OutputError: The disk is full, or the folder is not writable.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def staged_folder(path: Path) -> Iterator[Path]:
         staged.chmod(0o777 & ~_umask())
         for item in (*staged.rglob("*"), staged):
             sync(item)
-        _take_place(staged, path)
+        _replace(staged, path)
         sync(path.parent)
     except OSError as error:
         raise cannot_write(path, error) from error
@@ -72,13 +72,15 @@ def staged_folder(path: Path) -> Iterator[Path]:
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:
-    """What the system said of a place, in a sentence."""
+    """An error of the system as one that names the path."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return OutputError(f"{path} could not be written: no space is left there. What stood there is untouched.")
+        return OutputError(
+            f"{path} could not be written: no space is left on the disk. An existing file there is untouched."
+        )
     return OutputError(f"{path} could not be written: {error.strerror or error}.")
 
 
-def _take_place(staged: Path, path: Path) -> None:
+def _replace(staged: Path, path: Path) -> None:
     previous = previous_path(path)
     if not path.exists():
         staged.rename(path)
@@ -97,7 +99,7 @@ def _remove(path: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two folders atomically; False where the system has no such call.
+    """Exchange two folders atomically; False if the system has no such call.
 
     Source: Linux, renameat2(2), RENAME_EXCHANGE.
     """
@@ -110,9 +112,9 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def sync(path: Path) -> None:
-    """See that a file, or the names in a folder, are on the disk."""
+    """Flush a file, or the names in a folder, to the disk."""
     if os.name != "posix" and path.is_dir():
-        return  # Windows opens no folder
+        return  # Windows cannot open a folder
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Interruption: Ctrl-C or SIGTERM asks a run to save its state and end; a second one ends it at once."""
+"""Interruption: the first Ctrl-C or SIGTERM asks a run to save its state and stop; a second one ends it at once."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ __all__ = ["Interruption", "interruptible"]
 
 
 class Interruption:
-    """Whether a signal has come.
+    """Whether a signal was received.
 
     Args:
-        number: Which one; 0 for none yet.
+        number: The signal; 0 if there was none.
     """
 
     def __init__(self) -> None:
         self.number = 0
 
     def __call__(self) -> bool:
-        """True once a signal has come."""
+        """True once a signal was received."""
         return bool(self.number)
 
     @property
     def exit_code(self) -> int:
-        """What a shell expects of a program that a signal has ended."""
+        """The exit code that shells use for a program ended by this signal."""
         return 128 + self.number
 
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Notes SIGINT and SIGTERM instead of dying of them, once."""
+    """Record the first SIGINT or SIGTERM instead of ending; then restore the handlers that were set before."""
     interruption = Interruption()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 

@@ -167,8 +167,8 @@ def test_an_unreadable_image_is_left_out_and_counted(folder: Path, streaming: bo
     dataset = load(f"folder:{folder}", streaming=streaming)
     assert num_images(dataset) == 19
     assert dataset.notes == (
-        "1 of 20 images could not be read and was left out, e.g. cat/3.png: no image: its content is of no format "
-        "that Pillow knows",
+        "1 of 20 images could not be read and was left out, e.g. cat/3.png: not an image: Pillow recognises no "
+        "format in its content",
     )
 
 

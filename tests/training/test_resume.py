@@ -191,7 +191,7 @@ def test_a_full_disk_ends_a_run_with_a_sentence_and_loses_nothing(whole: tuple[P
             command(disk / "run.pt"), env=environment(), capture_output=True, text=True, check=False
         )
         assert result.returncode == 2
-        assert "no space is left there" in result.stderr
+        assert "no space is left on the disk" in result.stderr
         assert sorted(item.suffix for item in disk.iterdir()) != [], "what was whole is still there"
         (disk / "other").unlink()
         subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)

@@ -127,7 +127,7 @@ def test_what_workers_cannot_read_is_left_out_and_comes_back_with_its_reason(
     found = read(mine, batches_of(8) * 2, num_workers=num_workers)
     assert sum(len(targets) for _, targets in found) == 2 * (NUM_IMAGES - len(BROKEN))
     assert set(mine.failures) == {split.paths[index] for index in BROKEN}
-    assert "no image" in mine.failures[split.paths[7]]
+    assert "not an image" in mine.failures[split.paths[7]]
     assert "cannot be decoded" in mine.failures[split.paths[22]]
 
 

@@ -1,1 +1,1 @@
-"""Images: decoding, resizing and MNIST's array format."""
+"""Images: decode and resize them; read MNIST's array format."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from onward.errors import DataError
 
-try:  # isal inflates twice as fast, and lets other Python threads run meanwhile
+try:  # isal decompresses twice as fast, and releases the GIL
     from isal import igzip, isal_zlib
 
     open_gzip = igzip.open
@@ -36,22 +36,22 @@ PIECE_BYTES = 64 << 20
 
 
 def is_idx(path: Path) -> bool:
-    """Whether the file's first bytes are those of an IDX array of uint8, gzipped or not."""
+    """Whether the file begins like an IDX array of uint8, plain or gzipped."""
     try:
         with _open(path) as stream:
             head = stream.read(4)
     except DAMAGED_OR_CUT:
-        return True  # gzip, and damaged: reading it says so
+        return True  # a damaged gzip file: reading it reports that
     except OSError:
         return False
     return len(head) == 4 and head[:3] == bytes((0, 0, UINT8)) and 1 <= head[3] <= 4
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """The whole array, uint8, in the shape that the file states.
+    """The whole array, uint8, in the shape that the header states.
 
     Raises:
-        DataError: Not IDX, or cut short.
+        DataError: It is not an IDX file, or is cut short.
     """
     shape = read_idx_shape(path)
     chunks = list(iterate_idx(path, max(shape[0], 1)))
@@ -67,10 +67,10 @@ def read_idx_shape(path: Path) -> tuple[int, ...]:
 def iterate_idx(path: Path, batch_size: int) -> Iterator[NDArray[np.uint8]]:
     """Slices of `batch_size` along the first axis, the last one shorter, without holding the file in memory.
 
-    Of a file that is cut short, the items that are there come before the error.
+    If the file is cut short, its complete items come before the error.
 
     Raises:
-        DataError: Not IDX, or cut short.
+        DataError: It is not an IDX file, or is cut short.
     """
     with _reading(path), _open(path) as stream:
         count, *item_shape = _read_header(stream, path)
@@ -93,7 +93,7 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _read_up_to(stream: BinaryIO, num_bytes: int) -> bytes:
-    # a damaged header may state more than memory holds: take no more than is there
+    # a damaged header may state more than memory holds: allocate only what is there
     pieces: list[bytes] = []
     while num_bytes and (piece := stream.read(min(num_bytes, PIECE_BYTES))):
         pieces.append(piece)
@@ -103,9 +103,9 @@ def _read_up_to(stream: BinaryIO, num_bytes: int) -> bytes:
 
 def _check_end(stream: BinaryIO, path: Path, count: int) -> None:
     try:
-        more = stream.read(1)  # reading to the end is also what checks gzip's checksum
+        more = stream.read(1)  # reading to the end also checks gzip's checksum
     except DAMAGED_OR_CUT as error:
-        raise DataError(f"{path} is damaged or cut short behind its last item: {error}.") from error
+        raise DataError(f"{path} is damaged or cut short after its last item: {error}.") from error
     if more:
         raise DataError(f"{path} goes on after the {count} items that its header states.")
 
@@ -113,7 +113,7 @@ def _check_end(stream: BinaryIO, path: Path, count: int) -> None:
 def _read_header(stream: BinaryIO, path: Path) -> tuple[int, ...]:
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] != UINT8 or magic[3] == 0:
-        raise DataError(f"{path} is no IDX file of uint8: it begins with {magic.hex(' ') or 'nothing'}.")
+        raise DataError(f"{path} is not an IDX file of uint8: it begins with {magic.hex(' ') or 'nothing'}.")
     sizes = stream.read(4 * magic[3])
     if len(sizes) < 4 * magic[3]:
         raise DataError(f"{path} is cut short inside its header.")
@@ -121,7 +121,7 @@ def _read_header(stream: BinaryIO, path: Path) -> tuple[int, ...]:
 
 
 class _reading:
-    """What gzip and the system say of a broken file, said as a DataError that names it."""
+    """Errors of gzip and of the system become a DataError that names the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

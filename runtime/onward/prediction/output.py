@@ -64,8 +64,8 @@ def open_output(out: Path, sink: Sink, request: Mapping[str, Any], resume: bool 
     except OSError as error:
         if error.errno in NO_SPACE and output.committed is not None:
             raise OutputError(
-                f"{out} could not be written: no space is left there. {output.committed.position.num_inputs:,} inputs "
-                f"are dealt with and safe: make room, then go on with --resume."
+                f"{out} could not be written: no space is left on the disk. {output.committed.position.num_inputs:,} "
+                f"inputs are safe: make room, then go on with --resume."
             ) from error
         raise cannot_write(out, error) from error
     finally:

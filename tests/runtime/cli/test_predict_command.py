@@ -55,7 +55,7 @@ def test_paths_on_standard_input_are_read(run: Run, photos: Path, tmp_path: Path
         result = run("-", "--out", "-", "--quiet", stdin=end.join(names))
         assert [json.loads(line)["input"] for line in result.stdout.splitlines()] == names[:3]
         assert result.returncode == 1
-        assert result.stderr == f"{names[3]}: no image: its content is of no format that Pillow knows\n"
+        assert result.stderr == f"{names[3]}: not an image: Pillow recognises no format in its content\n"
 
 
 def test_what_is_said_is_said_once_and_on_standard_error(run: Run, photos: Path, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_json_holds_all_figures_and_nothing_else_is_printed(run: Run, photos: Pa
 def test_the_first_bad_input_ends_a_run_that_is_to_fail(run: Run, photos: Path, tmp_path: Path) -> None:
     result = run(photos, "--out", tmp_path / "rows.csv", "--on-error", "fail")
     assert result.returncode == 1
-    assert result.stderr == f"onward: {photos / 'bad.png'}: no image: its content is of no format that Pillow knows\n"
+    assert result.stderr == f"onward: {photos / 'bad.png'}: not an image: Pillow recognises no format in its content\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
 
 

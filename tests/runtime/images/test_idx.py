@@ -128,7 +128,7 @@ def test_garbage_after_a_gzip_stream_is_a_data_error(tmp_path: Path) -> None:
 def test_what_is_no_idx_of_uint8_is_named_so(content: bytes, tmp_path: Path) -> None:
     path = write(tmp_path, content)
     assert not is_idx(path)
-    with pytest.raises(DataError, match="no IDX file of uint8"):
+    with pytest.raises(DataError, match="not an IDX file of uint8"):
         read_idx(path)
 
 

@@ -102,7 +102,7 @@ def test_every_input_has_one_row_or_one_line_of_errors_in_order(
     errors = [json.loads(line) for line in errors_path(out).read_text().splitlines()]
     assert [error["input"] for error in errors] == [str(mixed / f"{index:02}.png") for index in UNREADABLE]
     assert {error["stage"] for error in errors} == {"decode"}
-    assert "no image" in errors[0]["reason"]
+    assert "not an image" in errors[0]["reason"]
     assert (summary.num_inputs, summary.num_predicted, summary.num_failures) == (NUM_FILES, len(rows), len(UNREADABLE))
 
 
@@ -182,7 +182,7 @@ def test_without_labels_there_is_no_accuracy(engine: Engine, mixed: Path, tmp_pa
 
 
 def test_the_first_bad_input_ends_a_run_that_is_to_fail(engine: Engine, mixed: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"00\.png: no image"):
+    with pytest.raises(BadInput, match=r"00\.png: not an image"):
         predict(engine, open_sources([mixed], engine.signature), tmp_path / "rows.csv", PredictOptions(on_error="fail"))
     assert list(tmp_path.iterdir()) == []
 

@@ -109,7 +109,11 @@ def test_folders_may_lie_deeper_than_calls_do(make: Any, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "no image"), (b"this is text", "no image"), (b"\x89PNG\r\n\x1a\n", "no image|cannot be decoded")],
+    [
+        (b"", "not an image"),
+        (b"this is text", "not an image"),
+        (b"\x89PNG\r\n\x1a\n", "not an image|cannot be decoded"),
+    ],
 )
 def test_what_is_no_image_gives_no_row_and_the_others_go_on(
     make: Any, content: bytes, reason: str, tmp_path: Path

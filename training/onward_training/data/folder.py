@@ -190,7 +190,7 @@ def _read_header(file: Path) -> _Header | str:
         with Image.open(file) as image:
             return _Header((image.height, image.width), image.mode)
     except UnidentifiedImageError:
-        return "no image: its content is of no format that Pillow knows"
+        return "not an image: Pillow recognises no format in its content"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         return f"too large: {error}"
     except DECODING_ERRORS as error:
