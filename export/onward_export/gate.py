@@ -21,8 +21,8 @@ from onward.parity import CONSTANT, MAX_NOISE_RATIO, MAX_RELATIVE_ERROR, Outputs
 from onward.signature import AnySignature
 from onward_export.explanation import Explanation, explain, worst_samples
 from onward_export.formats.onnx_file import Written, opset_of
+from onward_export.options import MAX_PROTOBUF_BYTES
 from onward_export.passes import PassResult
-from onward_export.passes.graph_pass import MAX_FILE_BYTES
 from onward_export.weights.account import WeightCheck, check_onnx, check_pt2, check_torchscript
 
 __all__ = ["Examination", "Subject", "examine", "refusal"]
@@ -92,7 +92,7 @@ class Examination:
 
     def reasons(self) -> list[str]:
         """Why it may not, a sentence each."""
-        sentences = [f"{self.artifact}: {stranger}." for stranger in self.weights.strangers]
+        sentences = [f"{self.artifact}: {tensor}." for tensor in self.weights.unexplained]
         for row in self.verdict.comparisons:
             if row.passed:
                 continue
@@ -165,7 +165,7 @@ def examine(path: Path, format: str, subject: Subject, *, always_explain: bool =
 
 def _is_small(path: Path) -> bool:
     """Whether inner values can be made outputs: the graph with all its weights has to fit into one protobuf."""
-    return path.stat().st_size + sum(map(len, _beside(path).values())) <= MAX_FILE_BYTES
+    return path.stat().st_size + sum(map(len, _beside(path).values())) <= MAX_PROTOBUF_BYTES
 
 
 def _where(path: Path, format: str, subject: Subject) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from onward.errors import UsageError
-from onward_export.passes.graph_pass import MAX_FILE_BYTES
 
-__all__ = ["FORMATS", "ExportOptions"]
+__all__ = ["FORMATS", "MAX_PROTOBUF_BYTES", "ExportOptions"]
 
 #: Format -> file, in order of preference where a bundle is run.
 FORMATS = {"onnx": "model.onnx", "torchscript": "model.torchscript", "pt2": "model.pt2"}
@@ -15,6 +14,8 @@ TORCHSCRIPT = ("trace", "script")
 #: What onnxruntime 1.20 (November 2024) reads: opset 21, IR version 10. The exporter writes opset 18 at the least.
 OPSETS = range(18, 24)
 IR_VERSIONS = range(8, 12)
+#: The limit of protobuf is 2 GiB; names and nodes need some of it.
+MAX_PROTOBUF_BYTES = (2 << 30) - (16 << 20)
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class ExportOptions:
     formats: tuple[str, ...] = tuple(FORMATS)
     opset: int = 18
     ir_version: int = 10
-    external_data_above_bytes: int = MAX_FILE_BYTES
+    external_data_above_bytes: int = MAX_PROTOBUF_BYTES
     torchscript: str = "trace"
     explain: bool = False
 

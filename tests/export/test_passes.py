@@ -16,25 +16,24 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import RGB, SIGNATURE, Plain, Residual
+from networks import RGB, SIGNATURE, Residual
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
-from torch import Tensor, nn
+from torch import nn
 
 from onward.errors import NotExportable
 from onward.signature import Signature
 from onward_export.deployable import Deployable
-from onward_export.formats.onnx_file import _translate, write_onnx
+from onward_export.formats.onnx_file import _translate
 from onward_export.formats.program import export_program
 from onward_export.model_to_export import ModelToExport
 from onward_export.options import ExportOptions
 from onward_export.passes import PASSES, run_passes
 from onward_export.passes.batch_norm import FoldBatchNorm
-from onward_export.passes.dead_code import RemoveLeftovers
+from onward_export.passes.dead_code import RemoveDeadCode
 from onward_export.passes.normalization import FoldNormalization
 from onward_export.passes.pixel_layout import FoldPixelLayout
 from onward_export.publish import publish
-from onward_export.weights.account import check_onnx
 
 Array = NDArray[Any]
 #: Of two ways to add up some hundred float32 terms, as a share of the largest output.
@@ -494,7 +493,7 @@ def test_identities_dead_nodes_and_doubles_are_removed() -> None:
     ]
     arrays = {"one": one, "same": one.copy(), "unused": draw(3), "ones": np.array([1, 1])}
     model = model_of(nodes, ("n", 6), **arrays)
-    cleaned, _ = run_passes(model, passes=[RemoveLeftovers()])
+    cleaned, _ = run_passes(model, passes=[RemoveDeadCode()])
     assert operators(cleaned) == ["Add", "Mul"]
     assert len(cleaned.graph.initializers) == 1
     assert_same_outputs(model, cleaned, draw(3, 6))
@@ -528,10 +527,10 @@ class Fault:
 @pytest.mark.parametrize(
     ("what", "match"),
     [
-        ("invalid", "the pass 'faulty' gives no valid graph"),
-        ("renames", "the pass 'faulty' changed inputs or outputs"),
-        ("raises", "the pass 'faulty' gives no valid graph: no such thing"),
-        ("leaves", "the pass 'faulty' left what it should have changed: that one"),
+        ("invalid", "the pass 'faulty' gives an invalid graph"),
+        ("renames", "the pass 'faulty' changed the inputs or outputs"),
+        ("raises", "the pass 'faulty' gives an invalid graph: no such thing"),
+        ("leaves", "the pass 'faulty' did not change that one, which it should have changed"),
     ],
 )
 def test_a_pass_that_does_not_keep_what_it_promises_is_an_error(what: str, match: str) -> None:
@@ -556,7 +555,7 @@ def test_a_pass_is_left_out_where_the_ratio_is_above_two_and_above_what_it_was(
     )
     assert operators(chosen) == (["Conv"] if is_kept else ["Conv", "BatchNormalization"])
     assert result.was_kept == is_kept
-    assert is_kept or "It would take the noise ratio from" in result.reason
+    assert is_kept or "It would raise the noise ratio from" in result.reason
 
 
 def test_a_normalisation_that_would_cost_precision_is_left_out_and_the_report_says_so(tmp_path: Path) -> None:
@@ -592,92 +591,6 @@ def test_names_and_origins_survive() -> None:
     assert all("namespace" in node.metadata_props for node in model.graph)
     norms = [node.metadata_props["namespace"] for node in model.graph if node.op_type == "Conv"]
     assert ["batch_norm" in text for text in norms] == [True, True]
-
-
-class Valid(Residual):
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem[0].padding = (0, 0)
-
-
-class Upsampled(nn.Module):
-    """A transposed convolution in groups with batch norm, after a depthwise one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(3)
-        self.body = nn.Sequential(
-            nn.Conv2d(3, 6, 3, groups=3),
-            nn.BatchNorm2d(6),
-            nn.ReLU(),
-            nn.ConvTranspose2d(6, 4, 3, stride=2, groups=2),
-            nn.BatchNorm2d(4),
-        )
-        self.body[1].running_mean.uniform_(-50, 50)
-        self.body[4].running_var.uniform_(0.5, 2)
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.body(image).mean((2, 3))
-
-
-class ByHand(nn.Module):
-    """Products and sums in place of linear layers, batch norm after a dropout."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(4)
-        self.first = nn.Parameter(torch.randn(64, 8))
-        self.offset = nn.Parameter(torch.randn(8))
-        self.norms = nn.Sequential(nn.Dropout(), nn.BatchNorm1d(8))
-        self.head = nn.Sequential(
-            nn.Linear(8, 8, bias=False), nn.Dropout(), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4)
-        )
-        self.norms[1].running_mean.uniform_(-1, 1)
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.head(self.norms(image.flatten(1) @ self.first + self.offset))
-
-
-@pytest.mark.parametrize(
-    ("network", "signature", "fold"),
-    [
-        (Plain(), SIGNATURE, "normalisation into the bias beside model.1.weight"),
-        (Plain(360), GREY_AS_RGB, "normalisation and repeat into model.1.weight"),
-        (Valid(), RGB, "normalisation and batch norm into the bias beside model.stem.0.weight"),
-        (Valid(), GREY_AS_RGB, "normalisation and repeat and batch norm into model.stem.0.weight"),
-        (Residual(), GREY_AS_RGB, "scale of the normalisation and batch norm into model.stem.0.weight"),
-        (
-            Residual(),
-            RGB,
-            "scale of the normalisation and layout of the pixels and batch norm into model.stem.0.weight",
-        ),
-        (Residual(), RGB, "layout of the pixels into the scale of the normalisation into its shift"),
-        (Plain(360), RGB, "scale of the normalisation and layout of the pixels into model.1.weight"),
-        (Upsampled(), RGB, "batch norm into model.body.3.weight"),
-        (ByHand(), SIGNATURE, "batch norm into model.head.0.weight"),
-    ],
-    ids=[
-        "plain",
-        "grey as RGB",
-        "unpadded",
-        "unpadded, grey as RGB",
-        "padded",
-        "RGB",
-        "RGB, shift",
-        "plain RGB",
-        "transposed",
-        "by hand",
-    ],
-)
-def test_every_fold_in_a_file_is_accounted_for(
-    network: nn.Module, signature: Signature, fold: str, tmp_path: Path
-) -> None:
-    deployable, path = Deployable(network, signature), tmp_path / "model.onnx"
-    program = export_program(deployable, signature)
-    write_onnx(program, path, signature, {})  # unmeasured: every pass is kept
-    check = check_onnx(path, deployable.state_dict(), program)
-    assert check.passed, check.strangers
-    assert fold in check.folds
 
 
 def test_the_report_has_a_line_for_every_pass(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_what_the_exporter_computes_of_weights_in_advance_is_accounted_for_and_h
         array.reshape(-1)[0] += 1e-3 * (np.abs(array).max() or 1.0)
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
     onnx.save(model, path)
-    assert len(check_onnx(path, deployable.state_dict(), program).strangers) == len(computed)
+    assert len(check_onnx(path, deployable.state_dict(), program).unexplained) == len(computed)
 
 
 def squeezenet() -> Member:

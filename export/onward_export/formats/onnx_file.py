@@ -19,8 +19,7 @@ from onward.errors import NotExportable, reason_of
 from onward.signature import OUTPUTS, AnySignature, Signature
 from onward_export.formats.program import BATCH, line_of_code, quietly
 from onward_export.options import ExportOptions
-from onward_export.passes import Measure, PassResult, run_passes
-from onward_export.passes.graph_pass import weights_bytes
+from onward_export.passes import Measure, PassResult, run_passes, weights_bytes
 
 __all__ = ["Written", "opset_of", "write_onnx"]
 

@@ -1,4 +1,4 @@
-"""Leftovers: nodes that do nothing or that nothing uses, and values stored twice or for nothing."""
+"""Dead code: nodes that do nothing or that nothing uses, and initializers that are stored twice or not used."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-__all__ = ["RemoveLeftovers"]
+__all__ = ["RemoveDeadCode"]
 
 
 @dataclass(frozen=True)
-class RemoveLeftovers:
+class RemoveDeadCode:
     """Remove identities, dead nodes, and initializers that are duplicate or unused.
 
-    Its places are the nodes and initializers that went.
+    `apply` returns the number of nodes and initializers that it removed.
 
     Source: onnx_ir, `passes.common`.
     """
@@ -36,14 +36,14 @@ class RemoveLeftovers:
         return before - _size(model)
 
     def remaining(self, model: ir.Model) -> Sequence[str]:
-        """Nodes and initializers that nothing uses, and expansions of nothing."""
+        """Nodes and initializers that nothing uses, and Expand nodes that change nothing."""
         unused = [_name(node) for node in model.graph if not any(map(_is_used, node.outputs))]
         unused += [name for name, value in model.graph.initializers.items() if not _is_used(value)]
         return unused + [_name(node) for node in model.graph if _expands_nothing(node)]
 
 
 def _expands_nothing(node: ir.Node) -> bool:
-    # PyTorch's `repeat` begins with an Expand to (1, 1, 1, 1); the library drops one only where every size is known
+    # PyTorch's `repeat` begins with an Expand to (1, 1, 1, 1); onnx_ir removes one only where every size is known
     if node.op_type != "Expand" or node.inputs[0] is None or node.inputs[0].shape is None:
         return False
     sizes = ir.convenience.get_const_tensor(node.inputs[1]) if node.inputs[1] is not None else None

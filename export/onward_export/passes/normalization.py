@@ -1,8 +1,8 @@
-"""Normalisation: the scale and shift of the pixels, folded into the first linear layer.
+"""Normalisation: the scale and the shift of the pixels, folded into the first linear layer.
 
-`w (s x + t) + b` is `(w s) x + (b + Σ w t)`. Around a padded convolution stand zeros of the *normalised* image, so
-that its bias cannot take the shift; there `w (s x + t)` becomes `(w s) (x + t / s)`, which saves the scale: zero is
-zero in either unit.
+`w (s x + t) + b` is `(w s) x + (b + Σ w t)`. A padded convolution sees zeros of the *normalised* image around its
+input, so its bias cannot take the shift. There `w (s x + t)` becomes `(w s) (x + t / s)`, which saves the scale: zero
+stays zero in either unit.
 """
 
 from __future__ import annotations
@@ -13,25 +13,32 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
-from onward_export.passes.linear_layer import LinearLayer, constant, drop_unused, follows_alone, register, store
+from onward_export.passes.layer_weights import Float64
+from onward_export.passes.linear_layer import (
+    FLATTENING,
+    LinearLayer,
+    constant_value,
+    make_constant,
+    only_consumer,
+    register_constant,
+    remove_unused,
+)
 
 __all__ = ["FoldNormalization"]
 
-Float64 = NDArray[np.float64]
 #: What may stand between the pixels and their scale.
 PIXEL_OPERATORS = ("Cast", "Transpose", "Expand", "Tile", "Identity")
-FLATTENING = ("Reshape", "Flatten")
 
 
 @dataclass(frozen=True)
 class FoldNormalization:
     """Fold the pixels' scale and shift into the first layer, or the scale alone.
 
-    Precondition: an input of the graph goes, by casts, transposes and repeats alone, through a constant scale and a
-    constant shift into one convolution, or flattened into one linear layer, and nothing else uses what is between.
-    A repeat of one channel to several goes too, where the shift does: their weights are added up.
+    Precondition: an input of the graph passes through casts, transposes and repeats alone, then through a constant
+    scale and a constant shift, into one convolution, or flattened into one linear layer. Nothing else uses the values
+    between. Where the shift can be folded, a repeat of one channel to several is folded too: the weights of equal
+    channels are added.
     """
 
     name: str = "normalisation into the first layer"
@@ -41,26 +48,26 @@ class FoldNormalization:
         """Fold it for each input that has one."""
         num_applied = 0
         for node in list(model.graph):
-            site = _site(node)
-            if site is not None:
-                site.fold()
+            match = _match(node)
+            if match is not None:
+                match.fold()
                 num_applied += 1
         return num_applied
 
     def remaining(self, model: ir.Model) -> Sequence[str]:
         """Scales that could be folded."""
-        return [node.name or "Mul" for node in model.graph if _site(node)]
+        return [node.name or "Mul" for node in model.graph if _match(node)]
 
 
 @dataclass(frozen=True)
-class _Site:
-    """Mul, Add, perhaps a flattening, a linear layer.
+class _Match:
+    """Mul, Add, perhaps a Reshape or Flatten, a linear layer.
 
     Args:
         mul: The scale.
         add: The shift.
-        flattening: Between them and a linear layer.
-        layer: The first.
+        flattening: The Reshape or Flatten before a layer with a matrix.
+        layer: The first layer.
         scale: `(inputs,)` of the layer.
         shift: `(inputs,)` of the layer.
     """
@@ -81,39 +88,32 @@ class _Site:
     def _fold_scale(self) -> None:
         graph = _graph_of(self.mul)
         raw, scale, shift = _variable(self.mul), _constant_of(self.mul), _constant_of(self.add)
-        unscaled = store(shift.name or "shift", _array(shift) / _array(scale))
+        unscaled = make_constant(shift.name or "shift", _array(shift) / _array(scale))
         self.add.replace_input_with(self.add.inputs.index(self.mul.outputs[0]), raw)
         self.add.replace_input_with(self.add.inputs.index(shift), unscaled)
         self.add.outputs[0].name = f"{self.add.outputs[0].name}_unscaled"
         graph.remove(self.mul, safe=True)
-        drop_unused(graph, [shift, scale])
-        register(graph, unscaled)
-        self.layer.replace(self.layer.last, self._scaled_rows(), self.layer.offsets())
+        remove_unused(graph, [shift, scale])
+        register_constant(graph, unscaled)
+        self.layer.replace(self.layer.last, self.layer.weights().with_input(self.scale))
 
     def _fold_both(self) -> None:
-        graph = _graph_of(self.mul)
-        rows, source = self._scaled_rows(), _variable(self.mul)
-        shifts = (self.layer.rows() * self.layer.per_input(self.shift)).sum((1, 2))
-        tile, times = _repeat_before(source) if self.layer.groups == 1 else (None, 1)
+        graph, source = _graph_of(self.mul), _variable(self.mul)
+        weights = self.layer.weights().with_input(self.scale, self.shift)
+        tile, times = _repeat_before(source) if weights.groups == 1 else (None, 1)
         if tile is not None:
             source = tile.inputs[0] or source
-            rows = rows.reshape(len(rows), times, -1, rows.shape[2]).sum(1)
-        self.layer.replace(
-            self.layer.last, rows, self.layer.offsets() + shifts, input=self._flattened(source, rows.shape[1])
-        )
+            weights = weights.with_repeat(times)
+        self.layer.replace(self.layer.last, weights, input=self._flattened(source, weights.rows.shape[1]))
         dead = [item for item in (self.flattening, self.add, self.mul, tile) if item is not None]
         constants = [value for item in dead for value in item.inputs]
         for item in dead:
             if not any(value.uses() for value in item.outputs):
                 graph.remove(item, safe=True)
-        drop_unused(graph, constants)
-
-    def _scaled_rows(self) -> Float64:
-        scaled: Float64 = self.layer.rows() * self.layer.per_input(self.scale)
-        return scaled
+        remove_unused(graph, constants)
 
     def _flattened(self, source: ir.Value, num_inputs: int) -> ir.Value:
-        """The raw pixels flattened as the normalised ones were, under another name: they are others."""
+        """The raw pixels, flattened as the normalised ones were. The name is another one: the values are."""
         if self.flattening is None:
             return source
         graph, name = _graph_of(self.flattening), f"{self.flattening.outputs[0].name}_unscaled"
@@ -123,43 +123,43 @@ class _Site:
         node.outputs[0].name, node.outputs[0].dtype = name, ir.DataType.FLOAT
         batch = self.flattening.outputs[0].shape
         node.outputs[0].shape = ir.Shape([batch[0] if batch is not None else None, num_inputs])
-        register(graph, sizes)
+        register_constant(graph, sizes)
         graph.insert_before(self.layer.first, node)
         return node.outputs[0]
 
 
-def _site(mul: ir.Node) -> _Site | None:
+def _match(mul: ir.Node) -> _Match | None:
     if mul.op_type != "Mul" or not _is_of_pixels(mul):
         return None
-    add = follows_alone(mul.outputs[0])
+    add = only_consumer(mul.outputs[0])
     if add is None or add.op_type != "Add" or _sizes(add) is None or not _has_constant(add):
         return None
-    first = follows_alone(add.outputs[0])
+    first = only_consumer(add.outputs[0])
     flattening = first if first is not None and first.op_type in FLATTENING else None
     if flattening is not None:
-        first = follows_alone(flattening.outputs[0])
+        first = only_consumer(flattening.outputs[0])
     layer = LinearLayer.beginning_at(first) if first is not None else None
     if layer is None or layer.first.op_type == "ConvTranspose":
         return None
     source = flattening.outputs[0] if flattening is not None else add.outputs[0]
     if layer.first.inputs[0] is not source:
         return None
-    scale, shift = (_lay(node, flattening, layer) for node in (mul, add))
+    scale, shift = (_per_input(node, flattening, layer) for node in (mul, add))
     if scale is None or shift is None or not scale.all():
         return None
-    return _Site(mul, add, flattening, layer, scale, shift)
+    return _Match(mul, add, flattening, layer, scale, shift)
 
 
-def _lay(node: ir.Node, flattening: ir.Node | None, layer: LinearLayer) -> Float64 | None:
-    """A scale or shift along the inputs of the layer; None where it is not one value an input."""
-    array, sizes = constant(_constant_of(node)), _sizes(node)
-    num_inputs = layer.rows().shape[1] * layer.groups
+def _per_input(node: ir.Node, flattening: ir.Node | None, layer: LinearLayer) -> Float64 | None:
+    """A scale or shift as `(inputs,)` of the layer; None where it has not one value for each input."""
+    array, sizes = constant_value(_constant_of(node)), _sizes(node)
+    num_inputs = layer.weights().num_inputs
     if array is None or sizes is None:
         return None
     if layer.first.op_type == "Conv":
         if flattening is not None:
             return None
-        sizes = (num_inputs, *(1,) * (len(sizes) - 1))  # one value a channel
+        sizes = (num_inputs, *(1,) * (len(sizes) - 1))  # one value for each channel
     elif flattening is None or _width(flattening.outputs[0]) != math.prod(sizes) or num_inputs != math.prod(sizes):
         return None
     try:
@@ -169,7 +169,7 @@ def _lay(node: ir.Node, flattening: ir.Node | None, layer: LinearLayer) -> Float
 
 
 def _array(value: ir.Value) -> Float64:
-    array = constant(value)
+    array = constant_value(value)
     assert array is not None
     return array
 
@@ -188,19 +188,19 @@ def _is_of_pixels(node: ir.Node) -> bool:
 
 def _has_constant(node: ir.Node) -> bool:
     values = [value for value in node.inputs if value is not None]
-    return sum(constant(value) is not None for value in values) == 1 and len(values) == 2
+    return sum(constant_value(value) is not None for value in values) == 1 and len(values) == 2
 
 
 def _constant_of(node: ir.Node) -> ir.Value:
-    return next(value for value in node.inputs if value is not None and constant(value) is not None)
+    return next(value for value in node.inputs if value is not None and constant_value(value) is not None)
 
 
 def _variable(node: ir.Node) -> ir.Value:
-    return next(value for value in node.inputs if value is not None and constant(value) is None)
+    return next(value for value in node.inputs if value is not None and constant_value(value) is None)
 
 
 def _sizes(node: ir.Node) -> tuple[int, ...] | None:
-    """Of an image: all but the batch; None where one is not known, or the output is no batch."""
+    """The sizes of the output without the batch; None where one is not known, or the output is no batch."""
     shape = node.outputs[0].shape
     if shape is None or len(shape) < 2:
         return None
@@ -214,7 +214,7 @@ def _width(value: ir.Value) -> int | None:
 
 
 def _repeat_before(value: ir.Value) -> tuple[ir.Node | None, int]:
-    """The Tile that repeats channels and gives this value, and how often; (None, 1) where there is none."""
+    """The Tile that gives this value by repeating channels, and how often; (None, 1) where there is none."""
     tile = value.producer()
     if tile is None or tile.op_type != "Tile" or tile.inputs[1] is None or tile.inputs[0] is None:
         return None, 1

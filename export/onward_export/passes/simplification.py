@@ -1,6 +1,7 @@
-"""Simplification: functions inlined, constants computed, needless nodes gone: the library's work, without its folds.
+"""Simplification: functions are inlined, constants are computed, needless nodes are removed, all by onnxscript.
 
-It is what `torch.onnx.export(optimize=True)` does, less the batch norm rules: those round several times in float32.
+It does what `torch.onnx.export(optimize=True)` does, without the batch norm rules: those round several times in
+float32.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from onnxscript.rewriter.rules import common as rules
 
 __all__ = ["Simplify"]
 
-#: onnxscript's own default rules, by their public names; less `fuse_batchnorm_into_…`.
+#: onnxscript's default rules, by their public names, without `fuse_batchnorm_into_…`.
 RULES = (
     rules.mul_by_1_rule,
     rules.add_0_rule,
@@ -60,15 +61,15 @@ RULES = (
     rules.remove_optional_bias_from_gemm_rule,
     rules.remove_optional_bias_from_qlinear_conv_rule,
 )
-#: One rewriting makes room for another.
+#: One rewrite makes another one possible.
 NUM_ITERATIONS = 2
 
 
 @dataclass(frozen=True)
 class Simplify:
-    """Inline functions, compute what depends on constants alone, rewrite what a simpler graph says as well.
+    """Inline functions, compute what depends on constants alone, rewrite nodes to simpler ones.
 
-    Its places are the nodes that went.
+    `apply` returns the number of nodes that it removed.
 
     Source: onnxscript, `optimizer.optimize_ir`, `rewriter.rules.common`; onnx_ir, `passes.common`.
     """
@@ -77,7 +78,7 @@ class Simplify:
     is_optional: bool = False
 
     def apply(self, model: ir.Model) -> int:
-        """Run the library over the model."""
+        """Run onnxscript's and onnx_ir's passes over the model."""
         common.InlinePass()(model)
         before = _num_nodes(model)
         for _ in range(NUM_ITERATIONS):
@@ -96,7 +97,7 @@ class Simplify:
         return max(before - _num_nodes(model), 0)
 
     def remaining(self, model: ir.Model) -> Sequence[str]:
-        """Functions, and constants that are nodes."""
+        """Functions, and Constant nodes."""
         constants = [
             node.name or "Constant"
             for node in model.graph

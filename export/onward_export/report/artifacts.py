@@ -21,7 +21,7 @@ ACCOUNT_COLUMNS = (
     "verdict",
 )
 #: So many are said at once; of more, the others have to be opened.
-MAX_STRANGERS = 12
+MAX_UNEXPLAINED = 12
 
 
 def add_accounts(page: Page, evidence: Evidence) -> None:
@@ -33,17 +33,17 @@ def add_accounts(page: Page, evidence: Evidence) -> None:
     )
     rows = [
         [item.artifact, f"{item.weights.num_exact:,}", f"{item.weights.num_rearranged:,}"]
-        + [f"{len(item.weights.folds):,}", f"{item.weights.num_scalars:,}", f"{len(item.weights.strangers):,}"]
+        + [f"{len(item.weights.folds):,}", f"{item.weights.num_scalars:,}", f"{len(item.weights.unexplained):,}"]
         + ["passed" if item.weights.passed else "failed"]
         for item in evidence.examinations
     ]
     page.table(ACCOUNT_COLUMNS, rows)
     for item in evidence.examinations:
-        strangers, folds = item.weights.strangers, item.weights.folds
-        if strangers:
-            page.points([f"{item.artifact}: {stranger}." for stranger in strangers[:MAX_STRANGERS]])
-        if len(strangers) > MAX_STRANGERS:
-            others = strangers[MAX_STRANGERS:]
+        unexplained, folds = item.weights.unexplained, item.weights.folds
+        if unexplained:
+            page.points([f"{item.artifact}: {tensor}." for tensor in unexplained[:MAX_UNEXPLAINED]])
+        if len(unexplained) > MAX_UNEXPLAINED:
+            others = unexplained[MAX_UNEXPLAINED:]
             page.details(f"{item.artifact}: {len(others):,} more that are unexplained", others)
         if folds:
             page.details(f"{item.artifact}: {len(folds):,} {'fold' if len(folds) == 1 else 'folds'}, by name", folds)

@@ -77,7 +77,7 @@ def add_tiles(page: Page, evidence: Evidence) -> None:
     delta = max((row.max_delta for row in rows), key=_nan_first)
     num_close = sum(row.assert_close for row in rows)
     agreement = min(row.top1_agreement for row in rows)
-    num_strangers = sum(len(item.weights.strangers) for item in evidence.examinations)
+    num_unexplained = sum(len(item.weights.unexplained) for item in evidence.examinations)
     within = "good" if worst <= MAX_NOISE_RATIO else "bad"
     page.tiles(
         [
@@ -95,7 +95,11 @@ def add_tiles(page: Page, evidence: Evidence) -> None:
                 "" if evidence.is_measured else "good" if num_close == len(rows) else "bad",
             ),
             (f"{agreement:.1%}", "top-1 agreement with the reference, where it is least", ""),
-            (f"{num_strangers:,}", "stored tensors that the model does not explain", "bad" if num_strangers else ""),
+            (
+                f"{num_unexplained:,}",
+                "stored tensors that are unexplained",
+                "bad" if num_unexplained else "",
+            ),
         ]
     )
 
@@ -117,8 +121,8 @@ def _reason(item: Examination, evidence: Evidence) -> str:
             if evidence.is_measured
             else f"differs from PyTorch by up to {worst.max_delta:.1e}"
         )
-    if item.weights.strangers:
-        count = len(item.weights.strangers)
+    if item.weights.unexplained:
+        count = len(item.weights.unexplained)
         reasons.append(f"holds {count} {'tensor' if count == 1 else 'tensors'} that the model does not explain")
     return f"{item.file} {' and '.join(reasons)}"
 

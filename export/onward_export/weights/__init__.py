@@ -1,1 +1,13 @@
-"""Weights: every stored value of an artifact, accounted for."""
+"""Weights: explains where every stored value of an artifact comes from, and fails the artifact if it cannot.
+
+In the order of reading: account (the comparison with the checkpoint and its result), constant_folding (values that the
+program computes from weights alone), layer_folding (weights and biases with batch norm, normalisation or pixel layout
+folded into them).
+
+The room reads the file that ships, the checkpoint and PyTorch's exported program. It does not know which passes ran
+on the ONNX graph. It shares one thing with them: `onward_export.passes.layer_weights`, the formulas of the folds.
+"""
+
+from onward_export.weights.account import WeightCheck, check_onnx, check_pt2, check_torchscript
+
+__all__ = ["WeightCheck", "check_onnx", "check_pt2", "check_torchscript"]

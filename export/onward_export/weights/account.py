@@ -1,6 +1,7 @@
-"""Weights: every stored value of an artifact is the checkpoint's, bit for bit, or a stated fold of it.
+"""Account: where each stored value of an artifact comes from.
 
-Rule 5 of docs/parity.md. Outputs alone miss a changed weight behind a unit that never fires.
+Every value must equal the checkpoint's bit for bit, or a value that can be computed from the checkpoint. Rule 5 of
+docs/parity.md: outputs alone miss a changed weight behind a unit that never fires.
 """
 
 from __future__ import annotations
@@ -20,35 +21,35 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from onward.backends.torch_backend import torchscript_is_meant
-from onward_export.weights.constant_folding import Computed, computed_alone, computed_in_advance
-from onward_export.weights.layer_folding import Fold, folds_of
+from onward_export.weights.constant_folding import FoldedConstant, constant_values, folded_constants
+from onward_export.weights.layer_folding import FoldedValue, folded_values
 
 __all__ = ["WeightCheck", "check_onnx", "check_pt2", "check_torchscript"]
 
 
 @dataclass(frozen=True)
 class WeightCheck:
-    """What became of the weights in one artifact.
+    """Where the stored values of one artifact come from.
 
     Args:
-        num_exact: Tensors that equal the checkpoint's bit for bit.
-        num_rearranged: Equal bit for bit after a transpose or a reshape, or to what PyTorch computes from weights
-            and constants alone.
-        folds: What was folded into what, each recomputed in float64 and found equal to rounding.
-        num_scalars: Single numbers of the graph, such as an attention's scale, which only outputs can check.
-        strangers: Tensors that are none of these, with the reason.
+        num_exact: Number of tensors that equal the checkpoint's bit for bit.
+        num_rearranged: Number of tensors that are equal bit for bit after a transpose or a reshape, or equal to what
+            PyTorch computes from weights and constants alone.
+        folds: What was folded into what, for each tensor that equals a fold recomputed in float64, up to rounding.
+        num_scalars: Number of single numbers in the graph, such as an attention's scale, which only outputs can check.
+        unexplained: The tensors that are none of these, with the reason.
     """
 
     num_exact: int
     num_rearranged: int
     folds: tuple[str, ...]
     num_scalars: int
-    strangers: tuple[str, ...]
+    unexplained: tuple[str, ...]
 
     @property
     def passed(self) -> bool:
-        """Whether every tensor is accounted for."""
-        return not self.strangers
+        """Whether every tensor is explained."""
+        return not self.unexplained
 
     def to_json(self) -> dict[str, Any]:
         """All counts and names."""
@@ -58,26 +59,25 @@ class WeightCheck:
 def check_onnx(
     path: Path, expected: Mapping[str, Tensor], program: ExportedProgram, decomposed: ExportedProgram | None = None
 ) -> WeightCheck:
-    """Account for every floating-point initializer and constant of an ONNX file.
+    """Explain every floating-point initializer and constant of an ONNX file.
 
     Args:
         path: The file that ships.
         expected: The state_dict of the module that was exported.
-        program: Its exported program, which says what batch normalisation follows what, and what normalisation goes
-            before.
-        decomposed: It as the exporter took it apart: an operator such as an adaptive pooling becomes several, with
-            constants of their own.
+        program: Its exported program, which says what precedes and follows each layer.
+        decomposed: The program after the exporter's decompositions. An operator such as an adaptive pooling becomes
+            several there, with their own constants.
     """
     known = _to_numpy(expected)
-    derived = _to_numpy(computed_alone(program, expected))
-    folds: list[Fold | Computed] = [*folds_of(program, derived), *computed_in_advance(program, expected)]
+    derived = _to_numpy(constant_values(program, expected))
+    folds: list[FoldedValue | FoldedConstant] = [*folded_values(program, derived), *folded_constants(program, expected)]
     arrays = [*known.values(), *derived.values()]
     if decomposed is not None:
-        arrays += _to_numpy(computed_alone(decomposed, expected)).values()
+        arrays += _to_numpy(constant_values(decomposed, expected)).values()
     rearrangements = {_fingerprint(view) for array in arrays for view in _views(array)}
     exact = rearranged = scalars = 0
     used: list[str] = []
-    strangers: list[str] = []
+    unexplained: list[str] = []
     for name, array in _stored_floats(path):
         if name in known and _same_bits(array, known[name]):
             exact += 1
@@ -88,31 +88,31 @@ def check_onnx(
         elif array.size == 1 and name not in known:
             scalars += 1
         else:
-            strangers.append(_describe(name, array, known.get(name)))
-    return WeightCheck(exact, rearranged, tuple(used), scalars, tuple(strangers))
+            unexplained.append(_describe(name, array, known.get(name)))
+    return WeightCheck(exact, rearranged, tuple(used), scalars, tuple(unexplained))
 
 
 def check_torchscript(path: Path, expected: Mapping[str, Tensor]) -> WeightCheck:
-    """Hold the state_dict of a TorchScript file against the module's."""
+    """Compare the state_dict of a TorchScript file with the module's, bit for bit."""
     with torchscript_is_meant():
         found = torch.jit.load(path, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
     return _check_state(found, expected)
 
 
 def check_pt2(path: Path, expected: Mapping[str, Tensor]) -> WeightCheck:
-    """Hold the state_dict of a .pt2 file against the module's."""
+    """Compare the state_dict of a .pt2 file with the module's, bit for bit."""
     return _check_state(torch.export.load(path).state_dict, expected)
 
 
 def _check_state(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> WeightCheck:
     known, stored = _to_numpy(expected), _to_numpy(found)
-    strangers = [f"{name} is missing" for name in known if name not in stored]
-    strangers += [
+    unexplained = [f"{name} of the checkpoint is missing" for name in known if name not in stored]
+    unexplained += [
         _describe(name, array, known.get(name))
         for name, array in stored.items()
         if name not in known or not _same_bits(array, known[name])
     ]
-    return WeightCheck(len(known) - len(strangers), 0, (), 0, tuple(strangers))
+    return WeightCheck(len(known) - len(unexplained), 0, (), 0, tuple(unexplained))
 
 
 def _stored_floats(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -150,9 +150,9 @@ def _same_bits(one: NDArray[Any], other: NDArray[Any]) -> bool:
 
 def _describe(name: str, array: NDArray[Any], expected: NDArray[Any] | None) -> str:
     if expected is None:
-        return f"{name} {array.shape} is none of the checkpoint's tensors, nor a fold of them"
+        return f"{name} {array.shape} is neither a tensor of the checkpoint nor a known fold of its tensors"
     if array.shape != expected.shape:
-        return f"{name} has shape {array.shape}, the checkpoint's {expected.shape}"
+        return f"{name} has shape {array.shape}, expected {expected.shape} as in the checkpoint"
     changed = array != expected
     largest = float(np.abs(array.astype(np.float64) - expected.astype(np.float64)).max())
     return f"{name}: {int(changed.sum())} of {array.size} values differ from the checkpoint's, by up to {largest:.1e}"

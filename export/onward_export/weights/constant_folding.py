@@ -1,6 +1,6 @@
-"""Constants: what a program computes from weights and constants alone, whatever goes in.
+"""Constant folding: values that a program computes from weights and constants alone, whatever its input.
 
-A relative position bias, a class token repeated for a batch: exporters compute such values in advance.
+Exporters compute such values in advance: a relative position bias, a class token repeated for a batch.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx.node import map_arg
 
-__all__ = ["Computed", "computed_alone", "computed_in_advance"]
+__all__ = ["FoldedConstant", "constant_values", "folded_constants"]
 
-#: Kernels of exp, sqrt and their like differ by so much; each operation rounds by half a unit in the last place.
+#: Kernels of exp, sqrt and similar functions differ by this much. Each operation rounds by half a unit in the last
+#: place.
 ULPS = 8
 
-#: They make a tensor of numbers that are in the graph, whatever is in the tensor that they take the dtype from.
-FACTORIES = ("aten.new_zeros.default", "aten.new_ones.default", "aten.new_full.default")
+#: Operators that read only the dtype of their first argument, not its values.
+DTYPE_READERS = ("aten.new_zeros.default", "aten.new_ones.default", "aten.new_full.default")
 
 
 @dataclass(frozen=True)
-class Computed:
-    """One value that an exporter may have computed in advance, with kernels of its own.
+class FoldedConstant:
+    """One value that an exporter may have computed in advance, with its own kernels.
 
     Args:
-        what: The program's node.
-        value: float64.
+        what: The node of the program that computes it.
+        value: The value in float64.
         tolerance: PyTorch's own error in float32, and a few units in the last place of the largest value.
     """
 
@@ -46,32 +47,32 @@ class Computed:
         return bool((np.abs(array.astype(np.float64) - self.value) <= self.tolerance).all())
 
 
-def computed_in_advance(program: ExportedProgram, expected: Mapping[str, Tensor]) -> Iterator[Computed]:
-    """What exporters compute of weights and constants, rounding otherwise than PyTorch does (numpy's `exp`)."""
-    narrow, wide = (computed_alone(program, expected, dtype) for dtype in (torch.float32, torch.float64))
+def folded_constants(program: ExportedProgram, expected: Mapping[str, Tensor]) -> Iterator[FoldedConstant]:
+    """Values that exporters compute from weights and constants and round differently from PyTorch (numpy's `exp`)."""
+    narrow, wide = (constant_values(program, expected, dtype) for dtype in (torch.float32, torch.float64))
     stored = {node.name for node in program.graph.nodes if node.op == "placeholder"}
-    for name in (narrow.keys() & wide.keys()) - stored:  # what is stored is to be equal bit for bit
+    for name in (narrow.keys() & wide.keys()) - stored:  # a stored value must be equal bit for bit
         if wide[name].dtype != torch.float64 or not wide[name].numel():
             continue
         value = wide[name].numpy()
         error = float(np.abs(narrow[name].numpy() - value).max())
         scale = float(np.finfo(np.float32).eps * np.abs(value).max())
-        yield Computed(f"{name}, computed from weights alone", value, ULPS * max(scale, error))
+        yield FoldedConstant(f"{name}, computed from weights alone", value, ULPS * max(scale, error))
 
 
-def computed_alone(
+def constant_values(
     program: ExportedProgram, expected: Mapping[str, Tensor], dtype: torch.dtype = torch.float32
 ) -> dict[str, Tensor]:
-    """Weights, constants, and what the program computes from them alone.
+    """Weights, constants, and the values that the program computes from them alone.
 
     Args:
-        program: In float32.
+        program: The exported program, in float32.
         expected: The state_dict of the module that was exported.
-        dtype: What floats are cast to; what cannot be computed in it is left out.
+        dtype: Floats are cast to it; a value that cannot be computed in it is left out.
 
     Returns:
-        Name of the program's node -> its value as it was computed, and, since a later operator may write into it, as it
-        is in the end.
+        Name of the program's node -> its value when it was computed. A later operator may write into it, so the final
+        value is given too, as `NAME in the end`.
     """
     signature = program.graph_signature
     names = signature.inputs_to_parameters | signature.inputs_to_buffers
@@ -85,21 +86,23 @@ def computed_alone(
         elif node.op == "call_function" and all(source in values for source in _read_by(node)):
             try:
                 found |= _compute(node, values, dtype)
-            except (RuntimeError, TypeError):  # e.g. a constant of the graph in the other width
+            except (RuntimeError, TypeError):  # e.g. a constant of the graph in the other precision
                 continue
     computed = {str(node): value for node, value in values.items() if node.op == "call_function"}
     return found | {f"{name} in the end": value for name, value in computed.items() if isinstance(value, Tensor)}
 
 
 def _read_by(node: Any) -> list[Any]:
-    """The nodes whose values a node depends on: of the first argument, a factory reads the dtype alone."""
-    return [source for source in node.all_input_nodes if str(node.target) not in FACTORIES or source != node.args[0]]
+    """The nodes whose values a node depends on."""
+    return [
+        source for source in node.all_input_nodes if str(node.target) not in DTYPE_READERS or source != node.args[0]
+    ]
 
 
 def _compute(node: Any, values: dict[Any, Any], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Compute a node into `values`; returns a copy of it, and of the parts that the exporter makes of it."""
+    """Compute a node into `values`. Returns a copy of its value, and of the parts that the exporter splits it into."""
     known = values
-    if str(node.target) in FACTORIES:
+    if str(node.target) in DTYPE_READERS:
         like = node.args[0].meta["val"].dtype
         known = values | {node.args[0]: torch.empty((), dtype=dtype if like.is_floating_point else like)}
 
@@ -110,7 +113,7 @@ def _compute(node: Any, values: dict[Any, Any], dtype: torch.dtype) -> dict[str,
     args, kwargs = map_arg((node.args, node.kwargs), read)
     with torch.inference_mode():
         parts = {}
-        if str(node.target) == "aten.linear.default" and len(args) > 2:  # ONNX has a product and a sum
+        if str(node.target) == "aten.linear.default" and len(args) > 2:  # in ONNX a product and a sum
             parts[f"{node} without its bias"] = node.target(*args[:2])
         values[node] = node.target(*args, **kwargs)
     if isinstance(values[node], Tensor):
