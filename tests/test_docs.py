@@ -206,3 +206,22 @@ def test_the_readmes_figures_are_those_of_the_benchmarks() -> None:
 def test_links_lead_to_files_that_are_there(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
         assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_the_messages_of_troubleshooting_are_those_of_the_code() -> None:
+    """Every piece between two `…` of a message stands in a source; f-strings are joined, their fields are `…`."""
+    sources = [path.read_text() for floor in ("runtime", "training", "export") for path in (ROOT / floor).rglob("*.py")]
+    code = re.sub(r'"\s*\n\s*f?"', "", "\n".join(sources))
+    code = re.sub(r"\{[^{}\n]*\}", "…", code.replace("{MANIFEST}", "manifest.json"))
+    text = (ROOT / "docs" / "troubleshooting.md").read_text()
+    messages = [block for _, language, block in FENCED.findall(text) if language == "text" and "pets/" not in block]
+    messages.remove("this needs torch, which is not installed: pip install 'onward[training]'\n")  # has two fields
+    for message in messages:
+        for piece in message.strip().split("…"):
+            assert piece.strip() in code, piece
+
+
+def test_the_index_lists_every_decision() -> None:
+    folder = ROOT / "docs" / "decisions"
+    listed = re.findall(r"\]\((0\d+-[a-z0-9-]+\.md)\)", (folder / "README.md").read_text())
+    assert listed == sorted(path.name for path in folder.glob("0*.md"))
