@@ -136,7 +136,7 @@ def measure(member: Member) -> dict[str, Any]:
             for artifact, item in zip(bundle.artifacts, bundle.parity()["artifacts"], strict=True)
         ]
         weights = bundle.parity()["artifacts"][0]["weights"]
-        path = bundle.path / bundle.artifact("onnx").file.path
+        path = bundle.path / bundle.preferred("onnx").file.path
         return row | _export_figures(stages, path) | {"num_folds": len(weights["folds"]), "artifacts": artifacts}
 
 

@@ -129,7 +129,7 @@ def _bench(bundle: Bundle) -> Report:
 def _evaluate(checkpoint: Checkpoint, bundle: Bundle, dataset: Dataset) -> dict[str, Evaluation]:
     evaluations = {"torch": evaluate(checkpoint_runner(checkpoint), dataset.test)}
     for name in ("torchscript", "onnxruntime"):
-        backend = open_artifact(bundle, bundle.artifact(BACKENDS[name].format))
+        backend = open_artifact(bundle, bundle.preferred(BACKENDS[name].format))
         evaluations[name] = evaluate(backend.run, dataset.test)
     return evaluations
 

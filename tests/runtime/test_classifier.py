@@ -163,7 +163,7 @@ def test_threads_may_share_it(classifier: Classifier, pixels: NDArray[np.uint8])
 
 
 def test_what_cannot_be_opened_says_why(shared_bundle: Bundle, tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="is no bundle"):
+    with pytest.raises(BundleError, match="is not a bundle"):
         load(tmp_path)
     with pytest.raises(BundleError, match="no artifact 'tflite'"):
         load(shared_bundle.path, artifact="tflite")

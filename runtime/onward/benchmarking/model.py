@@ -317,7 +317,7 @@ class Subject:
         if self.bundle is None:
             return self._size_bytes
         for artifact in self.bundle.artifacts:
-            if artifact.name == format:
+            if artifact.format == format:
                 return sum(file.size_bytes for file in (artifact.file, *self.bundle.beside(artifact)))
         return None
 
@@ -332,7 +332,7 @@ class Subject:
         if is_own(competitor.backend):
             return open_own(competitor.backend, self.model_path(kind.format), threads)
         if self.bundle is not None:
-            artifact = self.bundle.artifact(kind.format)
+            artifact = self.bundle.preferred(kind.format)
             return open_artifact(
                 self.bundle, artifact, provider=competitor.provider, threads=threads, backend=competitor.backend
             )
@@ -351,7 +351,7 @@ class Subject:
         """The artifact's file, after its digest was checked."""
         if self.bundle is None:
             return self.path
-        return self.bundle.locate(self.bundle.artifact(format).file)
+        return self.bundle.locate(self.bundle.preferred(format).file)
 
     @cached_property
     def _beside(self) -> list[Path]:

@@ -206,7 +206,9 @@ class Worker:
 
         one = Competitor(**competitor)
         options = PredictOptions(num_threads=one.threads, resume=False)
-        engine = open_engine(Bundle.open(one.target), options, artifact=one.kind.format, provider=one.provider)
+        bundle = Bundle.open(one.target)
+        artifact = bundle.preferred(one.kind.format).name
+        engine = open_engine(bundle, options, artifact=artifact, provider=one.provider)
         summary = predict(engine, open_sources([images], engine.signature), Path(out), options)
         return {
             "num_inputs": summary.num_inputs,

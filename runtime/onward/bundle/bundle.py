@@ -1,8 +1,8 @@
 """Bundle: a folder with a manifest, the artifacts, the golden record and the parity report.
 
-docs/bundle_format.md describes format 1. Opening checks the manifest; an artifact is checked against its digest
-before it is run; `check` does it for every file. numpy is imported where arrays are read, so that `onward inspect`
-answers without it.
+docs/bundle_format.md describes format 1. Opening a bundle checks its manifest; opening an artifact checks the
+artifact's digest; `check` checks the digest of every file. numpy is imported only where arrays are read, so that
+`onward inspect` works without it.
 """
 
 from __future__ import annotations
@@ -47,12 +47,15 @@ class FileDigest:
 class Artifact:
     """One runnable file of a bundle.
 
+    A bundle may hold several artifacts of one format, each with a name and a precision of its own.
+
     Args:
-        name: What people call it: `onnx`, `torchscript`, `pt2`.
-        format: What it is: `onnx`, `torchscript` or `pt2`; it decides the backend.
-        file: Where it is, and its digest.
-        precision: `float32`.
-        opset: ONNX only.
+        name: What users choose it by, unique in the bundle: `onnx`, `onnx-int8`. Its recorded outputs are in
+            `golden/<name>.npz`.
+        format: `onnx`, `torchscript` or `pt2`; it decides which backends can run it.
+        file: Its path and digest.
+        precision: Of its weights and arithmetic: `float32`.
+        opset: The version of ONNX's operators; None for other formats.
         noise_ratio: The worst one that the gate measured.
     """
 
@@ -70,10 +73,10 @@ class Bundle:
 
     Args:
         path: The folder.
-        signature: What goes in and what comes out.
+        signature: What the model takes and gives.
         artifacts: In order of preference.
-        files: Every other file that the manifest vouches for.
-        provenance: Versions, the checkpoint's digest, training figures.
+        files: Every other file that the manifest names.
+        provenance: Versions, the checkpoint's digest, results of training.
     """
 
     path: Path
@@ -87,7 +90,7 @@ class Bundle:
         """Open a bundle and check its manifest.
 
         Raises:
-            BundleError: No bundle is there, its manifest was changed, or a newer Onward wrote it.
+            BundleError: There is no bundle, its manifest was changed, or a newer Onward wrote it.
         """
         path = Path(path)
         _recover(path)
@@ -96,6 +99,7 @@ class Bundle:
             artifacts = tuple(
                 Artifact(**(entry | {"file": FileDigest(**entry["file"])})) for entry in document["artifacts"]
             )
+            _check_names(artifacts)
             files = tuple(FileDigest(**entry) for entry in document["files"])
             signature = signature_from_json(document["signature"])
             provenance = document["provenance"]
@@ -104,7 +108,7 @@ class Bundle:
         return cls(path, signature, artifacts, files, provenance)
 
     def to_json(self) -> dict[str, Any]:
-        """The manifest, complete with its own digest."""
+        """The manifest, with its own digest."""
         document = {
             "format": FORMAT,
             "signature": self.signature.to_json(),
@@ -118,16 +122,26 @@ class Bundle:
         """The artifact of that name.
 
         Raises:
-            BundleError: There is none; the message lists those that are there.
+            BundleError: There is none; the message lists the names.
         """
         for artifact in self.artifacts:
             if artifact.name == name:
                 return artifact
-        names = ", ".join(artifact.name for artifact in self.artifacts)
-        raise BundleError(f"{self.path} has no artifact {name!r}; it has {names}.")
+        raise BundleError(f"{self.path} has no artifact {name!r}; it has {self._names()}.")
+
+    def preferred(self, format: str) -> Artifact:
+        """The first artifact of that format: the one to use where only the format matters.
+
+        Raises:
+            BundleError: There is none; the message lists the names of the artifacts.
+        """
+        for artifact in self.artifacts:
+            if artifact.format == format:
+                return artifact
+        raise BundleError(f"{self.path} has no artifact of format {format!r}; it has {self._names()}.")
 
     def read(self, file: FileDigest) -> bytes:
-        """The bytes of a file, after its size and digest were found to be the manifest's.
+        """The content of a file, after its size and digest were compared with the manifest.
 
         Raises:
             BundleError: The file is missing, outside the bundle, or changed.
@@ -137,7 +151,7 @@ class Bundle:
         return data
 
     def locate(self, file: FileDigest) -> Path:
-        """The path of a file, after its size and digest were found to be the manifest's.
+        """The path of a file, after its size and digest were compared with the manifest.
 
         Raises:
             BundleError: The file is missing, outside the bundle, or changed.
@@ -148,7 +162,7 @@ class Bundle:
         return path
 
     def beside(self, artifact: Artifact) -> list[FileDigest]:
-        """The files that belong to an artifact: those of its name with more behind it, such as `model.onnx.data`."""
+        """The files that belong to an artifact: their names start with its file's, such as `model.onnx.data`."""
         return [file for file in self.files if file.path.startswith(f"{artifact.file.path}.")]
 
     def check(self) -> None:
@@ -167,21 +181,24 @@ class Bundle:
         return GoldenRecord.load(self.read(self._file(GOLDEN)))
 
     def golden_outputs(self, artifact: str) -> dict[str, Outputs]:
-        """What an artifact gave on the machine that built the bundle: kind -> output -> float32."""
+        """The outputs of the artifact of that name on the machine that built the bundle: kind -> output -> float32."""
         from onward.bundle.golden import load_outputs
 
         return dict(load_outputs(self.read(self._file(f"golden/{artifact}.npz"))))
 
     def parity(self) -> dict[str, Any]:
-        """The parity report, as the gate wrote it."""
+        """The parity report that the gate wrote."""
         document: dict[str, Any] = json.loads(self.read(self._file(PARITY_JSON)))
         return document
+
+    def _names(self) -> str:
+        return ", ".join(artifact.name for artifact in self.artifacts)
 
     def _file(self, path: str) -> FileDigest:
         for file in self.files:
             if file.path == path:
                 return file
-        raise BundleError(f"{self.path} has no {path}.")
+        raise BundleError(f"{self.path} has no {path}: its manifest does not name it.")
 
     def _resolve(self, file: FileDigest) -> Path:
         relative = PurePosixPath(file.path)
@@ -195,7 +212,7 @@ class Bundle:
                     raise BundleError(f"{path} is a symbolic link; a bundle holds plain files only.")
             is_there = path.is_file()
         except (OSError, ValueError) as error:
-            raise BundleError(f"the manifest of {self.path} names a file that cannot be: {error}.") from error
+            raise BundleError(f"the manifest of {self.path} names a file with an impossible path: {error}.") from error
         if not is_there:
             raise BundleError(f"{path} is missing; the manifest names it.")
         return path
@@ -208,7 +225,7 @@ class Bundle:
         if sha256 != file.sha256:
             raise BundleError(
                 f"{self.path / file.path} was changed: its SHA-256 begins {sha256[:12]}, the manifest says "
-                f"{file.sha256[:12]}. Export it again, or copy it again from where it came."
+                f"{file.sha256[:12]}. Export the bundle again, or copy it again from its source."
             )
 
 
@@ -226,13 +243,19 @@ def manifest_digest(document: Mapping[str, Any]) -> str:
 
 
 def previous_path(path: Path) -> Path:
-    """Where the bundle that stood at `path` waits while a new one takes its place."""
+    """Where the old bundle at `path` is kept while a new one replaces it."""
     return path.parent / f".{path.name}.previous"
 
 
+def _check_names(artifacts: tuple[Artifact, ...]) -> None:
+    names = [artifact.name for artifact in artifacts]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"two artifacts are named {twice[0]!r}")
+
+
 def _recover(path: Path) -> None:
-    # A crash between the two renames of a replacement (where the system cannot exchange folders) leaves the
-    # old bundle aside. It is whole: put it back.
+    # Where the system cannot exchange two folders, a replacement takes two renames. A crash between them leaves the
+    # old bundle, complete, at its temporary name: move it back.
     previous = previous_path(path)
     if not path.exists() and (previous / MANIFEST).is_file():
         previous.rename(path)
@@ -244,16 +267,18 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise BundleError(f"{path} is a file; a bundle is a folder with a {MANIFEST}.")
     if not manifest.is_file() or manifest.is_symlink():
         raise BundleError(
-            f"{path} is no bundle: there is no {MANIFEST} in it. `onward export CHECKPOINT --out {path}` makes one."
+            f"{path} is not a bundle: it has no {MANIFEST}. `onward export CHECKPOINT --out {path}` makes a bundle."
         )
     try:
         document = json.loads(manifest.read_bytes())
         version = document["format"]
         stated = document["manifest_sha256"]
     except (ValueError, TypeError, KeyError) as error:
-        raise BundleError(f"{manifest} was changed or cut short: it does not read as a manifest.") from error
+        raise BundleError(f"{manifest} was changed or cut short: it cannot be read as a manifest.") from error
     if not isinstance(version, int) or version > FORMAT:
-        raise BundleError(f"{path} is a bundle of format {version}; this Onward reads up to {FORMAT}. Update it.")
+        raise BundleError(
+            f"{path} is a bundle of format {version}; this Onward reads formats up to {FORMAT}. Update Onward."
+        )
     if stated != manifest_digest(document):
         raise BundleError(f"{manifest} was changed: its digest is not the one that it states.")
     return dict(document)

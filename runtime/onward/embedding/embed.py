@@ -172,7 +172,7 @@ def _check_serves(target: Target, bundle: Bundle) -> None:
             f"{bundle.path} takes tensors, {bundle.signature.describe()}, and a {target.name} app takes images. "
             "`--target triton` serves such a model; model.onnx itself can be run anywhere."
         )
-    onnx = bundle.artifact("onnx")
+    onnx = bundle.preferred("onnx")
     if target.name == "web" and bundle.beside(onnx):
         raise UsageError(
             f"{bundle.path} keeps its weights in a file beside model.onnx, which a page does not load. They lie there "
@@ -195,7 +195,7 @@ def _check_free(out: Path, overwrite: bool) -> None:
 
 def _write_model(bundle: Bundle, staged: Path) -> str:
     """model.onnx and what belongs to it; where it lies."""
-    onnx = bundle.artifact("onnx")
+    onnx = bundle.preferred("onnx")
     for file in (onnx.file, *bundle.beside(onnx)):
         _write(staged / file.path, bundle.read(file))
     return onnx.file.path
@@ -203,7 +203,7 @@ def _write_model(bundle: Bundle, staged: Path) -> str:
 
 def _describe(bundle: Bundle, title: str, model: str) -> bytes:
     """model.json."""
-    onnx = bundle.artifact("onnx")
+    onnx = bundle.preferred("onnx")
     document = {
         "format": FORMAT,
         "title": title,

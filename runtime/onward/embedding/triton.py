@@ -51,7 +51,7 @@ def write_repository(bundle: Bundle, folder: Path, name: str) -> str:
     """
     if not SAFE_NAME.fullmatch(name):
         raise UsageError(f"{name!r} is no name for a model of Triton's; expected letters, digits, _, . and - only.")
-    onnx = bundle.artifact("onnx")
+    onnx = bundle.preferred("onnx")
     labels = _label_lines(bundle.signature.labels)
     version = folder / name / VERSION
     version.mkdir(parents=True)

@@ -208,13 +208,13 @@ def test_a_folder_behind_a_symbolic_link_is_refused(bundle: Bundle) -> None:
 def test_a_manifest_behind_a_symbolic_link_is_refused(bundle: Bundle) -> None:
     manifest = bundle.path / MANIFEST
     manifest.symlink_to(manifest.rename(bundle.path.parent / "elsewhere.json"))
-    with pytest.raises(BundleError, match="is no bundle"):
+    with pytest.raises(BundleError, match="is not a bundle"):
         Bundle.open(bundle.path)
 
 
 def test_a_format_of_the_future_asks_for_an_update(bundle: Bundle) -> None:
     rewrite(bundle, lambda document: document.update(format=FORMAT + 1), with_digest=False)
-    with pytest.raises(BundleError, match=f"format {FORMAT + 1}; this Onward reads up to {FORMAT}. Update"):
+    with pytest.raises(BundleError, match=f"format {FORMAT + 1}; this Onward reads formats up to {FORMAT}. Update"):
         Bundle.open(bundle.path)
 
 
@@ -271,7 +271,7 @@ def test_a_bundle_that_stands_is_not_replaced_by_the_one_aside(bundle: Bundle) -
 
 def test_a_half_written_folder_aside_is_not_put_back(tmp_path: Path) -> None:
     previous_path(tmp_path / "digits").mkdir()
-    with pytest.raises(BundleError, match="is no bundle"):
+    with pytest.raises(BundleError, match="is not a bundle"):
         Bundle.open(tmp_path / "digits")
 
 

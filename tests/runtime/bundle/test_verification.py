@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+import onward
 from onward.backends import registry
 from onward.bundle import MANIFEST, Artifact, Bundle, FileDigest, digest_file
 from onward.bundle.golden import save_outputs
@@ -31,6 +35,48 @@ def renew(bundle: Bundle) -> Bundle:
     renewed = replace(bundle, artifacts=artifacts, files=tuple(map(digest, bundle.files)))
     (bundle.path / MANIFEST).write_text(json.dumps(renewed.to_json()))
     return Bundle.open(bundle.path)
+
+
+def with_second_precision(bundle: Bundle) -> Bundle:
+    """The bundle with `onnx-other`, a second artifact of format ONNX that states another precision."""
+    onnx = bundle.artifact("onnx")
+    shutil.copy(bundle.path / onnx.file.path, bundle.path / "model.other.onnx")
+    shutil.copy(bundle.path / "golden/onnx.npz", bundle.path / "golden/onnx-other.npz")
+    other = replace(onnx, name="onnx-other", precision="other", file=replace(onnx.file, path="model.other.onnx"))
+    outputs = FileDigest("golden/onnx-other.npz", "", 0)
+    return renew(replace(bundle, artifacts=(*bundle.artifacts, other), files=(*bundle.files, outputs)))
+
+
+def test_artifacts_of_one_format_are_chosen_by_name(bundle: Bundle, pixels: NDArray[np.uint8], tmp_path: Path) -> None:
+    two = with_second_precision(bundle)
+    other = two.artifact("onnx-other")
+    assert (other.format, other.precision, other.file.path) == ("onnx", "other", "model.other.onnx")
+    assert two.preferred("onnx") == two.artifact("onnx")
+    assert [result.artifact for result in verify(two)] == [*ALL, "onnx-other"]
+    (result,) = verify(two, artifacts=["onnx-other"])
+    assert result.passed
+    assert result.same_bits
+    with onward.load(two.path, artifact="onnx-other") as classifier:
+        assert classifier.artifact == other
+    np.save(tmp_path / "images.npy", pixels[..., 0])
+    summary = onward.predict(two, tmp_path / "images.npy", tmp_path / "rows.csv", artifact="onnx-other")
+    assert summary.num_predicted == len(pixels)
+    written = onward.embed(two, "python", tmp_path / "app")
+    assert sorted(path.name for path in written.path.glob("*.onnx")) == ["model.onnx"]
+
+
+def test_the_preferred_artifact_is_the_first_of_its_format(bundle: Bundle) -> None:
+    two = with_second_precision(bundle)
+    turned = renew(replace(two, artifacts=two.artifacts[::-1]))
+    assert turned.preferred("onnx").name == "onnx-other"
+    assert turned.artifact("onnx").name == "onnx"
+    with pytest.raises(BundleError, match="has no artifact of format 'pte'; it has onnx-other, pt2, torchscript, onnx"):
+        turned.preferred("pte")
+
+
+def test_two_artifacts_of_one_name_are_refused(bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match="two artifacts are named 'onnx'"):
+        renew(replace(bundle, artifacts=(bundle.artifacts[0], *bundle.artifacts)))
 
 
 def test_every_artifact_passes_on_the_machine_that_built_it(results: list[Verification]) -> None:
