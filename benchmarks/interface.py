@@ -27,7 +27,8 @@ from onward.backends import Threads
 from onward.backends.onnxruntime_backend import open_session
 from onward.backends.providers import CPU, Provider
 from onward.cli.console import print_table
-from onward.signature import IMAGE, OUTPUTS, Signature
+from onward.signature import IMAGE, Signature
+from onward.tasks.classification import OUTPUTS
 from onward_export.deployable import Deployable
 from onward_export.formats.onnx_file import write_onnx
 from onward_export.formats.program import export_program

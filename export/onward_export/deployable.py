@@ -14,7 +14,8 @@ from torch.nn.utils import parametrize
 from onward.errors import NotExportable
 from onward.feed import Feed, arrays_of
 from onward.parity import BATCH_SIZES, regroup
-from onward.signature import OUTPUTS, AnySignature, Signature
+from onward.signature import AnySignature, Signature
+from onward.tasks.classification import OUTPUTS
 from onward_export.hook_removal import without_hooks
 from onward_training.models import as_logits_network
 from onward_training.normalization import Normalize

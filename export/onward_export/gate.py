@@ -19,6 +19,7 @@ from onward.bundle.golden import GoldenRecord
 from onward.errors import OnwardError, ParityFailure, reason_of
 from onward.parity import CONSTANT, MAX_NOISE_RATIO, MAX_RELATIVE_ERROR, Outputs, Replay, Verdict, replay
 from onward.signature import AnySignature
+from onward.tasks import task_of
 from onward_export.explanation import Explanation, explain, worst_samples
 from onward_export.formats.onnx_file import Written, opset_of
 from onward_export.options import MAX_PROTOBUF_BYTES
@@ -145,7 +146,7 @@ def examine(path: Path, format: str, subject: Subject, *, always_explain: bool =
         raise ParityFailure(
             f"{path.name} does not run on batches of every size: {reason_of(error)}{_where(path, format, subject)}"
         ) from error
-    verdict = subject.record.judge_replay(format, replayed)
+    verdict = subject.record.judge_replay(format, replayed, task_of(subject.signature))
     explanation = None
     if format == "onnx" and subject.written is not None and _is_small(path) and (always_explain or not verdict.passed):
         explanation = explain(path, subject.written.program, worst_samples(subject.record, backend.run))

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from onward.api import bench, embed, inspect, load, predict, verify
     from onward.bundle import Bundle
-    from onward.classifier import Classifier, Predictions
+    from onward.classifier import Classifier
     from onward.cli.app import app
     from onward.errors import OnwardError
-    from onward.signature import Preprocess, Signature, TensorSignature
+    from onward.signature import Input, Output, Preprocess, Signature, TensorSignature
+    from onward.tasks.classification import Predictions
     from onward_export.api import export
     from onward_training.api import evaluate, train
     from onward_training.checkpoint import Checkpoint
@@ -31,7 +32,9 @@ __all__ = [
     "Bundle",
     "Checkpoint",
     "Classifier",
+    "Input",
     "OnwardError",
+    "Output",
     "Predictions",
     "Preprocess",
     "Signature",
@@ -54,9 +57,9 @@ __version__ = "0.1.0"
 #: Public name -> the module that holds it.
 _MODULES = {
     **dict.fromkeys(("bench", "embed", "inspect", "load", "predict", "verify"), "onward.api"),
-    **dict.fromkeys(("Classifier", "Predictions"), "onward.classifier"),
-    **dict.fromkeys(("Preprocess", "Signature"), "onward.signature"),
-    "TensorSignature": "onward.signature",
+    "Classifier": "onward.classifier",
+    "Predictions": "onward.tasks.classification",
+    **dict.fromkeys(("Input", "Output", "Preprocess", "Signature", "TensorSignature"), "onward.signature"),
     "Bundle": "onward.bundle",
     "OnwardError": "onward.errors",
     "app": "onward.cli.app",

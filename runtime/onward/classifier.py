@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -20,35 +19,17 @@ from onward.bundle import Artifact, Bundle
 from onward.errors import FeedError
 from onward.feed import Feed, from_pixels, num_samples, take
 from onward.images.decode import prepare, read_image
-from onward.signature import LOGITS, PROBABILITIES, AnySignature, Signature
+from onward.signature import AnySignature, Signature
+from onward.tasks import task_of
+from onward.tasks.classification import Predictions
 
 if TYPE_CHECKING:
     from onward.bundle.verification import Verification
 
-__all__ = ["Classifier", "Predictions", "default_batch_size", "load"]
+__all__ = ["Classifier", "default_batch_size", "load"]
 
 BATCH_BYTES = 4 << 20
 MAX_BATCH = 1024
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What a classifier says of a batch.
-
-    Args:
-        labels: The most probable label of each image.
-        indices: Its class index, int `(batch,)`.
-        probabilities: float32 `(batch, classes)`.
-        logits: float32 `(batch, classes)`.
-    """
-
-    labels: tuple[str, ...]
-    indices: NDArray[np.intp]
-    probabilities: NDArray[np.float32]
-    logits: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 class Classifier:
@@ -64,6 +45,7 @@ class Classifier:
         self.bundle = bundle
         self.artifact = artifact
         self.backend = backend
+        self.task = task_of(bundle.signature)
 
     @property
     def signature(self) -> AnySignature:
@@ -81,16 +63,17 @@ class Classifier:
         Raises:
             FeedError: An array disagrees with the signature.
             ImageError: An image cannot be read.
+
+        Returns:
+            What the task makes of the outputs: of a classifier, `Predictions`.
         """
         feed = self._feed(images)
         size = default_batch_size(self.signature)
         starts = range(0, max(num_samples(feed), 1), size)
         parts = [self.backend.run(take(feed, slice(at, at + size))) for at in starts]
-        logits = np.concatenate([part[LOGITS] for part in parts])
-        probabilities = np.concatenate([part[PROBABILITIES] for part in parts])
-        indices = probabilities.argmax(1)
-        labels = tuple(self.signature.labels[index] for index in indices)
-        return Predictions(labels, indices, probabilities, logits)
+        outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        predictions: Predictions = self.task.predictions(outputs)
+        return predictions
 
     def verify(self) -> Verification:
         """Prove again, with the backend that is open, that it is as close to the mathematical model as PyTorch is.

@@ -8,13 +8,16 @@ docs/parity.md tells the whole rule.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onward.feed import Feed, num_samples, take
+
+if TYPE_CHECKING:
+    from onward.tasks import Task
 
 __all__ = [
     "BATCH_SIZES",
@@ -30,7 +33,6 @@ __all__ = [
     "judge",
     "judge_replay",
     "measure_noise",
-    "noise_of_probabilities",
     "regroup",
     "replay",
 ]
@@ -60,8 +62,8 @@ class Noise:
     """PyTorch float32's own error against the reference, for one output and one kind of sample.
 
     Args:
-        floor: Largest absolute error over samples, batch sizes and memory formats; at least 4 ulps of `scale`; of
-            probabilities, at least what `noise_of_probabilities` says.
+        floor: Largest absolute error over samples, batch sizes and memory formats; at least 4 ulps of `scale`, and
+            what the task says (`onward.tasks.Task.noise`).
         rms: Root-mean-square error, at least a tenth of an ulp of `scale`.
         scale: Largest absolute value of the reference.
         is_measured: False where the model cannot run in float64: then the reference is PyTorch's float32 itself,
@@ -84,15 +86,16 @@ class Comparison:
     """One output of one candidate on one kind of sample, beside the reference.
 
     Args:
-        output: `logits` or `probabilities`.
+        output: The output's name.
         kind: `real`, `random` or `constant`.
-        num_samples: How many images.
+        num_samples: How many samples.
         error: Largest absolute error against the float64 reference.
         rms_error: Root-mean-square error against it.
         noise: PyTorch float32's own.
         max_delta: Largest absolute difference from PyTorch's float32 output.
         assert_close: What `torch.testing.assert_close` says of that difference at its defaults.
-        top1_agreement: Share of images whose largest output is the reference's.
+        agreement: Share of samples for which the candidate says the same as the reference; None where the task does
+            not tell.
     """
 
     output: str
@@ -103,7 +106,7 @@ class Comparison:
     noise: Noise
     max_delta: float
     assert_close: bool
-    top1_agreement: float
+    agreement: float | None
 
     @property
     def noise_ratio(self) -> float:
@@ -129,6 +132,7 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         """All figures, the ratios and the verdict."""
         figures = asdict(self)
+        figures["top1_agreement"] = figures.pop("agreement")  # as format 1 of the bundle names it
         return figures | {
             "noise_ratio": self.noise_ratio,
             "rms_ratio": self.rms_ratio,
@@ -172,8 +176,8 @@ def measure_noise(reference: NDArray[np.float64], ways: Iterable[NDArray[np.floa
     """PyTorch's own error, pooled over its ways of computing the same samples.
 
     Args:
-        reference: float64 `(samples, classes)`.
-        ways: float32 `(samples, classes)` each: one for every batch size and memory format.
+        reference: float64 `(samples, *dims)`.
+        ways: float32 `(samples, *dims)` each: one for every batch size and memory format.
     """
     errors = np.stack([np.abs(way.astype(np.float64) - reference) for way in ways])
     scale = float(np.abs(reference).max())
@@ -185,23 +189,6 @@ def measure_noise(reference: NDArray[np.float64], ways: Iterable[NDArray[np.floa
     )
 
 
-def noise_of_probabilities(measured: Noise, reference: NDArray[np.float64], logits: Noise) -> Noise:
-    """The noise of probabilities, with a floor no lower than what the logits' own error makes of them.
-
-    Where most probabilities are 0 or 1, the largest error is that of the one sample between two classes: PyTorch's own
-    is then a matter of luck. To first order, an error of a logit moves its probability p by p(1 - p) times that error.
-
-    Args:
-        measured: By `measure_noise`, of the probabilities.
-        reference: float64 probabilities `(samples, classes)`.
-        logits: Of the logits of the same samples.
-    """
-    steepest = float((reference * (1 - reference)).max())
-    # by itself it makes no model ill-conditioned
-    floor = min(steepest * logits.floor, MAX_RELATIVE_ERROR * measured.scale)
-    return replace(measured, floor=max(measured.floor, floor))
-
-
 def compare(
     output: str,
     kind: str,
@@ -209,16 +196,18 @@ def compare(
     reference: NDArray[np.float64],
     eager: NDArray[np.float32],
     noise: Noise,
+    task: Task | None = None,
 ) -> Comparison:
     """Set one output of a candidate beside the reference.
 
     Args:
         output: The output's name.
         kind: The kind of samples.
-        candidates: `(samples, classes)` each: the same samples, computed in batches of other sizes.
-        reference: float64 `(samples, classes)`.
-        eager: PyTorch's float32 output, `(samples, classes)`.
+        candidates: `(samples, *dims)` each: the same samples, computed in batches of other sizes.
+        reference: float64 `(samples, *dims)`.
+        eager: PyTorch's float32 output, `(samples, *dims)`.
         noise: PyTorch's error on these samples.
+        task: Says in how many samples they agree.
 
     Returns:
         The comparison; the largest errors are over all candidates.
@@ -235,7 +224,7 @@ def compare(
         noise=noise,
         max_delta=float(deltas.max()),
         assert_close=bool((deltas <= ASSERT_CLOSE_ATOL + ASSERT_CLOSE_RTOL * np.abs(eager)).all()),
-        top1_agreement=float((stacked.argmax(-1) == reference.argmax(-1)).mean()),
+        agreement=None if task is None else task.agreement(output, stacked, reference),
     )
 
 
@@ -246,18 +235,20 @@ def judge(
     reference: Mapping[str, Mapping[str, NDArray[np.float64]]],
     eager: Mapping[str, Mapping[str, NDArray[np.float32]]],
     noise: Mapping[str, Mapping[str, Noise]],
+    task: Task | None = None,
 ) -> Verdict:
     """Run a candidate on every kind of sample, at every batch size, and compare all of its outputs.
 
     Args:
         artifact: The candidate's name.
-        run: A feed of any batch size -> output name -> `(batch, classes)`.
+        run: A feed of any batch size -> output name -> `(batch, *dims)`.
         inputs: Kind -> samples.
         reference: Kind -> output -> float64 outputs.
         eager: Kind -> output -> PyTorch's float32 outputs.
         noise: Kind -> output -> PyTorch's error.
+        task: Says in how many samples they agree.
     """
-    return judge_replay(artifact, replay(run, inputs), reference, eager, noise)
+    return judge_replay(artifact, replay(run, inputs), reference, eager, noise, task)
 
 
 def replay(run: Run, inputs: Mapping[str, Feed]) -> Replay:
@@ -271,13 +262,14 @@ def judge_replay(
     reference: Mapping[str, Mapping[str, NDArray[np.float64]]],
     eager: Mapping[str, Mapping[str, NDArray[np.float32]]],
     noise: Mapping[str, Mapping[str, Noise]],
+    task: Task | None = None,
 ) -> Verdict:
     """Compare what `replay` gave, as `judge` does."""
     rows: list[Comparison] = []
     for kind, groupings in replayed.items():
         for output, expected in reference[kind].items():
             candidates = [grouping[output] for grouping in groupings]
-            rows.append(compare(output, kind, candidates, expected, eager[kind][output], noise[kind][output]))
+            rows.append(compare(output, kind, candidates, expected, eager[kind][output], noise[kind][output], task))
     return Verdict(artifact, tuple(rows))
 
 

@@ -13,7 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from onward.bundle import Bundle
-from onward.signature import OUTPUTS, Signature
+from onward.signature import Signature
+from onward.tasks.classification import OUTPUTS
 from onward_export.model_to_export import ModelToExport
 from onward_export.options import ExportOptions
 from onward_export.publish import publish

@@ -10,7 +10,7 @@ from torch import nn
 from onward.bundle.golden import GoldenRecord
 from onward.errors import NotExportable
 from onward.parity import CONSTANT, MIN_FLOOR_ULPS
-from onward.signature import LOGITS, OUTPUTS, PROBABILITIES
+from onward.tasks.classification import LOGITS, OUTPUTS, PROBABILITIES
 from onward_export.deployable import Deployable
 from onward_export.reference import make_reference
 from onward_export.reference.samples import gather

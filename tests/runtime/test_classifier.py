@@ -16,9 +16,10 @@ from PIL import Image
 from onward.backends import Threads
 from onward.bundle import Bundle
 from onward.bundle.verification import verify
-from onward.classifier import Classifier, Predictions, default_batch_size, load
+from onward.classifier import Classifier, default_batch_size, load
 from onward.errors import BundleError, FeedError, ImageError, ProviderError
 from onward.signature import Signature
+from onward.tasks.classification import Predictions
 
 
 @pytest.fixture(scope="module")

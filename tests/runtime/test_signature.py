@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onward.errors import SignatureError
-from onward.signature import Preprocess, Signature
+from onward.signature import DTYPES, Output, Preprocess, Signature
 
 GREY = Signature(8, 8, 1, (0.3,), (0.4,), ("zero", "one"))
 FINITE = st.floats(-1e6, 1e6)
@@ -26,6 +26,15 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=6,
+)
+
+DIMS = st.none() | st.integers(1, 99) | st.sampled_from(["classes", "height"])
+OUTPUTS = st.builds(
+    Output,
+    st.from_regex(r"[a-h][a-z_0-9]{0,8}", fullmatch=True),
+    st.sampled_from(DTYPES),
+    st.lists(DIMS, max_size=4).map(tuple),
+    st.text(min_size=1),
 )
 
 
@@ -78,7 +87,7 @@ def test_a_size_that_is_no_number_is_refused(size: Any) -> None:
         Signature.from_json(GREY.to_json() | {"input": {"shape": ["batch", size, 8, 1]}})
 
 
-@pytest.mark.parametrize("part", sorted(GREY.to_json().keys() - {"outputs"}))
+@pytest.mark.parametrize("part", sorted(GREY.to_json().keys() - {"task"}))
 def test_a_missing_part_is_named(part: str) -> None:
     document = GREY.to_json()
     del document[part]
@@ -86,9 +95,60 @@ def test_a_missing_part_is_named(part: str) -> None:
         Signature.from_json(document)
 
 
+@given(signatures(), JSON)
+def test_a_document_without_a_task_is_that_of_a_classifier(signature: Signature, outputs: Any) -> None:
+    document = signature.to_json() | {"outputs": outputs}
+    del document["task"]
+    assert Signature.from_json(document) == signature
+    assert signature.output_names == ("logits", "probabilities")
+
+
+@given(st.lists(OUTPUTS, min_size=1, max_size=3, unique_by=lambda output: output.name), st.sampled_from(["boxes", "é"]))
+def test_outputs_of_another_task_read_back_equal(outputs: list[Output], task: str) -> None:
+    signature = replace(GREY, outputs=tuple(outputs), task=task)
+    document = json.loads(json.dumps(signature.to_json(), allow_nan=False))
+    assert Signature.from_json(document) == signature
+    for output, written in zip(outputs, document["outputs"], strict=True):
+        assert written["shape"][0] == "batch"
+        sizes = [size if isinstance(size, int) else None for size in written["shape"][1:]]
+        assert tuple(sizes) == signature.sizes(output)
+
+
+def test_other_labels_change_the_sizes_of_the_outputs() -> None:
+    (logits, _) = GREY.outputs
+    more = replace(GREY, labels=("zero", "one", "two"))
+    assert (GREY.sizes(logits), more.sizes(logits)) == ((2,), (3,))
+    assert more.to_json()["outputs"][0]["shape"] == ["batch", 3]
+
+
+def test_labels_belong_to_outputs_with_classes() -> None:
+    plain = replace(GREY, labels=(), outputs=(Output("age", "float32", (), "age"),), task="regression")
+    assert plain.num_classes == 0
+    assert plain.describe() == "uint8 (batch, 8, 8, 1) → age float32 (batch)"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("a b", "float32", (1,), "a"), "no name for an output"),
+        (("a", "float16", (1,), "a"), "expected one of"),
+        (("a", "float32", (0,), "a"), "empty side"),
+        (("a", "float32", ("any",), "a"), "a name has letters"),
+        (("a", "float32", (1,), ""), "no meaning"),
+    ],
+)
+def test_an_output_that_cannot_be_is_refused(arguments: Any, said: str) -> None:
+    with pytest.raises(SignatureError, match=said):
+        Output(*arguments)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ({"outputs": ()}, "expected at least one"),
+        ({"outputs": GREY.outputs[:1] * 2}, "each name once"),
+        ({"outputs": (replace(GREY.outputs[0], name="image"),)}, "none of the outputs"),
+        ({"task": ""}, "the task has no name"),
         ({"height": 0}, "empty side"),
         ({"width": -1}, "empty side"),
         ({"channels": 2, "mean": (0.0, 0.0), "std": (1.0, 1.0)}, "1 or 3 channels"),

@@ -21,7 +21,7 @@ from sklearn import metrics
 
 from onward.cli.console import print_json
 from onward.errors import DataError, Refusal
-from onward.signature import PROBABILITIES
+from onward.tasks.classification import PROBABILITIES
 from onward_training.checkpoint import Checkpoint, Epoch
 from onward_training.data import Dataset, FileSplit, Split, load
 from onward_training.evaluation import CLASS_COLUMNS, NUM_LISTED, Evaluation, class_rows

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from onward.errors import DataError
 from onward.parity import Run
-from onward.signature import LOGITS, PROBABILITIES, of_images
+from onward.signature import of_images
+from onward.tasks.classification import LOGITS, PROBABILITIES
 from onward_training.checkpoint import Checkpoint
 from onward_training.data import AnySplit
 from onward_training.evaluation import Evaluation

@@ -16,7 +16,8 @@ from torch.export import ExportedProgram
 
 from onward.bundle.inspection import LICENCE_KEY, METADATA_KEY
 from onward.errors import NotExportable, reason_of
-from onward.signature import OUTPUTS, AnySignature, Signature
+from onward.signature import AnySignature, Signature
+from onward.tasks.classification import OUTPUTS
 from onward_export.formats.program import BATCH, line_of_code, quietly
 from onward_export.options import ExportOptions
 from onward_export.passes import Measure, PassResult, run_passes, weights_bytes

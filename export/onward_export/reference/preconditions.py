@@ -15,7 +15,7 @@ from onward.bundle.golden import GoldenRecord
 from onward.errors import NotExportable, reason_of
 from onward.feed import Feed, take
 from onward.parity import BATCH_SIZES, CONSTANT
-from onward.signature import OUTPUTS
+from onward.tasks.classification import OUTPUTS
 from onward_export.deployable import ByOutput, run, tensors_of
 from onward_export.reference.operator_trace import first_difference, watch
 

@@ -17,8 +17,8 @@ from torch import nn
 
 from onward.bundle.golden import GoldenRecord
 from onward.feed import Feed, take
-from onward.parity import BATCH_SIZES, Noise, measure_noise, noise_of_probabilities
-from onward.signature import LOGITS, OUTPUTS, PROBABILITIES
+from onward.parity import BATCH_SIZES, Noise, measure_noise
+from onward.tasks.classification import LOGITS, OUTPUTS, PROBABILITIES, noise_of_probabilities
 from onward_export.deployable import ByOutput, run, tensors_of
 from onward_export.reference.preconditions import (
     check_alive,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onward.report import Page
-from onward.signature import LOGITS
+from onward.tasks.classification import LOGITS
 from onward_export.gate import Examination
 from onward_export.report.results import Evidence
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onward.parity import CONSTANT, MAX_NOISE_RATIO, MAX_RELATIVE_ERROR, Verdict
 from onward.report import Page
 from onward.report.charts import bars, histogram
-from onward.signature import LOGITS
+from onward.tasks.classification import LOGITS
 from onward_export.gate import Examination
 from onward_export.report.results import Evidence, times
 
@@ -103,7 +103,7 @@ def parity_rows(examinations: Sequence[Examination]) -> list[list[str]]:
     return [
         [item.artifact, row.output, f"{row.num_samples} {row.kind}", f"{row.error:.1e}"]
         + [f"{row.noise.floor:.1e}", times(row.noise_ratio), times(row.rms_ratio), f"{row.max_delta:.1e}"]
-        + ["yes" if row.assert_close else "no", f"{row.top1_agreement:.1%}", "passed" if row.passed else "failed"]
+        + ["yes" if row.assert_close else "no", f"{row.agreement or 0:.1%}", "passed" if row.passed else "failed"]
         for item in examinations
         for row in item.verdict.comparisons
     ]

@@ -76,7 +76,7 @@ def add_tiles(page: Page, evidence: Evidence) -> None:
     worst = max((row.noise_ratio for row in rows), key=_nan_first)
     delta = max((row.max_delta for row in rows), key=_nan_first)
     num_close = sum(row.assert_close for row in rows)
-    agreement = min(row.top1_agreement for row in rows)
+    agreement = min(row.agreement or 0 for row in rows)
     num_unexplained = sum(len(item.weights.unexplained) for item in evidence.examinations)
     within = "good" if worst <= MAX_NOISE_RATIO else "bad"
     page.tiles(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onward.parity import BATCH_SIZES, CONSTANT
 from onward.report import Page
 from onward.report.charts import picture
-from onward.signature import PROBABILITIES
+from onward.tasks.classification import PROBABILITIES
 from onward_export.gate import Examination
 from onward_export.report.results import Evidence, times
 

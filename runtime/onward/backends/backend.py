@@ -22,7 +22,7 @@ class Backend(ABC):
     Attributes:
         signature: What the model takes and gives; None for an ONNX file that was opened without one.
         inputs: Names of the inputs, in the model's order.
-        outputs: Names of what `infer` gives: `logits` and `probabilities`, or the file's own names without a signature.
+        outputs: Names of what `infer` gives: the signature's, or the file's own names without a signature.
     """
 
     signature: AnySignature | None
@@ -47,7 +47,7 @@ class Backend(ABC):
                 array itself, too, e.g. uint8 `(batch, height, width, channels)`, 0 to 255.
 
         Returns:
-            Output name -> float32 `(batch, classes)`.
+            Output name -> `(batch, *dims)`, e.g. float32 `(batch, classes)`.
 
         Raises:
             FeedError: A name, dtype or shape disagrees with the signature. Without a signature only a single array
@@ -67,8 +67,7 @@ class Backend(ABC):
             arrays: Input name -> array, in the order of `inputs` (`check_feed` returns such a dictionary).
 
         Returns:
-            An array for each of `outputs`, in that order: float32 `(batch, classes)`; without a signature whatever
-            the file gives. They belong to the caller.
+            An array for each of `outputs`, in that order, `(batch, *dims)` each. They belong to the caller.
 
         Raises:
             BackendError: Only `torch-compile`, at the first batch of a size: it cannot be compiled.

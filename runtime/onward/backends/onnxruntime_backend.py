@@ -25,7 +25,7 @@ from onward.backends.placement import Placement, check_placement, read_placement
 from onward.backends.providers import CPU, CUDA, TENSORRT, Provider, ProviderRequest
 from onward.backends.registry import Threads
 from onward.errors import BackendError, ProviderError, reason_of
-from onward.signature import OUTPUTS, AnySignature
+from onward.signature import AnySignature
 
 __all__ = [
     "BINDING_PROVIDERS",
@@ -176,7 +176,8 @@ def _check_interface(session: ort.InferenceSession, signature: AnySignature | No
             if not item.type.startswith("tensor("):
                 raise BackendError(f"'{item.name}' of the ONNX file has the type {item.type}, expected a tensor.")
         return
-    names, expected = [item.name for item in items], [*(item.name for item in signature.inputs), *OUTPUTS]
+    names = [item.name for item in items]
+    expected = [*(item.name for item in signature.inputs), *signature.output_names]
     if names != expected:
         raise BackendError(f"the ONNX file has inputs and outputs {names}, expected {expected}.")
 

@@ -16,7 +16,7 @@ from onward.backends.backend import Backend
 from onward.backends.providers import ProviderRequest
 from onward.backends.registry import Threads
 from onward.errors import BackendError
-from onward.signature import OUTPUTS, AnySignature
+from onward.signature import AnySignature
 
 __all__ = ["CompiledModelBackend"]
 
@@ -111,10 +111,11 @@ def _names(model: openvino.CompiledModel, signature: AnySignature | None) -> tup
     if signature is None:
         return inputs, outputs
     expected = tuple(item.name for item in signature.inputs)
-    if {*expected, *OUTPUTS} != {*inputs, *outputs} or len(inputs) != len(expected):
+    given = signature.output_names
+    if {*expected, *given} != {*inputs, *outputs} or len(inputs) != len(expected):
         found = [*inputs, *outputs]
-        raise BackendError(f"the ONNX file has inputs and outputs {found}, expected {[*expected, *OUTPUTS]}.")
-    return expected, OUTPUTS
+        raise BackendError(f"the ONNX file has inputs and outputs {found}, expected {[*expected, *given]}.")
+    return expected, given
 
 
 def _find(ports: Sequence[openvino.ConstOutput], name: str) -> int:

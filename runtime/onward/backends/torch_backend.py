@@ -22,7 +22,7 @@ from onward.backends.backend import Backend
 from onward.backends.providers import CPU, CUDA, ProviderRequest
 from onward.backends.registry import Threads
 from onward.errors import BackendError
-from onward.signature import OUTPUTS, AnySignature, Signature
+from onward.signature import AnySignature, Signature
 
 __all__ = ["ExportedProgramBackend", "TorchScriptBackend", "torchscript_is_meant"]
 
@@ -43,13 +43,13 @@ class _TorchBackend(Backend):
         BackendError: PyTorch cannot open the file, or the device is missing.
     """
 
-    outputs = OUTPUTS
     signature: AnySignature
     module: Module
 
     def __init__(self, *, signature: AnySignature, request: ProviderRequest, threads: Threads) -> None:
         self.signature = signature
         self.inputs = tuple(item.name for item in signature.inputs)
+        self.outputs = signature.output_names
         self.shares_memory = _can_share_memory(signature)
         self.device = _open_device(request, threads)
 

@@ -18,8 +18,10 @@ from onward.errors import DataError, FeedError, UsageError
 from onward.feed import check_feed, draw, from_pixels
 from onward.prediction.pipeline import Batches, prepare
 from onward.prediction.summary import Seconds
-from onward.signature import Signature, classes_by_name
+from onward.signature import Signature
 from onward.sources import open_sources
+from onward.tasks import task_of
+from onward.tasks.task import NO_TARGET
 
 __all__ = ["Batch", "Samples", "Supply", "draw_arrays", "fresh_arrays", "lay_down"]
 
@@ -106,7 +108,6 @@ def _choose(count: int, batch_size: int, generator: np.random.Generator) -> NDAr
 
 
 MAX_SAMPLES = 1000
-NO_LABEL = -1
 
 
 @dataclass(frozen=True)
@@ -153,9 +154,8 @@ def _images(path: str, signature: Signature) -> tuple[dict[str, NDArray[Any]], N
     prepared = prepare(batch, signature, Seconds()) if batch else None
     if prepared is None or not prepared.names:
         raise DataError(f"--input {path} has no image that can be read.")
-    classes = classes_by_name(signature.labels)
-    named = [classes.get(str(label), NO_LABEL) for label in prepared.labels or ()]
-    labels = np.array(named, np.int64) if any(index != NO_LABEL for index in named) else None
+    targets = task_of(signature).targets(prepared.labels or ())
+    labels = targets if (targets != NO_TARGET).any() else None
     return {signature.inputs[0].name: from_pixels(prepared.images, signature)}, labels
 
 

@@ -1,4 +1,4 @@
-"""Golden record: inputs with what they must give, so that parity can be proven again without PyTorch.
+"""Golden record: inputs with their expected outputs, so that parity can be proven again without PyTorch.
 
 It travels in the bundle as `golden.npz` (inputs, reference, PyTorch's outputs and noise) and
 `golden/<artifact>.npz` (what each artifact gave on the machine that built it).
@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 from onward.errors import BundleError
 from onward.feed import Feed, take
 from onward.parity import Noise, Outputs, Replay, Run, Verdict, judge_replay, replay
+
+if TYPE_CHECKING:
+    from onward.tasks import Task
 
 __all__ = ["GoldenRecord", "load_outputs", "save_outputs"]
 
@@ -32,8 +35,8 @@ class GoldenRecord:
 
     Args:
         inputs: Kind -> samples, e.g. uint8 `(samples, height, width, channels)`; by input name where there are several.
-        reference: Kind -> output -> float64 `(samples, classes)`: the model computed in float64.
-        eager: Kind -> output -> float32 `(samples, classes)`: PyTorch on the building machine.
+        reference: Kind -> output -> float64 `(samples, *dims)`: the model computed in float64.
+        eager: Kind -> output -> float32 `(samples, *dims)`: PyTorch on the building machine.
         noise: Kind -> output -> PyTorch's error against the reference.
     """
 
@@ -42,13 +45,13 @@ class GoldenRecord:
     eager: Mapping[str, Mapping[str, NDArray[np.float32]]]
     noise: Mapping[str, Mapping[str, Noise]]
 
-    def judge(self, artifact: str, run: Run) -> Verdict:
-        """Replay the record through a candidate, in batches of several sizes."""
-        return self.judge_replay(artifact, replay(run, self.inputs))
+    def judge(self, artifact: str, run: Run, task: Task | None = None) -> Verdict:
+        """Replay the record through a candidate, in batches of several sizes; the task tells whether they agree."""
+        return self.judge_replay(artifact, replay(run, self.inputs), task)
 
-    def judge_replay(self, artifact: str, replayed: Replay) -> Verdict:
+    def judge_replay(self, artifact: str, replayed: Replay, task: Task | None = None) -> Verdict:
         """Compare what `onward.parity.replay` made of these inputs."""
-        return judge_replay(artifact, replayed, self.reference, self.eager, self.noise)
+        return judge_replay(artifact, replayed, self.reference, self.eager, self.noise, task)
 
     def select(self, counts: Mapping[str, int]) -> GoldenRecord:
         """The first samples of the kinds named in `counts`; other kinds are left out.

@@ -14,6 +14,7 @@ from onward.backends.providers import AnyProvider, ProviderRequest
 from onward.bundle import Artifact, Bundle
 from onward.errors import UsageError
 from onward.parity import Verdict
+from onward.tasks import task_of
 
 __all__ = ["Verification", "verify", "verify_backend"]
 
@@ -100,4 +101,5 @@ def verify_backend(bundle: Bundle, artifact: Artifact, backend: Backend) -> Veri
         for kind, outputs in recorded.items()
         for name, array in outputs.items()
     )
-    return Verification(artifact.name, backend.name, golden.judge(artifact.name, backend.run), same_bits)
+    verdict = golden.judge(artifact.name, backend.run, task_of(bundle.signature))
+    return Verification(artifact.name, backend.name, verdict, same_bits)

@@ -6,13 +6,13 @@ Source: triton-inference-server, `model_config.proto`, docs/user_guide/model_con
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from onward.bundle import Artifact, Bundle
 from onward.classifier import default_batch_size
 from onward.errors import UsageError
-from onward.signature import OUTPUTS, Input, Signature
+from onward.signature import CLASSES, Input, Signature
 
 __all__ = ["write_repository"]
 
@@ -92,12 +92,13 @@ def _config(bundle: Bundle, onnx: Artifact, name: str) -> Iterator[str]:
     yield f"max_batch_size: {max_batch_size}"
     for item in signature.inputs:
         yield from _input(item, FORMATS[signature.interface] if isinstance(signature, Signature) else "")
-    for output in OUTPUTS:
+    for output in signature.outputs:
         yield "output {"
-        yield f"  name: {_quote(output)}"
-        yield "  data_type: TYPE_FP32"
-        yield f"  dims: [ {signature.num_classes} ]"
-        yield f"  label_filename: {_quote(LABELS)}"
+        yield f"  name: {_quote(output.name)}"
+        yield f"  data_type: {DATA_TYPES[output.dtype]}"
+        yield from _dims(signature.sizes(output))
+        if CLASSES in output.dims:
+            yield f"  label_filename: {_quote(LABELS)}"
         yield "}"
     yield "dynamic_batching {"
     yield f"  preferred_batch_size: [ {max_batch_size} ]"  # as large as can be, which is also what Triton would do
@@ -125,12 +126,16 @@ def _input(item: Input, layout: str) -> Iterator[str]:
     yield f"  data_type: {DATA_TYPES[item.dtype]}"
     if layout:
         yield f"  format: {layout}"
-    if item.shape:
-        yield f"  dims: [ {', '.join('-1' if side is None else str(side) for side in item.shape)} ]"
+    yield from _dims(item.shape)
+    yield "}"
+
+
+def _dims(sizes: Sequence[int | None]) -> Iterator[str]:
+    if sizes:
+        yield f"  dims: [ {', '.join('-1' if size is None else str(size) for size in sizes)} ]"
     else:  # one number a sample: dims must not be empty, the tensor `(batch,)` is made of `(batch, 1)`
         yield "  dims: [ 1 ]"
         yield "  reshape { shape: [ ] }"
-    yield "}"
 
 
 def _parameter(key: str, value: str) -> Iterator[str]:

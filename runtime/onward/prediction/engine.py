@@ -18,7 +18,7 @@ from onward.classifier import default_batch_size
 from onward.errors import BackendError
 from onward.prediction.options import PredictOptions
 from onward.prediction.tuner import Plan, Tuner
-from onward.signature import OUTPUTS, Signature, of_images
+from onward.signature import Signature, of_images
 
 __all__ = ["Engine", "open_engine"]
 
@@ -155,8 +155,7 @@ class Engine:
 
     def _run_in_pieces(self, backend: Backend, feed: NDArray[np.generic]) -> Outputs:
         """Half as many at a time, and half of that, until it fits."""
-        shape = (len(feed), self.signature.num_classes)
-        whole = {name: np.empty(shape, np.float32) for name in OUTPUTS}
+        whole: Outputs = {}
         size, start = len(feed) // 2, 0
         while start < len(feed):
             piece = slice(start, start + size)
@@ -167,7 +166,7 @@ class Engine:
                 size //= 2
                 continue
             for name, values in outputs.items():
-                whole[name][piece] = values
+                whole.setdefault(name, np.empty((len(feed), *values.shape[1:]), values.dtype))[piece] = values
             start += size
         self.tuner.limit(size)
         return whole

@@ -44,6 +44,11 @@ class PredictOptions:
     commit_every_s: float = 1.0
     request: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What was asked for of the columns, as `onward.tasks.Task.columns` takes it."""
+        return {"top_k": self.top_k, "logits": self.logits}
+
     def __post_init__(self) -> None:
         for name in ("batch_size", "streams", "num_threads"):
             value = getattr(self, name)

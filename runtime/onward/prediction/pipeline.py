@@ -30,11 +30,13 @@ from onward.prediction.ordered import in_order
 from onward.prediction.output import FileOutput, StreamOutput, open_output, open_stream
 from onward.prediction.summary import MAX_FAILURES_KEPT, Failure, Seconds, Summary
 from onward.prediction.tuner import Plan
-from onward.signature import LOGITS, PROBABILITIES, Signature, classes_by_name
-from onward.sinks import STDOUT, Columns, Rows, Sink, open_sink
+from onward.signature import Signature
+from onward.sinks import STDOUT, Rows, Sink, open_sink
 from onward.sinks.text import json_line
 from onward.sources import Source
 from onward.sources.source import Block, Item, Pixels
+from onward.tasks import task_of
+from onward.tasks.task import NO_TARGET
 
 __all__ = ["Batch", "Batches", "Prepared", "predict", "prepare"]
 
@@ -210,7 +212,7 @@ def predict(
         UsageError: The output's name or an option cannot be used.
     """
     options = options or PredictOptions()
-    sink = open_sink(out, Columns(engine.signature.labels, options.top_k, options.logits))
+    sink = open_sink(out, task_of(engine.signature).columns(options.columns))
     with _open(engine, out, sink, options) as output:
         run = _Run(engine, Batches(source.blocks()), sink, options)
         run.go(output, on_progress, stop)
@@ -222,7 +224,7 @@ def _open(
 ) -> AbstractContextManager[FileOutput | StreamOutput]:
     if out == STDOUT:
         return open_stream(sink)
-    request = {"model": engine.sha256, "top_k": options.top_k, "logits": options.logits, **options.request}
+    request = {"model": engine.sha256, **options.columns, **options.request}
     return open_output(out, sink, request, options.resume)
 
 
@@ -254,7 +256,7 @@ class _Run:
 
     def __init__(self, engine: Engine, batches: Batches, sink: Sink, options: PredictOptions) -> None:
         self.engine, self.batches, self.sink, self.options = engine, batches, sink, options
-        self.class_of = classes_by_name(engine.signature.labels)
+        self.task = task_of(engine.signature)
         self.summary = Summary(backend=engine.name, placement=engine.placement)
         self.position = Position()
 
@@ -295,12 +297,13 @@ class _Run:
         prepared = prepare(task.batch, self.engine.signature, seconds)
         outputs = self._infer(prepared, plan, seconds)
         start = perf_counter()
-        rows = Rows(prepared.names, outputs[PROBABILITIES], outputs[LOGITS], prepared.places, prepared.num_inputs)
+        values = self.task.values(outputs, self.options.columns)
+        rows = Rows(prepared.names, values, prepared.places, prepared.num_inputs)
         encoded = self.sink.encode(rows)
         errors = b"".join(
             json_line({"input": item.input, "stage": item.stage, "reason": item.reason}) for item in prepared.failures
         )
-        num_labelled, num_correct = self._compare(prepared, rows)
+        num_labelled, num_correct = self._compare(prepared, outputs)
         seconds.add("write", start)
         return _Done(
             encoded,
@@ -315,25 +318,19 @@ class _Run:
         )
 
     def _infer(self, prepared: Prepared, plan: Plan, seconds: Seconds) -> dict[str, np.ndarray]:
-        signature = self.engine.signature
         if not len(prepared.names):
-            return dict.fromkeys((LOGITS, PROBABILITIES), np.empty((0, signature.num_classes), np.float32))
+            return self.task.no_outputs()
         start = perf_counter()
-        outputs = self.engine.run(from_pixels(prepared.images, signature), plan)
+        outputs = self.engine.run(from_pixels(prepared.images, self.engine.signature), plan)
         seconds.add("infer", start)
         return outputs
 
-    def _compare(self, prepared: Prepared, rows: Rows) -> tuple[int, int]:
-        """How many inputs come with a label of the model's, and how many rows have it."""
+    def _compare(self, prepared: Prepared, outputs: dict[str, np.ndarray]) -> tuple[int, int]:
+        """How many inputs come with a label of the model's, and how many rows are right."""
         if prepared.labels is None:
             return 0, 0
-        labels = (None if label is None else self.class_of.get(label) for label in prepared.labels)
-        pairs = [
-            label == index
-            for label, index in zip(labels, rows.probabilities.argmax(1).tolist(), strict=True)
-            if label is not None
-        ]
-        return len(pairs), sum(pairs)
+        targets = self.task.targets(prepared.labels)
+        return int((targets != NO_TARGET).sum()), self.task.count_correct(outputs, targets)
 
     def _count(self, done: _Done, elapsed_s: float) -> None:
         self.position = self.position.after(

@@ -1,6 +1,6 @@
-"""Sinks: rows of predictions become the bytes of a file. They know no model and no source."""
+"""Sinks: rows become the bytes of a file. They know no model, no source, and not what a column means."""
 
 from onward.sinks.opening import STDOUT, open_sink
-from onward.sinks.sink import Columns, Rows, Sink, rank
+from onward.sinks.sink import Column, Columns, Item, Rows, Sink
 
-__all__ = ["STDOUT", "Columns", "Rows", "Sink", "open_sink", "rank"]
+__all__ = ["STDOUT", "Column", "Columns", "Item", "Rows", "Sink", "open_sink"]

@@ -13,26 +13,28 @@ __all__ = ["NpySink"]
 
 
 class NpySink:
-    """float32 `(inputs, classes)`: probabilities, or logits where they are asked for.
+    """The values of the one column that an array holds: `(inputs, *dims)`.
 
-    Row i is input i; of an input that could not be read it is NaN.
+    Row i is input i. For an input that could not be read it is NaN, and 0 in an array of integers.
     """
 
     def __init__(self, columns: Columns) -> None:
-        self.columns = columns
+        self.column = columns.array
+        self.dtype = np.dtype(columns.array.dtype)
 
     def begin(self) -> bytes:
-        """The header of an array without rows; with rows it is as long."""
+        """The header of an array without rows. It has the length of one with rows."""
         return self._header(0)
 
     def encode(self, rows: Rows) -> bytes:
         """The numbers, row by row."""
-        values = rows.logits if self.columns.logits else rows.probabilities
+        values = rows.values[self.column.name]
         if rows.places is not None and rows.num_inputs is not None:
-            whole = np.full((rows.num_inputs, len(self.columns.labels)), np.nan, np.float32)
+            missing = np.nan if self.dtype.kind == "f" else 0
+            whole = np.full((rows.num_inputs, *self.column.dims), missing, self.dtype)
             whole[rows.places] = values
             values = whole
-        return np.ascontiguousarray(values, np.float32).tobytes()
+        return np.ascontiguousarray(values, self.dtype).tobytes()
 
     def finish(self, staged: Path, num_inputs: int) -> Path:
         """Put the number of rows into the header."""
@@ -42,9 +44,8 @@ class NpySink:
 
     def _header(self, num_rows: int) -> bytes:
         header = io.BytesIO()
-        shape = (num_rows, len(self.columns.labels))
         # numpy leaves room for the first axis to grow
         np.lib.format.write_array_header_1_0(
-            header, {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": shape}
+            header, {"descr": self.dtype.str, "fortran_order": False, "shape": (num_rows, *self.column.dims)}
         )
         return header.getvalue()

@@ -16,11 +16,8 @@ def open_sink(out: Path, columns: Columns) -> Sink:
     """The sink for .csv, .jsonl, .parquet or .npy; for `-` JSON Lines.
 
     Raises:
-        UsageError: The ending is none of these, top-k is not 1 to the number of classes, or .parquet is asked for
-            where pyarrow is not installed.
+        UsageError: The ending is none of these, or it is .parquet and pyarrow is not installed.
     """
-    if not 1 <= columns.top_k <= len(columns.labels):
-        raise UsageError(f"--top-k is {columns.top_k}, expected 1 to {len(columns.labels)}, the number of classes.")
     match ".jsonl" if out == STDOUT else out.suffix.lower():
         case ".csv":
             from onward.sinks.text import CsvSink

@@ -1,6 +1,6 @@
 """Parquet, with typed columns.
 
-A Parquet file has its table of contents at the end: one that a crash has cut short cannot be read. So the rows are
+A Parquet file has its table of contents at the end: a file that a crash has cut short cannot be read. So the rows are
 staged as messages of Arrow's stream format, which can be cut between any two, and become Parquet at the end.
 """
 
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onward.errors import UsageError
-from onward.sinks.sink import Columns, Rows, rank
+from onward.sinks.sink import Column, Columns, Rows
 
 try:
     import pyarrow as pa
@@ -27,20 +29,15 @@ ROWS_A_GROUP = 1 << 17
 
 
 class ParquetSink:
-    """Columns `input` (string), `label` (dictionary of strings), `index` (int32), `probability` (float32), then
-    `label_2` and so on to the k-th, then `logits` (list of float32, as long as there are classes).
+    """Columns `input` (string), then every column with its own type: texts as a dictionary of strings, several numbers
+    as a list of fixed length.
 
-    Strings are UTF-8; bytes of a file name that are none become `\\x80` to `\\xff`.
+    Strings are UTF-8. Bytes of a file name that are not become `\\x80` to `\\xff`.
     """
 
     def __init__(self, columns: Columns) -> None:
-        self.columns = columns
-        staged = [("input", pa.string())]
-        for _, index, probability in columns.places:
-            staged += [(index, pa.int32()), (probability, pa.float32())]
-        if columns.logits:
-            staged.append(("logits", pa.list_(pa.float32(), len(columns.labels))))
-        self.staged = pa.schema(staged)
+        self.columns = columns.columns
+        self.staged = pa.schema([("input", pa.string()), *((column.name, _type(column)) for column in self.columns)])
 
     def begin(self) -> bytes:
         """The message of the schema."""
@@ -50,15 +47,9 @@ class ParquetSink:
         """The message of one record batch."""
         if not len(rows.names):
             return b""
-        ranked = rank(rows.probabilities, self.columns.top_k)
-        chosen = np.take_along_axis(rows.probabilities, ranked, 1)
         names = [_text(name) for name in rows.names]
         arrays = [pa.array(names, pa.string())]
-        for place in range(self.columns.top_k):
-            arrays += [pa.array(ranked[:, place].astype(np.int32)), pa.array(chosen[:, place].astype(np.float32))]
-        if self.columns.logits:
-            flat = pa.array(np.ascontiguousarray(rows.logits).reshape(-1))
-            arrays.append(pa.FixedSizeListArray.from_arrays(flat, len(self.columns.labels)))
+        arrays += [_array(column, rows.values[column.name]) for column in self.columns]
         return bytes(pa.record_batch(arrays, schema=self.staged).serialize())
 
     def finish(self, staged: Path, num_inputs: int) -> Path:
@@ -74,14 +65,29 @@ class ParquetSink:
         return whole
 
     def _typed(self, table: pa.Table) -> pa.Table:
-        """With labels beside their indices."""
-        labels = pa.array(self.columns.labels, pa.string())
-        for label, index, _ in self.columns.places:
-            at = table.schema.get_field_index(index)
-            chunks = [pa.DictionaryArray.from_arrays(chunk, labels) for chunk in table.column(index).chunks]
+        """With texts in place of their indices."""
+        for at, column in enumerate(self.columns, 1):
+            if column.categories is None:
+                continue
+            texts = pa.array(column.categories, pa.string())
+            chunks = [pa.DictionaryArray.from_arrays(chunk, texts) for chunk in table.column(at).chunks]
             kind = pa.dictionary(pa.int32(), pa.string())
-            table = table.add_column(at, label, pa.chunked_array(chunks, kind))
+            table = table.set_column(at, column.name, pa.chunked_array(chunks, kind))
         return table
+
+
+def _type(column: Column) -> pa.DataType:
+    kind = pa.from_numpy_dtype(np.dtype(column.dtype))
+    for size in reversed(column.dims):
+        kind = pa.list_(kind, size)
+    return kind
+
+
+def _array(column: Column, values: NDArray[Any]) -> pa.Array:
+    array = pa.array(np.ascontiguousarray(values, column.dtype).reshape(-1))
+    for size in reversed(column.dims):
+        array = pa.FixedSizeListArray.from_arrays(array, size)
+    return array
 
 
 def _regrouped(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:

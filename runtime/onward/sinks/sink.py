@@ -1,45 +1,76 @@
-"""Rows: what a model says of some consecutive inputs, and which of it is written.
+"""Sink: turns rows into bytes that are appended to a file. The file is made whole at the end.
 
-Sink: turns rows into bytes that are appended to a file, which is made whole at the end.
-
-A file that is only ever appended to can be cut back to any point at which all of it was on the disk: that is what
-lets a run go on after a crash, whatever the format.
+A file that is only ever appended to can be cut back to any point at which all of it was on the disk. That lets a run go
+on after a crash, whatever the format.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Columns", "Rows", "Sink", "rank"]
+__all__ = ["Column", "Columns", "Item", "Rows", "Sink"]
+
+
+@dataclass(frozen=True)
+class Item:
+    """Where JSON Lines put a value of a ranking: in a list of objects, the best first.
+
+    The values of the first object are also in the row itself. A list of one object is left out.
+
+    Args:
+        within: The list's name.
+        index: Which of its objects, from 0.
+        key: The value's name in the object.
+    """
+
+    within: str
+    index: int
+    key: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """A value that each row has.
+
+    Args:
+        name: Of the column.
+        dtype: Of its numbers, as numpy has it.
+        dims: The sizes of one value; none of a single number.
+        categories: Texts of which the numbers are the indices; the texts are written.
+        cell: The name of one number of several in CSV, before its index: `logit` for `logit_0`. By default the
+            column's.
+        format: How CSV writes a float. The default gives back the float32.
+        decimals: To how many JSON Lines round a float; None keeps all.
+        item: Where JSON Lines put the value; by default into the row, under the column's name.
+    """
+
+    name: str
+    dtype: str
+    dims: tuple[int, ...] = ()
+    categories: tuple[str, ...] | None = None
+    cell: str = ""
+    format: str = ".9g"
+    decimals: int | None = None
+    item: Item | None = None
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What is written of each row.
+    """What is written of each row, behind the name of its input.
 
     Args:
-        labels: One per class.
-        top_k: How many classes, the most probable first.
-        logits: Whether all logits are written, too.
+        columns: In their order.
+        array: What a file has that holds one array.
     """
 
-    labels: tuple[str, ...]
-    top_k: int = 1
-    logits: bool = False
-
-    @property
-    def places(self) -> list[tuple[str, str, str]]:
-        """The names of label, index and probability, for each of the k places."""
-        return [("label", "index", "probability")] + [
-            (f"label_{place}", f"index_{place}", f"probability_{place}") for place in range(2, self.top_k + 1)
-        ]
+    columns: tuple[Column, ...]
+    array: Column
 
 
 @dataclass(frozen=True)
@@ -48,37 +79,25 @@ class Rows:
 
     Args:
         names: Of those that could be read.
-        probabilities: float32 `(names, classes)`.
-        logits: float32 `(names, classes)`.
+        values: Column name -> `(names, *dims)`.
         places: Where each of them stands among the inputs, int `(names,)`; None where all could be read.
         num_inputs: How many inputs there were; by default as many as names.
     """
 
     names: Sequence[str]
-    probabilities: NDArray[np.float32]
-    logits: NDArray[np.float32]
-    places: NDArray[np.intp] | None = None
+    values: Mapping[str, NDArray[Any]]
+    places: NDArray[Any] | None = None
     num_inputs: int | None = None
-
-
-def rank(probabilities: NDArray[np.float32], top_k: int) -> NDArray[np.integer]:
-    """Class indices of the `top_k` largest probabilities, largest first, ties by index: `(batch, top_k)`."""
-    import numpy as np
-
-    if top_k == 1:
-        best: NDArray[np.integer] = np.argmax(probabilities, 1, keepdims=True)
-        return best
-    return np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
 
 
 class Sink(Protocol):
     """One format of output."""
 
     def begin(self) -> bytes:
-        """What stands before the first row."""
+        """The bytes before the first row."""
 
     def encode(self, rows: Rows) -> bytes:
-        """The bytes of some rows; of two parts they are those of the one and then of the other."""
+        """The bytes of some rows. Two parts one after the other give the bytes of the whole."""
 
     def finish(self, staged: Path, num_inputs: int) -> Path:
         """Make a file whole to which everything was appended.

@@ -1,53 +1,43 @@
-"""Comma-separated values, one line a row behind a header.
-
-JSON Lines, one object a row.
-"""
+"""Text: comma-separated values with one line a row behind a header, and JSON Lines with one object a row."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from onward.sinks.sink import Columns, Rows, rank
+from onward.sinks.sink import Column, Columns, Rows
 
 __all__ = ["CsvSink", "JsonLinesSink", "json_line"]
 
 
 class CsvSink:
-    """Rows of `input,label,index,probability`, then `label_2,index_2,probability_2` and so on, then `logit_0` …
+    """One line a row: `input`, then every column. A column of several numbers has a field for each, `logit_0` …
 
-    UTF-8; a file name that is none keeps its bytes.
+    UTF-8. A file name that is not UTF-8 keeps its bytes.
     """
 
     def __init__(self, columns: Columns) -> None:
-        self.columns = columns
-        self.labels = np.array(columns.labels, object)
-        self.has_odd_label = any("\r" in label for label in columns.labels)
+        self.columns = columns.columns
+        self.categories = {column.name: _objects(column) for column in self.columns if column.categories is not None}
+        self.has_odd_category = any("\r" in text for column in self.columns for text in column.categories or ())
 
     def begin(self) -> bytes:
         """The header."""
-        header = ["input", *(name for group in self.columns.places for name in group)]
-        if self.columns.logits:
-            header += [f"logit_{index}" for index in range(len(self.columns.labels))]
-        return _encode([header])
+        return _encode([["input", *(name for column in self.columns for name in _fields(column))]])
 
     def encode(self, rows: Rows) -> bytes:
         """One line a row."""
-        ranked = rank(rows.probabilities, self.columns.top_k)
-        chosen = np.take_along_axis(rows.probabilities, ranked, 1)
         fields: list[Sequence[object]] = [rows.names]
-        for place in range(self.columns.top_k):
-            indices = ranked[:, place]
-            decimals = [f"{value:.6f}" for value in chosen[:, place].tolist()]
-            fields += [self.labels[indices].tolist(), indices.tolist(), decimals]
-        if self.columns.logits:
-            fields += [[f"{value:.6g}" for value in column] for column in rows.logits.T.tolist()]
+        for column in self.columns:
+            fields += self._texts(column, rows.values[column.name])
         lines = zip(*fields, strict=True)
         return _encode(lines) if not self._has_odd_text(rows) else b"".join(map(_encode_carefully, lines))
 
@@ -55,9 +45,28 @@ class CsvSink:
         """Nothing is missing."""
         return staged
 
+    def _texts(self, column: Column, values: NDArray[Any]) -> list[Sequence[object]]:
+        """What is written of a column, a sequence for each of its fields."""
+        if column.categories is not None:
+            values = self.categories[column.name][values]
+        flat = values.reshape(len(values), math.prod(column.dims)).T.tolist() if column.dims else [values.tolist()]
+        if np.dtype(column.dtype).kind != "f":
+            return list(flat)
+        return [[format(value, column.format) for value in field] for field in flat]
+
     def _has_odd_text(self, rows: Rows) -> bool:
         # the csv module quotes a lone carriage return only where everything is quoted
-        return self.has_odd_label or "\r" in "".join(rows.names)
+        return self.has_odd_category or "\r" in "".join(rows.names)
+
+
+def _objects(column: Column) -> NDArray[Any]:
+    return np.array(column.categories, object)
+
+
+def _fields(column: Column) -> list[str]:
+    if not column.dims:
+        return [column.name]
+    return [f"{column.cell or column.name}_{index}" for index in range(math.prod(column.dims))]
 
 
 def _encode(lines: object, quoting: int = csv.QUOTE_MINIMAL) -> bytes:
@@ -72,10 +81,10 @@ def _encode_carefully(line: tuple[object, ...]) -> bytes:
 
 
 class JsonLinesSink:
-    """Rows of `{"input", "label", "index", "probability", "top": [{"label", "index", "probability"}], "logits"}`."""
+    """One object a row: `input`, then every column; a ranking is a list of objects, `Item` says how."""
 
     def __init__(self, columns: Columns) -> None:
-        self.columns = columns
+        self.columns = columns.columns
 
     def begin(self) -> bytes:
         """Nothing."""
@@ -83,23 +92,45 @@ class JsonLinesSink:
 
     def encode(self, rows: Rows) -> bytes:
         """One line a row."""
-        ranked = rank(rows.probabilities, self.columns.top_k)
-        chosen = np.take_along_axis(rows.probabilities, ranked, 1)
-        lines = [self._row(*row) for row in zip(rows.names, ranked.tolist(), chosen.tolist(), rows.logits, strict=True)]
-        return b"".join(map(json_line, lines))
+        values = [_plain(column, rows.values[column.name]) for column in self.columns]
+        return b"".join(json_line(self._row(*row)) for row in zip(rows.names, *values, strict=True))
 
     def finish(self, staged: Path, num_inputs: int) -> Path:
         """Nothing is missing."""
         return staged
 
-    def _row(self, name: str, indices: list[int], values: list[float], logits: Any) -> dict[str, Any]:
-        labels = self.columns.labels
-        top = [
-            {"label": labels[index], "index": index, "probability": round(value, 6)}
-            for index, value in zip(indices, values, strict=True)
-        ]
-        row = {"input": name} | top[0] | ({"top": top} if self.columns.top_k > 1 else {})
-        return row | {"logits": [round(value, 6) for value in logits.tolist()]} if self.columns.logits else row
+    def _row(self, name: str, *values: object) -> dict[str, Any]:
+        row: dict[str, Any] = {"input": name}
+        best: dict[str, dict[str, object]] = {}
+        for column, value in zip(self.columns, values, strict=True):
+            item = column.item
+            if item is None:
+                row[column.name] = value
+            elif item.index == 0:
+                row[item.key] = best.setdefault(item.within, {})[item.key] = value
+            else:
+                objects = row.setdefault(item.within, [best[item.within]])
+                if len(objects) == item.index:
+                    objects.append({})
+                objects[item.index][item.key] = value
+        return row
+
+
+def _plain(column: Column, values: NDArray[Any]) -> list[Any]:
+    """A column's values as Python has them, one a row."""
+    if column.categories is not None:
+        return [column.categories[index] for index in values.tolist()]
+    found: list[Any] = values.tolist()
+    if np.dtype(column.dtype).kind != "f":
+        return found
+    return _rounded(found, column.decimals)
+
+
+def _rounded(values: list[Any], decimals: int | None) -> list[Any]:
+    if values and isinstance(values[0], list):
+        return [_rounded(value, decimals) for value in values]
+    # the shortest text that a float32 reads back from is less than half as long as that of the float64 it becomes
+    return [float(f"{value:.9g}") if decimals is None else round(value, decimals) for value in values]
 
 
 def json_line(document: dict[str, Any]) -> bytes:

@@ -17,7 +17,7 @@ from onward.backends.backend import Backend
 from onward.bundle import Bundle
 from onward.errors import BackendError, BundleError, FeedError
 from onward.parity import MAX_NOISE_RATIO, regroup
-from onward.signature import OUTPUTS, PROBABILITIES
+from onward.tasks.classification import OUTPUTS, PROBABILITIES
 from onward_export.deployable import Deployable
 from onward_training.checkpoint import Checkpoint
 from onward_training.data import Dataset

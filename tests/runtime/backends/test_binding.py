@@ -16,7 +16,7 @@ from onward.backends import open_artifact
 from onward.backends.onnxruntime_backend import BoundSession, SessionBackend, pinned_memory
 from onward.backends.providers import CUDA, available_providers
 from onward.bundle import Bundle
-from onward.signature import OUTPUTS
+from onward.tasks.classification import OUTPUTS
 
 ROOT = Path(__file__).parents[3]
 LAW = settings(max_examples=30, deadline=None)
@@ -107,7 +107,7 @@ import numpy as np, onnxruntime as ort
 from onward.backends import open_artifact
 from onward.backends.onnxruntime_backend import BoundSession, _is_shared
 from onward.bundle import Bundle
-from onward.signature import OUTPUTS
+from onward.tasks.classification import OUTPUTS
 
 memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_DEVICE_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
 assert not _is_shared(memory)  # nobody registered it

@@ -18,7 +18,7 @@ from onward.bundle.verification import verify
 from onward.classifier import load
 from onward.errors import BackendError, ProviderError, UsageError
 from onward.parity import MAX_NOISE_RATIO
-from onward.signature import OUTPUTS
+from onward.tasks.classification import OUTPUTS
 
 AZURE = "AzureExecutionProvider"  # part of plain onnxruntime; it takes only operators that call Azure
 HAS_CUDA = CUDA in available_providers()

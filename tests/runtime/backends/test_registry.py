@@ -27,7 +27,8 @@ from onward.backends.providers import CPU
 from onward.bundle import Bundle
 from onward.errors import BackendError, FeedError
 from onward.feed import check_feed
-from onward.signature import OUTPUTS, Input, Signature, TensorSignature
+from onward.signature import Input, Signature, TensorSignature
+from onward.tasks.classification import OUTPUTS
 
 ROOT = Path(__file__).parents[3]
 ONNX_BACKENDS = [spec.name for spec in backends_of("onnx")]

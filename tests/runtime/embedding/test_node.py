@@ -26,7 +26,8 @@ from onward.embedding import embed
 from onward.feed import from_pixels
 from onward.images.decode import RESAMPLING, prepare
 from onward.parity import MAX_NOISE_RATIO
-from onward.signature import LOGITS, Preprocess, Signature
+from onward.signature import Preprocess, Signature
+from onward.tasks.classification import LOGITS
 from onward_export.model_to_export import ModelToExport
 from onward_export.options import ExportOptions
 from onward_export.publish import publish

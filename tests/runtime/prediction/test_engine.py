@@ -13,7 +13,7 @@ from onward.bundle import Bundle
 from onward.errors import UsageError
 from onward.prediction import PredictOptions, open_engine
 from onward.prediction.tuner import Plan
-from onward.signature import LOGITS
+from onward.tasks.classification import LOGITS
 
 ROOT = Path(__file__).parents[3]
 #: Runs a batch of 32,768 where onnxruntime's allocator may take so many MiB, and again by single images.

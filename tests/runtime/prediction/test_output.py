@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from onward.errors import OutputError, UsageError
 from onward.prediction.journal import Position, read_journal
 from onward.prediction.output import FileOutput, errors_path, open_output
-from onward.sinks import Columns, open_sink
+from onward.sinks import Column, Columns, open_sink
 
 LAW = settings(max_examples=40, deadline=None)
-COLUMNS = Columns(("a", "b"))
+COLUMNS = Columns(tuple(Column(name, "int32") for name in ("label", "index", "probability")), Column("a", "int32"))
 REQUEST = {"inputs": ["x"], "top_k": 1}
 HEADER = b"input,label,index,probability\n"
 ROOT = Path(__file__).parents[3]
@@ -185,8 +185,9 @@ import os, signal, sys
 from pathlib import Path
 from onward.prediction.output import open_output
 from onward.prediction.journal import Position
-from onward.sinks import Columns, open_sink
-COLUMNS, REQUEST = Columns(("a", "b")), {"inputs": ["x"], "top_k": 1}
+from onward.sinks import Column, Columns, open_sink
+COLUMNS = Columns(tuple(Column(name, "int32") for name in ("label", "index", "probability")), Column("a", "int32"))
+REQUEST = {"inputs": ["x"], "top_k": 1}
 steps, out = int(sys.argv[1]), Path(sys.argv[2])
 EVENTS = {"os.rename", "os.remove", "os.truncate", "fcntl.flock", "open"}
 def count(event, arguments):

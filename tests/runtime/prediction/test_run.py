@@ -20,8 +20,8 @@ from onward.bundle import Bundle
 from onward.errors import BadInput, DataError, UsageError
 from onward.prediction import Engine, PredictOptions, Summary, open_engine, predict
 from onward.prediction.output import errors_path
-from onward.signature import LOGITS, PROBABILITIES
 from onward.sources import Block, Source, open_sources
+from onward.tasks.classification import LOGITS, PROBABILITIES
 from onward_training.data import Dataset
 
 UNREADABLE = (0, 5, 6, 7, 11)

@@ -1,0 +1,102 @@
+"""Task: what the rest of Onward asks about the outputs of a model.
+
+The answers here hold for outputs of any meaning: the outputs themselves are the columns and the predictions, no row is
+right or wrong, and the noise floor is as measured. A task overrides what it knows better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onward.errors import UsageError
+from onward.parity import Noise, Outputs
+from onward.signature import AnySignature, Output
+from onward.sinks.sink import Column, Columns
+
+__all__ = ["NO_TARGET", "Task"]
+
+#: The target of a sample without a label.
+NO_TARGET = -1
+
+
+class Task:
+    """What the outputs of a model mean.
+
+    Args:
+        signature: Of the model.
+
+    Raises:
+        SignatureError: The outputs are not those of the task.
+    """
+
+    def __init__(self, signature: AnySignature) -> None:
+        self.signature = signature
+
+    def no_outputs(self) -> dict[str, NDArray[Any]]:
+        """The outputs of an empty batch; a dimension of any size is 0."""
+        return {
+            output.name: np.empty((0, *(size or 0 for size in self.signature.sizes(output))), output.dtype)
+            for output in self.signature.outputs
+        }
+
+    def predictions(self, outputs: Outputs) -> Any:
+        """What `onward.load(...)(samples)` returns.
+
+        Args:
+            outputs: Output name -> `(batch, *dims)`.
+        """
+        return dict(outputs)
+
+    def columns(self, options: Mapping[str, Any]) -> Columns:
+        """What `onward predict` writes of each row.
+
+        Args:
+            options: What was asked for, by the name of the option.
+
+        Raises:
+            UsageError: An option is out of range, or an output has no fixed size.
+        """
+        columns = tuple(map(self._column, self.signature.outputs))
+        return Columns(columns, array=columns[0])
+
+    def values(self, outputs: Outputs, options: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+        """The values of a batch for the columns that the same options give: column name -> `(batch, *dims)`."""
+        return dict(outputs)
+
+    def targets(self, labels: Sequence[str | None]) -> NDArray[np.int64]:
+        """The targets that given labels mean, int64 `(samples,)`; `NO_TARGET` for what is no label of the model's."""
+        return np.full(len(labels), NO_TARGET, np.int64)
+
+    def count_correct(self, outputs: Outputs, targets: NDArray[np.int64]) -> int:
+        """How many samples the model gives their target."""
+        return 0
+
+    def noise(self, reference: Mapping[str, NDArray[np.float64]], measured: Mapping[str, Noise]) -> dict[str, Noise]:
+        """The noise of each output, from what was measured.
+
+        Args:
+            reference: Output name -> float64 `(samples, *dims)`.
+            measured: Output name -> PyTorch's error against it, by `onward.parity.measure_noise`.
+        """
+        return dict(measured)
+
+    def agreement(self, output: str, candidates: NDArray[np.float64], reference: NDArray[np.float64]) -> float | None:
+        """The share of samples for which a candidate says the same as the reference; None where that means nothing.
+
+        Args:
+            output: The output's name.
+            candidates: `(ways, samples, *dims)`: the same samples, computed in batches of other sizes.
+            reference: `(samples, *dims)`.
+        """
+        return None
+
+    def _column(self, output: Output) -> Column:
+        sizes = self.signature.sizes(output)
+        fixed = tuple(size for size in sizes if size is not None)
+        if len(fixed) < len(sizes):
+            raise UsageError(f"output {output.name!r} has dims {output.dims}: a row needs a fixed size.")
+        return Column(output.name, output.dtype, fixed)
