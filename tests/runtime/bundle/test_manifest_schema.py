@@ -15,7 +15,7 @@ from torch import nn
 
 import onward
 from onward.bundle import Bundle
-from onward.signature import Input, Signature, TensorSignature
+from onward.signature import Input, Output, Signature, TensorSignature
 
 ROOT = Path(__file__).parents[3]
 SCHEMA = json.loads((ROOT / "docs" / "manifest.schema.json").read_text())
@@ -50,8 +50,13 @@ def test_a_manifest_of_long_ago_fits(path: Path) -> None:
         TensorSignature((Input("features", "float32", (13,)), Input("ids", "int64", (None,), (0, 9))), ("a", "b")),
         Signature(8, 8, 1, (0.5,), (0.25,), ("a", "b"), interface="tensor", dynamic_size=True),
         Signature(8, 8, 1, (0.5,) * 3, (0.25,) * 3, ("a", "b"), repeat=3),
+        TensorSignature(
+            (Input("x", "float32", (2,)),),
+            outputs=(Output("mask", "uint8", ("height", None, 3), "mask"), Output("age", "float32", (), "age")),
+            task="boxes",
+        ),
     ],
-    ids=["tensors", "float planes of any size", "grey as RGB"],
+    ids=["tensors", "float planes of any size", "grey as RGB", "another task"],
 )
 def test_every_form_of_signature_fits(signature: Any) -> None:
     assert list(VALIDATOR.evolve(schema=SCHEMA["properties"]["signature"] | {"$defs": SCHEMA["$defs"]}).iter_errors(
@@ -79,6 +84,11 @@ EDITS: dict[str, Callable[[Any], object]] = {
     "an unknown format of artifact": lambda document: document["artifacts"][0].update(format="tflite"),
     "floats in NHWC": lambda document: document["signature"]["input"].update(dtype="float32"),
     "both kinds of input": lambda document: document["signature"].update(inputs=[]),
+    "one output": lambda document: document["signature"]["outputs"].pop(),
+    "an output of another meaning": lambda document: document["signature"]["outputs"][0].update(meaning="depth"),
+    "an output without a meaning": lambda document: document["signature"].update(
+        task="depth", outputs=[{"name": "depth", "dtype": "float32", "shape": ["batch", 2]}]
+    ),
     "a std of 0": lambda document: document["signature"]["normalize"].update(std=[0]),
 }
 
