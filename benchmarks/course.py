@@ -14,9 +14,8 @@ from typing import Any
 
 import torch
 
-from onward.benchmarking.bench import Question, bench
-from onward.benchmarking.matrix import Wish
-from onward.benchmarking.spec import Options as BenchOptions
+from onward.benchmarking.bench import bench
+from onward.benchmarking.spec import BenchOptions, BenchSpec, Selection
 from onward.classifier import load as load_bundle
 from onward.cli.console import remark
 from onward.report.charts import lines, standalone
@@ -31,7 +30,7 @@ from onward_training.options import TrainOptions
 
 DOCS = Path(__file__).parent.parent / "docs"
 SHOES = ("Sneaker", "Ankle boot")
-BENCH = BenchOptions(batch_sizes=(32,), num_launches=2)
+BENCH = BenchOptions(batch_sizes=(32,), num_process_runs=2)
 BACKENDS = ("torch", "torchscript", "onnxruntime")
 SGD: Mapping[str, Any] = {"optimizer": "sgd", "momentum": 0.0, "schedule": "constant", "learning_rate": 0.003}
 ADAM: Mapping[str, Any] = {"learning_rate": 0.003, "schedule": "one-cycle"}
@@ -85,8 +84,8 @@ def row_of(entry: Entry, checkpoint: Checkpoint, dataset: Dataset, folder: Path)
     bundle = publish(ModelToExport.from_checkpoint(checkpoint), folder)
     with load_bundle(folder) as classifier:
         evaluation = evaluate(classifier.backend.run, dataset.test)
-    timed = bench(Question([str(bundle.path)], Wish(backends=BACKENDS), with_files=False), BENCH)
-    rates = {row.competitor.backend: row.images_per_s or 0.0 for row in timed.rows}
+    timed = bench(BenchSpec([str(bundle.path)], Selection(backends=BACKENDS), with_files=False), BENCH)
+    rates = {row.candidate.backend: row.images_per_s or 0.0 for row in timed.rows}
     options = "".join(f" {key}={value}" for key, value in entry.arguments.items())
     ratios = ", ".join(f"{artifact.noise_ratio:.2f}" for artifact in bundle.artifacts)
     low, high = evaluation.interval_95

@@ -69,7 +69,7 @@ def test_the_runtime_floor_works_where_torch_was_never_installed(
         Image.fromarray(image[..., 0]).save(tmp_path / "images" / f"{index:02}.png")
     predicted = answer(onward, "predict", shared_bundle.path, "images", "--out", "rows.csv", "--json", cwd=tmp_path)
     assert predicted["num_predicted"] == len(pixels)
-    timed = answer(onward, "bench", shared_bundle.path, "--rounds", 1, "--launches", 1, "--json", cwd=tmp_path)
+    timed = answer(onward, "bench", shared_bundle.path, "--rounds", 1, "--process-runs", 1, "--json", cwd=tmp_path)
     assert {row["backend"] for row in timed["rows"]} == {"onnxruntime"}
     assert set(timed["missing"]) == {"torch", "torch-channels-last", "torch-compile", "torchscript", "pt2", "openvino"}
     assert [item["backend"] for item in timed["end_to_end"]] == ["onnxruntime"]

@@ -111,7 +111,7 @@ def test_the_whole_line_from_the_command_line(onward, tmp_path: Path) -> None:
     rows = onward("predict", bundle, tmp_path / "images.npy", "--out", "-").stdout.splitlines()
     assert [json.loads(row)["input"] for row in rows] == [f"{tmp_path / 'images.npy'}[{index}]" for index in range(5)]
     quick = (
-        "--launches",
+        "--process-runs",
         1,
         "--rounds",
         1,

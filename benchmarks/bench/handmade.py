@@ -19,11 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.bench.bundles import NETWORKS, bundle_paths
-from onward.benchmarking.bench import Question, bench
-from onward.benchmarking.matrix import Wish
-from onward.benchmarking.spec import Options
+from onward.benchmarking.bench import bench
+from onward.benchmarking.spec import BenchOptions, BenchSpec, Selection
 from onward.cli.console import print_table, remark
-from onward.statistics import quiet_level, ratio_interval, side_by_side
+from onward.statistics import p10, pair_rounds, ratio_interval
 
 __all__ = ["compare_with_handmade"]
 
@@ -95,7 +94,7 @@ def compare_with_handmade(folder: Path) -> None:
                 for _ in range(NUM_PAIRS):
                     theirs.append(_by_hand(path, backend, batch_size))
                     ours.append(_by_bench(path, backend, batch_size))
-                ratio = ratio_interval(side_by_side(ours, theirs))
+                ratio = ratio_interval(pair_rounds(ours, theirs))
                 rows.append(
                     [network, backend, str(batch_size), *(f"{_level_of(side):.4g}" for side in (theirs, ours))]
                     + [f"{ratio.value:.3f}", f"{ratio.low:.3f} – {ratio.high:.3f}"]
@@ -104,14 +103,14 @@ def compare_with_handmade(folder: Path) -> None:
     print_table(["", "backend", ">batch", ">by hand ms", ">bench ms", ">ratio", ">95 %"], rows)
 
 
-def _level_of(launches: Sequence[Rounds]) -> float:
-    return statistics.geometric_mean(quiet_level(rounds) for rounds in launches)
+def _level_of(process_runs: Sequence[Rounds]) -> float:
+    return statistics.geometric_mean(p10(rounds) for rounds in process_runs)
 
 
 def _by_bench(path: Path, backend: str, batch_size: int) -> Rounds:
-    question = Question([str(path)], Wish(backends=[backend], threads=[THREADS]), with_files=False)
-    options = Options(batch_sizes=(batch_size,), num_launches=1, num_rounds=NUM_ROUNDS, enough_s=4.0)
-    (row,) = bench(question, options).rows
+    spec = BenchSpec([str(path)], Selection(backends=[backend], threads=[THREADS]), with_files=False)
+    options = BenchOptions(batch_sizes=(batch_size,), num_process_runs=1, num_rounds=NUM_ROUNDS, budget_s=4.0)
+    (row,) = bench(spec, options).rows
     return row.rounds_ms[0]
 
 

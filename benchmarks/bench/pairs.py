@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.bench.bundles import bundle_paths
-from onward.benchmarking.bench import Question, bench
-from onward.benchmarking.matrix import Wish
+from onward.benchmarking.bench import bench
 from onward.benchmarking.report import Report
-from onward.benchmarking.spec import Options
-from onward.benchmarking.summary import Row
+from onward.benchmarking.row import Row
+from onward.benchmarking.spec import BenchOptions, BenchSpec, Selection
 from onward.cli.console import print_table, remark
 from onward.files import written_whole
 from onward.statistics import Interval
@@ -77,10 +76,10 @@ def time_pairs(folder: Path) -> None:
     where.mkdir()
     for run in RUNS:
         remark(f"{run.name} …")
-        wish = Wish(backends=BACKENDS, threads=(run.threads,))
-        question = Question([str(paths[run.network])], wish, with_files=False)
+        selection = Selection(backends=BACKENDS, threads=(run.threads,))
+        spec = BenchSpec([str(paths[run.network])], selection, with_files=False)
         with _load(run.is_loaded and number > 0):
-            report = bench(question, Options(batch_sizes=(run.batch_size,)))
+            report = bench(spec, BenchOptions(batch_sizes=(run.batch_size,)))
         with written_whole(where / f"{run.name}.json") as staged:
             staged.write_text(json.dumps(report.to_json()))
     if number:
@@ -93,10 +92,10 @@ def compare_pairs(first: Path, second: Path) -> None:
     for run in RUNS:
         before, after = (Report.load(folder / f"{run.name}.json") for folder in (first, second))
         for one, other in zip(before.rows, after.rows, strict=True):
-            if one.competitor.backend != "torch" and one.ratio and other.ratio:
+            if one.candidate.backend != "torch" and one.ratio and other.ratio:
                 change = other.ratio.value / one.ratio.value - 1
                 rows.append(
-                    [run.name, one.competitor.title, _figure(one.ratio), _figure(other.ratio)]
+                    [run.name, one.candidate.title, _figure(one.ratio), _figure(other.ratio)]
                     + [f"{change:+.1%}", _said(one), _said(other)]
                 )
     elapsed = (second / f"{RUNS[0].name}.json").stat().st_mtime - (first / f"{RUNS[0].name}.json").stat().st_mtime

@@ -12,10 +12,9 @@ from math import nan
 from pathlib import Path
 
 from benchmarks.bench.bundles import NETWORKS, bundle_paths
-from onward.benchmarking.bench import Question, bench
-from onward.benchmarking.matrix import Wish
+from onward.benchmarking.bench import bench
 from onward.benchmarking.page import write_page
-from onward.benchmarking.spec import Options
+from onward.benchmarking.spec import BenchOptions, BenchSpec, Selection
 from onward.cli.console import print_table, remark
 from onward.report.charts import bars, standalone
 
@@ -45,17 +44,17 @@ def compare_with_peers(folder: Path) -> None:
     ratios: dict[str, dict[str, float]] = {}
     for network, path in bundle_paths(folder).items():
         remark(f"{network} …")
-        options = Options(batch_sizes=NETWORKS[network], num_launches=3, enough_s=1.0)
-        report = bench(Question([str(path)], Wish(backends=BACKENDS), with_files=False), options)
+        options = BenchOptions(batch_sizes=NETWORKS[network], num_process_runs=3, budget_s=1.0)
+        report = bench(BenchSpec([str(path)], Selection(backends=BACKENDS), with_files=False), options)
         write_page(folder / f"{network}.html", report)
         for row in report.rows:
-            then = THEN[network, row.batch_size][BACKENDS.index(row.competitor.backend)]
+            then = THEN[network, row.batch_size][BACKENDS.index(row.candidate.backend)]
             reference = THEN[network, row.batch_size][0]
             assert reference is not None
             now = row.ratio.value if row.ratio else nan
-            ratios.setdefault(f"{TITLES[network]} {row.batch_size}", {})[row.competitor.title] = now
+            ratios.setdefault(f"{TITLES[network]} {row.batch_size}", {})[row.candidate.title] = now
             rows.append(
-                [network, str(row.batch_size), row.competitor.title, f"{row.images_per_s or 0:,.0f}", f"{now:.2f}"]
+                [network, str(row.batch_size), row.candidate.title, f"{row.images_per_s or 0:,.0f}", f"{now:.2f}"]
                 + ([""] * 2 if then is None else [f"{then / reference:.2f}", f"{now / (then / reference):.2f}"])
                 + ["" if row.is_stable else ", ".join(item.kind for item in row.instabilities)]
             )

@@ -11,12 +11,10 @@ from typing import Any
 
 from PIL import Image
 
-from onward.backends import open_artifact
-from onward.benchmarking.bench import Question, bench
-from onward.benchmarking.matrix import Wish
+from onward.backends import BACKENDS, open_artifact
+from onward.benchmarking.bench import bench
 from onward.benchmarking.report import Report
-from onward.benchmarking.spec import BACKENDS
-from onward.benchmarking.spec import Options as BenchOptions
+from onward.benchmarking.spec import BenchOptions, BenchSpec, Selection
 from onward.bundle import Bundle
 from onward.bundle.verification import Verification, verify
 from onward.cli.console import print_table, progress, remark
@@ -38,8 +36,8 @@ __all__ = ["Results", "demo", "print_results"]
 
 EPOCHS = 20
 #: One launch, to be done in a minute; `onward bench` has three, and says how far its figures are known.
-BENCH = BenchOptions(batch_sizes=(1, 8, 32), num_launches=1)
-COMPETITORS = ("torch", "torchscript", "onnxruntime")
+BENCH = BenchOptions(batch_sizes=(1, 8, 32), num_process_runs=1)
+CANDIDATES = ("torch", "torchscript", "onnxruntime")
 TITLES = {"torch": "PyTorch", "torchscript": "TorchScript", "onnxruntime": "ONNX (onnxruntime)"}
 
 
@@ -120,10 +118,10 @@ def _predict(bundle: Bundle, dataset: Dataset, out: Path) -> Summary:
 
 
 def _bench(bundle: Bundle) -> Report:
-    question = Question([str(bundle.path)], Wish(backends=COMPETITORS), with_files=False)
+    spec = BenchSpec([str(bundle.path)], Selection(backends=CANDIDATES), with_files=False)
     steps: SimpleQueue[int] = SimpleQueue()
     with progress("bench", steps.get, unit="steps") as advance:
-        return bench(question, BENCH, on_lineup=lambda lineup, count: steps.put(count), on_step=lambda what: advance(1))
+        return bench(spec, BENCH, on_matrix=lambda matrix, count: steps.put(count), on_step=lambda what: advance(1))
 
 
 def _evaluate(checkpoint: Checkpoint, bundle: Bundle, dataset: Dataset) -> dict[str, Evaluation]:
@@ -137,7 +135,7 @@ def _evaluate(checkpoint: Checkpoint, bundle: Bundle, dataset: Dataset) -> dict[
 def print_results(results: Results, out: Path) -> None:
     """One table: accuracy, noise ratio and images/s of each backend."""
     ratios = {item.artifact: item.verdict.noise_ratio for item in results.verifications if item.verdict}
-    rates = {(row.competitor.backend, row.batch_size): row for row in results.bench.rows}
+    rates = {(row.candidate.backend, row.batch_size): row for row in results.bench.rows}
     rows = []
     for name, evaluation in results.evaluations.items():
         single, many = rates[name, BENCH.batch_sizes[0]], rates[name, BENCH.batch_sizes[-1]]

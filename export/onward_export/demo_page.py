@@ -52,7 +52,7 @@ def write_demo_page(path: Path, results: Results) -> None:
 def _tiles(page: Page, results: Results, worst: float, passed: bool) -> None:
     onnx = results.evaluations["onnxruntime"]
     low, high = onnx.interval_95
-    ratios = [row.ratio.value for row in results.bench.rows if row.ratio and row.competitor.backend == "onnxruntime"]
+    ratios = [row.ratio.value for row in results.bench.rows if row.ratio and row.candidate.backend == "onnxruntime"]
     page.tiles(
         [
             (f"{onnx.accuracy:.2%}", f"test accuracy of the ONNX file (95 %: {low:.1%} to {high:.1%})", ""),
@@ -111,8 +111,8 @@ def _speed(page: Page, results: Results) -> None:
     )
     rows = [row for row in results.bench.rows if row.latency]
     sizes = sorted({row.batch_size for row in rows})
-    median = {(row.competitor.backend, row.batch_size): row.latency.median for row in rows if row.latency}
-    speed = {(row.competitor.backend, row.batch_size): row.images_per_s or 0.0 for row in rows}
+    median = {(row.candidate.backend, row.batch_size): row.latency.median for row in rows if row.latency}
+    speed = {(row.candidate.backend, row.batch_size): row.images_per_s or 0.0 for row in rows}
     page.figures(
         [
             (
@@ -134,7 +134,7 @@ def _speed(page: Page, results: Results) -> None:
     page.table(
         ["backend", "batch", "median ms", "p90 ms", "p99 ms", "images/s", "× PyTorch", "95 %"],
         [
-            [NAMES[row.competitor.backend], str(row.batch_size), f"{latency.median:.3f}", f"{latency.p90:.3f}"]
+            [NAMES[row.candidate.backend], str(row.batch_size), f"{latency.median:.3f}", f"{latency.p90:.3f}"]
             + [f"{latency.p99:.3f}", f"{row.images_per_s:,.0f}"]
             + ([f"{ratio.value:.2f}", f"{ratio.low:.2f} to {ratio.high:.2f}"] if ratio else ["–", ""])
             for row in rows

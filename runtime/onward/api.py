@@ -135,21 +135,19 @@ def bench(
         input: Samples to time with; by default they are drawn at random.
         sizes: Name of a dynamic axis -> its size, of ONNX files that Onward did not write.
         with_files: Whether to time `predict` on image files, too.
-        options: As `onward.benchmarking.spec.Options` has them: `batch_sizes`, `num_launches`, `num_rounds` …
+        options: As `onward.benchmarking.spec.BenchOptions` has them: `batch_sizes`, `num_process_runs`, `num_rounds` …
 
     Raises:
         BundleError: A target is missing or changed.
         UsageError: Nothing would be timed, or an option is out of range.
     """
-    from onward.benchmarking.bench import Question
     from onward.benchmarking.bench import bench as run
-    from onward.benchmarking.matrix import Wish
-    from onward.benchmarking.spec import Options
+    from onward.benchmarking.spec import BenchOptions, BenchSpec, Selection
 
-    question = Question(
-        tuple(map(str, targets)), Wish(backends, providers, threads), reference, input, sizes or {}, with_files
+    spec = BenchSpec(
+        tuple(map(str, targets)), Selection(backends, providers, threads), reference, input, sizes or {}, with_files
     )
-    return run(question, Options(**options))
+    return run(spec, BenchOptions(**options))
 
 
 def embed(bundle: Bundle | str | Path, target: str, out: str | Path, **options: Any) -> Embedding:

@@ -1,4 +1,4 @@
-"""Bench: how fast a model is here, by everything that can run it, each in a process of its own.
+"""Benchmarking: how fast a model is on this machine, on every available backend, each in a process of its own.
 
-`run.py` has `bench`. Nothing is imported here: the process of a competitor measures its own imports.
+`bench.py` has `bench`. Nothing is imported here: a worker process measures its own imports.
 """

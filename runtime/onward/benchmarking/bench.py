@@ -1,138 +1,116 @@
-"""Bench: how fast models are here, by everything that can run them."""
+"""Bench: open the models, run every candidate, and summarise what was measured in a report."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from onward.benchmarking.end_to_end import can_run, time_end_to_end
-from onward.benchmarking.inputs import Supply, draw_arrays, lay_down
-from onward.benchmarking.matrix import Lineup, Wish
-from onward.benchmarking.model import Subject
+from onward.benchmarking.end_to_end import can_run, measure_end_to_end
+from onward.benchmarking.given_inputs import GivenInputs, store_inputs
+from onward.benchmarking.inputs import random_inputs
+from onward.benchmarking.matrix import Matrix
+from onward.benchmarking.model import ModelUnderTest
 from onward.benchmarking.report import Report
 from onward.benchmarking.runner import run
-from onward.benchmarking.spec import Options
-from onward.benchmarking.summary import choose_reference, rows_of
+from onward.benchmarking.spec import BenchOptions, BenchSpec
+from onward.benchmarking.summary import choose_reference, summarise
 from onward.errors import BundleError, UsageError
 from onward.host.fingerprint import take_fingerprint
 
-__all__ = ["Question", "bench", "count_steps"]
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is to be timed.
-
-    Args:
-        targets: Bundles and ONNX files; of two or more, each by all backends, beside one another.
-        wish: Backends, providers and threads.
-        reference: A backend, a target, or `TARGET:BACKEND`; by default PyTorch, or the first of all.
-        input: Samples to time with; by default they are drawn.
-        sizes: Name of a dynamic axis -> its size, of files that are not ours.
-        with_files: Whether to time `predict` on image files, too.
-    """
-
-    targets: Sequence[str]
-    wish: Wish = field(default_factory=Wish)
-    reference: str | None = None
-    input: str | None = None
-    sizes: Mapping[str, int] = field(default_factory=dict)
-    with_files: bool = True
+__all__ = ["bench", "count_steps"]
 
 
 def bench(
-    question: Question,
-    options: Options | None = None,
+    spec: BenchSpec,
+    options: BenchOptions | None = None,
     *,
-    on_lineup: Callable[[Lineup, int], None] = lambda lineup, steps: None,
+    on_matrix: Callable[[Matrix, int], None] = lambda matrix, steps: None,
     on_step: Callable[[str], None] = lambda what: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Report:
-    """Time models beside one another, each competitor in a process of its own.
+    """Benchmark models, each candidate in a process of its own.
 
     Args:
-        question: What.
-        options: How.
-        on_lineup: Called before the first process starts, with who is timed and how many steps there will be.
-        on_step: Called after each step, with what it was.
-        stop: Whether to end early; the report then has what there is.
+        spec: What to benchmark.
+        options: How to measure.
+        on_matrix: Called before the first process starts, with the candidates and the number of steps.
+        on_step: Called after each step, with its name.
+        stop: Whether to end early; the report then has what was measured so far.
 
     Raises:
         BundleError: A target is neither a bundle nor an ONNX file.
         DataError, FeedError: The input cannot be read, or does not fit.
         ProviderError: A provider's name is unknown.
-        UsageError: Nothing would be timed, or an option cannot be meant.
+        UsageError: There is nothing to benchmark, or an option is out of range.
     """
-    options = options or Options()
-    subjects = _open(question)
-    lineup = Lineup.draw_up(subjects, question.wish)
-    reference = choose_reference(lineup.competitors, question.reference)
-    before = take_fingerprint()
+    options = options or BenchOptions()
+    models = _open(spec)
+    matrix = Matrix.build(models, spec.selection)
+    reference = choose_reference(matrix.candidates, spec.reference)
+    fingerprint = take_fingerprint()
     with tempfile.TemporaryDirectory() as folder:
-        supply = lay_down(question.input, subjects, Path(folder)) if question.input else Supply()
-        on_lineup(lineup, count_steps(question, subjects, lineup, options))
-        course = run(subjects, lineup.competitors, options, supply=supply, on_step=on_step, stop=stop)
-    files = (
-        time_end_to_end(
-            subjects, [log.competitor for log in course.logs if log.goes_on], options, on_step=on_step, stop=stop
-        )
-        if question.with_files and not stop()
+        given = store_inputs(spec.input, models, Path(folder)) if spec.input else GivenInputs()
+        on_matrix(matrix, count_steps(spec, models, matrix, options))
+        measurements = run(models, matrix.candidates, options, given=given, on_step=on_step, stop=stop)
+    working = [recording.candidate for recording in measurements.recordings if not recording.failure]
+    end_to_end = (
+        measure_end_to_end(models, working, options, on_step=on_step, stop=stop)
+        if spec.with_files and not stop()
         else []
     )
     return Report(
-        rows=tuple(rows_of(course, subjects, reference)),
+        rows=tuple(summarise(measurements, models, reference)),
         reference=reference,
         options=options,
-        fingerprint=before,
-        missing=lineup.missing,
-        levels_ms=tuple(course.levels_ms),
-        end_to_end=tuple(files),
-        is_complete=course.is_complete and not stop(),
-        changed=_changes(subjects, course.digests),
+        fingerprint=fingerprint,
+        missing=matrix.missing,
+        speed_probe_ms=tuple(measurements.speed_probe_ms),
+        end_to_end=tuple(end_to_end),
+        is_complete=measurements.is_complete and not stop(),
+        changed=_find_change(models, measurements.digests),
     )
 
 
-def count_steps(question: Question, subjects: Mapping[str, Subject], lineup: Lineup, options: Options) -> int:
-    """How often `on_step` will be called, if nothing fails."""
-    count, sizes = len(lineup.competitors), len(options.batch_sizes)
-    files = sum(can_run(item, subjects[item.target]) for item in lineup.competitors) if question.with_files else 0
-    return options.num_launches * (count + sizes * (count + options.num_rounds) + files)
+def count_steps(spec: BenchSpec, models: Mapping[str, ModelUnderTest], matrix: Matrix, options: BenchOptions) -> int:
+    """How often `on_step` is called if nothing fails."""
+    count, sizes = len(matrix.candidates), len(options.batch_sizes)
+    files = sum(can_run(item, models[item.target]) for item in matrix.candidates) if spec.with_files else 0
+    return options.num_process_runs * (count + sizes * (count + options.num_rounds) + files)
 
 
-def _open(question: Question) -> dict[str, Subject]:
-    if not question.targets or len(set(question.targets)) != len(question.targets):
-        raise UsageError("expected one bundle or ONNX file to time, or several different ones.")
-    subjects = {target: Subject(Path(target), question.sizes) for target in question.targets}
-    for target, subject in subjects.items():
-        if not subject.path.exists():
-            raise BundleError(f"{target} is not there: expected a bundle or an ONNX file.")
-        if subject.bundle is None:
-            _check(subject, question)
-        elif question.sizes:
-            raise UsageError(f"--dim is for ONNX files that are not ours; {target} says by itself what it takes.")
-    return subjects
+def _open(spec: BenchSpec) -> dict[str, ModelUnderTest]:
+    if not spec.targets or len(set(spec.targets)) != len(spec.targets):
+        raise UsageError("expected one bundle or ONNX file, or several different ones.")
+    models = {target: ModelUnderTest(Path(target), spec.sizes) for target in spec.targets}
+    for target, model in models.items():
+        if not model.path.exists():
+            raise BundleError(f"{target} does not exist: expected a bundle or an ONNX file.")
+        if model.bundle is None:
+            _check_onnx_file(model, spec)
+        elif spec.sizes:
+            raise UsageError(f"--dim is for ONNX files only: the bundle {target} has its sizes in its signature.")
+    return models
 
 
-def _check(subject: Subject, question: Question) -> None:
-    """Draw a sample and look at the file, so that what cannot be used is said before anything is started."""
-    _ = subject.size_bytes("onnx")
-    if question.input is None:
-        draw_arrays(subject, subject.fixed_batch or 1, np.random.default_rng(0))
-    elif not subject.tensors:
-        raise UsageError(f"{subject.path} has no inputs.")
+def _check_onnx_file(model: ModelUnderTest, spec: BenchSpec) -> None:
+    """Read the file and make an input, so that an unusable file is an error before any process starts."""
+    _ = model.size_bytes("onnx")
+    if spec.input is None:
+        random_inputs(model, model.fixed_batch or 1, np.random.default_rng(0))
+    elif not model.inputs:
+        raise UsageError(f"{model.path} has no inputs, so it cannot be benchmarked.")
 
 
-def _changes(subjects: Mapping[str, Subject], before: Mapping[str, str]) -> str:
-    """What was changed since, in a sentence; empty for nothing."""
-    for target, subject in subjects.items():
+def _find_change(models: Mapping[str, ModelUnderTest], digests: Mapping[str, str]) -> str:
+    """A sentence that says which model changed during the run; empty for none."""
+    for target, model in models.items():
         try:
-            if subject.digest != before[target]:
-                return f"{target} was changed while it was timed."
-            subject.check()
+            if model.digest != digests[target]:
+                return f"{target} was changed during the benchmark."
+            model.check()
         except (BundleError, OSError) as error:
-            return f"{target} was changed while it was timed: {error}"
+            return f"{target} was changed during the benchmark: {error}"
     return ""

@@ -1,7 +1,7 @@
-"""Own: somebody's own way to run a model, timed beside the others. `FILE.py:NAME` names a function.
+"""Custom backend: a user's own way to run a model, benchmarked beside the others. `FILE.py:NAME` names a function.
 
-It is called with the path of the ONNX file and the number of threads, and gives a function from input name -> array to
-the outputs, in the file's order or by their names.
+The function gets the path of the ONNX file and the number of threads. It returns a function from input name -> array
+to the outputs, either in the file's order or by name.
 """
 
 from __future__ import annotations
@@ -19,40 +19,40 @@ from onward.backends.backend import Backend
 from onward.bundle.onnx_header import read_outline
 from onward.errors import BackendError
 
-__all__ = ["OwnBackend", "is_own", "open_own"]
+__all__ = ["CustomBackend", "is_custom", "open_custom"]
 
 Arrays = Mapping[str, NDArray[Any]]
-OwnOutputs = Mapping[str, NDArray[Any]] | Sequence[NDArray[Any]]
+CustomOutputs = Mapping[str, NDArray[Any]] | Sequence[NDArray[Any]]
 
 
-class OwnBackend(Backend):
-    """Runs what somebody has written.
+class CustomBackend(Backend):
+    """Runs a user's function.
 
     Args:
-        name: As it was asked for.
+        name: `FILE.py:NAME`.
         call: Input name -> array, to the outputs.
-        outputs: Their names.
+        outputs: Names of the outputs.
     """
 
     name = ""
     signature = None
     inputs = ()
 
-    def __init__(self, name: str, call: Callable[[Arrays], OwnOutputs], outputs: tuple[str, ...]) -> None:
+    def __init__(self, name: str, call: Callable[[Arrays], CustomOutputs], outputs: tuple[str, ...]) -> None:
         self.name, self.call, self.outputs = name, call, outputs
 
     def infer(self, arrays: Arrays) -> list[NDArray[Any]]:
-        """Run one batch: input name -> array -> the outputs in the file's order."""
+        """Run one batch: input name -> array, to the outputs in the file's order."""
         outputs = self.call(arrays)
         return [outputs[name] for name in self.outputs] if isinstance(outputs, Mapping) else list(outputs)
 
 
-def is_own(backend: str) -> bool:
-    """Whether a name is one of somebody's own: `FILE.py:NAME`."""
+def is_custom(backend: str) -> bool:
+    """Whether a backend's name is `FILE.py:NAME`."""
     return backend.rpartition(":")[0].endswith(".py")
 
 
-def open_own(backend: str, model: Path, threads: Threads) -> OwnBackend:
+def open_custom(backend: str, model: Path, threads: Threads) -> CustomBackend:
     """Import the file and call the function.
 
     Raises:
@@ -67,6 +67,6 @@ def open_own(backend: str, model: Path, threads: Threads) -> OwnBackend:
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module
         spec.loader.exec_module(module)
-        return OwnBackend(backend, getattr(module, name)(model, threads.count), outputs)
-    except Exception as error:  # whatever it does is its own
+        return CustomBackend(backend, getattr(module, name)(model, threads.count), outputs)
+    except Exception as error:  # the user's code may raise anything
         raise BackendError(f"{backend} does not open: {type(error).__name__}: {error}") from error

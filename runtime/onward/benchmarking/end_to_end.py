@@ -1,4 +1,4 @@
-"""End to end: image files become rows of a CSV, by `predict`, and it is told where the time goes."""
+"""End to end: `predict` on image files, from decoding to rows of a CSV, and where its time goes."""
 
 from __future__ import annotations
 
@@ -12,41 +12,42 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from onward.benchmarking.model import Subject
-from onward.benchmarking.process import CompetitorError, Interrupted, Process
-from onward.benchmarking.spec import Competitor, Options
+from onward.benchmarking.candidate import Candidate
+from onward.benchmarking.model import ModelUnderTest
+from onward.benchmarking.process import CandidateError, Interrupted, WorkerProcess
+from onward.benchmarking.spec import BenchOptions
 from onward.signature import Signature
 
-__all__ = ["EndToEnd", "time_end_to_end", "write_images"]
+__all__ = ["EndToEnd", "can_run", "measure_end_to_end"]
 
-#: `predict` runs each format in one way: these.
+#: `predict` runs each format with one backend: these.
 BACKENDS = ("onnxruntime", "torchscript", "torch")
-#: Files: so many bytes of pixels, within these counts.
-PIXEL_BYTES, FEWEST, MOST = 32 << 20, 64, 2000
-#: A photograph is larger than what the model takes; up to here an image is of the model's size, and a PNG.
+#: Image files with this many bytes of pixels in all, but no fewer and no more files.
+PIXEL_BYTES, MIN_FILES, MAX_FILES = 32 << 20, 64, 2000
+#: Up to this side, files are PNG of the model's size; above it JPEG of `LARGER` times its size, as photographs are.
 SMALL_PX = 64
 LARGER = 1.5
 
 
 @dataclass(frozen=True)
 class EndToEnd:
-    """What `predict` took for a folder of image files.
+    """What `predict` achieved on a folder of image files.
 
     Args:
-        competitor: That inferred.
-        num_images: Files.
-        images_per_s: The median over launches, each in a new process; opening is not counted.
-        shares: Stage -> share of the time of all threads, the median over launches.
+        candidate: The candidate that ran the inferences.
+        num_images: Number of files.
+        images_per_s: The median over process runs; opening the model is not counted.
+        shares: Stage -> share of the time of all threads, the median over process runs.
     """
 
-    competitor: Competitor
+    candidate: Candidate
     num_images: int
     images_per_s: float
     shares: Mapping[str, float]
 
     def to_json(self) -> dict[str, Any]:
         """The one JSON form."""
-        return self.competitor.to_json() | {
+        return self.candidate.to_json() | {
             "num_images": self.num_images,
             "images_per_s": self.images_per_s,
             "shares": dict(self.shares),
@@ -54,64 +55,62 @@ class EndToEnd:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> EndToEnd:
-        """Read it."""
-        competitor = Competitor(**{key: document[key] for key in ("target", "backend", "provider", "threads")})
-        return cls(competitor, document["num_images"], document["images_per_s"], document["shares"])
+        """Read what `to_json` returned."""
+        candidate = Candidate(**{key: document[key] for key in ("target", "backend", "provider", "threads")})
+        return cls(candidate, document["num_images"], document["images_per_s"], document["shares"])
 
 
-def time_end_to_end(
-    subjects: Mapping[str, Subject],
-    competitors: Sequence[Competitor],
-    options: Options,
+def measure_end_to_end(
+    models: Mapping[str, ModelUnderTest],
+    candidates: Sequence[Candidate],
+    options: BenchOptions,
     *,
-    images: str | None = None,
     on_step: Callable[[str], None] = lambda what: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[EndToEnd]:
-    """Have `predict` classify image files, each time in a new process, the competitors in turns.
+    """Run `predict` on image files, each time in a new process, with alternating candidates.
 
     Args:
-        subjects: Target -> the model; those that take no images are left out.
-        competitors: Those that `predict` cannot run are left out.
-        options: How many launches.
-        images: What `predict` takes; by default files are made.
-        on_step: Called after each.
+        models: Target -> the model; those that do not take images are skipped.
+        candidates: Those that `predict` cannot run are skipped.
+        options: Has the number of process runs.
+        on_step: Called after each process run.
         stop: Whether to end.
     """
-    chosen = [item for item in competitors if can_run(item, subjects[item.target])]
-    answers: dict[Competitor, list[dict[str, Any]]] = {item: [] for item in chosen}
+    chosen = [item for item in candidates if can_run(item, models[item.target])]
+    responses: dict[Candidate, list[dict[str, Any]]] = {item: [] for item in chosen}
     with tempfile.TemporaryDirectory() as name:
-        folders = {item.target: images or _made(subjects[item.target], Path(name)) for item in chosen}
-        for launch in range(options.num_launches):
-            for item in chosen if launch % 2 else reversed(chosen):
-                process = Process(item.threads, timeout_s=options.timeout_s, stop=stop)
+        folders = {item.target: _make_images(models[item.target], Path(name)) for item in chosen}
+        for number in range(options.num_process_runs):
+            for item in chosen if number % 2 else reversed(chosen):
+                process = WorkerProcess(item.threads, timeout_s=options.timeout_s, stop=stop)
                 try:
-                    answer = process.ask(
-                        "predict", competitor=item.to_json(), images=folders[item.target], out=f"{name}/rows.csv"
+                    response = process.request(
+                        "predict", candidate=item.to_json(), images=folders[item.target], out=f"{name}/rows.csv"
                     )
-                    answers[item].append(answer)
-                except CompetitorError:
-                    continue  # its row says why it does not run
+                    responses[item].append(response)
+                except CandidateError:
+                    continue  # the candidate's row says why it does not run
                 except Interrupted:
-                    return _summaries(answers)
+                    return _summarise(responses)
                 finally:
                     process.close()
                 on_step("end to end")
-    return _summaries(answers)
+    return _summarise(responses)
 
 
-def can_run(competitor: Competitor, subject: Subject) -> bool:
-    """Whether `predict` can: a bundle that takes images, by the backend that is its format's own."""
-    return isinstance(subject.signature, Signature) and competitor.backend in BACKENDS
+def can_run(candidate: Candidate, model: ModelUnderTest) -> bool:
+    """Whether `predict` can run it: a bundle that takes images, on the default backend of an artifact's format."""
+    return isinstance(model.signature, Signature) and candidate.backend in BACKENDS
 
 
-def write_images(signature: Signature, folder: Path, count: int) -> None:
-    """Files such as cameras and data sets have: smooth colours and some grain.
+def _write_images(signature: Signature, folder: Path, count: int) -> None:
+    """Write image files that compress like photographs: smooth colours with some grain.
 
     Args:
-        signature: Of the model.
-        folder: It is made.
-        count: That many: PNG of the model's size where that is small, else JPEG of 1.5 times its size.
+        signature: The model's.
+        folder: Is created.
+        count: Number of files: PNG of the model's size if that is small, else JPEG of 1.5 times its size.
     """
     folder.mkdir()
     generator = np.random.default_rng(0)
@@ -128,22 +127,22 @@ def write_images(signature: Signature, folder: Path, count: int) -> None:
         image.save(folder / f"{index:05}.{'png' if is_small else 'jpg'}", quality=90)
 
 
-def _made(subject: Subject, folder: Path) -> str:
-    assert isinstance(subject.signature, Signature)
-    where = folder / f"{subject.path.name} {len(list(folder.iterdir()))}"
-    count = PIXEL_BYTES // int(np.prod(subject.signature.image_shape))
-    write_images(subject.signature, where, min(max(count, FEWEST), MOST))
-    return str(where)
+def _make_images(model: ModelUnderTest, folder: Path) -> str:
+    assert isinstance(model.signature, Signature)
+    path = folder / f"{model.path.name} {len(list(folder.iterdir()))}"
+    count = PIXEL_BYTES // int(np.prod(model.signature.image_shape))
+    _write_images(model.signature, path, min(max(count, MIN_FILES), MAX_FILES))
+    return str(path)
 
 
-def _summaries(answers: Mapping[Competitor, Sequence[Mapping[str, Any]]]) -> list[EndToEnd]:
+def _summarise(responses: Mapping[Candidate, Sequence[Mapping[str, Any]]]) -> list[EndToEnd]:
     return [
         EndToEnd(
-            competitor,
+            candidate,
             found[0]["num_inputs"],
             statistics.median(item["images_per_s"] for item in found),
             {stage: statistics.median(item["shares"][stage] for item in found) for stage in found[0]["shares"]},
         )
-        for competitor, found in answers.items()
+        for candidate, found in responses.items()
         if found
     ]

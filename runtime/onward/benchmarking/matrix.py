@@ -1,119 +1,67 @@
-"""Lineup: which competitors there are, of what was asked for and what this machine has."""
+"""Matrix: every candidate of a selection, and which backends are not installed."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from onward.backends.providers import CPU, CUDA, ProviderRequest, available_providers
-from onward.benchmarking.custom_backend import is_own
-from onward.benchmarking.model import Subject
-from onward.benchmarking.spec import BACKENDS, Competitor
+from onward.backends import BACKENDS
+from onward.benchmarking.candidate import Candidate
+from onward.benchmarking.model import ModelUnderTest
+from onward.benchmarking.spec import Selection
 from onward.errors import UsageError
 from onward.host.cpu import count_cores
 
-__all__ = ["Lineup", "Wish", "remedy_for"]
-
-
-#: Providers that onnxruntime's plain builds list and that run nothing on this machine.
-REMOTE = ("AzureExecutionProvider",)
-#: What brings PyTorch.
-REMEDIES = {"torch": "pip install 'onward[training]'", "openvino": "pip install 'onward[openvino]'"}
+__all__ = ["Matrix", "install_hint"]
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What was asked for.
+class Matrix:
+    """What is benchmarked, and what cannot be.
 
     Args:
-        backends: Of `BACKENDS`, or `FILE.py:NAME`; None for all that can run here.
-        providers: As `--provider` has them; none for all that the installed onnxruntime has.
-        threads: Of an inference; none for the cores that this process may use.
+        candidates: In the order of the report's rows.
+        missing: Backend -> how to install it, for those that were not asked for by name.
     """
 
-    backends: Sequence[str] | None = None
-    providers: Sequence[str] = ()
-    threads: Sequence[int] = ()
-
-    def __post_init__(self) -> None:
-        for name in self.backends or ():
-            if name not in BACKENDS and not is_own(name):
-                raise UsageError(
-                    f"backend {name!r} is unknown; expected {', '.join(BACKENDS)}, or FILE.py:NAME for one of yours."
-                )
-        if self.backends is not None and not self.backends:
-            raise UsageError("no backend was named.")
-        if any(count < 1 for count in self.threads):
-            raise UsageError(f"--threads is {self.threads}, expected at least 1.")
-        for provider in self.providers:
-            ProviderRequest.parse(provider)
-
-
-@dataclass(frozen=True)
-class Lineup:
-    """Who is timed, and who cannot be.
-
-    Args:
-        competitors: In the order that rows are shown in.
-        missing: Backend -> what to install, of those that nobody asked for by name.
-    """
-
-    competitors: tuple[Competitor, ...]
+    candidates: tuple[Candidate, ...]
     missing: Mapping[str, str]
 
     @classmethod
-    def draw_up(cls, subjects: Mapping[str, Subject], wish: Wish) -> Lineup:
-        """All targets × backends × providers × threads.
+    def build(cls, models: Mapping[str, ModelUnderTest], selection: Selection) -> Matrix:
+        """All targets × backends × providers × thread counts.
 
         Raises:
-            UsageError: Nothing would be timed.
+            UsageError: There is no candidate.
         """
         missing: dict[str, str] = {}
-        competitors = []
-        for target, subject in subjects.items():
-            for backend in wish.backends or _of(subject):
-                if wish.backends is None and (remedy := remedy_for(backend)):
-                    missing[backend] = remedy
+        candidates = []
+        for target, model in models.items():
+            for backend in selection.backends or _backends_for(model):
+                if selection.backends is None and (hint := install_hint(backend)):
+                    missing[backend] = hint
                     continue
-                competitors += [
-                    Competitor(target, backend, provider, threads)
-                    for provider in _providers(backend, wish)
-                    for threads in wish.threads or (count_cores(),)
+                candidates += [
+                    Candidate(target, backend, provider, threads)
+                    for provider in _choose_providers(backend, selection)
+                    for threads in selection.threads or (count_cores(),)
                 ]
-        if not competitors:
-            raise UsageError("there is nothing to time: no backend for any artifact is installed here.")
-        return cls(tuple(competitors), missing)
+        if not candidates:
+            raise UsageError("nothing to benchmark: no backend for any of the artifacts is installed here.")
+        return cls(tuple(candidates), missing)
 
 
-def _of(subject: Subject) -> Iterator[str]:
+def install_hint(backend: str) -> str:
+    """How to install what a backend needs; empty if nothing is missing."""
+    spec = BACKENDS.get(backend)
+    return "" if spec is None or spec.is_installed else spec.install_command
+
+
+def _backends_for(model: ModelUnderTest) -> Iterator[str]:
     """Names of all backends that have a file to run."""
-    return (name for name, kind in BACKENDS.items() if _has(subject, kind.format))
+    return (name for name, spec in BACKENDS.items() if model.size_bytes(spec.format) is not None)
 
 
-def _has(subject: Subject, format: str) -> bool:
-    return format == "onnx" if subject.bundle is None else subject.size_bytes(format) is not None
-
-
-def remedy_for(backend: str) -> str:
-    """What to install before it can run; empty for nothing."""
-    distribution = BACKENDS[backend].distribution if backend in BACKENDS else ""
-    return REMEDIES[distribution] if distribution and importlib.util.find_spec(distribution) is None else ""
-
-
-def _providers(backend: str, wish: Wish) -> Sequence[str]:
-    if backend == "onnxruntime":
-        return wish.providers or [
-            ProviderRequest.parse(name).providers[0].short_name
-            for name in reversed(available_providers())
-            if name not in REMOTE
-        ]
-    if is_own(backend) or BACKENDS[backend].distribution != "torch":
-        return ("cpu",)
-    known = [text for text in wish.providers if {CPU, CUDA} & set(ProviderRequest.parse(text).names)]
-    return known or (("cpu", "cuda") if _has_nvidia_driver() and not wish.providers else ("cpu",))
-
-
-def _has_nvidia_driver() -> bool:
-    return Path("/proc/driver/nvidia/version").exists()
+def _choose_providers(backend: str, selection: Selection) -> Sequence[str]:
+    spec = BACKENDS.get(backend)
+    return spec.choose_providers(selection.providers) if spec else ("cpu",)

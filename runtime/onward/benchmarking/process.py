@@ -1,4 +1,4 @@
-"""Process: a competitor's process as seen from outside. It stands still while it is nobody's turn but another's."""
+"""Process: a candidate's worker process, seen from the parent. It is stopped while another candidate is measured."""
 
 from __future__ import annotations
 
@@ -17,58 +17,58 @@ from typing import Any
 
 from onward.errors import OnwardError
 
-__all__ = ["CompetitorError", "Interrupted", "Process"]
+__all__ = ["CandidateError", "Interrupted", "WorkerProcess"]
 
 #: The clock starts at the first line that the interpreter runs.
 PROGRAM = "import time; began = time.perf_counter(); from onward.benchmarking.worker import main; main(began)"
 ROOT = Path(__file__).parents[2]
 CAN_STOP = hasattr(signal, "SIGSTOP")
-#: Where a process cannot be stopped: its threads spin on for a while after an inference.
-REST_S = 0.1
+#: Where a process cannot be stopped, its threads spin for a while after an inference: wait for them.
+SPIN_S = 0.1
 POLL_S = 0.1
 
 
-class CompetitorError(OnwardError):
-    """A competitor does not run here, or its process has ended."""
+class CandidateError(OnwardError):
+    """A candidate does not run here, or its process has ended."""
 
 
 class Interrupted(OnwardError):
-    """The run was asked to stop while a competitor was at work."""
+    """The benchmark was interrupted while a candidate was working."""
 
 
-class Process:
-    """Starts a competitor's process, and asks it step by step.
+class WorkerProcess:
+    """Starts a worker and sends it requests.
 
     Args:
-        threads: Of an inference; libraries that look at the environment are told.
-        timeout_s: When it is ended, if it does not answer.
-        stop: Asked while one waits for an answer.
+        threads: Threads per inference; set in the environment for libraries that read it there.
+        timeout_s: Seconds after which a worker that does not respond is killed.
+        stop: Polled while waiting for a response.
     """
 
     def __init__(self, threads: int, *, timeout_s: float, stop: Callable[[], bool] = lambda: False) -> None:
         self.timeout_s, self.stop = timeout_s, stop
-        self.said = tempfile.TemporaryFile()  # noqa: SIM115
+        self.stderr = tempfile.TemporaryFile()  # noqa: SIM115
         self.spawned = time.perf_counter()
         self.popen = subprocess.Popen(
             [sys.executable, "-P", "-c", PROGRAM],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self.said,
+            stderr=self.stderr,
             env=_environment(threads),
-            # a group of its own: Ctrl-C is for us to deal with, and where we are killed while it stands still, the
-            # system wakes an orphaned group up
+            # Its own process group: Ctrl-C reaches only the parent. If the parent is killed while the worker is
+            # stopped, the system wakes up the orphaned group.
             **({"process_group": 0} if CAN_STOP else {}),  # type: ignore[call-overload]
         )
         self.lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self.listener = threading.Thread(target=self._listen, daemon=True)
-        self.listener.start()
+        self.reader = threading.Thread(target=self._read_lines, daemon=True)
+        self.reader.start()
 
-    def ask(self, step: str, **arguments: Any) -> dict[str, Any]:
-        """Wake it up, have a step done, and let it stand still again.
+    def request(self, step: str, **arguments: Any) -> dict[str, Any]:
+        """Resume the worker, let it do one step, and stop it again.
 
         Raises:
-            CompetitorError: It says that it cannot, has ended, or does not answer.
-            Interrupted: `stop` came true meanwhile.
+            CandidateError: The step failed, or the process has ended or does not respond.
+            Interrupted: `stop` returned true while waiting.
         """
         self._signal("SIGCONT")
         request = json.dumps({"step": step} | arguments) + "\n"
@@ -77,33 +77,33 @@ class Process:
             self.popen.stdin.write(request.encode())
             self.popen.stdin.flush()
         except OSError:
-            raise CompetitorError(self._epitaph()) from None
-        answer: dict[str, Any] = json.loads(self._line())
-        self._stand_still()
-        if "error" in answer:
-            raise CompetitorError(answer["error"])
-        return answer
+            raise CandidateError(self._exit_message()) from None
+        response: dict[str, Any] = json.loads(self._next_line())
+        self._suspend()
+        if "error" in response:
+            raise CandidateError(response["error"])
+        return response
 
     def close(self) -> None:
-        """End it."""
+        """Kill the process."""
         self.popen.kill()
         self.popen.wait()
-        self.listener.join()
-        for stream in (self.popen.stdin, self.popen.stdout, self.said):
+        self.reader.join()
+        for stream in (self.popen.stdin, self.popen.stdout, self.stderr):
             if stream is not None:
                 try:
                     stream.close()
-                except OSError:  # what was still to be written to it
+                except OSError:  # a request that was not written yet
                     continue
 
-    def _listen(self) -> None:
-        """Pass answers on, and nothing when there will be no more. A pipe alone cannot be waited for everywhere."""
+    def _read_lines(self) -> None:
+        """Put each line in the queue, then an empty one. Not every system can wait for a pipe with a timeout."""
         assert self.popen.stdout is not None
         for line in self.popen.stdout:
             self.lines.put(line)
         self.lines.put(b"")
 
-    def _line(self) -> bytes:
+    def _next_line(self) -> bytes:
         end = time.monotonic() + self.timeout_s
         while not self.stop():
             try:
@@ -111,33 +111,35 @@ class Process:
             except queue.Empty:
                 if time.monotonic() > end:
                     self.popen.kill()
-                    raise CompetitorError(f"it did not answer within {self.timeout_s:g} s and was ended.") from None
+                    raise CandidateError(
+                        f"the process did not respond within {self.timeout_s:g} s and was killed."
+                    ) from None
                 continue
             if not line:
-                raise CompetitorError(self._epitaph())
+                raise CandidateError(self._exit_message())
             return line
         raise Interrupted("interrupted.")
 
-    def _stand_still(self) -> None:
+    def _suspend(self) -> None:
         if CAN_STOP:
             self._signal("SIGSTOP")
         else:
-            time.sleep(REST_S)
+            time.sleep(SPIN_S)
 
     def _signal(self, name: str) -> None:
         if CAN_STOP and self.popen.poll() is None:
             self.popen.send_signal(getattr(signal, name))
 
-    def _epitaph(self) -> str:
-        """How it ended, and the last that it said."""
+    def _exit_message(self) -> str:
+        """How the process ended, and the last line of its standard error."""
         code = self.popen.wait()
         try:
             how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         except ValueError:
             how = f"by signal {-code}"
-        self.said.seek(0)
-        lines = self.said.read().decode(errors="replace").strip().splitlines()
-        return f"its process ended {how}." + (f" It said: {lines[-1].strip()}" if lines else "")
+        self.stderr.seek(0)
+        lines = self.stderr.read().decode(errors="replace").strip().splitlines()
+        return f"the process ended {how}." + (f" Its last output: {lines[-1].strip()}" if lines else "")
 
 
 def _environment(threads: int) -> dict[str, str]:

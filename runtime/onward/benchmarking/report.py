@@ -1,4 +1,4 @@
-"""Report: what a bench found, in the one JSON form that docs/bench.schema.json describes."""
+"""Report: the results of a benchmark, in the JSON form that docs/bench.schema.json describes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from onward.benchmarking.candidate import Candidate
 from onward.benchmarking.end_to_end import EndToEnd
-from onward.benchmarking.spec import Competitor, Options
-from onward.benchmarking.summary import Instability, Latency, Row, Stages
+from onward.benchmarking.instability import Instability
+from onward.benchmarking.row import Latency, Row, Stages
+from onward.benchmarking.spec import BenchOptions
 from onward.errors import DataError
 from onward.host.fingerprint import Fingerprint
 from onward.statistics import Interval
@@ -22,45 +24,44 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Report:
-    """What was found.
+    """The results of a benchmark.
 
     Args:
-        rows: Competitor after competitor within a batch size; those that were never timed last.
-        reference: What ratios are to.
-        options: How it was timed.
-        fingerprint: Where.
-        missing: Backend -> what to install, of those that nobody asked for by name.
-        levels_ms: Launch -> batch size -> the machine's level, round after round: what a fixed piece of work took on
-            one core.
+        rows: For each batch size, one for each candidate; those of candidates without a sample come last.
+        reference: What ratios are relative to.
+        options: How it was measured.
+        fingerprint: The environment.
+        missing: Backend -> how to install it, for those that were not asked for by name.
+        speed_probe_ms: Process run -> batch size -> round -> milliseconds of the speed probe.
         end_to_end: From image files to rows.
-        is_complete: False where the run was ended early: what there is up to then is in it.
-        changed: What was changed while it was timed; empty for nothing.
+        is_complete: False if the benchmark was interrupted; it has what was measured until then.
+        changed: Which model changed during the benchmark; empty for none.
     """
 
     rows: tuple[Row, ...]
-    reference: Competitor
-    options: Options
+    reference: Candidate
+    options: BenchOptions
     fingerprint: Fingerprint
     missing: Mapping[str, str]
-    levels_ms: tuple[Mapping[int, Sequence[float]], ...] = ()
+    speed_probe_ms: tuple[Mapping[int, Sequence[float]], ...] = ()
     end_to_end: tuple[EndToEnd, ...] = ()
     is_complete: bool = True
     changed: str = ""
 
     @property
     def failed(self) -> bool:
-        """Whether anything was wrong, failed, or changed, or nothing was timed."""
+        """Whether any row is wrong or failed, a model changed, or nothing was timed."""
         bad = any(row.status in ("wrong", "failed") for row in self.rows)
         return bad or bool(self.changed) or not any(row.latency for row in self.rows)
 
     @property
     def is_stable(self) -> bool:
-        """Whether all figures would be the same again."""
+        """Whether all figures are reproducible."""
         return all(row.is_stable for row in self.rows if row.latency)
 
     @property
-    def is_strictly_good(self) -> bool:
-        """Whether every row is there, precise and stable."""
+    def passes_strict(self) -> bool:
+        """Whether every row is measured, precise and stable."""
         return (
             not self.failed
             and self.is_stable
@@ -69,7 +70,7 @@ class Report:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Everything; `Report.from_json(report.to_json())` has the same rows."""
+        """The one JSON form; `Report.from_json(report.to_json())` has the same rows."""
         return {
             "version": VERSION,
             "complete": self.is_complete,
@@ -79,54 +80,54 @@ class Report:
             "rows": [_row_to_json(row) for row in self.rows],
             "end_to_end": [item.to_json() for item in self.end_to_end],
             "missing": dict(self.missing),
-            "level_ms": [_levels_to_json(launch) for launch in self.levels_ms],
+            "speed_probe_ms": [_probe_to_json(run) for run in self.speed_probe_ms],
             "options": asdict(self.options),
             "fingerprint": self.fingerprint.to_json(),
         }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Report:
-        """Read what `to_json` gave.
+        """Read what `to_json` returned.
 
         Raises:
-            DataError: It is of a newer version, or no report.
+            DataError: It has another version, or is not a report.
         """
         try:
             if document["version"] != VERSION:
-                raise DataError(f"the report is of version {document['version']}; this Onward reads {VERSION}.")
+                raise DataError(f"the report has version {document['version']}, but this Onward reads {VERSION}.")
             options = document["options"]
             return cls(
                 rows=tuple(map(_row_from_json, document["rows"])),
-                reference=Competitor(**document["reference"]),
-                options=Options(**(options | {"batch_sizes": tuple(options["batch_sizes"])})),
+                reference=Candidate(**document["reference"]),
+                options=BenchOptions(**(options | {"batch_sizes": tuple(options["batch_sizes"])})),
                 fingerprint=Fingerprint.from_json(document["fingerprint"]),
                 missing=document["missing"],
-                levels_ms=tuple(map(_levels_from_json, document["level_ms"])),
+                speed_probe_ms=tuple(map(_probe_from_json, document["speed_probe_ms"])),
                 end_to_end=tuple(EndToEnd.from_json(item) for item in document["end_to_end"]),
                 is_complete=document["complete"],
                 changed=document["changed"] or "",
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"{type(error).__name__} at {error}"
-            raise DataError(f"this is no report of `onward bench --json`: {reason}.") from error
+            raise DataError(f"this is not a report of `onward bench --json`: {reason}.") from error
 
     @classmethod
     def load(cls, path: Path) -> Report:
         """Read a file.
 
         Raises:
-            DataError: It is no report.
+            DataError: It is not a report.
         """
         try:
             return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
-            raise DataError(f"{path} is no report of `onward bench --json`: {error}.") from error
+            raise DataError(f"{path} is not a report of `onward bench --json`: {error}.") from error
 
 
 def _row_to_json(row: Row) -> dict[str, Any]:
     return {
-        **row.competitor.to_json(),
-        "title": row.competitor.title,
+        **row.candidate.to_json(),
+        "title": row.candidate.title,
         "batch_size": row.batch_size,
         "status": row.status,
         "reason": row.reason or None,
@@ -156,7 +157,7 @@ def _row_from_json(document: Mapping[str, Any]) -> Row:
     same = ("batch_size", "status", "placement", "images_per_s", "noise_ratio", "max_delta", "num_labelled")
     more = ("num_correct", "file_bytes", "peak_bytes", "num_inferences", "num_warm_up")
     return Row(
-        competitor=Competitor(**{key: document[key] for key in ("target", "backend", "provider", "threads")}),
+        candidate=Candidate(**{key: document[key] for key in ("target", "backend", "provider", "threads")}),
         reason=document["reason"] or "",
         name=document["name"] or "",
         latency=latency and _latency(latency),
@@ -168,12 +169,12 @@ def _row_from_json(document: Mapping[str, Any]) -> Row:
     )
 
 
-def _levels_to_json(launch: Mapping[int, Sequence[float]]) -> dict[str, list[float]]:
-    return {str(batch_size): list(levels_ms) for batch_size, levels_ms in launch.items()}
+def _probe_to_json(process_run: Mapping[int, Sequence[float]]) -> dict[str, list[float]]:
+    return {str(batch_size): list(rounds_ms) for batch_size, rounds_ms in process_run.items()}
 
 
-def _levels_from_json(document: Mapping[str, Sequence[float]]) -> dict[int, Sequence[float]]:
-    return {int(batch_size): levels_ms for batch_size, levels_ms in document.items()}
+def _probe_from_json(document: Mapping[str, Sequence[float]]) -> dict[int, Sequence[float]]:
+    return {int(batch_size): rounds_ms for batch_size, rounds_ms in document.items()}
 
 
 def _latency(document: Mapping[str, Any]) -> Latency:

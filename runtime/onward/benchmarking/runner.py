@@ -1,16 +1,10 @@
-"""Level: how fast this machine is at the moment, by a fixed piece of work on each of some cores.
-
-Run: every competitor in a process of its own, in interleaved rounds, over several launches.
-"""
+"""Runner: measures every candidate in a process of its own, in interleaved rounds, over several process runs."""
 
 from __future__ import annotations
 
 import math
-import os
 import random
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,287 +14,237 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onward.benchmarking.inputs import Supply
-from onward.benchmarking.measurement import Launch, Log, Turn
-from onward.benchmarking.model import Subject
-from onward.benchmarking.process import CompetitorError, Interrupted, Process
-from onward.benchmarking.spec import Competitor, Options
-from onward.benchmarking.warm_up import Settled
+from onward.benchmarking.candidate import Candidate
+from onward.benchmarking.given_inputs import GivenInputs
+from onward.benchmarking.measurements import Measurements, ProcessRun, Recording
+from onward.benchmarking.model import ModelUnderTest
+from onward.benchmarking.process import CandidateError, Interrupted, WorkerProcess
+from onward.benchmarking.sample import Sample
+from onward.benchmarking.spec import BenchOptions
+from onward.benchmarking.speed_probe import probe_speed_ms
+from onward.benchmarking.warm_up import WarmUp
 
-__all__ = ["Course", "look_at_level", "run"]
+__all__ = ["run"]
 
-
-#: Steps of the interpreter, branches and all: they feel a neighbour more than arithmetic in a loop does (1.6 times as
-#: long against 1.2 times, where PyTorch took 1.7 times as long).
-NUM_STEPS = 300
-PROBE_S = 0.002
-#: Cores that are looked at. A machine of many has other work for its neighbours.
-MAX_CORES = 4
-
-
-def look_at_level() -> float:
-    """Milliseconds that 300 steps of Python's interpreter take, on the slowest core that was looked at."""
-    with _cores_in_turn() as cores:
-        return max(_probe() for _ in cores) * 1e3
-
-
-def _probe() -> float:
-    """Seconds that the piece of work takes."""
-    taken: list[float] = []
-    now = time.perf_counter()
-    end = now + PROBE_S
-    while now < end:
-        before = now
-        _work()
-        now = time.perf_counter()
-        taken.append(now - before)
-    return statistics.median(taken)
-
-
-def _work() -> int:
-    total = 0
-    for step in range(NUM_STEPS):
-        total += step * step if step % 3 else len(str(step))
-    return total
-
-
-@contextmanager
-def _cores_in_turn() -> Iterator[Iterator[int]]:
-    """Cores that this thread is on when each of them is given; where it cannot choose, the one that it is on."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield iter((0,))
-        return
-    allowed = os.sched_getaffinity(0)
-
-    def go_through() -> Iterator[int]:
-        for core in sorted(allowed)[:MAX_CORES]:
-            os.sched_setaffinity(0, {core})
-            yield core
-
-    try:
-        yield go_through()
-    finally:
-        os.sched_setaffinity(0, allowed)
-
-
-REST_S = 0.1
+IDLE_S = 0.1
 MIN_ROUNDS = 7
-CLASSIFY_BATCH = 32
-
-
-@dataclass
-class Course:
-    """How a run went.
-
-    Args:
-        logs: In the order of the competitors.
-        digests: Target -> digest of the model, before the first process was started.
-        levels_ms: Launch -> batch size -> the machine's level, round after round.
-        is_complete: False where it was asked to stop.
-    """
-
-    logs: list[Log]
-    digests: Mapping[str, str]
-    levels_ms: list[dict[int, list[float]]] = field(default_factory=list)
-    is_complete: bool = True
+LABELLED_BATCH = 32
 
 
 def run(
-    subjects: Mapping[str, Subject],
-    competitors: Sequence[Competitor],
-    options: Options,
+    models: Mapping[str, ModelUnderTest],
+    candidates: Sequence[Candidate],
+    options: BenchOptions,
     *,
-    supply: Supply | None = None,
+    given: GivenInputs | None = None,
     on_step: Callable[[str], None] = lambda what: None,
     stop: Callable[[], bool] = lambda: False,
-) -> Course:
-    """Time competitors beside one another.
+) -> Measurements:
+    """Measure candidates.
 
-    Each is started anew for each launch; then, batch size by batch size, all warm up until they get no faster, and take
-    turns, in an order that is drawn for each round. Whoever has no turn stands still: its threads, its allocator and
-    its imports cannot touch another's.
+    For each process run, every candidate gets a new process. Then, for each batch size, all warm up, and take samples
+    in rounds, each round in a new random order. All other processes are stopped meanwhile, so that their threads,
+    allocators and imports cannot disturb the measured one.
 
     Args:
-        subjects: Target -> the model.
-        competitors: At least one. The first is the one that others' outputs are compared with.
-        options: How to time.
-        supply: Samples that were given.
-        on_step: Called after each start, warm-up and round with what it was.
-        stop: Whether to end; what was seen until then is kept.
+        models: Target -> the model.
+        candidates: At least one; the others' outputs are compared with the first's.
+        options: How to measure.
+        given: Inputs from the user.
+        on_step: Called with the name of each start, warm-up and round when it is done.
+        stop: Whether to end; what was measured so far is kept.
     """
-    digests = {name: subject.digest for name, subject in subjects.items()}
-    course = Course([Log(competitor) for competitor in competitors], digests)
+    digests = {target: model.digest for target, model in models.items()}
+    measurements = Measurements([Recording(candidate) for candidate in candidates], digests)
     with suppress(Interrupted), tempfile.TemporaryDirectory() as folder:
-        for number in range(options.num_launches):
+        for number in range(options.num_process_runs):
             with ExitStack() as stack:
-                launch = _Launch(subjects, digests, options, supply or Supply(), number, stop, stack)
-                launch.go(course, on_step, Path(folder))
-    course.is_complete = not stop()
-    return course
+                runs = _ProcessRuns(models, measurements, options, given or GivenInputs(), number, on_step, stop, stack)
+                runs.measure(Path(folder))
+    measurements.is_complete = not stop()
+    return measurements
 
 
 @dataclass
-class _Launch:
-    """All processes of one launch, and what they are asked for."""
+class _ProcessRuns:
+    """One process run of every candidate.
 
-    subjects: Mapping[str, Subject]
-    digests: Mapping[str, str]
-    options: Options
-    supply: Supply
+    Args:
+        models: Target -> the model.
+        measurements: Gets what is measured.
+        options: How to measure.
+        given: Inputs from the user.
+        number: Of the process run, from 0.
+        on_step: Called after each step.
+        stop: Whether to end.
+        stack: Ends the processes.
+        processes: Position of the candidate -> its process.
+    """
+
+    models: Mapping[str, ModelUnderTest]
+    measurements: Measurements
+    options: BenchOptions
+    given: GivenInputs
     number: int
+    on_step: Callable[[str], None]
     stop: Callable[[], bool]
     stack: ExitStack
-    processes: dict[int, Process] = field(default_factory=dict)
+    processes: dict[int, WorkerProcess] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.random = random.Random(f"{self.options.seed} {self.number}")
 
-    def go(self, course: Course, on_step: Callable[[str], None], folder: Path) -> None:
-        """Start, time, end."""
-        course.levels_ms.append({})
-        for at, log in self._order(course):
-            with self._noting(log):
-                self._start(log, at)
-            on_step("start")
-        if not self.number:
-            self._ask_for_answers(course, folder)
-        for batch_size in self._all_sizes(course):
-            self._time(course, batch_size, on_step)
-        for at, log in self._order(course):
-            with self._noting(log):
-                self._end(log, at)
+    def measure(self, folder: Path) -> None:
+        """Start all processes, measure, and leave them to be ended.
 
-    def _order(self, course: Course) -> list[tuple[int, Log]]:
-        """Those that go on, in an order that is drawn anew."""
-        there = [(at, log) for at, log in enumerate(course.logs) if log.goes_on]
-        return self.random.sample(there, len(there))
+        Args:
+            folder: For temporary files.
+        """
+        self.measurements.speed_probe_ms.append({})
+        for at, recording in self._shuffled():
+            with self._recording_failure(recording):
+                self._start(recording, at)
+            self.on_step("start")
+        if not self.number:
+            self._compare_outputs(folder)
+        for batch_size in self._all_batch_sizes():
+            self._warm_up_all(batch_size)
+            self._take_rounds(batch_size)
+        for at, recording in self._shuffled():
+            with self._recording_failure(recording):
+                self._measure_idling(recording, at)
+
+    def _shuffled(self) -> list[tuple[int, Recording]]:
+        """The candidates that have not failed, with their positions, in a new random order."""
+        working = [(at, item) for at, item in enumerate(self.measurements.recordings) if not item.failure]
+        return self.random.sample(working, len(working))
 
     @contextmanager
-    def _noting(self, log: Log) -> Iterator[None]:
-        """A competitor that fails is out of the race; the others go on."""
+    def _recording_failure(self, recording: Recording) -> Iterator[None]:
+        """A candidate that fails is not measured any further; the others continue."""
         if self.stop():
             raise Interrupted("interrupted.")
         try:
             yield
-        except CompetitorError as error:
-            log.failure = str(error)
+        except CandidateError as error:
+            recording.failure = str(error)
 
-    def _start(self, log: Log, at: int) -> None:
-        competitor = log.competitor
-        process = Process(competitor.threads, timeout_s=self.options.timeout_s, stop=self.stop)
-        self.stack.callback(process.close)
-        self.processes[at] = process
-        answer = process.ask(
-            "open",
-            competitor=competitor.to_json(),
-            sizes=dict(self.subjects[competitor.target].sizes),
-            given=self.supply.folder,
-            spawned=process.spawned,
-            digest=self.digests[competitor.target],
-        )
-        launch = log.opened(answer)
-        self._first(log, at, self._batch_sizes(log)[0], launch)
+    def _all_batch_sizes(self) -> list[int]:
+        return sorted({size for item in self.measurements.recordings for size in self._batch_sizes(item)})
 
-    def _all_sizes(self, course: Course) -> list[int]:
-        return sorted({size for log in course.logs for size in self._batch_sizes(log)})
-
-    def _batch_sizes(self, log: Log) -> tuple[int, ...]:
-        fixed = self.subjects[log.competitor.target].fixed_batch
+    def _batch_sizes(self, recording: Recording) -> tuple[int, ...]:
+        fixed = self.models[recording.candidate.target].fixed_batch
         return self.options.batch_sizes if fixed is None else (fixed,)
 
-    def _first(self, log: Log, at: int, batch_size: int, launch: Launch) -> None:
-        if batch_size not in launch.first_ms:
-            answer = self.processes[at].ask("first", batch_size=batch_size, seed=self._seed(batch_size))
-            launch.first_ms[batch_size] = answer["first_ms"]
+    def _start(self, recording: Recording, at: int) -> None:
+        candidate = recording.candidate
+        process = WorkerProcess(candidate.threads, timeout_s=self.options.timeout_s, stop=self.stop)
+        self.stack.callback(process.close)
+        self.processes[at] = process
+        response = process.request(
+            "open",
+            candidate=candidate.to_json(),
+            sizes=dict(self.models[candidate.target].sizes),
+            given=self.given.folder,
+            spawned=process.spawned,
+            digest=self.measurements.digests[candidate.target],
+        )
+        self._first_inference(recording.add_process_run(response), at, self._batch_sizes(recording)[0])
 
-    def _ask_for_answers(self, course: Course, folder: Path) -> None:
-        """What comes out for the same samples, and for those with a label."""
-        for at, log in self._order(course):
-            with self._noting(log):
-                self.processes[at].ask("answer", path=str(folder / f"{at}.npz"))
-                if self.supply.labels is not None:
-                    self._classify(log, at)
-        _compare(course, self.subjects, folder)
+    def _first_inference(self, process_run: ProcessRun, at: int, batch_size: int) -> None:
+        if batch_size not in process_run.first_ms:
+            process = self.processes[at]
+            response = process.request("first_inference", batch_size=batch_size, seed=self._seed(batch_size))
+            process_run.first_ms[batch_size] = response["first_ms"]
 
-    def _classify(self, log: Log, at: int) -> None:
-        answer = self.processes[at].ask("classify", labels=self.supply.labels, batch_size=CLASSIFY_BATCH)
-        log.num_labelled, log.num_correct = answer["num_labelled"], answer["num_correct"]
+    def _compare_outputs(self, folder: Path) -> None:
+        """Compare the candidates' outputs with one another, and with the labels of the given inputs."""
+        for at, recording in self._shuffled():
+            with self._recording_failure(recording):
+                self.processes[at].request("save_outputs", path=str(folder / f"{at}.npz"))
+                if self.given.labels is not None:
+                    self._count_correct(recording, at)
+        _record_max_deltas(self.measurements.recordings, self.models, folder)
 
-    def _time(self, course: Course, batch_size: int, on_step: Callable[[str], None]) -> None:
-        for at, log in self._order(course):
-            if batch_size in self._batch_sizes(log):
-                with self._noting(log):
-                    self._settle(log, at, batch_size)
-            on_step("warm-up")
+    def _count_correct(self, recording: Recording, at: int) -> None:
+        response = self.processes[at].request("count_correct", labels=self.given.labels, batch_size=LABELLED_BATCH)
+        recording.num_labelled, recording.num_correct = response["num_labelled"], response["num_correct"]
+
+    def _warm_up_all(self, batch_size: int) -> None:
+        for at, recording in self._shuffled():
+            if batch_size in self._batch_sizes(recording):
+                with self._recording_failure(recording):
+                    self._warm_up(recording.process_runs[-1], at, batch_size)
+            self.on_step("warm-up")
+
+    def _warm_up(self, process_run: ProcessRun, at: int, batch_size: int) -> None:
+        self._first_inference(process_run, at, batch_size)
+        response = self.processes[at].request(
+            "warm_up", batch_size=batch_size, max_s=self.options.max_warm_up_s, seed=self._seed(batch_size)
+        )
+        process_run.warm_ups[batch_size] = WarmUp(**response)
+
+    def _take_rounds(self, batch_size: int) -> None:
         number = 0
-        while number < self.options.num_rounds and not self._is_enough(course, batch_size, number):
-            course.levels_ms[-1].setdefault(batch_size, []).append(look_at_level())
-            for at, log in self._order(course):
-                if batch_size in self._batch_sizes(log):
-                    with self._noting(log):
-                        self._turn(log, at, batch_size, number)
-            on_step("round")
+        while number < self.options.num_rounds and not self._has_used_budget(batch_size, number):
+            self.measurements.speed_probe_ms[-1].setdefault(batch_size, []).append(probe_speed_ms())
+            for at, recording in self._shuffled():
+                if batch_size in self._batch_sizes(recording):
+                    with self._recording_failure(recording):
+                        self._take_sample(recording.process_runs[-1], at, batch_size, number)
+            self.on_step("round")
             number += 1
         for _ in range(number, self.options.num_rounds):
-            on_step("round")
+            self.on_step("round")
 
-    def _is_enough(self, course: Course, batch_size: int, num_rounds: int) -> bool:
-        """Whether everybody has had turns enough, in rounds and in seconds."""
+    def _has_used_budget(self, batch_size: int, num_rounds: int) -> bool:
+        """Whether every candidate has enough rounds and enough seconds of samples."""
         seconds = [
-            sum(turn.wall_s for turn in log.launches[-1].turns[batch_size])
-            for log in course.logs
-            if log.goes_on and batch_size in log.launches[-1].turns
+            sum(sample.wall_s for sample in item.process_runs[-1].samples[batch_size])
+            for item in self.measurements.recordings
+            if not item.failure and batch_size in item.process_runs[-1].samples
         ]
-        return num_rounds >= MIN_ROUNDS and min(seconds, default=math.inf) >= self.options.enough_s
+        return num_rounds >= MIN_ROUNDS and min(seconds, default=math.inf) >= self.options.budget_s
 
-    def _settle(self, log: Log, at: int, batch_size: int) -> None:
-        launch = log.launches[-1]
-        self._first(log, at, batch_size, launch)
-        answer = self.processes[at].ask(
-            "settle", batch_size=batch_size, max_s=self.options.max_warm_up_s, seed=self._seed(batch_size)
+    def _take_sample(self, process_run: ProcessRun, at: int, batch_size: int, number: int) -> None:
+        response = self.processes[at].request(
+            "sample", batch_size=batch_size, sample_s=self.options.sample_s, seed=self._seed(batch_size, number)
         )
-        launch.settled[batch_size] = Settled(**answer)
+        process_run.samples.setdefault(batch_size, []).append(Sample.from_json(response))
 
-    def _turn(self, log: Log, at: int, batch_size: int, number: int) -> None:
-        answer = self.processes[at].ask(
-            "turn", batch_size=batch_size, turn_s=self.options.turn_s, seed=self._seed(batch_size, number)
-        )
-        log.launches[-1].turns.setdefault(batch_size, []).append(Turn.from_json(answer))
-
-    def _end(self, log: Log, at: int) -> None:
-        launch, process = log.launches[-1], self.processes[at]
-        smallest = self._batch_sizes(log)[0]
-        launch.idle_ms = process.ask(
-            "idle", batch_size=smallest, pause_s=self.options.pause_s, seed=self._seed(smallest)
-        )["idle_ms"]
-        answer = process.ask("rest", seconds=REST_S)
-        launch.busy_cores, launch.num_threads = answer["busy_cores"], answer["num_threads"]
+    def _measure_idling(self, recording: Recording, at: int) -> None:
+        process_run, process = recording.process_runs[-1], self.processes[at]
+        smallest = self._batch_sizes(recording)[0]
+        process_run.after_pause_ms = process.request(
+            "inference_after_pause", batch_size=smallest, pause_s=self.options.pause_s, seed=self._seed(smallest)
+        )["after_pause_ms"]
+        process_run.busy_cores = process.request("idle", seconds=IDLE_S)["busy_cores"]
 
     def _seed(self, *numbers: int) -> int:
-        """Another one for each launch, batch size and round; the same for all competitors."""
+        """A different seed for each process run, batch size and round; the same for all candidates."""
         return int(np.random.SeedSequence([self.options.seed, self.number, *numbers]).generate_state(1)[0])
 
 
-def _compare(course: Course, subjects: Mapping[str, Subject], folder: Path) -> None:
-    """Each competitor's outputs beside those of the first that was fed the same."""
+def _record_max_deltas(recordings: Sequence[Recording], models: Mapping[str, ModelUnderTest], folder: Path) -> None:
+    """Compare each candidate's outputs with those of the first candidate that got the same inputs."""
     firsts: dict[str, list[NDArray[Any]]] = {}
-    for at, log in enumerate(course.logs):
+    for at, recording in enumerate(recordings):
         path = folder / f"{at}.npz"
         if not path.exists():
             continue
         with np.load(path) as archive:
-            found = [archive[name] for name in sorted(archive)]
-        expected = firsts.setdefault(subjects[log.competitor.target].family, found)
-        log.max_delta = max_delta(found, expected)
+            outputs = [archive[name] for name in sorted(archive)]
+        first = firsts.setdefault(models[recording.candidate.target].input_key, outputs)
+        recording.max_delta = _max_delta(outputs, first)
 
 
-def max_delta(found: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]]) -> float:
-    """Largest difference over the expected output's largest value; infinite where shapes disagree or a NaN is."""
-    if [item.shape for item in found] != [item.shape for item in expected]:
+def _max_delta(outputs: Sequence[NDArray[Any]], expected: Sequence[NDArray[Any]]) -> float:
+    """Largest difference over the expected output's largest value; infinite for another shape or a NaN."""
+    if [item.shape for item in outputs] != [item.shape for item in expected]:
         return math.inf
     deltas = (
         np.abs(a.astype(np.float64) - b.astype(np.float64)).max(initial=0) / (np.abs(b).max(initial=0) or 1)
-        for a, b in zip(found, expected, strict=True)
+        for a, b in zip(outputs, expected, strict=True)
     )
     worst = float(max(deltas, default=0.0))
     return worst if math.isfinite(worst) else math.inf

@@ -1,113 +1,107 @@
-"""Options: how to time.
-
-Competitor: one way to run one model, by the name that people ask for it by.
-"""
+"""Spec: what to benchmark (`BenchSpec`, `Selection`) and how to measure it (`BenchOptions`)."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
+from onward.backends import BACKENDS
+from onward.backends.providers import ProviderRequest
+from onward.benchmarking.custom_backend import is_custom
 from onward.errors import UsageError
 
-__all__ = ["BACKENDS", "REFERENCE", "Competitor", "Kind", "Options"]
+__all__ = ["BenchOptions", "BenchSpec", "Selection"]
 
 
 @dataclass(frozen=True)
-class Options:
-    """How to time.
+class Selection:
+    """Which backends, providers and thread counts to benchmark.
 
     Args:
-        batch_sizes: Samples an inference; timed from the smallest up.
-        num_launches: How often each competitor is started anew. Two processes of one program differ by some percent,
-            by where their memory lies: how far a ratio is known depends on their number more than on that of rounds.
-        num_rounds: Of a launch and a batch size; in each round every competitor has one turn, in an order drawn anew.
-            Many short turns rather than few long ones: what disturbs a machine comes and goes within a tenth of a
-            second.
-        enough_s: Where inferences are slow there are fewer rounds, seven at the least: they end when every competitor
-            has had turns of so many seconds in all.
-        turn_s: Seconds that a turn lasts at least.
-        max_warm_up_s: When a level that does not settle is taken as it is, and said to.
-        pause_s: The idle gap before an inference that is timed after one.
-        timeout_s: When a competitor that does not answer is ended.
-        seed: Of the order and of what is drawn.
+        backends: Names in `BACKENDS`, or `FILE.py:NAME`; None for every backend that can run here.
+        providers: Execution providers, as in `--provider`; empty for all that the installed onnxruntime has.
+        threads: Threads per inference; empty for the number of cores that this process may use.
 
     Raises:
-        UsageError: Nothing would be timed.
+        ProviderError: A provider's name is unknown.
+        UsageError: A backend's name is unknown, there is no backend, or a thread count is below 1.
+    """
+
+    backends: Sequence[str] | None = None
+    providers: Sequence[str] = ()
+    threads: Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.backends or ():
+            if name not in BACKENDS and not is_custom(name):
+                raise UsageError(
+                    f"unknown backend {name!r}: expected {', '.join(BACKENDS)}, or FILE.py:NAME for your own."
+                )
+        if self.backends is not None and not self.backends:
+            raise UsageError("--backends is empty: name at least one backend.")
+        if any(count < 1 for count in self.threads):
+            raise UsageError(f"--threads is {', '.join(map(str, self.threads))}: expected 1 or more.")
+        for provider in self.providers:
+            ProviderRequest.parse(provider)
+
+
+@dataclass(frozen=True)
+class BenchSpec:
+    """What to benchmark.
+
+    Args:
+        targets: Bundles and ONNX files; with two or more, each is run on all backends and they are compared.
+        selection: Backends, providers and thread counts.
+        reference: What ratios are relative to: a backend, a target, or `TARGET:BACKEND`; by default PyTorch, or the
+            first candidate.
+        input: Inputs to measure with; by default random ones.
+        sizes: Name of a dynamic axis -> its size, for ONNX files that Onward did not write.
+        with_files: Whether to measure `predict` on image files, too.
+    """
+
+    targets: Sequence[str]
+    selection: Selection = field(default_factory=Selection)
+    reference: str | None = None
+    input: str | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    with_files: bool = True
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """How to measure.
+
+    Args:
+        batch_sizes: Inputs per inference; measured from the smallest up.
+        num_process_runs: How many processes are started for each candidate, one after the other. Two processes of the
+            same program differ by a few percent, depending on where their memory lies, so the precision of a ratio
+            depends more on this number than on the number of rounds.
+        num_rounds: Rounds per process run and batch size; in each round every candidate takes one sample, in a new
+            random order. Many short samples are better than few long ones: disturbances come and go within a tenth of
+            a second.
+        budget_s: Seconds of samples per candidate. When all candidates have used them, the rounds end early, but not
+            before the seventh.
+        sample_s: Seconds that a sample lasts at least.
+        max_warm_up_s: Seconds after which a warm-up ends even if inferences still get faster; the row is then unstable.
+        pause_s: The pause before the inference that is timed after idling.
+        timeout_s: Seconds after which a candidate that does not respond is killed.
+        seed: Of the order and of random inputs.
+
+    Raises:
+        UsageError: A number is below 1.
     """
 
     batch_sizes: tuple[int, ...] = (1, 8, 32)
-    num_launches: int = 5
+    num_process_runs: int = 5
     num_rounds: int = 30
-    enough_s: float = 2.0
-    turn_s: float = 0.03
+    budget_s: float = 2.0
+    sample_s: float = 0.03
     max_warm_up_s: float = 10.0
     pause_s: float = 1.0
     timeout_s: float = 600.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.batch_sizes or min(*self.batch_sizes, self.num_launches, self.num_rounds) < 1:
-            raise UsageError("batch sizes, launches and rounds must be at least 1.")
+        if not self.batch_sizes or min(*self.batch_sizes, self.num_process_runs, self.num_rounds) < 1:
+            raise UsageError("batch sizes, process runs and rounds must be at least 1.")
         object.__setattr__(self, "batch_sizes", tuple(sorted(set(self.batch_sizes))))
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What a name stands for.
-
-    Args:
-        title: For people.
-        format: Of the artifact.
-        runner: What runs it, see `onward.backends.BACKENDS`.
-        distribution: What has to be installed beside the runtime; empty for nothing.
-    """
-
-    title: str
-    format: str
-    runner: str
-    distribution: str = ""
-
-
-#: PyTorch's ways are the .pt2's module: no model code is needed (docs/decisions/0006-pt2-is-eager.md).
-BACKENDS = {
-    "torch": Kind("PyTorch", "pt2", "eager", "torch"),
-    "torch-channels-last": Kind("channels_last", "pt2", "channels-last", "torch"),
-    "torch-compile": Kind("torch.compile", "pt2", "compiled", "torch"),
-    "torchscript": Kind("TorchScript", "torchscript", "torchscript", "torch"),
-    "pt2": Kind(".pt2 as loaded", "pt2", "module", "torch"),
-    "onnxruntime": Kind("onnxruntime", "onnx", "onnxruntime"),
-    "openvino": Kind("OpenVINO", "onnx", "openvino", "openvino"),
-}
-REFERENCE = "torch"
-
-
-@dataclass(frozen=True)
-class Competitor:
-    """One way to run one model.
-
-    Args:
-        target: The bundle or the ONNX file, as it was named.
-        backend: Of `BACKENDS`, or `FILE.py:NAME`.
-        provider: What onnxruntime or PyTorch are to run on, as `--provider` has it.
-        threads: Of an inference.
-    """
-
-    target: str
-    backend: str
-    provider: str
-    threads: int
-
-    @property
-    def kind(self) -> Kind:
-        """What its backend stands for; somebody's own takes the ONNX file."""
-        return BACKENDS.get(self.backend) or Kind(self.backend, "onnx", self.backend)
-
-    @property
-    def title(self) -> str:
-        """For people: `onnxruntime`, `onnxruntime on cuda`."""
-        return self.kind.title if self.provider == "cpu" else f"{self.kind.title} on {self.provider}"
-
-    def to_json(self) -> dict[str, Any]:
-        """The one JSON form; `Competitor(**competitor.to_json()) == competitor`."""
-        return asdict(self)

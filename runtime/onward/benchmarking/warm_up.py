@@ -1,4 +1,4 @@
-"""Settling: inferences that are not timed, until they get no faster."""
+"""Warm-up: untimed inferences until they get no faster."""
 
 from __future__ import annotations
 
@@ -7,62 +7,60 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Settled", "has_settled", "settle"]
-
+__all__ = ["WarmUp", "is_steady", "warm_up"]
 
 WINDOW_S = 0.05
-#: Windows are compared in two halves of so many, at the least: the last with those before.
-HALF, SHORTEST_HALF = 4, 2
-#: The level has settled when it fell by less than this share from one half to the next.
+#: The last windows are compared with as many before them; fewer, if one inference fills a window.
+NUM_COMPARED, MIN_COMPARED = 4, 2
+#: Latencies are steady if they fell by less than this share.
 MAX_FALL = 0.03
 
 
 @dataclass(frozen=True)
-class Settled:
+class WarmUp:
     """How a warm-up went.
 
     Args:
-        num_inferences: That many.
-        seconds: It took.
-        is_settled: False where the level still fell when time was over.
+        num_inferences: Number of inferences.
+        seconds: Its duration.
+        is_steady: False if inferences still got faster when the time was over.
     """
 
     num_inferences: int
     seconds: float
-    is_settled: bool
+    is_steady: bool
 
 
-def settle(infer: Callable[[], object], *, max_s: float, clock: Callable[[], float] = time.perf_counter) -> Settled:
-    """Run inferences until their level has settled.
+def warm_up(infer: Callable[[], object], *, max_s: float, clock: Callable[[], float] = time.perf_counter) -> WarmUp:
+    """Run inferences until their latency is steady.
 
     Args:
-        infer: Runs one.
-        max_s: Seconds after which it ends in any case.
+        infer: Runs one inference.
+        max_s: Seconds after which the warm-up ends in any case.
         clock: In seconds.
     """
     began = now = clock()
-    windows: list[float] = []
+    medians: list[float] = []
     num_inferences = 0
     while True:
         latencies: list[float] = []
-        opened = now
-        while now - opened < WINDOW_S:
+        window_began = now
+        while now - window_began < WINDOW_S:
             before = now
             infer()
             now = clock()
             latencies.append(now - before)
         num_inferences += len(latencies)
-        windows.append(statistics.median(latencies))
-        # where one inference fills a window, a few of them have to do
-        if has_settled(windows, half=HALF if len(latencies) > 1 else SHORTEST_HALF):
-            return Settled(num_inferences, now - began, True)
+        medians.append(statistics.median(latencies))
+        if is_steady(medians, num_compared=NUM_COMPARED if len(latencies) > 1 else MIN_COMPARED):
+            return WarmUp(num_inferences, now - began, True)
         if now - began >= max_s:
-            return Settled(num_inferences, now - began, False)
+            return WarmUp(num_inferences, now - began, False)
 
 
-def has_settled(levels: Sequence[float], *, half: int = HALF) -> bool:
-    """Whether the last levels are no lower than those before them, but for noise."""
-    if len(levels) < 2 * half:
+def is_steady(medians: Sequence[float], *, num_compared: int = NUM_COMPARED) -> bool:
+    """Whether the last windows are no faster than as many before them, up to noise."""
+    if len(medians) < 2 * num_compared:
         return False
-    last, before = levels[-half:], levels[-2 * half : -half]
+    last, before = medians[-num_compared:], medians[-2 * num_compared : -num_compared]
     return statistics.median(last) >= (1 - MAX_FALL) * statistics.median(before)

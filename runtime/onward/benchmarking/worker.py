@@ -1,7 +1,7 @@
-"""Worker: the process of one competitor. It is asked by lines of JSON on its standard input, and answers in kind.
+"""Worker: the process of one candidate. It reads requests as lines of JSON from standard input and writes responses.
 
-Each step is clocked where it happens: start of the interpreter, import of the library, opening of the model, first
-inference. Nothing is imported before its clock runs.
+Each stage is timed where it happens: start of the interpreter, import of the library, opening of the model, first
+inference. So everything is imported inside the step that needs it.
 """
 
 from __future__ import annotations
@@ -17,58 +17,51 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from onward.backends.backend import Backend
-    from onward.benchmarking.inputs import Samples
-    from onward.benchmarking.model import Subject
-    from onward.benchmarking.spec import Competitor
+    from onward.benchmarking.candidate import Candidate
+    from onward.benchmarking.expected_outputs import ExpectedOutputs
+    from onward.benchmarking.inputs import InputSampler
+    from onward.benchmarking.model import ModelUnderTest
 
 __all__ = ["main"]
 
-#: Where each runner's library is imported.
-MODULES = {
-    "onnxruntime": "onward.backends.onnxruntime_backend",
-    "openvino": "onward.backends.openvino_backend",
-    "torchscript": "onward.backends.torch_backend",
-}
-PYTORCH = "onward.backends.torch_backend"
-#: Of which a file that is not ours must give the same answers again.
-NUM_FIXED = 8
+#: Number of inputs whose first outputs a file without a golden record must reproduce.
+NUM_REPRODUCED = 8
 
 
 def main(began: float) -> None:
-    """Answer until standard input ends.
+    """Respond to requests until standard input ends.
 
     Args:
-        began: `time.perf_counter()` when the interpreter had started; that clock is one for all processes.
+        began: `time.perf_counter()` when the interpreter had started; all processes share that clock.
     """
-    answers = _own_answers()
+    responses = _open_responses()
     _end_with_parent()
     worker = Worker(began)
     for line in sys.stdin:
-        request = json.loads(line)
-        answers.write(json.dumps(_answer(worker, request)) + "\n")
-        answers.flush()
+        responses.write(json.dumps(_respond(worker, json.loads(line))) + "\n")
+        responses.flush()
 
 
-def _own_answers() -> IO[str]:
-    """Where answers go. Whatever a library prints to standard output goes to standard error."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+def _open_responses() -> IO[str]:
+    """The stream for responses; whatever a library prints to standard output goes to standard error instead."""
+    responses = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    return answers
+    return responses
 
 
-def _answer(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
+def _respond(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
     step: Callable[..., dict[str, Any]] = getattr(worker, request.pop("step"))
     try:
         return step(**request)
-    except Exception as error:  # whatever a library raises is this competitor's own answer
+    except Exception as error:  # a library may raise anything
         from onward.errors import OnwardError, reason_of
 
-        said = str(error) if isinstance(error, OnwardError) else f"{type(error).__name__}: {reason_of(error)}"
-        return {"error": said}
+        text = str(error) if isinstance(error, OnwardError) else f"{type(error).__name__}: {reason_of(error)}"
+        return {"error": text}
 
 
 def _end_with_parent() -> None:
-    """Die when the parent does, be it killed while this process stands still (Linux).
+    """Ask Linux to kill this process when its parent ends, even if the parent is killed while this one is stopped.
 
     Source: prctl(2), PR_SET_PDEATHSIG.
     """
@@ -80,30 +73,30 @@ def _end_with_parent() -> None:
 
 
 class Worker:
-    """What this process can be asked for, a step each.
+    """The steps that a worker can be asked for.
 
     Args:
         began: When the interpreter had started.
     """
 
-    subject: Subject
-    competitor: Competitor
+    model: ModelUnderTest
+    candidate: Candidate
     backend: Backend
-    samples: Samples
+    sampler: InputSampler
 
     def __init__(self, began: float) -> None:
         self.began = began
 
     def open(
-        self, *, competitor: dict[str, Any], sizes: dict[str, int], given: str | None, spawned: float, digest: str
+        self, *, candidate: dict[str, Any], sizes: dict[str, int], given: str | None, spawned: float, digest: str
     ) -> dict[str, Any]:
-        """Import, and open the model."""
-        from onward.benchmarking.spec import BACKENDS, Competitor
+        """Import the library, and open the model."""
+        from onward.benchmarking.candidate import Candidate
 
-        self.competitor = Competitor(**competitor)
+        self.candidate = Candidate(**candidate)
         self.given = given
         importing = time.perf_counter()
-        self._import(self.competitor.kind.runner if self.competitor.backend in BACKENDS else "onnxruntime")
+        self._import_library()
         opening = time.perf_counter()
         self._open(sizes, digest)
         opened = time.perf_counter()
@@ -115,75 +108,73 @@ class Worker:
             "placement": self._placement(),
         }
 
-    def first(self, *, batch_size: int, seed: int) -> dict[str, Any]:
-        """The first inference at a batch size, in ms; of samples that are there before the clock runs."""
+    def first_inference(self, *, batch_size: int, seed: int) -> dict[str, Any]:
+        """Time the first inference at a batch size; its inputs are made before the clock starts."""
         import numpy as np
 
-        from onward.benchmarking.inputs import fresh_arrays
+        from onward.benchmarking.inputs import choose_inputs
 
-        arrays = fresh_arrays(self.subject, self._load_given(), batch_size, np.random.default_rng(seed))
+        arrays = choose_inputs(self.model, self._load_given(), batch_size, np.random.default_rng(seed))
         began = time.perf_counter()
         self.backend.infer(arrays)
         return {"first_ms": (time.perf_counter() - began) * 1e3}
 
-    def settle(self, *, batch_size: int, max_s: float, seed: int) -> dict[str, Any]:
-        """Warm up, until the level has settled."""
+    def warm_up(self, *, batch_size: int, max_s: float, seed: int) -> dict[str, Any]:
+        """Run inferences until they get no faster."""
         from dataclasses import asdict
         from itertools import cycle
 
         import numpy as np
 
-        from onward.benchmarking.warm_up import settle
+        from onward.benchmarking.warm_up import warm_up
 
         self._prepare()
-        feeds = cycle([batch.arrays for batch in self.samples.pool(batch_size, np.random.default_rng(seed))])
-        return asdict(settle(lambda: self.backend.infer(next(feeds)), max_s=max_s))
+        feeds = cycle([batch.arrays for batch in self.sampler.batches(batch_size, np.random.default_rng(seed))])
+        return asdict(warm_up(lambda: self.backend.infer(next(feeds)), max_s=max_s))
 
-    def turn(self, *, batch_size: int, turn_s: float, seed: int) -> dict[str, Any]:
-        """Time some inferences."""
+    def sample(self, *, batch_size: int, sample_s: float, seed: int) -> dict[str, Any]:
+        """Take a sample: time some inferences."""
         import numpy as np
 
-        from onward.benchmarking.measurement import take_turn
+        from onward.benchmarking.sample import take_sample
 
-        pool = self.samples.pool(batch_size, np.random.default_rng(seed))
-        return take_turn(self.backend.infer, pool, self.samples.record, turn_s=turn_s).to_json()
+        batches = self.sampler.batches(batch_size, np.random.default_rng(seed))
+        return take_sample(self.backend.infer, batches, self.sampler.expected, sample_s=sample_s).to_json()
 
-    def idle(self, *, batch_size: int, pause_s: float, seed: int) -> dict[str, Any]:
-        """The first inference after a pause, in ms."""
+    def inference_after_pause(self, *, batch_size: int, pause_s: float, seed: int) -> dict[str, Any]:
+        """Time an inference after a pause."""
         import numpy as np
 
-        first, second = (self.samples.fresh(batch_size, np.random.default_rng([seed, at])).arrays for at in (0, 1))
+        first, second = (
+            self.sampler.unchecked_batch(batch_size, np.random.default_rng([seed, at])).arrays for at in (0, 1)
+        )
         self.backend.infer(first)
         time.sleep(pause_s)
         began = time.perf_counter()
         self.backend.infer(second)
-        return {"idle_ms": (time.perf_counter() - began) * 1e3}
+        return {"after_pause_ms": (time.perf_counter() - began) * 1e3}
 
-    def rest(self, *, seconds: float) -> dict[str, Any]:
-        """Do nothing, and say how much of the processor was taken meanwhile: cores on average."""
-        from onward.benchmarking.measurement import count_threads
-
-        time.sleep(seconds)  # what spins for a while after an inference has ended by then
+    def idle(self, *, seconds: float) -> dict[str, Any]:
+        """Do nothing, and measure how many cores the process keeps busy meanwhile."""
+        time.sleep(seconds)  # threads that spin for a while after an inference end in this time
         began, own = time.perf_counter(), time.process_time()
         time.sleep(seconds)
-        return {
-            "busy_cores": (time.process_time() - own) / (time.perf_counter() - began),
-            "num_threads": count_threads(),
-        }
+        return {"busy_cores": (time.process_time() - own) / (time.perf_counter() - began)}
 
-    def answer(self, *, path: str) -> dict[str, Any]:
-        """Write what comes out for the record's first samples, as .npz: output by output, in order."""
+    def save_outputs(self, *, path: str) -> dict[str, Any]:
+        """Write the outputs for the first inputs with known outputs as .npz, in the outputs' order."""
         import numpy as np
 
         self._prepare()
-        record = self.samples.record
-        kind = record.kinds[0]
-        outputs = self.backend.infer(record.take(kind, np.arange(self._num_fixed(record.count(kind)))))
+        expected = self.sampler.expected
+        kind = expected.kinds[0]
+        count = self.model.fixed_batch or min(expected.count(kind), NUM_REPRODUCED)
+        outputs = self.backend.infer(expected.take(kind, np.arange(count)))
         np.savez(path, allow_pickle=False, **{f"{at:04}": np.asarray(item) for at, item in enumerate(outputs)})
-        return {"outputs": list(self.backend.outputs)}
+        return {}
 
-    def classify(self, *, labels: str, batch_size: int) -> dict[str, Any]:
-        """How many of the given samples get their label; -1 is none."""
+    def count_correct(self, *, labels: str, batch_size: int) -> dict[str, Any]:
+        """Count how many of the given inputs get their label; -1 stands for no label."""
         import numpy as np
 
         given, targets = self._load_given(), np.load(labels)
@@ -192,22 +183,22 @@ class Worker:
         for at in range(0, len(targets), batch_size):
             batch = slice(at, at + batch_size)
             outputs = self.backend.infer({name: np.ascontiguousarray(array[batch]) for name, array in given.items()})
-            num_correct += int((outputs[0].argmax(1) == targets[batch]).sum())
+            num_correct += self._count_correct(outputs, targets[batch])
         return {"num_labelled": int((targets >= 0).sum()), "num_correct": num_correct}
 
-    def predict(self, *, competitor: dict[str, Any], images: str, out: str) -> dict[str, Any]:
-        """Image files to rows; this process is asked for nothing else."""
+    def predict(self, *, candidate: dict[str, Any], images: str, out: str) -> dict[str, Any]:
+        """Run `predict` on image files; a process that does this does nothing else."""
         from pathlib import Path
 
-        from onward.benchmarking.spec import Competitor
+        from onward.benchmarking.candidate import Candidate
         from onward.bundle import Bundle
         from onward.prediction import PredictOptions, open_engine, predict
         from onward.sources import open_sources
 
-        one = Competitor(**competitor)
+        one = Candidate(**candidate)
         options = PredictOptions(num_threads=one.threads, resume=False)
         bundle = Bundle.open(one.target)
-        artifact = bundle.preferred(one.kind.format).name
+        artifact = bundle.preferred(one.format).name
         engine = open_engine(bundle, options, artifact=artifact, provider=one.provider)
         summary = predict(engine, open_sources([images], engine.signature), Path(out), options)
         return {
@@ -216,60 +207,61 @@ class Worker:
             "shares": summary.seconds.shares,
         }
 
-    def _import(self, runner: str) -> None:
+    def _import_library(self) -> None:
         import importlib
 
-        from onward.backends import is_installed
+        from onward.backends import BACKENDS
 
-        module = MODULES.get(runner, PYTORCH)
-        if module in (PYTORCH, MODULES["torchscript"]) and not is_installed("torch"):
-            return  # opening says so in a sentence
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError:
-            return
+        spec = self.candidate.backend_spec or BACKENDS["onnxruntime"]
+        if spec.is_installed:  # else opening the model raises an error that says what to install
+            importlib.import_module(spec.module)
 
     def _open(self, sizes: dict[str, int], digest: str) -> None:
         from pathlib import Path
 
-        from onward.benchmarking.model import Subject
+        from onward.benchmarking.model import ModelUnderTest
         from onward.errors import BundleError
 
-        self.subject = Subject(Path(self.competitor.target), sizes)
-        if self.subject.digest != digest:
-            raise BundleError(f"{self.competitor.target} was changed while it was timed.")
-        self.backend = self.subject.open(self.competitor)
+        self.model = ModelUnderTest(Path(self.candidate.target), sizes)
+        if self.model.digest != digest:
+            raise BundleError(f"{self.candidate.target} was changed during the benchmark.")
+        self.backend = self.model.open(self.candidate)
+
+    def _count_correct(self, outputs: list[NDArray[Any]], targets: NDArray[Any]) -> int:
+        if self.model.signature is None:  # an ONNX file states no task: labels are classes of its first output
+            return int((outputs[0].argmax(1) == targets).sum())
+        from onward.tasks import task_of
+
+        named = dict(zip(self.backend.outputs, outputs, strict=True))
+        return task_of(self.model.signature).count_correct(named, targets)
 
     def _placement(self) -> dict[str, int] | None:
         placement = getattr(self.backend, "placement", None)
         return None if placement is None else {name: placement.count(name) for name in placement.nodes}
 
     def _prepare(self) -> None:
-        """Read what turns are fed and judged by; after the first inference, so that no clock sees it."""
-        if hasattr(self, "samples"):
+        """Load the expected outputs and the given inputs; after the first inference, so no stage's time has it."""
+        if hasattr(self, "sampler"):
             return
         import gc
 
-        from onward.benchmarking.inputs import Samples
+        from onward.benchmarking.inputs import InputSampler
 
-        self.samples = Samples(self.subject, self._record(), self._load_given())
+        self.sampler = InputSampler(self.model, self._expected_outputs(), self._load_given())
         gc.collect()
-        gc.freeze()  # what is there by now stays: no collection has to look at it again
+        gc.freeze()  # these objects stay: later collections need not scan them
 
-    def _record(self) -> Any:
+    def _expected_outputs(self) -> ExpectedOutputs:
         import numpy as np
 
-        from onward.benchmarking.inputs import fresh_arrays
-        from onward.benchmarking.model import GoldenAnswers, OwnAnswers
+        from onward.benchmarking.expected_outputs import FirstOutputs, GoldenOutputs
+        from onward.benchmarking.inputs import choose_inputs
 
-        if self.subject.bundle is not None:
-            return GoldenAnswers(self.subject.bundle.golden(), self.subject.bundle.signature)
-        count = self.subject.fixed_batch or NUM_FIXED
-        samples = fresh_arrays(self.subject, self._load_given(), count, np.random.default_rng(0))
-        return OwnAnswers(samples, [np.array(item) for item in self.backend.infer(samples)])
-
-    def _num_fixed(self, count: int) -> int:
-        return self.subject.fixed_batch or min(count, NUM_FIXED)
+        if self.model.bundle is not None:
+            return GoldenOutputs(self.model.bundle.golden(), self.model.bundle.signature)
+        count = self.model.fixed_batch or NUM_REPRODUCED
+        inputs = choose_inputs(self.model, self._load_given(), count, np.random.default_rng(0))
+        return FirstOutputs(inputs, [np.array(item) for item in self.backend.infer(inputs)])
 
     def _load_given(self) -> dict[str, NDArray[Any]] | None:
         from pathlib import Path

@@ -1,4 +1,4 @@
-"""Competitors with a fault each, as somebody might write them: what a bench has to see."""
+"""Custom backends with one fault each, which a benchmark must report."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def one_output(model: Path, threads: int) -> Infer:
 
 
 def slower_and_slower(model: Path, threads: int) -> Infer:
-    """Twice as slow every half of a second, up to 1 s."""
+    """Twice as slow every half second, up to 1 s."""
     infer = right(model, threads)
     began = time.perf_counter()
 
@@ -97,7 +97,7 @@ def crashes(model: Path, threads: int) -> Infer:
 
 
 def leaves(model: Path, threads: int) -> Infer:
-    print("the licence server does not answer", flush=True)
+    print("the licence server does not respond", flush=True)
     os._exit(7)
 
 
@@ -113,7 +113,7 @@ def hangs(model: Path, threads: int) -> Infer:
 
 
 def talks(model: Path, threads: int) -> Infer:
-    """Prints to where answers would go."""
+    """Prints to standard output, where responses go."""
     infer = right(model, threads)
 
     def run(arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:

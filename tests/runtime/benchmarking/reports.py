@@ -1,4 +1,4 @@
-"""Reports made by hand, of every kind that a bench can end with."""
+"""Synthetic reports of every kind."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from onward.benchmarking.candidate import Candidate
 from onward.benchmarking.end_to_end import EndToEnd
+from onward.benchmarking.instability import Instability
 from onward.benchmarking.report import Report
-from onward.benchmarking.spec import Competitor, Options
-from onward.benchmarking.summary import Instability, Latency, Row, Stages
+from onward.benchmarking.row import Latency, Row, Stages
+from onward.benchmarking.spec import BenchOptions
 from onward.host.cpu import Cores, Processor
 from onward.host.fingerprint import Fingerprint
 from onward.host.memory import MainMemory
@@ -32,19 +34,19 @@ FINGERPRINT = Fingerprint(
     load=0.25,
     time="2026-01-02T03:04:05+00:00",
 )
-OPTIONS = Options(batch_sizes=(1, 8, 32), num_launches=2, num_rounds=3)
-#: Backend -> times as fast as PyTorch.
+OPTIONS = BenchOptions(batch_sizes=(1, 8, 32), num_process_runs=2, num_rounds=3)
+#: Backend -> speed relative to PyTorch.
 SPEEDS = {"torch": 1.0, "torchscript": 1.25, "onnxruntime": 4.0, "openvino": 3.5}
 
 
 def row(backend: str, batch_size: int, *, target: str = "models/cnn", threads: int = 2, **more: Any) -> Row:
-    """Of a backend that is so much faster, at 0.5 ms and 0.2 ms a sample of PyTorch's."""
+    """A row of a backend; PyTorch takes 0.5 ms and 0.2 ms per input."""
     speed = SPEEDS.get(backend, 2.0)
     median_ms = (0.5 + 0.2 * batch_size) / speed
     draws = np.random.default_rng(batch_size).gamma(4.0, median_ms / 20, 500) + 0.8 * median_ms
     latency = Latency.of(draws.astype(np.float32))
     made = Row(
-        competitor=Competitor(target, backend, "cpu", threads),
+        candidate=Candidate(target, backend, "cpu", threads),
         batch_size=batch_size,
         status="measured",
         name=f"{backend} 1.0",
@@ -65,58 +67,65 @@ def row(backend: str, batch_size: int, *, target: str = "models/cnn", threads: i
 
 
 def rows(**more: Any) -> tuple[Row, ...]:
-    """All backends at all batch sizes."""
+    """Rows of all backends at all batch sizes."""
     return tuple(row(backend, size, **more) for size in OPTIONS.batch_sizes for backend in SPEEDS)
 
 
 def report(found: tuple[Row, ...], **more: Any) -> Report:
-    """Where PyTorch, or else the first, is the reference."""
-    others = [item.competitor for item in found]
+    """A report whose reference is PyTorch, or else the first candidate."""
+    others = [item.candidate for item in found]
     reference = next((item for item in others if item.backend == "torch"), others[0])
-    levels = tuple({size: [0.04, 0.041, 0.042] for size in OPTIONS.batch_sizes} for _ in range(OPTIONS.num_launches))
+    levels = tuple(
+        {size: [0.04, 0.041, 0.042] for size in OPTIONS.batch_sizes} for _ in range(OPTIONS.num_process_runs)
+    )
     return Report(found, reference, OPTIONS, FINGERPRINT, {}, levels, **more)
 
 
 def normal() -> Report:
-    """Right answers, from image files, too; one row is unstable, and labelled samples were given."""
+    """Correct outputs, image files and labelled inputs; one row is unstable."""
     found = rows(num_labelled=1000, num_correct=913)
-    shaky = replace(found[2], instabilities=(Instability("load", "something else ran: 8 % of the time"),))
+    shaky = replace(found[2], instabilities=(Instability("load", "another program ran: 8 % of the time"),))
     shares = {"read": 0.1, "decode": 0.2, "infer": 0.7}
-    files = tuple(EndToEnd(item.competitor, 2000, 3000.0, shares) for item in found[:2])
+    files = tuple(EndToEnd(item.candidate, 2000, 3000.0, shares) for item in found[:2])
     return report((*found[:2], shaky, *found[3:]), end_to_end=files)
 
 
 def _with_wrong() -> Report:
-    reason = "WRONG: its outputs are 1,234.5 times as far from the reference as PyTorch's"
+    reason = "WRONG: outputs are up to 1,234.5 times as far from the reference as PyTorch's"
     wrong = {"status": "wrong", "reason": reason, "ratio": None, "noise_ratio": 1234.5}
-    return report(tuple(replace(item, **wrong) if item.competitor.backend == "openvino" else item for item in rows()))
+    return report(tuple(replace(item, **wrong) if item.candidate.backend == "openvino" else item for item in rows()))
 
 
 def _with_imprecise() -> Report:
-    reason = "imprecise: its outputs are up to 3.5 times as far from the reference as PyTorch's, and the gate is 3"
-    found = [item for item in rows() if item.competitor.backend != "openvino"]
+    reason = "imprecise: outputs are up to 3.5 times as far from the reference as PyTorch's; the parity gate allows 3"
+    found = [item for item in rows() if item.candidate.backend != "openvino"]
     return report((*found, row("openvino", 8, status="imprecise", reason=reason, noise_ratio=3.5)))
 
 
 def _with_failed() -> Report:
     failed = Row(
-        Competitor("models/cnn", "torch-compile", "cpu", 2), 0, "failed", "RuntimeError: no compiler\n was found"
+        Candidate("models/cnn", "torch-compile", "cpu", 2), 0, "failed", "RuntimeError: no compiler\n was found"
     )
-    missing = Row(Competitor("models/cnn", "openvino", "cpu", 2), 0, "missing", "openvino is not installed.")
-    found = tuple(item for item in rows() if item.competitor.backend != "openvino")
+    missing = Row(Candidate("models/cnn", "openvino", "cpu", 2), 0, "missing", "openvino is not installed.")
+    found = tuple(item for item in rows() if item.candidate.backend != "openvino")
     return replace(report((*found, failed, missing)), missing={"torchscript": "pip install torch"})
 
 
 def _interrupted() -> Report:
-    late = Row(Competitor("models/cnn", "openvino", "cpu", 2), 0, "unreached", "not reached: the run was ended before.")
+    late = Row(
+        Candidate("models/cnn", "openvino", "cpu", 2),
+        0,
+        "skipped",
+        "skipped: the benchmark was interrupted before its first sample.",
+    )
     first = replace(
-        row("torch", 1), stages=replace(row("torch", 1).stages or Stages(0, 0, 0, None, None), idle_ms=None)
+        row("torch", 1), stages=replace(row("torch", 1).stages or Stages(0, 0, 0, None, None), after_pause_ms=None)
     )
     return report((first, row("onnxruntime", 1, rounds_ms=[[0.2]]), late), is_complete=False)
 
 
 def _without_bundle() -> Report:
-    """An ONNX file of somebody else's: no record, hence no noise, and no image files."""
+    """An ONNX file without a golden record: no noise ratios and no image files."""
     return report(tuple(
         row(backend, size, target="model.onnx", noise_ratio=None, peak_bytes=None)
         for size in (1, 8)
@@ -127,12 +136,12 @@ def _without_bundle() -> Report:
 def _hostile() -> Report:
     found = rows(target=f"models/{EVIL}", instabilities=(Instability(EVIL, EVIL),))
     own = tuple(row(f"{EVIL}.py:Mine", size, target=f"models/{EVIL}", status="wrong", reason=EVIL) for size in (1, 8))
-    failed = Row(Competitor(EVIL, EVIL, EVIL, 2), 0, "failed", EVIL)
+    failed = Row(Candidate(EVIL, EVIL, EVIL, 2), 0, "failed", EVIL)
     return replace(report((*found, *own, failed), changed=EVIL), missing={EVIL: EVIL})
 
 
 def _crowded() -> Report:
-    """Two models, two counts of threads."""
+    """Two models, two thread counts."""
     return report(tuple(
         row(backend, size, target=target, threads=threads)
         for size in OPTIONS.batch_sizes
@@ -142,11 +151,11 @@ def _crowded() -> Report:
     ))  # fmt: skip
 
 
-#: What a bench can end with -> such a report.
+#: Kind -> a report of that kind.
 REPORTS: Mapping[str, Report] = {
     "normal": normal(),
     "stable": report(rows()),
-    "one competitor": report(tuple(row("onnxruntime", size, ratio=None) for size in (1, 8))),
+    "one candidate": report(tuple(row("onnxruntime", size, ratio=None) for size in (1, 8))),
     "one batch size": report(tuple(row(backend, 8) for backend in SPEEDS)),
     "wrong": _with_wrong(),
     "imprecise": _with_imprecise(),

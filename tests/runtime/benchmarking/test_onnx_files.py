@@ -1,4 +1,4 @@
-"""ONNX files that are not ours."""
+"""ONNX files that Onward did not write."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from onward.benchmarking.bench import Question, bench
-from onward.benchmarking.matrix import Wish
+from onward.benchmarking.bench import bench
 from onward.benchmarking.report import Report
-from onward.benchmarking.spec import Options
+from onward.benchmarking.spec import BenchOptions, BenchSpec, Selection
 from onward.errors import BundleError, DataError, FeedError, UsageError
 
-QUICK = Options(batch_sizes=(1, 3), num_launches=1, num_rounds=2, turn_s=0.01, max_warm_up_s=0.1, pause_s=0.01)
+QUICK = BenchOptions(
+    batch_sizes=(1, 3), num_process_runs=1, num_rounds=2, sample_s=0.01, max_warm_up_s=0.1, pause_s=0.01
+)
 
 
 def write_model(path: Path, *, batch: int | str = "batch", width: int | str = 4, factor: float = 2.0) -> str:
-    """Two inputs, one of them integers; an output whose name is its own."""
+    """Two inputs, one of them integers, and an output with an unusual name."""
     inputs = [
         helper.make_tensor_value_info("features", TensorProto.FLOAT, [batch, width]),
         helper.make_tensor_value_info("flags", TensorProto.INT64, [batch, 1]),
@@ -39,43 +40,43 @@ def write_model(path: Path, *, batch: int | str = "batch", width: int | str = 4,
     return str(path)
 
 
-def time_it(*targets: str, backends: tuple[str, ...] = ("onnxruntime",), **more: object) -> Report:
-    return bench(Question(targets, Wish(backends=backends, threads=(1,)), **more), QUICK)  # type: ignore[arg-type]
+def run_bench(*targets: str, backends: tuple[str, ...] = ("onnxruntime",), **more: object) -> Report:
+    return bench(BenchSpec(targets, Selection(backends=backends, threads=(1,)), **more), QUICK)  # type: ignore[arg-type]
 
 
-def test_inputs_are_drawn_from_what_the_file_says(tmp_path: Path) -> None:
-    report = time_it(write_model(tmp_path / "any.onnx"), backends=("onnxruntime", "openvino"))
-    assert [(row.batch_size, row.competitor.backend, row.status) for row in report.rows] == [
+def test_random_inputs_follow_the_header(tmp_path: Path) -> None:
+    report = run_bench(write_model(tmp_path / "any.onnx"), backends=("onnxruntime", "openvino"))
+    assert [(row.batch_size, row.candidate.backend, row.status) for row in report.rows] == [
         (1, "onnxruntime", "measured"),
         (1, "openvino", "measured"),
         (3, "onnxruntime", "measured"),
         (3, "openvino", "measured"),
     ]
-    assert all(row.noise_ratio is None for row in report.rows)  # nobody knows what it should give
+    assert all(row.noise_ratio is None for row in report.rows)  # its true outputs are unknown
     assert all(row.max_delta is not None and row.max_delta < 1e-5 for row in report.rows)
     assert report.end_to_end == ()
 
 
-def test_two_files_stand_against_each_other(tmp_path: Path) -> None:
+def test_two_files_are_compared(tmp_path: Path) -> None:
     before, after = write_model(tmp_path / "before.onnx"), write_model(tmp_path / "after.onnx", factor=2.002)
-    report = time_it(before, after, reference=before)
+    report = run_bench(before, after, reference=before)
     assert report.reference.target == before
-    assert {row.competitor.target for row in report.rows} == {before, after}
-    deltas = {row.competitor.target: row.max_delta for row in report.rows}
+    assert {row.candidate.target for row in report.rows} == {before, after}
+    deltas = {row.candidate.target: row.max_delta for row in report.rows}
     assert deltas[before] == 0
     assert deltas[after] is not None
     assert 1e-4 < deltas[after] < 1e-2
     assert all(row.ratio is not None for row in report.rows)
 
 
-def test_a_bundle_and_the_file_in_it(shared_bundle) -> None:
+def test_a_bundle_is_compared_with_its_own_onnx_file(shared_bundle) -> None:
     bundle, file = str(shared_bundle.path), str(shared_bundle.path / "model.onnx")
-    report = time_it(bundle, file)
+    report = run_bench(bundle, file)
     assert [row.status for row in report.rows] == ["measured"] * 4
 
 
-def test_a_fixed_batch_is_the_only_size_that_is_timed(tmp_path: Path) -> None:
-    report = time_it(write_model(tmp_path / "fixed.onnx", batch=5))
+def test_a_fixed_batch_is_the_only_measured_batch_size(tmp_path: Path) -> None:
+    report = run_bench(write_model(tmp_path / "fixed.onnx", batch=5))
     assert [row.batch_size for row in report.rows] == [5]
     assert report.rows[0].status == "measured"
 
@@ -83,17 +84,17 @@ def test_a_fixed_batch_is_the_only_size_that_is_timed(tmp_path: Path) -> None:
 def test_a_dynamic_axis_needs_a_size(tmp_path: Path) -> None:
     target = write_model(tmp_path / "dynamic.onnx", width="width")
     with pytest.raises(UsageError, match="--dim width=SIZE"):
-        time_it(target)
-    with pytest.raises(UsageError, match="--dim names 'height', which no input"):
-        time_it(target, sizes={"height": 3})
-    assert [row.status for row in time_it(target, sizes={"width": 7}).rows] == ["measured"] * 2
+        run_bench(target)
+    with pytest.raises(UsageError, match="--dim names 'height', but no input"):
+        run_bench(target, sizes={"height": 3})
+    assert [row.status for row in run_bench(target, sizes={"width": 7}).rows] == ["measured"] * 2
 
 
-def test_samples_that_are_given(tmp_path: Path) -> None:
+def test_given_inputs(tmp_path: Path) -> None:
     target = write_model(tmp_path / "dynamic.onnx", width="width")
     features = np.random.default_rng(0).standard_normal((20, 6), np.float32)
     np.savez(tmp_path / "data.npz", features=features, flags=np.ones((20, 1), np.int64))
-    report = time_it(target, input=str(tmp_path / "data.npz"))
+    report = run_bench(target, input=str(tmp_path / "data.npz"))
     assert [row.status for row in report.rows] == ["measured"] * 2
 
 
@@ -106,30 +107,30 @@ def test_samples_that_are_given(tmp_path: Path) -> None:
         ({"features": np.ones((2, 4), np.float32), "flags": np.ones((3, 1), np.int64)}, UsageError, "lengths"),
     ],
 )
-def test_samples_that_do_not_fit(
+def test_given_inputs_that_do_not_fit_are_an_error(
     arrays: dict[str, np.ndarray], error: type[Exception], what: str, tmp_path: Path
 ) -> None:
     np.savez(tmp_path / "data.npz", **arrays)  # type: ignore[arg-type]
     with pytest.raises(error, match=what):
-        time_it(write_model(tmp_path / "any.onnx"), input=str(tmp_path / "data.npz"))
+        run_bench(write_model(tmp_path / "any.onnx"), input=str(tmp_path / "data.npz"))
 
 
-def test_what_is_no_model(tmp_path: Path) -> None:
+def test_an_invalid_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("hello")
     with pytest.raises(BundleError):
-        time_it(str(tmp_path / "text.onnx"))
+        run_bench(str(tmp_path / "text.onnx"))
     (tmp_path / "data.npz").write_text("hello")
-    with pytest.raises(DataError, match=r"is no \.npz"):
-        time_it(write_model(tmp_path / "any.onnx"), input=str(tmp_path / "data.npz"))
+    with pytest.raises(DataError, match=r"is not an \.npz"):
+        run_bench(write_model(tmp_path / "any.onnx"), input=str(tmp_path / "data.npz"))
 
 
-def test_a_file_that_answers_otherwise_each_time_is_wrong(tmp_path: Path) -> None:
+def test_a_file_with_random_outputs_is_wrong(tmp_path: Path) -> None:
     node = helper.make_node("RandomUniformLike", ["x"], ["y"])
     value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 8]) for name in "xy"]
     graph = helper.make_graph([node], "g", value[:1], value[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 9
     onnx.save(model, tmp_path / "dice.onnx")
-    report = time_it(str(tmp_path / "dice.onnx"))
+    report = run_bench(str(tmp_path / "dice.onnx"))
     assert {row.status for row in report.rows} == {"wrong"}
-    assert "does not give the same outputs" in report.rows[0].reason
+    assert "do not give the same outputs" in report.rows[0].reason

@@ -1,4 +1,4 @@
-"""bench.html has everything that a bench can end with, in its first sentence what matters."""
+"""The page of `onward bench --html`, for every kind of report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from onward.benchmarking.formatting import difference, interval, mebibytes, milliseconds, ratio, thousands
 from onward.benchmarking.page import write_page
 from onward.benchmarking.report import Report
-from onward.benchmarking.summary import DRAWN_PERCENT
+from onward.benchmarking.row import DRAWN_PERCENT
 from onward.report.charts import spans
 from onward.statistics import Interval
 from tests.runtime.benchmarking.reports import EVIL, REPORTS, row
@@ -27,7 +27,7 @@ LOADING = re.compile(
 
 
 class Nesting(HTMLParser):
-    """Whether each element ends where it should, and what is to be read."""
+    """Checks that elements nest, and collects their names and texts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ def headings(document: str) -> list[str]:
 
 
 def figures(document: str) -> Iterator[str]:
-    """Attributes of pictures that are numbers."""
+    """Numeric attributes of charts."""
     yield from re.findall(r' (?:x|y|x1|x2|y1|y2|cx|cy|width|height|points|d)="([^"]*)"', document)
 
 
@@ -90,17 +90,17 @@ def test_the_same_report_gives_the_same_bytes(tmp_path: Path) -> None:
     assert page(REPORTS["normal"], tmp_path) == page(Report.from_json(REPORTS["normal"].to_json()), tmp_path)
 
 
-def test_a_page_names_the_fastest_and_how_sure_that_is(tmp_path: Path) -> None:
+def test_the_first_sentence_names_the_fastest_with_its_interval(tmp_path: Path) -> None:
     document = page(REPORTS["normal"], tmp_path)
     assert lead(document).startswith("onnxruntime is the fastest at batch size 32: ")
     assert "4.00 times as fast as PyTorch (95 % interval 3.92–4.04); 1 of 12 rows is not stable." in lead(document)
     assert headings(document) == [
         "Speed",
         "Latency of single inferences",
-        "Accuracy beside speed",
-        "From nothing to an answer",
+        "Accuracy and speed",
+        "Cold start",
         "From image files to rows",
-        "What is unstable, and why",
+        "Unstable figures",
         "How it was measured",
         "The machine",
     ]
@@ -108,106 +108,106 @@ def test_a_page_names_the_fastest_and_how_sure_that_is(tmp_path: Path) -> None:
     assert "no values" not in document
     medians = [item.latency.median for item in REPORTS["normal"].rows if item.latency]
     assert all(f": median {median:.4g}, p90 " in document for median in medians)
-    assert "something else ran: 8 % of the time" in document
+    assert "another program ran: 8 % of the time" in document
 
 
-def test_what_is_all_there_and_stable_is_good(tmp_path: Path) -> None:
+def test_a_complete_and_stable_report_is_good(tmp_path: Path) -> None:
     document = page(REPORTS["stable"], tmp_path)
-    assert '<h1 class="good">How fast cnn runs here</h1>' in document
+    assert '<h1 class="good">Benchmark of cnn</h1>' in document
     assert lead(document).endswith("all figures are stable.")
 
 
-def test_a_competitor_whose_interval_reaches_the_fastest_is_named(tmp_path: Path) -> None:
+def test_a_candidate_whose_interval_overlaps_the_fastest_is_named(tmp_path: Path) -> None:
     near = replace(row("openvino", 8), ratio=Interval(3.9, 3.8, 4.0))
     report = replace(REPORTS["stable"], rows=(row("torch", 8), row("onnxruntime", 8), near))
     assert "; OpenVINO may be as fast; " in lead(page(report, tmp_path))
 
 
-def test_where_the_reference_is_the_fastest_it_is_said(tmp_path: Path) -> None:
-    report = replace(REPORTS["stable"], reference=row("onnxruntime", 8).competitor)
+def test_a_reference_that_is_the_fastest_is_called_so(tmp_path: Path) -> None:
+    report = replace(REPORTS["stable"], reference=row("onnxruntime", 8).candidate)
     assert "; it is the reference itself; " in lead(page(report, tmp_path))
 
 
-def test_one_competitor_is_compared_with_nobody(tmp_path: Path) -> None:
-    document = page(REPORTS["one competitor"], tmp_path)
-    assert lead(document).startswith("onnxruntime alone was timed: ")
-    assert "How many times as fast" not in document
+def test_a_single_candidate_has_no_ratios(tmp_path: Path) -> None:
+    document = page(REPORTS["one candidate"], tmp_path)
+    assert lead(document).startswith("Only onnxruntime was timed: ")
+    assert "Speed relative to the reference" not in document
 
 
-def test_wrong_answers_are_never_the_fastest_and_are_said_to_be_wrong(tmp_path: Path) -> None:
-    wrong = [replace(item, status="wrong") if item.competitor.backend == "onnxruntime" else item
+def test_a_candidate_with_wrong_outputs_is_never_the_fastest(tmp_path: Path) -> None:
+    wrong = [replace(item, status="wrong") if item.candidate.backend == "onnxruntime" else item
              for item in REPORTS["stable"].rows]  # fmt: skip
     document = page(replace(REPORTS["stable"], rows=tuple(wrong)), tmp_path)
     assert lead(document).startswith("OpenVINO is the fastest")
-    assert lead(document).endswith("Wrong answers: onnxruntime.")
+    assert lead(document).endswith("Wrong outputs: onnxruntime.")
     assert '<h1 class="bad">' in document
     assert "<td>WRONG</td>" in document
     assert '<td class="bad">failed</td>' in document
 
 
-def test_the_reason_of_a_wrong_row_is_given_once_with_its_batch_sizes(tmp_path: Path) -> None:
+def test_the_reason_for_wrong_outputs_is_given_once_with_its_batch_sizes(tmp_path: Path) -> None:
     document = page(REPORTS["wrong"], tmp_path)
-    assert document.count("<li>OpenVINO at batch size 1, 8, 32: WRONG: its outputs are 1,234.5 times") == 1
+    assert document.count("<li>OpenVINO at batch size 1, 8, 32: WRONG: outputs are up to 1,234.5 times") == 1
 
 
-def test_where_all_are_wrong_nothing_is_the_fastest(tmp_path: Path) -> None:
+def test_if_all_outputs_are_wrong_nothing_is_the_fastest(tmp_path: Path) -> None:
     wrong = tuple(replace(item, status="wrong") for item in REPORTS["stable"].rows)
-    assert lead(page(replace(REPORTS["stable"], rows=wrong), tmp_path)).startswith("Nothing that was timed gives right")
+    assert lead(page(replace(REPORTS["stable"], rows=wrong), tmp_path)).startswith("No backend has correct outputs")
 
 
-def test_failed_and_missing_rows_have_their_reasons_and_remedies(tmp_path: Path) -> None:
+def test_failed_and_missing_rows_have_their_reasons_and_hints(tmp_path: Path) -> None:
     document = page(REPORTS["failed"], tmp_path)
     assert lead(document).endswith("Failed: torch.compile.")
-    assert "What is not there" in headings(document)
+    assert "Not measured" in headings(document)
     for text in ("RuntimeError: no compiler\n was found", "openvino is not installed.", "pip install torch"):
         assert text in document
 
 
-def test_a_report_that_was_ended_early_says_so(tmp_path: Path) -> None:
+def test_an_interrupted_report_is_incomplete(tmp_path: Path) -> None:
     document = page(REPORTS["interrupted"], tmp_path)
-    assert lead(document).endswith("The run was ended early: this is what there was.")
+    assert lead(document).endswith("The benchmark was interrupted: this page has what was measured until then.")
     assert "Failed" not in lead(document)
     assert '<h1 class="bad">' in document
-    assert "not reached: the run was ended before." in document
+    assert "skipped: the benchmark was interrupted before its first sample." in document
 
 
-def test_where_nothing_was_timed_there_is_a_page_all_the_same(tmp_path: Path) -> None:
+def test_a_report_without_samples_has_a_page(tmp_path: Path) -> None:
     document = page(REPORTS["nothing timed"], tmp_path)
     assert lead(document).startswith("Nothing was timed.")
-    assert headings(document) == ["What is not there", "How it was measured", "The machine"]
+    assert headings(document) == ["Not measured", "How it was measured", "The machine"]
 
 
-def test_a_file_without_a_record_has_differences_and_no_noise(tmp_path: Path) -> None:
+def test_a_file_without_a_golden_record_has_differences_and_no_noise(tmp_path: Path) -> None:
     document = page(REPORTS["no bundle"], tmp_path)
     assert "oise ratio" not in document
     assert "4.0e-7" in document
     assert "From image files to rows" not in headings(document)
 
 
-def test_hostile_names_are_text(tmp_path: Path) -> None:
+def test_hostile_names_are_escaped(tmp_path: Path) -> None:
     document = page(REPORTS["hostile names"], tmp_path)
     found = read(document)
     assert "script" not in found.names
     assert EVIL in "".join(found.texts)
 
 
-def test_models_and_threads_are_named_where_there_are_several(tmp_path: Path) -> None:
+def test_models_and_threads_are_named_if_there_are_several(tmp_path: Path) -> None:
     document = page(REPORTS["two models, two counts of threads"], tmp_path)
-    assert "How fast cnn and resnet18 run here" in document
+    assert "Benchmark of cnn and resnet18" in document
     assert "resnet18: onnxruntime (1 thread)" in document
     assert "(1 thread)" not in page(REPORTS["normal"], tmp_path)
 
 
-def test_of_long_names_the_ends_are_kept_where_they_tell_them_apart(tmp_path: Path) -> None:
+def test_long_names_keep_their_ends_if_that_distinguishes_them(tmp_path: Path) -> None:
     def named(*targets: str) -> str:
         rows = tuple(row(backend, 8, target=target) for target in targets for backend in ("torch", "onnxruntime"))
-        return page(replace(REPORTS["stable"], rows=rows, reference=rows[0].competitor), tmp_path)
+        return page(replace(REPORTS["stable"], rows=rows, reference=rows[0].candidate), tmp_path)
 
     assert "resnet…_first: onnxruntime" in named("a/resnet18_of_all_first", "a/resnet18_of_all_last")
     assert "resnet18_of_one_first: onnxruntime" in named("a/resnet18_of_all_first", "a/resnet18_of_one_first")
 
 
-def test_figures_have_the_digits_that_matter() -> None:
+def test_numbers_have_the_digits_that_matter() -> None:
     assert [*map(milliseconds, (0.01234, 0.9996, 1.234, 9.996, 99.96, 1234.5, None))] == [
         "0.012", "1.00", "1.23", "10.0", "100", "1,234", "–"]  # fmt: skip
     assert [*map(ratio, (0.834, 12.34, 1234.5, None))] == ["0.83", "12.3", "1,234", "–"]
@@ -217,7 +217,7 @@ def test_figures_have_the_digits_that_matter() -> None:
     assert mebibytes(3 << 20) == "3"
 
 
-def test_percentiles_are_drawn_where_the_values_would_be() -> None:
+def test_percentiles_are_drawn_like_the_values_themselves() -> None:
     values = np.random.default_rng(0).gamma(4.0, 0.1, 20_000)
     percentiles = dict(zip(DRAWN_PERCENT, np.percentile(values, DRAWN_PERCENT).tolist(), strict=True))
     drawn, summed = (np.array(marks(spans({"onnx": found}, x_label="ms"))) for found in (values, percentiles))
@@ -228,5 +228,5 @@ def test_percentiles_are_drawn_where_the_values_would_be() -> None:
 
 
 def marks(picture: str) -> list[float]:
-    """The ends of the thin and the thick bar, the ticks at p90 and p99, and the dot."""
+    """Positions of the thin and the thick bar's ends, the ticks at p90 and p99, and the dot."""
     return [float(x) for x in re.findall(r' (?:x1|x2|cx)="([^"]*)"', picture[picture.index("<g><title>onnx: ") :])]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from onward.benchmarking.model import Subject
-from onward.benchmarking.process import CompetitorError, Interrupted, Process
-from onward.benchmarking.spec import Competitor
+from onward.benchmarking.candidate import Candidate
+from onward.benchmarking.model import ModelUnderTest
+from onward.benchmarking.process import CandidateError, Interrupted, WorkerProcess
 from onward.bundle import Bundle
 
 PLANTED = Path(__file__).with_name("planted.py")
@@ -20,16 +20,16 @@ ROOT = Path(__file__).parents[3]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
-def start(bundle: Bundle, name: str = "right") -> Process:
-    competitor = Competitor(str(bundle.path), f"{PLANTED}:{name}", "cpu", 1)
-    process = Process(1, timeout_s=60)
-    digest = Subject(bundle.path).digest
-    process.ask("open", competitor=competitor.to_json(), sizes={}, given=None, spawned=process.spawned, digest=digest)
+def start(bundle: Bundle, name: str = "right") -> WorkerProcess:
+    candidate = Candidate(str(bundle.path), f"{PLANTED}:{name}", "cpu", 1)
+    process = WorkerProcess(1, timeout_s=60)
+    digest = ModelUnderTest(bundle.path).digest
+    process.request("open", candidate=candidate.to_json(), sizes={}, given=None, spawned=process.spawned, digest=digest)
     return process
 
 
 @pytest.fixture
-def restless(shared_bundle: Bundle) -> Iterator[Process]:
+def restless(shared_bundle: Bundle) -> Iterator[WorkerProcess]:
     process = start(shared_bundle, "never_rests")
     yield process
     process.close()
@@ -45,43 +45,43 @@ def busy_ticks_of(number: int) -> int:
 
 
 @linux
-def test_it_stands_still_between_two_steps(restless: Process) -> None:
-    """A thread of it spins: it would take a core from whoever has the turn."""
+def test_it_is_stopped_between_two_steps(restless: WorkerProcess) -> None:
+    """One of its threads spins: it would take a core from the measured candidate."""
     time.sleep(0.05)
     assert state_of(restless.popen.pid) == "T"
     before = busy_ticks_of(restless.popen.pid)
     time.sleep(0.2)
     assert busy_ticks_of(restless.popen.pid) == before
-    assert restless.ask("rest", seconds=0.05)["busy_cores"] > 0  # it goes on where it stood
+    assert restless.request("idle", seconds=0.05)["busy_cores"] > 0  # it continues where it was stopped
 
 
 def test_an_error_ends_a_step_and_not_the_process(shared_bundle: Bundle) -> None:
     process = start(shared_bundle, "raises")
-    with pytest.raises(CompetitorError, match="ZeroDivisionError: of all things"):
-        process.ask("first", batch_size=1, seed=0)
-    assert process.ask("rest", seconds=0.01)["num_threads"] >= 1
+    with pytest.raises(CandidateError, match="ZeroDivisionError: of all things"):
+        process.request("first_inference", batch_size=1, seed=0)
+    assert process.request("idle", seconds=0.01)["busy_cores"] >= 0
     process.close()
 
 
-def test_asking_after_its_end_says_how_it_ended(shared_bundle: Bundle) -> None:
+def test_a_request_after_its_end_says_how_it_ended(shared_bundle: Bundle) -> None:
     process = start(shared_bundle)
     process.popen.kill()
     process.popen.wait()
-    with pytest.raises(CompetitorError, match="ended by SIGKILL"):
-        process.ask("first", batch_size=1, seed=0)
+    with pytest.raises(CandidateError, match="ended by SIGKILL"):
+        process.request("first_inference", batch_size=1, seed=0)
     process.close()
 
 
-def test_waiting_ends_when_the_run_does(shared_bundle: Bundle) -> None:
+def test_waiting_ends_when_the_benchmark_is_interrupted(shared_bundle: Bundle) -> None:
     process = start(shared_bundle, "hangs")
     process.stop = lambda: True
     with pytest.raises(Interrupted):
-        process.ask("first", batch_size=1, seed=0)
+        process.request("first_inference", batch_size=1, seed=0)
     process.close()
 
 
-def test_the_number_of_threads_reaches_libraries_by_the_environment(shared_bundle: Bundle) -> None:
-    process = Process(3, timeout_s=60)
+def test_the_number_of_threads_is_in_the_environment(shared_bundle: Bundle) -> None:
+    process = WorkerProcess(3, timeout_s=60)
     environment = Path(f"/proc/{process.popen.pid}/environ")
     if environment.exists():
         process.popen.send_signal(signal.SIGSTOP)
@@ -90,12 +90,12 @@ def test_the_number_of_threads_reaches_libraries_by_the_environment(shared_bundl
 
 
 @linux
-def test_it_dies_with_its_parent_though_it_stands_still(shared_bundle: Bundle) -> None:
+def test_it_dies_with_its_parent_while_it_is_stopped(shared_bundle: Bundle) -> None:
     code = (
         "import sys, time; sys.path.insert(0, sys.argv[1])\n"
-        "from onward.benchmarking.process import Process\n"
-        "process = Process(1, timeout_s=60)\n"
-        "process.ask('rest', seconds=0.01)\n"
+        "from onward.benchmarking.process import WorkerProcess\n"
+        "process = WorkerProcess(1, timeout_s=60)\n"
+        "process.request('idle', seconds=0.01)\n"
         "print(process.popen.pid, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(ROOT)], stdout=subprocess.PIPE)
@@ -109,7 +109,7 @@ def test_it_dies_with_its_parent_though_it_stands_still(shared_bundle: Bundle) -
             return
         time.sleep(0.05)
     os.kill(child, signal.SIGKILL)
-    pytest.fail("the process of a competitor outlived the bench")
+    pytest.fail("the worker outlived its parent")
 
 
 def _is_alive(number: int) -> bool:

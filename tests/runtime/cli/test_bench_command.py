@@ -17,18 +17,18 @@ from onward_training.data import Dataset
 
 ROOT = Path(__file__).parents[3]
 PLANTED = Path(__file__).parents[1] / "benchmarking" / "planted.py"
-QUICK = ("--launches", 1, "--rounds", 2, "--batch-sizes", 1, "--threads", 1, "--no-files")
+QUICK = ("--process-runs", 1, "--rounds", 2, "--batch-sizes", 1, "--threads", 1, "--no-files")
 
 
-def test_a_table_for_people(onward, shared_bundle: Bundle) -> None:
+def test_it_prints_tables(onward, shared_bundle: Bundle) -> None:
     result = onward("bench", shared_bundle.path, *QUICK, "--backends", "torch,onnxruntime")
     assert result.returncode == 0, result.stderr
-    for word in ("median ms", "× PyTorch", "95 %", "noise ratio", "onnxruntime", "import s", "peak MiB", "idle gap"):
+    for word in ("median ms", "× PyTorch", "95 %", "noise ratio", "onnxruntime", "import s", "peak MiB", "after pause"):
         assert word in result.stdout
 
 
-def test_one_document_for_machines_and_a_page(onward, shared_bundle: Bundle, digits: Dataset, tmp_path: Path) -> None:
-    """Labelled samples give an accuracy; it is that of the model."""
+def test_it_prints_json_and_writes_a_page(onward, shared_bundle: Bundle, digits: Dataset, tmp_path: Path) -> None:
+    """Labelled inputs give the model's accuracy."""
     labels = np.array(digits.test.targets[:100])
     np.savez(tmp_path / "test.npz", images=digits.test.images[:100], labels=labels)
     more = ("--input", tmp_path / "test.npz", "--html", tmp_path / "bench.html", "--json")
@@ -47,7 +47,7 @@ def test_a_report_is_the_next_baseline(onward, shared_bundle: Bundle, tmp_path: 
     command = ("bench", shared_bundle.path, *QUICK, "--backends", "onnxruntime", "--baseline", before)
     result = onward(*command, "--fail-above", "1000%")
     assert result.returncode == 0, result.stderr
-    assert f"beside {before}" in result.stdout
+    assert f"compared with {before}" in result.stdout
     again = json.loads(onward(*command, "--json").stdout)
     assert again["gate"]["num_compared"] == 1
 
@@ -58,17 +58,17 @@ def test_a_wrong_row_ends_with_exit_code_1(onward, shared_bundle: Bundle) -> Non
     assert "WRONG" in result.stdout
 
 
-def test_what_fails_has_a_line_and_the_others_their_rows(onward, shared_bundle: Bundle) -> None:
+def test_a_candidate_that_fails_has_a_line_and_the_others_have_rows(onward, shared_bundle: Bundle) -> None:
     result = onward("bench", shared_bundle.path, *QUICK, "--backends", f"{PLANTED}:crashes,onnxruntime")
     assert result.returncode == 1
-    assert "its process ended by SIGSEGV" in result.stdout
+    assert "the process ended by SIGSEGV" in result.stdout
     assert "Traceback" not in result.stderr
 
 
 @pytest.mark.skipif(
     "CUDAExecutionProvider" in __import__("onnxruntime").get_available_providers(), reason="this onnxruntime has CUDA"
 )
-def test_a_provider_that_is_not_here_is_a_line_and_never_a_number(onward, shared_bundle: Bundle) -> None:
+def test_a_missing_provider_has_a_line_and_no_figures(onward, shared_bundle: Bundle) -> None:
     result = onward("bench", shared_bundle.path, *QUICK, "--backends", "onnxruntime", "--provider", "cuda", "--json")
     assert result.returncode == 1
     (row,) = json.loads(result.stdout)["rows"]
@@ -79,7 +79,7 @@ def test_a_provider_that_is_not_here_is_a_line_and_never_a_number(onward, shared
     assert "median ms" not in told.stdout, "a table without rows"
 
 
-def test_strictness_is_for_those_who_ask(onward, shared_bundle: Bundle) -> None:
+def test_an_unstable_row_fails_only_with_strict(onward, shared_bundle: Bundle) -> None:
     command = ("bench", shared_bundle.path, *QUICK, "--backends", f"onnxruntime,{PLANTED}:never_rests")
     assert onward(*command).returncode == 0
     assert onward(*command, "--strict").returncode == 1
@@ -88,18 +88,18 @@ def test_strictness_is_for_those_who_ask(onward, shared_bundle: Bundle) -> None:
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        (("--backends", "tflite"), "'tflite' is unknown"),
+        (("--backends", "tflite"), "unknown backend 'tflite'"),
         (("--batch-sizes", "one"), "expected whole numbers"),
         (("--batch-sizes", "0"), "must be at least 1"),
         (("--dim", "height"), "expected NAME=SIZE"),
-        (("--baseline", "nothing.json"), "is no report"),
-        (("--fail-above", "5"), "is no percentage"),
+        (("--baseline", "nothing.json"), "is not a report"),
+        (("--fail-above", "5"), "invalid percentage '5': write 5% or 0.05"),
         (("--provider", "gpu"), "'gpu' is unknown"),
-        (("--reference", "cat"), "which is not timed"),
+        (("--reference", "cat"), "is not part of this benchmark"),
         (("--input", "nothing.npz"), "nothing.npz"),
     ],
 )
-def test_wrong_usage_is_a_sentence(options: tuple[str, ...], what: str, onward, shared_bundle: Bundle) -> None:
+def test_wrong_usage_is_one_sentence(options: tuple[str, ...], what: str, onward, shared_bundle: Bundle) -> None:
     result = onward("bench", shared_bundle.path, *options)
     assert result.returncode == 2
     assert what in result.stderr
@@ -107,10 +107,10 @@ def test_wrong_usage_is_a_sentence(options: tuple[str, ...], what: str, onward, 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
-def test_ctrl_c_keeps_what_there_is(shared_bundle: Bundle, tmp_path: Path) -> None:
+def test_ctrl_c_keeps_what_was_measured(shared_bundle: Bundle, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "onward", "bench", shared_bundle.path, "--backends", "onnxruntime", "--json"]
     with subprocess.Popen(
-        [*map(str, command), "--launches", "50", "--no-files"],
+        [*map(str, command), "--process-runs", "50", "--no-files"],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         cwd=tmp_path,
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""bench.html: what a bench found as a page, the verdict in its first sentence."""
+"""Page: a report as one HTML file, with the verdict in its first sentence."""
 
 from onward.benchmarking.page.page import write_page
 

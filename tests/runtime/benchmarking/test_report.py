@@ -1,4 +1,4 @@
-"""docs/bench.schema.json says of every report what Onward writes, and of others that they are none."""
+"""Every report fits docs/bench.schema.json and reads back; documents that are no report do not fit."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from onward.benchmarking.candidate import Candidate
+from onward.benchmarking.instability import Instability
 from onward.benchmarking.regression import compare_reports
 from onward.benchmarking.report import Report
-from onward.benchmarking.spec import Competitor
-from onward.benchmarking.summary import DRAWN_PERCENT, STATUSES, Instability, Latency, Row, Stages
+from onward.benchmarking.row import DRAWN_PERCENT, STATUSES, Latency, Row, Stages
 from onward.errors import DataError
 from onward.host.fingerprint import take_fingerprint
 from onward.statistics import Interval
@@ -30,11 +31,11 @@ def complaints(document: object) -> list[str]:
 
 
 def written(report: Report) -> Any:
-    """As it comes out of a file; NaN and infinity are no JSON."""
+    """The report as read from a file; NaN and infinity are not JSON."""
     return json.loads(json.dumps(report.to_json(), allow_nan=False))
 
 
-def test_the_schema_is_one() -> None:
+def test_the_schema_is_valid() -> None:
     Draft202012Validator.check_schema(SCHEMA)
 
 
@@ -44,7 +45,7 @@ def test_every_kind_of_report_fits(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", REPORTS)
-def test_what_a_report_says_beside_another_fits(kind: str) -> None:
+def test_a_report_with_a_gate_fits(kind: str) -> None:
     report = REPORTS[kind]
     gate = compare_reports(REPORTS["normal"], report, fail_above=0.05)
     document = json.loads(json.dumps(report.to_json() | {"gate": gate.to_json()}, allow_nan=False))
@@ -58,19 +59,19 @@ def test_the_fingerprint_of_this_machine_fits() -> None:
 
 
 @pytest.mark.parametrize("kind", REPORTS)
-def test_a_report_is_read_as_it_was_written(kind: str) -> None:
+def test_a_report_reads_back(kind: str) -> None:
     report = REPORTS[kind]
     again = Report.from_json(written(report))
     assert again.rows == report.rows
     assert again.to_json() == report.to_json()
     assert again.failed == report.failed
-    assert again.is_strictly_good == report.is_strictly_good
+    assert again.passes_strict == report.passes_strict
 
 
 TEXT = st.text(max_size=20)
 COUNT = st.integers(0, 10**9)
 FIGURE = st.floats(0, 1e12, allow_subnormal=False)
-COMPETITOR = st.builds(Competitor, TEXT, TEXT, TEXT, st.integers(1, 1000))
+CANDIDATE = st.builds(Candidate, TEXT, TEXT, TEXT, st.integers(1, 1000))
 LATENCY = st.builds(
     Latency,
     FIGURE,
@@ -86,7 +87,7 @@ def any_row(draw: st.DrawFn) -> Row:
     return draw(
         st.builds(
             Row,
-            competitor=COMPETITOR,
+            candidate=CANDIDATE,
             batch_size=COUNT,
             status=st.sampled_from(STATUSES),
             reason=TEXT,
@@ -112,9 +113,9 @@ def any_row(draw: st.DrawFn) -> Row:
     )
 
 
-@given(rows=st.lists(any_row(), max_size=4).map(tuple), reference=COMPETITOR, is_complete=st.booleans(), changed=TEXT)
-def test_any_report_fits_and_is_read_as_it_was_written(
-    rows: tuple[Row, ...], reference: Competitor, is_complete: bool, changed: str
+@given(rows=st.lists(any_row(), max_size=4).map(tuple), reference=CANDIDATE, is_complete=st.booleans(), changed=TEXT)
+def test_any_report_fits_and_reads_back(
+    rows: tuple[Row, ...], reference: Candidate, is_complete: bool, changed: str
 ) -> None:
     report = Report(
         rows, reference, OPTIONS, FINGERPRINT, {"openvino": "pip"}, is_complete=is_complete, changed=changed
@@ -127,11 +128,13 @@ def test_any_report_fits_and_is_read_as_it_was_written(
 
 EDITS: dict[str, Callable[[Any], object]] = {
     "another version": lambda document: document.update(version=2),
-    "a key that is none": lambda document: document.update(comment="hello"),
+    "an unknown key": lambda document: document.update(comment="hello"),
     "no reference": lambda document: document.pop("reference"),
     "an unknown status": lambda document: document["rows"][0].update(status="fast"),
     "a latency in text": lambda document: document["rows"][0]["latency_ms"].update(median="1 ms"),
-    "a percentile of no number": lambda document: document["rows"][0]["latency_ms"]["percentiles"].update(half=1.0),
+    "a percentile that is not a number": lambda document: document["rows"][0]["latency_ms"]["percentiles"].update(
+        half=1.0
+    ),
     "a negative count": lambda document: document["rows"][0].update(num_inferences=-1),
     "a share above 1": lambda document: document["end_to_end"][0]["shares"].update(decode=40),
     "an accuracy in percent": lambda document: document["rows"][0].update(accuracy=91.3),
@@ -142,15 +145,15 @@ EDITS: dict[str, Callable[[Any], object]] = {
 
 
 @pytest.mark.parametrize("edit", EDITS)
-def test_what_is_no_report_does_not_fit(edit: str) -> None:
+def test_an_invalid_document_does_not_fit(edit: str) -> None:
     document = written(REPORTS["normal"])
     EDITS[edit](document)
     assert complaints(document) != []
 
 
 @pytest.mark.parametrize("edit", ["another version", "no reference"])
-def test_what_is_no_report_is_not_read(edit: str) -> None:
+def test_an_invalid_document_is_an_error(edit: str) -> None:
     document = written(REPORTS["normal"])
     EDITS[edit](document)
-    with pytest.raises(DataError, match=r"version 2|no report"):
+    with pytest.raises(DataError, match=r"version 2|not a report"):
         Report.from_json(document)

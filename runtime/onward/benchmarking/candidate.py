@@ -1,0 +1,50 @@
+"""Candidate: one way to run one model, e.g. a bundle's ONNX file on onnxruntime with two threads."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onward.backends import BackendSpec
+
+__all__ = ["Candidate"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to run one model.
+
+    Args:
+        target: The bundle or the ONNX file, as the user named it.
+        backend: A name in `onward.backends.BACKENDS`, or `FILE.py:NAME`.
+        provider: The execution provider for onnxruntime or PyTorch, as in `--provider`.
+        threads: Threads per inference.
+    """
+
+    target: str
+    backend: str
+    provider: str
+    threads: int
+
+    @property
+    def backend_spec(self) -> BackendSpec | None:
+        """The registered backend; None for a custom one."""
+        from onward.backends import BACKENDS  # a worker measures this import, and imports this file before
+
+        return BACKENDS.get(self.backend)
+
+    @property
+    def format(self) -> str:
+        """The format of the artifact that it runs; a custom backend runs the ONNX file."""
+        return self.backend_spec.format if self.backend_spec else "onnx"
+
+    @property
+    def title(self) -> str:
+        """The name in tables: `onnxruntime`, `onnxruntime on cuda`."""
+        title = self.backend_spec.title if self.backend_spec else self.backend
+        return title if self.provider == "cpu" else f"{title} on {self.provider}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The one JSON form; `Candidate(**candidate.to_json()) == candidate`."""
+        return asdict(self)

@@ -1,0 +1,103 @@
+"""Report view: a report's rows by candidate and batch size, and the candidates' names in tables and charts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import PurePath
+
+from onward.benchmarking.candidate import Candidate
+from onward.benchmarking.report import Report
+from onward.benchmarking.row import Row
+
+__all__ = ["ReportView"]
+
+#: Characters of each end of a long target that are kept.
+NUM_KEPT = 6
+
+
+@dataclass(frozen=True)
+class ReportView:
+    """What tables and pages are made from.
+
+    Args:
+        report: The report that is shown.
+    """
+
+    report: Report
+
+    @cached_property
+    def timed(self) -> tuple[Row, ...]:
+        """Rows that have a latency, including wrong ones."""
+        return tuple(row for row in self.report.rows if row.latency)
+
+    @cached_property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Candidates that were timed; every chart has them in this order, and so in the same colours."""
+        return tuple(dict.fromkeys(row.candidate for row in self.timed))
+
+    @cached_property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """From the smallest up."""
+        return tuple(sorted({row.batch_size for row in self.timed}))
+
+    @cached_property
+    def extreme_batch_sizes(self) -> tuple[int, ...]:
+        """The smallest and the largest batch size; one if they are equal, none if nothing was timed."""
+        return tuple(dict.fromkeys((self.batch_sizes[0], self.batch_sizes[-1]))) if self.batch_sizes else ()
+
+    @cached_property
+    def wrong(self) -> tuple[Candidate, ...]:
+        """Candidates with wrong outputs at some batch size."""
+        return tuple(dict.fromkeys(row.candidate for row in self.report.rows if row.status == "wrong"))
+
+    @cached_property
+    def failed(self) -> tuple[Candidate, ...]:
+        """Candidates that ended with an error."""
+        return tuple(dict.fromkeys(row.candidate for row in self.report.rows if row.status == "failed"))
+
+    def rows_at(self, batch_size: int) -> list[Row]:
+        """Timed rows of a batch size."""
+        return [row for row in self.timed if row.batch_size == batch_size]
+
+    def rows_of(self, candidate: Candidate) -> list[Row]:
+        """Timed rows of a candidate, from the smallest batch size up."""
+        return sorted((row for row in self.timed if row.candidate == candidate), key=lambda row: row.batch_size)
+
+    def ranked(self, batch_size: int) -> list[Row]:
+        """Rows of a batch size with correct outputs, the fastest first."""
+        return sorted((row for row in self.rows_at(batch_size) if row.is_correct), key=_median_ms)
+
+    def name(self, candidate: Candidate) -> str:
+        """The backend, with the target and the threads if the report has several."""
+        every = [row.candidate for row in self.report.rows]
+        name = candidate.title
+        if len({other.target for other in every}) > 1:
+            name = f"{self._short_target(candidate.target)}: {name}"
+        if len({other.threads for other in every}) > 1:
+            name += f" ({candidate.threads} thread{'s' * (candidate.threads != 1)})"
+        return name
+
+    def flagged_name(self, candidate: Candidate) -> str:
+        """The name, marked if its outputs are wrong."""
+        return f"{self.name(candidate)} (wrong)" if candidate in self.wrong else self.name(candidate)
+
+    def target(self, target: str) -> str:
+        """A target's last part, if no other target ends like it."""
+        ends = [PurePath(other).name for other in {row.candidate.target for row in self.report.rows}]
+        end = PurePath(target).name
+        return end if end and ends.count(end) <= 1 else target
+
+    def _short_target(self, target: str) -> str:
+        """A target's two ends, if they distinguish it from the others: charts have little room for names."""
+        shortened = [_ends(self.target(other)) for other in {row.candidate.target for row in self.report.rows}]
+        return short if shortened.count(short := _ends(self.target(target))) == 1 else self.target(target)
+
+
+def _ends(text: str) -> str:
+    return text if len(text) <= 2 * NUM_KEPT + 2 else f"{text[:NUM_KEPT]}…{text[-NUM_KEPT:]}"
+
+
+def _median_ms(row: Row) -> float:
+    return row.latency.median if row.latency else math.inf
