@@ -71,6 +71,14 @@ def test_a_command_module_loads_nothing_heavy(module: str) -> None:
     assert result.stdout.split() == []
 
 
+def test_the_help_of_the_command_loads_nothing_heavy(tmp_path: Path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "onward", "--help"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in result.stderr.splitlines()}
+    assert "onward" in loaded
+    assert not loaded & {"torch", "onnxruntime", "numpy", "onnx", "PIL"}
+
+
 def test_opening_and_running_onnx_never_imports_torch(shared_bundle) -> None:
     code = (
         "import sys; from onward.classifier import load; from onward.bundle.verification import verify\n"
@@ -84,7 +92,7 @@ def test_opening_and_running_onnx_never_imports_torch(shared_bundle) -> None:
 @pytest.mark.parametrize("file", ["", "model.onnx"])
 def test_inspecting_imports_nothing_heavy(shared_bundle, file: str) -> None:
     code = (
-        "import sys; from pathlib import Path; from onward.cli.commands import inspect\n"
+        "import sys; from pathlib import Path; from onward.cli.inspect import inspect\n"
         f"inspect(Path({str(shared_bundle.path / file)!r}))\n"
         "assert not set(sys.modules) & {'torch', 'onnxruntime', 'numpy', 'onnx', 'PIL'}"
     )

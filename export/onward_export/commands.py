@@ -9,12 +9,12 @@ import typer
 
 from onward.cli.console import app as make_app
 from onward.cli.console import print_json, print_table, remark
+from onward.cli.options import AsJson
 from onward.errors import UsageError
 from onward_training.commands import (
     MODELS,
     AllowGlobal,
     Arguments,
-    AsJson,
     DataDir,
     FinalActivation,
     parse_arguments,

@@ -10,6 +10,7 @@ import typer
 
 from onward.cli.console import app as make_app
 from onward.cli.console import print_json, print_table, progress, remark
+from onward.cli.options import ArtifactName, AsJson, ProviderName
 from onward.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ app = make_app("Train classifiers into checkpoints, and evaluate them.")
 
 DataName = Annotated[str, typer.Option(help="digits, fashion-mnist, mnist, folder:PATH (one folder a class) or fake.")]
 DataDir = Annotated[Path | None, typer.Option(help="Where mnist's and fashion-mnist's files are.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 MODELS = (
     "neuron, two-layers, perceptron, perceptron-module, sequential, network, classifier, cnn, torchvision:NAME, "
     "timm:NAME, FILE.py:NAME or package.module:NAME."
@@ -191,8 +191,8 @@ def evaluate(
     mean: Annotated[str | None, typer.Option(help="Of weights: one or three numbers, of pixels in 0..1.")] = None,
     std: Annotated[str | None, typer.Option(help="Of weights: one or three numbers.")] = None,
     allow_global: AllowGlobal = None,
-    artifact: Annotated[str, typer.Option(help="Of a bundle: onnx, torchscript or pt2.")] = "onnx",
-    provider: Annotated[str, typer.Option(help="Of a bundle: the execution provider.")] = "cpu",
+    artifact: ArtifactName = "onnx",
+    provider: ProviderName = "cpu",
     html: Annotated[Path | None, typer.Option(help="Write a page with curves, confusions and mistakes.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -258,7 +258,7 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Say what a checkpoint holds."""
-    from onward.cli.commands import print_signature
+    from onward.cli.inspect import print_signature
     from onward_training.checkpoint import Checkpoint
 
     document = describe(Checkpoint.load(checkpoint))

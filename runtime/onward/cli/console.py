@@ -1,6 +1,6 @@
-"""Console: tables, progress and errors for people, JSON for machines; the shape of every command of ours.
+"""Console: tables, progress and errors for people, JSON for machines, in the same way for every command.
 
-Standard output holds the answer; progress and remarks go to standard error, progress only on a terminal.
+Standard output holds the answer only. Remarks go to standard error, and so does progress, only on a terminal.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from onward.errors import OnwardError, missing_extra
 
 __all__ = ["Advance", "app", "print_json", "print_table", "progress", "remark", "run"]
 
-#: Seconds between two looks at what a bar notes beside it.
+#: Seconds between two updates of the note beside a progress bar.
 NOTE_EVERY_S = 0.2
 
 
 class Advance(Protocol):
-    """Moves a bar on by a number of units; `note` is asked for what stands beside it, a few times a second."""
+    """Moves a progress bar on; it calls `note` a few times a second for the text beside the bar."""
 
     def __call__(self, count: int, note: Callable[[], str] | None = None) -> None:
-        """Units done, and what to note."""
+        """Count units as done; `note` returns the text to show."""
 
 
 def app(help: str) -> typer.Typer:
-    """A Typer application of ours."""
+    """A Typer application with the options that all commands of Onward share."""
     return typer.Typer(
         help=help,
         no_args_is_help=True,
@@ -42,7 +42,7 @@ def app(help: str) -> typer.Typer:
 
 
 def run(application: typer.Typer, name: str) -> None:
-    """Run an application as a program: what goes wrong as expected ends with a sentence, not a traceback."""
+    """Run an application as a program: an expected error ends it with a sentence, not a traceback."""
     try:
         application(prog_name=name)
     except OnwardError as error:
@@ -55,7 +55,7 @@ def run(application: typer.Typer, name: str) -> None:
         remark(f"onward: {sentence}")
         sys.exit(2)
     except MemoryError:
-        remark("onward: memory ran out.")
+        remark("onward: out of memory.")
         sys.exit(2)
     except OSError as error:
         remark(f"onward: {error.filename or 'the system'}: {error.strerror or error}.")
@@ -63,12 +63,12 @@ def run(application: typer.Typer, name: str) -> None:
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on standard output; NaN and infinity become null."""
+    """Print one JSON document to standard output; NaN and infinity become null."""
     print(json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
-    """A table for people; a column named with a leading `>` is set to the right."""
+    """Print a table for people; a column whose name starts with `>` is aligned to the right."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -79,24 +79,25 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title:
     for row in rows:
         table.add_row(*row)
     width = None if sys.stdout.isatty() else 120
-    # what is in brackets is text: 'onward[training]' is no style
+    # without markup, because brackets are text here: 'onward[training]'
     Console(highlight=False, markup=False, width=width).print(table)
 
 
 def remark(text: str) -> None:
-    """One line on standard error."""
+    """Print one line to standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def progress(what: str, total: int | Callable[[], int | None], *, unit: str, quiet: bool = False) -> Iterator[Advance]:
-    """A bar with rate and time left, on standard error, only where that is a terminal.
+    """Show a bar with rate and remaining time on standard error, if that is a terminal.
 
     Args:
-        what: Said before the bar.
-        total: How many units there are; what takes a while to tell, or cannot be told, is asked for beside the work.
+        what: The text before the bar.
+        total: How many units there are, or a function that counts them in another thread; it returns None if the
+            number cannot be known.
         unit: What is counted, e.g. `images`.
-        quiet: No bar.
+        quiet: Show no bar.
     """
     if quiet or not sys.stderr.isatty():
         yield lambda count, note=None: None

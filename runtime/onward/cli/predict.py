@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onward.cli.console import print_json, progress, remark
-from onward.cli.options import AsJson, BundlePath, ProviderName
+from onward.cli.options import ArtifactName, AsJson, BundlePath, ProviderName
 from onward.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def predict(
     on_error: Annotated[
         str, typer.Option(help="list: what cannot be read goes to OUT.errors.jsonl; fail: stop at the first.")
     ] = "list",
-    artifact: Annotated[str, typer.Option(help="onnx, torchscript or pt2.")] = "onnx",
+    artifact: ArtifactName = "onnx",
     provider: ProviderName = "cpu",
     provider_option: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the first provider (repeatable).")

@@ -1,0 +1,149 @@
+"""`onward inspect`: what a bundle, an ONNX file or a checkpoint takes, gives and comes from."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from onward.cli.console import print_json, print_table
+from onward.cli.extensions import INSPECTORS_GROUP, load_extensions
+from onward.cli.options import AsJson
+from onward.errors import BundleError, OnwardError
+
+__all__ = ["inspect", "print_signature"]
+
+MAX_LABELS_SHOWN = 12
+MAX_OPERATORS_SHOWN = 8
+MAX_METADATA_CHARS = 90
+
+
+def inspect(
+    path: Annotated[
+        Path, typer.Argument(metavar="BUNDLE|FILE.onnx|CHECKPOINT", help="The folder or file to describe.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Show what a bundle, an ONNX file or a checkpoint takes, gives and comes from."""
+    from onward.bundle.inspection import inspect_bundle, inspect_onnx
+
+    if path.is_file() and zipfile.is_zipfile(path):
+        _inspect_zip(path, as_json)
+        return
+    document = inspect_onnx(path) if path.is_file() else inspect_bundle(path)
+    if as_json:
+        print_json(document)
+        return
+    print_signature(document["signature"], path)
+    if "artifacts" in document:
+        _print_artifacts(document)
+    else:
+        _print_header(document)
+
+
+def _inspect_zip(path: Path, as_json: bool) -> None:
+    """Let the first inspector that can read the file print what it finds.
+
+    Raises:
+        OnwardError: None can; it says why.
+    """
+    refusals: list[OnwardError] = []
+    for _, inspector in load_extensions(INSPECTORS_GROUP):
+        try:
+            inspector(path, as_json)
+        except OnwardError as error:
+            refusals.append(error)
+        else:
+            return
+    if len(refusals) == 1:
+        raise refusals[0]
+    raise BundleError(
+        f"{path} is a zip archive that no installed package can inspect, expected a bundle, an ONNX file or a "
+        f"checkpoint. {' '.join(map(str, refusals))}".strip()
+    )
+
+
+def print_signature(signature: dict[str, Any] | None, path: Path) -> None:
+    """Print what the model takes and gives, for people."""
+    if signature is None:
+        print(f"{path} has no signature: Onward did not write it.")
+        return
+    labels = signature["labels"]
+    shown = ", ".join(labels[:MAX_LABELS_SHOWN]) + (
+        f", … ({len(labels)} in all)" if len(labels) > MAX_LABELS_SHOWN else ""
+    )
+    outputs = "; ".join(f"{item['name']} float32 {_shape(item)}" for item in signature["outputs"])
+    taken = _image_rows(signature) if "input" in signature else _tensor_rows(signature)
+    print_table(["signature", ""], [*taken, ["outputs", outputs], ["labels", shown]])
+
+
+def _image_rows(signature: dict[str, Any]) -> list[list[str]]:
+    image, rule, normalize = signature["input"], signature["preprocess"], signature["normalize"]
+    where = "inside" if normalize["in_model"] else "by the app"
+    content = "raw pixels 0 to 255" if normalize["in_model"] else "normalised by the app"
+    return [
+        ["image", f"{image['dtype']} {_shape(image)}, {image['layout']}, {rule['color']}, {content}"],
+        ["resize", f"{rule['resize']}, {rule['interpolation']}"],
+        [f"normalised {where}", f"mean {normalize['mean']}, std {normalize['std']}"],
+    ]
+
+
+def _tensor_rows(signature: dict[str, Any]) -> list[list[str]]:
+    return [
+        [item["name"], f"{item['dtype']} {_shape(item)}" + (f", {item['range']}" if item["range"] else "")]
+        for item in signature["inputs"]
+    ]
+
+
+def _print_artifacts(document: dict[str, Any]) -> None:
+    rows = [
+        [item["name"], item["file"]["path"], f"{item['file']['size_bytes'] / 1e3:,.0f} kB", item["precision"]]
+        + [f"{item['noise_ratio']:.2f}", item["file"]["sha256"][:12]]
+        for item in document["artifacts"]
+    ]
+    print_table(["artifact", "file", ">size", "precision", ">noise ratio", "SHA-256"], rows)
+    print_table(["provenance", ""], [[key, str(value)] for key, value in document["provenance"].items()])
+
+
+def _print_header(document: dict[str, Any]) -> None:
+    """What an ONNX file holds."""
+    values = [
+        [side, item["name"], item["dtype"], "unknown" if item["shape"] is None else _shape(item)]
+        for side, key in (("in", "inputs"), ("out", "outputs"))
+        for item in document[key]
+    ]
+    print_table(["", "name", "dtype", "shape"], values)
+    nodes = ", ".join(f"{count} {name}" for name, count in list(document["nodes"].items())[:MAX_OPERATORS_SHOWN])
+    rows = [
+        ["written by", f"{document['producer']} {document['producer_version']}".strip()],
+        ["IR version", str(document["ir_version"])],
+        ["opsets", ", ".join(f"{domain} {number}" for domain, number in document["opsets"].items())],
+        ["nodes", f"{document['num_nodes']:,}: {nodes}{', …' if len(document['nodes']) > MAX_OPERATORS_SHOWN else ''}"],
+        ["weights", f"{document['num_initializers']:,} tensors, {document['initializers_bytes'] / 1e6:,.2f} MB"],
+    ]
+    rows += [
+        ["weights in other files", f"{item['location']}, {item['num_tensors']:,} tensors: {item['state']}"]
+        for item in document["external"]
+    ]
+    print_table(["file", ""], rows)
+    print_table(["metadata", ""], _metadata_rows(document["metadata"]))
+
+
+def _metadata_rows(metadata: dict[str, str]) -> list[list[str]]:
+    rows = []
+    for key, value in metadata.items():
+        if key == "onward.labels":  # the signature has them
+            continue
+        if key == "onward.provenance":
+            rows += [[name, str(item)] for name, item in json.loads(value).items() if item not in (None, "", {})]
+        else:
+            shown = value if len(value) <= MAX_METADATA_CHARS else f"{value[: MAX_METADATA_CHARS - 1]}…"
+            rows.append([key.removeprefix("onward."), shown])
+    return rows
+
+
+def _shape(item: dict[str, Any]) -> str:
+    return f"({', '.join(map(str, item['shape']))})"
