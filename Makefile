@@ -3,12 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.onward-ready
+RUNTIME := .venv-runtime
+RUNTIME_STAMP := $(RUNTIME)/.onward-ready
 
-.PHONY: demo test check docs docs-build bench course zoo faults soak format lock clean help
+.PHONY: demo test test-runtime check docs docs-build bench course zoo faults soak format lock clean help
 
 help:
 	@echo "make demo    set up, then train → export → verify → predict → bench, into artifacts/demo"
 	@echo "make test    set up, then all tests"
+	@echo "make test-runtime   tests/runtime in an environment where PyTorch was never installed"
 	@echo "make check   ruff and mypy --strict"
 	@echo "make docs    build the documentation and serve it on this machine"
 	@echo "make bench   Onward beside its peers, at predicting, training, exporting and embedding"
@@ -24,6 +27,11 @@ demo: $(STAMP)
 # tests' processes would then compile PyTorch anew.
 test: $(STAMP)
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# PyTorch makes the bundles first, which are then tested where neither PyTorch nor onnx is installed.
+test-runtime: $(STAMP) $(RUNTIME_STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.making
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(RUNTIME)/bin/python -m pytest --numprocesses 2 --dist loadfile tests/runtime
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -72,9 +80,20 @@ $(STAMP): requirements.txt pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
+# The runtime floor at its pinned versions, and what its tests need. Of scikit-learn they read only the digits.
+$(RUNTIME_STAMP): $(STAMP)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(RUNTIME)
+	$(BIN)/uv pip install --quiet --python $(RUNTIME) --constraints requirements.txt \
+		hatchling hypothesis jsonschema playwright pytest pytest-xdist tritonclient protobuf
+	$(BIN)/uv pip install --quiet --python $(RUNTIME) --constraints requirements.txt --no-build-isolation \
+		--editable '.[fast,parquet,openvino]'
+	$(BIN)/uv pip install --quiet --python $(RUNTIME) --constraints requirements.txt --no-deps scikit-learn
+	! $(RUNTIME)/bin/python -c 'import torch' 2>/dev/null && ! $(RUNTIME)/bin/python -c 'import onnx' 2>/dev/null
+	touch $@
+
 lock:
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-emit-index-url --quiet --output-file requirements.txt
 
 clean:
-	rm -rf $(VENV) artifacts/demo dist
+	rm -rf $(VENV) $(RUNTIME) artifacts/demo dist

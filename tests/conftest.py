@@ -1,68 +1,47 @@
-"""What the tests of all floors share: small real models, exported once a run, and the machine's data."""
+"""What the tests of all floors share: a small real model and its bundle, and data. Importing this loads no PyTorch."""
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 
 from onward.bundle import Bundle
-from onward_export.model_to_export import ModelToExport
-from onward_export.publish import publish
-from onward_training.checkpoint import Checkpoint
 from onward_training.data import Dataset, load
 from onward_training.data.idx_files import find_folder
-from onward_training.loop import train
-from onward_training.options import TrainOptions
-from tests.tracing import traced_by_forks
+from tests.bundles import DIGITS, path_of
 
-ROOT = Path(__file__).parent.parent
+if TYPE_CHECKING:  # it would import PyTorch
+    from onward_training.checkpoint import Checkpoint
+
 Onward = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(autouse=True)
 def torch_threads() -> Iterator[None]:
     """PyTorch's number of threads is the process's, and decides the last bits: what a test sets does not outlive it."""
-    before = torch.get_num_threads()
+    before = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else os.environ.get("OMP_NUM_THREADS")
     yield
-    torch.set_num_threads(before)
+    if before and "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(int(before))
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_table_of_operators() -> Iterator[None]:
-    """Build PyTorch's table of ONNX operators once a process; it builds one an export, in half of a small one's time.
-
-    The table comes from the installed packages alone; every export gets a copy, to which it may add.
-    ModelToExport: torch.onnx._internal.exporter._registration, `ONNXRegistry.from_torchlib`.
-    """
-    from torch.onnx._internal.exporter._registration import ONNXRegistry
-
-    build = functools.cache(ONNXRegistry.from_torchlib)
-
-    def copy_of_it(**options: int) -> ONNXRegistry:
-        registry, copied = build(**options), ONNXRegistry()
-        copied._opset_version = registry.opset_version
-        copied.functions = {name: list(functions) for name, functions in registry.functions.items()}
-        return copied
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(copy_of_it))
+def exports() -> Iterator[None]:
+    """Where tests that were collected use PyTorch, exports are faster, with the same results."""
+    if "torch" not in sys.modules:
         yield
+        return
+    from tests.fast_exports import fast_exports
 
-
-@pytest.fixture(scope="session", autouse=True)
-def tracing_by_forks() -> Iterator[None]:
-    """Trace TorchScript without an import of PyTorch for each export, where the system has forks."""
-    with traced_by_forks() if hasattr(os, "fork") else nullcontext():
+    with fast_exports():
         yield
 
 
@@ -72,24 +51,23 @@ def digits() -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def checkpoint(digits: Dataset) -> Checkpoint:
-    """A small CNN with batch norm and dropout, trained for real, to over 90 %."""
-    arguments = {"widths": [8, 16], "num_hidden": 32}
-    options = TrainOptions(model="cnn", arguments=arguments, epochs=8, learning_rate=1e-2)
-    return train(digits, options)
+def checkpoint_path() -> Path:
+    """A small CNN with batch norm and dropout, trained for real, to over 90 %. Read it, do not change it."""
+    return path_of("digits.pt")
 
 
 @pytest.fixture(scope="session")
-def checkpoint_path(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("checkpoint") / "digits.pt"
-    checkpoint.save(path)
-    return path
+def checkpoint(checkpoint_path: Path) -> Checkpoint:
+    pytest.importorskip("torch")
+    from onward_training.checkpoint import Checkpoint
+
+    return Checkpoint.load(checkpoint_path)
 
 
 @pytest.fixture(scope="session")
-def shared_bundle(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def shared_bundle() -> Bundle:
     """The bundle of `checkpoint`. Read it, do not change it; `bundle` is a copy to play with."""
-    return publish(ModelToExport.from_checkpoint(checkpoint), tmp_path_factory.mktemp("bundle") / "digits")
+    return Bundle.open(path_of(DIGITS))
 
 
 @pytest.fixture
@@ -108,7 +86,7 @@ def onward() -> Onward:
         return subprocess.run(
             [sys.executable, "-m", "onward", *map(str, arguments)],
             cwd=cwd,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"} | environment,
+            env=os.environ | {"COLUMNS": "200"} | environment,
             capture_output=True,
             text=True,
             check=False,

@@ -20,6 +20,7 @@ from onward.classifier import Classifier, default_batch_size, load
 from onward.errors import BundleError, FeedError, ImageError, ProviderError
 from onward.signature import Signature
 from onward.tasks.classification import Predictions
+from tests.needs import needs_torch
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +127,7 @@ def test_it_is_a_context_manager(shared_bundle: Bundle, pixels: NDArray[np.uint8
         assert classifier.signature == shared_bundle.signature
 
 
+@needs_torch
 @pytest.mark.parametrize("artifact", ["torchscript", "pt2"])
 def test_every_artifact_gives_the_same_labels(
     classifier: Classifier, shared_bundle: Bundle, pixels: NDArray[np.uint8], artifact: str
@@ -134,7 +136,7 @@ def test_every_artifact_gives_the_same_labels(
         assert other(pixels).labels == classifier(pixels).labels
 
 
-@pytest.mark.parametrize("artifact", ["onnx", "torchscript"])
+@pytest.mark.parametrize("artifact", ["onnx", pytest.param("torchscript", marks=needs_torch)])
 def test_it_proves_itself_with_the_backend_that_is_open(shared_bundle: Bundle, artifact: str) -> None:
     with load(shared_bundle.path, artifact=artifact) as classifier:
         found = classifier.verify()

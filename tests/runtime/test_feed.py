@@ -7,14 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from onward.errors import FeedError, SignatureError, UsageError
 from onward.feed import check_feed, draw, from_pixels, num_samples, take
 from onward.signature import DTYPES, Input, Signature, TensorSignature, of_images, signature_from_json
-from onward_training.normalization import Normalize
+from tests.needs import needs_torch
 
 IMAGES = Signature(6, 5, 3, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), ("a", "b"))
 GREY = Signature(6, 5, 1, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), ("a", "b"), repeat=3)
@@ -66,8 +65,13 @@ def test_what_is_drawn_is_what_is_taken(signature: Signature) -> None:
     assert num_samples(take(feed, slice(1, 3))) == 2
 
 
+@needs_torch
 @pytest.mark.parametrize("signature", [IMAGES, GREY], ids=["rgb", "grey"])
 def test_pixels_are_normalised_for_a_float_model_just_as_training_does_it(signature: Signature) -> None:
+    import torch
+
+    from onward_training.normalization import Normalize
+
     images = np.random.default_rng(0).integers(0, 256, (3, *signature.image_shape), np.uint8)
     floats = from_pixels(images, replace(signature, interface="tensor"))
     np.testing.assert_array_equal(floats, Normalize(signature)(torch.tensor(images)).numpy())

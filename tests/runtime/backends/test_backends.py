@@ -4,10 +4,10 @@ import io
 import zipfile
 from collections.abc import Callable
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -18,11 +18,11 @@ from onward.bundle import Bundle
 from onward.errors import BackendError, BundleError, FeedError
 from onward.parity import MAX_NOISE_RATIO, regroup
 from onward.tasks.classification import OUTPUTS, PROBABILITIES
-from onward_export.deployable import Deployable
-from onward_training.checkpoint import Checkpoint
-from onward_training.data import Dataset
+from tests.needs import needs_torch
 
-FORMATS = ("onnx", "torchscript", "pt2")
+NAMES = ("onnx", "torchscript", "pt2")
+TORCH = [pytest.param(name, marks=needs_torch) for name in NAMES[1:]]
+FORMATS = ["onnx", *TORCH]
 LAW = settings(max_examples=30, deadline=None)
 
 
@@ -32,7 +32,7 @@ def backend(request: pytest.FixtureRequest, shared_bundle: Bundle) -> Backend:
 
 
 @pytest.fixture(scope="module")
-def images(digits: Dataset) -> NDArray[np.uint8]:
+def images(digits: Any) -> NDArray[np.uint8]:
     """Real test images, uint8 `(40, 8, 8, 1)`."""
     return digits.test.images[:40]
 
@@ -58,8 +58,12 @@ def assert_close(
 
 
 def test_every_backend_gives_the_outputs_of_the_checkpoints_network(
-    backend: Backend, checkpoint: Checkpoint, images: NDArray[np.uint8], tolerance: dict[str, float]
+    backend: Backend, checkpoint: Any, images: NDArray[np.uint8], tolerance: dict[str, float]
 ) -> None:
+    import torch
+
+    from onward_export.deployable import Deployable
+
     with torch.inference_mode():
         outputs = Deployable(checkpoint.network(), checkpoint.signature)(torch.tensor(images))
     expected = {name: tensor.numpy() for name, tensor in zip(OUTPUTS, outputs, strict=True)}
@@ -154,7 +158,12 @@ def test_a_batch_of_another_dtype_is_a_feed_error(backend: Backend, dtype: type)
 
 
 @pytest.mark.parametrize(
-    ("format", "name"), [("onnx", "onnx (CPU)"), ("torchscript", "torchscript (CPU)"), ("pt2", "pt2 (CPU)")]
+    ("format", "name"),
+    [
+        ("onnx", "onnx (CPU)"),
+        pytest.param("torchscript", "torchscript (CPU)", marks=needs_torch),
+        pytest.param("pt2", "pt2 (CPU)", marks=needs_torch),
+    ],
 )
 def test_a_backend_says_what_it_is_and_where_it_runs(shared_bundle: Bundle, format: str, name: str) -> None:
     assert open_artifact(shared_bundle, shared_bundle.artifact(format)).name == name
@@ -164,12 +173,8 @@ def test_a_backend_says_what_it_is_and_where_it_runs(shared_bundle: Bundle, form
 def test_the_number_of_threads_changes_nothing_but_rounding(
     shared_bundle: Bundle, format: str, images: NDArray[np.uint8], tolerance: dict[str, float]
 ) -> None:
-    before = torch.get_num_threads()
-    try:
-        artifact = shared_bundle.artifact(format)
-        one, two = (open_artifact(shared_bundle, artifact, threads=Threads(count)).run(images) for count in (1, 2))
-    finally:
-        torch.set_num_threads(before)
+    artifact = shared_bundle.artifact(format)
+    one, two = (open_artifact(shared_bundle, artifact, threads=Threads(count)).run(images) for count in (1, 2))
     assert_close(one, two, tolerance)
 
 
@@ -209,7 +214,10 @@ def test_a_model_cut_short_is_a_backend_error(shared_bundle: Bundle, format: str
         open_backend(format, data[: int(share * len(data))], shared_bundle.signature)
 
 
-@pytest.mark.parametrize(("format", "other"), list(permutations(FORMATS, 2)))
+@pytest.mark.parametrize(
+    ("format", "other"),
+    [pytest.param(*pair, marks=needs_torch if pair[0] != "onnx" else ()) for pair in permutations(NAMES, 2)],
+)
 def test_a_model_of_another_format_is_a_backend_error(shared_bundle: Bundle, format: str, other: str) -> None:
     with pytest.raises(BackendError):
         open_backend(format, shared_bundle.read(shared_bundle.artifact(other).file), shared_bundle.signature)
@@ -234,15 +242,18 @@ def test_an_unknown_format_is_a_backend_error(shared_bundle: Bundle) -> None:
         open_backend("tflite", b"", shared_bundle.signature)
 
 
-@pytest.mark.parametrize("format", ["torchscript", "pt2"])
+@pytest.mark.parametrize("format", TORCH)
 def test_pytorch_runs_on_no_execution_provider_of_onnxruntime(shared_bundle: Bundle, format: str) -> None:
     with pytest.raises(BackendError, match="PyTorch runs on cpu or cuda, not on 'openvino'"):
         open_artifact(shared_bundle, shared_bundle.artifact(format), provider="openvino")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="PyTorch has a CUDA device here")
-@pytest.mark.parametrize("format", ["torchscript", "pt2"])
+@pytest.mark.parametrize("format", TORCH)
 def test_a_missing_cuda_device_is_a_backend_error(shared_bundle: Bundle, format: str) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("PyTorch has a CUDA device here")
     with pytest.raises(BackendError, match="finds no CUDA device here"):
         open_artifact(shared_bundle, shared_bundle.artifact(format), provider="cuda")
 

@@ -1,4 +1,4 @@
-"""Each backend of the registry; and ONNX files that Onward did not write."""
+"""Each backend of the registry."""
 
 from __future__ import annotations
 
@@ -6,41 +6,37 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import onnx
 import pytest
-import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor, nn
-from torch._inductor import freezing
 
 import onward
 from onward.backends import BACKENDS, Threads, backend_for, backends_of, open_artifact, open_backend, registry
 from onward.backends.backend import Backend
 from onward.backends.providers import CPU
 from onward.bundle import Bundle
-from onward.errors import BackendError, FeedError
+from onward.errors import BackendError
 from onward.feed import check_feed
-from onward.signature import Input, Signature, TensorSignature
+from onward.signature import Signature
 from onward.tasks.classification import OUTPUTS
+from tests.bundles import path_of
+from tests.needs import needs_torch
 
 ROOT = Path(__file__).parents[3]
-ONNX_BACKENDS = [spec.name for spec in backends_of("onnx")]
 NAMES = {
     "onnx": "onnxruntime, openvino",
     "torchscript": "torchscript",
     "pt2": "torch, torch-channels-last, torch-compile, pt2",
 }
-TENSORS = TensorSignature((Input("first", "float32", (6,)), Input("second", "float32", (6,))), ("a", "b", "c"))
 
 
 def require(name: str) -> None:
+    if name and BACKENDS[name].format != "onnx":
+        pytest.importorskip("torch", reason="PyTorch is not installed here")
     if name == "openvino" and not os.environ.get("CI"):
         pytest.importorskip("openvino", reason="openvino is not installed: `make test` installs it")
     if name == "torch-compile" and not os.environ.get("CI") and not shutil.which(os.environ.get("CXX", "g++")):
@@ -48,12 +44,10 @@ def require(name: str) -> None:
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
-def backend(request: pytest.FixtureRequest, shared_bundle: Bundle) -> Iterator[Backend]:
+def backend(request: pytest.FixtureRequest, shared_bundle: Bundle) -> Backend:
     require(request.param)
     artifact = shared_bundle.artifact(BACKENDS[request.param].format)
-    before = torch.get_num_threads()
-    yield open_artifact(shared_bundle, artifact, threads=Threads(1), backend=request.param)
-    torch.set_num_threads(before)
+    return open_artifact(shared_bundle, artifact, threads=Threads(1), backend=request.param)
 
 
 def test_every_backend_gives_what_the_golden_record_says(backend: Backend, shared_bundle: Bundle) -> None:
@@ -111,7 +105,7 @@ def test_threads_do_not_write_into_each_others_batches(backend: Backend, pixels:
         ("onnx", "onnxruntime", "onnx (CPU)"),
         ("onnx", "openvino", "onnx openvino (CPU)"),
         ("torchscript", "torchscript", "torchscript (CPU)"),
-        ("pt2", None, "pt2 (CPU)"),
+        pytest.param("pt2", None, "pt2 (CPU)", marks=needs_torch),
         ("pt2", "torch", "pt2 (CPU)"),
         ("pt2", "pt2", "pt2 loaded (CPU)"),
         ("pt2", "torch-channels-last", "pt2 channels-last (CPU)"),
@@ -136,19 +130,25 @@ def test_a_backend_of_another_format_is_a_backend_error(shared_bundle: Bundle) -
         open_artifact(shared_bundle, shared_bundle.artifact("pt2"), backend="onnxruntime")
 
 
+@needs_torch
 def test_channels_last_is_the_layout_of_every_activation(tmp_path: Path) -> None:
+    from torch import channels_last, nn
+
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 3))
     signature = Signature(8, 8, 3, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2), ("a", "b", "c"))
     bundle = onward.export(network, tmp_path / "model", signature=signature, formats=("pt2",))
     last: Any = open_artifact(bundle, bundle.artifact("pt2"), backend="torch-channels-last")
     eager: Any = open_artifact(bundle, bundle.artifact("pt2"))
-    assert all(item.is_contiguous(memory_format=torch.channels_last) for item in activations(last.module))
+    assert all(item.is_contiguous(memory_format=channels_last) for item in activations(last.module))
     assert all(item.is_contiguous() for item in activations(eager.module)[1:])  # [0]: the pixels, permuted
     assert bundle.golden().judge("pt2", last.run).passed
 
 
-def activations(module: torch.fx.GraphModule) -> list[Tensor]:
+def activations(module: Any) -> list[Any]:
     """Those of four axes; of a colour image, because with one channel both layouts are one."""
+    import torch
+    from torch import Tensor
+
     seen: list[Tensor] = []
 
     class Watch(torch.fx.Interpreter):
@@ -164,10 +164,13 @@ def activations(module: torch.fx.GraphModule) -> list[Tensor]:
     return seen
 
 
+@needs_torch
 def test_compiling_makes_constants_of_the_weights(
     shared_bundle: Bundle, pixels: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing but the pixels is left to be passed to the code: with weights as arguments it would run as well."""
+    from torch._inductor import freezing
+
     passed: list[int] = []
     freeze = freezing.freeze
 
@@ -183,6 +186,7 @@ def test_compiling_makes_constants_of_the_weights(
     assert passed == [1]
 
 
+@needs_torch
 def test_without_a_compiler_compiling_is_a_backend_error(shared_bundle: Bundle) -> None:
     message = run_python(
         SPOILT.format(path=str(shared_bundle.path), format="pt2", backend="torch-compile"), CXX="no-such-compiler"
@@ -237,23 +241,10 @@ def test_what_openvino_cannot_read_is_a_backend_error(shared_bundle: Bundle, dat
         open_backend("onnx", data, shared_bundle.signature, backend="openvino")
 
 
-class Overwriting(nn.Module):
-    """Writes into what it is given, as a first `ReLU(inplace=True)` does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.head = nn.Linear(12, 3)
-
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        return self.head(torch.cat([first.relu_(), second], 1))
-
-
 @pytest.fixture(scope="module")
-def tensor_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def tensor_bundle() -> Bundle:
     """Two float inputs, the first of which its network writes into; its weights in a file beside the model."""
-    path = tmp_path_factory.mktemp("tensors") / "model"
-    return onward.export(Overwriting(), path, signature=TENSORS, external_data_above_bytes=0)
+    return Bundle.open(path_of("two-inputs"))
 
 
 @pytest.mark.parametrize("name", [name for name in BACKENDS if name != "torch-compile"])
@@ -267,78 +258,6 @@ def test_several_inputs_in_any_order_are_left_as_they_were(tensor_bundle: Bundle
     backend.run(feed)
     for name, array in feed.items():
         np.testing.assert_array_equal(array, before[name])
-
-
-def foreign(nodes: list[onnx.NodeProto], outputs: list[onnx.ValueInfoProto], *constants: onnx.TensorProto) -> bytes:
-    """A model of anybody's, with two inputs `b` and `a`: float32 `(n, 3)`."""
-    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in "ba"]
-    graph = helper.make_graph(nodes, "foreign", inputs, outputs, list(constants))
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return bytes(model.SerializeToString())
-
-
-DIFFERENCE = helper.make_node("Sub", ["b", "a"], ["zeta"])
-POSITION = helper.make_node("ArgMax", ["zeta"], ["alpha"], axis=1, keepdims=0)
-OUTPUT_INFO = [
-    helper.make_tensor_value_info("zeta", TensorProto.FLOAT, ["n", 3]),
-    helper.make_tensor_value_info("alpha", TensorProto.INT64, ["n"]),
-]
-A = np.arange(6, dtype=np.float32).reshape(2, 3)
-B = np.array([[5, 0, 0], [0, 0, 9]], np.float32)
-
-
-@pytest.fixture(params=ONNX_BACKENDS)
-def onnx_backend(request: pytest.FixtureRequest) -> str:
-    require(request.param)
-    return str(request.param)
-
-
-def test_a_foreign_file_names_its_own_inputs_and_outputs(onnx_backend: str) -> None:
-    backend = open_backend("onnx", foreign([DIFFERENCE, POSITION], OUTPUT_INFO), None, backend=onnx_backend)
-    assert backend.signature is None
-    assert (backend.inputs, backend.outputs) == (("b", "a"), ("zeta", "alpha"))
-    zeta, alpha = backend.infer({"a": A, "b": B})
-    np.testing.assert_array_equal(zeta, B - A)
-    np.testing.assert_array_equal(alpha, [0, 2])
-    assert (zeta.dtype, alpha.dtype) == (np.float32, np.int64)
-    named = backend.run({"a": A, "b": B})
-    np.testing.assert_array_equal(named["alpha"], [0, 2])
-    assert backend.infer({"b": B[:1], "a": A[:1]})[0].shape == (1, 3)  # the batch size is free
-
-
-def test_a_lone_array_is_no_feed_of_two_inputs(onnx_backend: str) -> None:
-    backend = open_backend("onnx", foreign([DIFFERENCE, POSITION], OUTPUT_INFO), None, backend=onnx_backend)
-    with pytest.raises(FeedError, match=r"the model takes 2 inputs \('b', 'a'\): expected a dictionary of arrays"):
-        backend.run(A)
-
-
-def test_a_foreign_file_under_a_signature_is_a_backend_error(shared_bundle: Bundle, onnx_backend: str) -> None:
-    with pytest.raises(BackendError, match=r"inputs and outputs \['b', 'a', 'zeta', 'alpha'\], expected \['image', "):
-        open_backend(
-            "onnx", foreign([DIFFERENCE, POSITION], OUTPUT_INFO), shared_bundle.signature, backend=onnx_backend
-        )
-
-
-def test_a_foreign_output_that_is_no_tensor_is_a_backend_error(onnx_backend: str) -> None:
-    info = helper.make_tensor_sequence_value_info("both", TensorProto.FLOAT, None)
-    data = foreign([helper.make_node("SequenceConstruct", ["a", "b"], ["both"])], [info])
-    with pytest.raises(BackendError, match=r"expected a tensor|OpenVINO cannot open the ONNX file"):
-        open_backend("onnx", data, None, backend=onnx_backend)
-
-
-def test_foreign_weights_in_a_file_of_their_own_are_read(onnx_backend: str) -> None:
-    weights = np.arange(3000, dtype=np.float32).reshape(3, 1000)
-    constant = numpy_helper.from_array(weights, "w")
-    content, constant.raw_data = constant.raw_data, b""
-    constant.data_location = TensorProto.EXTERNAL
-    constant.external_data.add(key="location", value="w.bin")
-    info = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 1000])]
-    nodes = [DIFFERENCE, helper.make_node("MatMul", ["zeta", "w"], ["y"])]
-    backend = open_backend(
-        "onnx", foreign(nodes, info, constant), None, backend=onnx_backend, beside={"w.bin": content}
-    )
-    # whole numbers below 2**24: float32 holds every sum
-    np.testing.assert_array_equal(backend.infer({"a": A, "b": B})[0], (B - A) @ weights)
 
 
 @pytest.mark.parametrize("format", ["torchscript", "pt2"])

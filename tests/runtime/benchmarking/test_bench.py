@@ -11,8 +11,11 @@ from onward.benchmarking.row import Row
 from onward.benchmarking.spec import BenchOptions, BenchSpec, Selection
 from onward.bundle import Bundle
 from onward.errors import BundleError, UsageError
+from tests.needs import TORCH_IS_INSTALLED, needs_torch
 
 PLANTED = Path(__file__).with_name("planted.py")
+ALL = ("torch", "torchscript", "onnxruntime", "openvino", "pt2")
+BACKENDS = ALL if TORCH_IS_INSTALLED else ("onnxruntime", "openvino")
 QUICK = BenchOptions(
     batch_sizes=(1, 3), num_process_runs=1, num_rounds=2, sample_s=0.02, max_warm_up_s=0.2, pause_s=0.01, timeout_s=60
 )
@@ -36,11 +39,11 @@ def row_of(report: Report, backend: str) -> Row:
 
 @pytest.fixture(scope="module")
 def report(shared_bundle: Bundle) -> Report:
-    return run_bench(shared_bundle, "torch", "torchscript", "onnxruntime", "openvino", "pt2", *planted("by_name"))
+    return run_bench(shared_bundle, *BACKENDS, *planted("by_name"))
 
 
 def test_every_backend_has_a_row_at_every_batch_size(report: Report) -> None:
-    names = ("torch", "torchscript", "onnxruntime", "openvino", "pt2", f"{PLANTED}:by_name")
+    names = (*BACKENDS, f"{PLANTED}:by_name")
     found = [(row.batch_size, row.candidate.backend) for row in report.rows]
     assert found == [(size, name) for size in QUICK.batch_sizes for name in names]
     assert {row.status for row in report.rows} == {"measured"}
@@ -65,6 +68,7 @@ def test_a_row_has_all_figures(report: Report) -> None:
         assert row.stages.after_pause_ms is not None
 
 
+@needs_torch
 def test_ratios_are_relative_to_pytorch_with_an_interval(report: Report) -> None:
     for row in report.rows:
         assert row.ratio is not None
@@ -77,6 +81,7 @@ def test_file_sizes_are_those_of_the_artifacts(report: Report, shared_bundle: Bu
         assert row.file_bytes == shared_bundle.preferred(row.candidate.format).file.size_bytes
 
 
+@needs_torch
 def test_the_import_has_a_time_of_its_own(report: Report) -> None:
     torch, onnx = row_of(report, "torch").stages, row_of(report, "onnxruntime").stages
     assert torch is not None

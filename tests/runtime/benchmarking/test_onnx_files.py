@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from onward.benchmarking.bench import bench
 from onward.benchmarking.report import Report
 from onward.benchmarking.spec import BenchOptions, BenchSpec, Selection
 from onward.errors import BundleError, DataError, FeedError, UsageError
+
+onnx = pytest.importorskip("onnx", reason="onnx, which makes these files, is not installed here")
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 QUICK = BenchOptions(
     batch_sizes=(1, 3), num_process_runs=1, num_rounds=2, sample_s=0.01, max_warm_up_s=0.1, pause_s=0.01

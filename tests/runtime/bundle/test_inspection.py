@@ -7,16 +7,17 @@ import json
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
 
 from onward.bundle import Bundle
 from onward.bundle.inspection import inspect_onnx
 from onward.bundle.onnx_header import read_outline
 from onward.errors import BundleError
+
+onnx = pytest.importorskip("onnx", reason="onnx, which makes these files, is not installed here")
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 
 def a_model(*, weights: int = 12) -> onnx.ModelProto:

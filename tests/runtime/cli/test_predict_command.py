@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from onward.bundle import Bundle
-from onward_training.data import Dataset
 
 ROOT = Path(__file__).parents[3]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -116,7 +116,7 @@ def test_fallback_that_is_wanted_is_told(run: Run, photos: Path, tmp_path: Path)
     assert placement["providers"]["CPUExecutionProvider"]["share"] == 1
 
 
-def test_who_has_seen_enough_ends_the_run(shared_bundle: Bundle, digits: Dataset, tmp_path: Path) -> None:
+def test_who_has_seen_enough_ends_the_run(shared_bundle: Bundle, digits: Any, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", digits.train.images)
     line = command(shared_bundle, tmp_path / "x.npy", "--out", "-", "--batch-size", 4)
     with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -129,7 +129,7 @@ def test_who_has_seen_enough_ends_the_run(shared_bundle: Bundle, digits: Dataset
 
 
 def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(
-    shared_bundle: Bundle, digits: Dataset, run: Run, tmp_path: Path
+    shared_bundle: Bundle, digits: Any, run: Run, tmp_path: Path
 ) -> None:
     np.save(tmp_path / "x.npy", np.tile(digits.train.images, (40, 1, 1, 1)))
     out = tmp_path / "rows.csv"
@@ -153,7 +153,7 @@ def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
-def test_another_request_does_not_go_on(shared_bundle: Bundle, digits: Dataset, run: Run, tmp_path: Path) -> None:
+def test_another_request_does_not_go_on(shared_bundle: Bundle, digits: Any, run: Run, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.tile(digits.train.images, (40, 1, 1, 1)))
     options = ("--out", tmp_path / "rows.csv", "--batch-size", 1, "--commit-every", 0.01)
     process = subprocess.Popen(command(shared_bundle, tmp_path / "x.npy", *options), cwd=ROOT, stderr=subprocess.PIPE)
@@ -185,7 +185,7 @@ def test_on_a_terminal_there_is_a_bar_with_rate_and_errors(shared_bundle: Bundle
     assert b"1 unreadable" in seen
 
 
-def test_labelled_inputs_end_in_an_accuracy(run: Run, digits: Dataset, tmp_path: Path) -> None:
+def test_labelled_inputs_end_in_an_accuracy(run: Run, digits: Any, tmp_path: Path) -> None:
     for index in range(20):
         folder = tmp_path / "labelled" / digits.signature.labels[digits.test.targets[index]]
         folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,31 +28,12 @@ from onward.images.decode import RESAMPLING, prepare
 from onward.parity import MAX_NOISE_RATIO
 from onward.signature import Preprocess, Signature
 from onward.tasks.classification import LOGITS
-from onward_export.model_to_export import ModelToExport
-from onward_export.options import ExportOptions
-from onward_export.publish import publish
-from onward_training.checkpoint import Checkpoint
-from onward_training.data import Dataset, Split
-from onward_training.loop import train
-from onward_training.options import TrainOptions
+from tests.bundles import HOSTILE_NODE as HOSTILE
+from tests.bundles import path_of
 
 ROOT = Path(__file__).parents[3]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onward-tests"
 MIN_NODE = (20, 9)
-ONLY_ONNX = ExportOptions(formats=("onnx",))
-#: Labels that would do harm if anything took them for more than text.
-HOSTILE = (
-    'say "no"',
-    "it's",
-    "<script>alert(1)</script>",
-    "<img src=x onerror=alert(1)>",
-    "${process.exit(7)}",
-    "`; throw new Error('no'); //",
-    "two\nlines",
-    "\x1b[31mred",
-    "Größe 猫 🐈",
-    "__proto__",
-)
 
 
 @dataclass(frozen=True)
@@ -151,7 +132,7 @@ def assert_a_sentence(done: subprocess.CompletedProcess[str], returncode: int, *
 
 
 def test_the_lines_of_plain_onnxruntime_give_the_label(
-    shared_bundle: Bundle, node_modules: Path, digits: Dataset, tmp_path: Path
+    shared_bundle: Bundle, node_modules: Path, digits: Any, tmp_path: Path
 ) -> None:
     """Those of docs/embedding.md."""
     (code,) = re.findall(r"```javascript\n(.*?)```", (ROOT / "docs" / "embedding.md").read_text(), re.DOTALL)
@@ -254,16 +235,9 @@ def run_model(app: App, images: NDArray[np.uint8], folder: Path) -> NDArray[np.f
 
 
 def test_ten_thousand_images_are_labelled_as_onward_labels_them(
-    fashion_mnist: Dataset, node_modules: Path, tmp_path: Path
+    fashion_mnist: Any, node_modules: Path, tmp_path: Path
 ) -> None:
-    train_split, validation, test = fashion_mnist.train, fashion_mnist.validation, fashion_mnist.test
-    assert isinstance(train_split, Split)
-    assert isinstance(validation, Split)
-    assert isinstance(test, Split)
-    few = replace(fashion_mnist, train=train_split.take(np.arange(4000)), validation=validation.take(np.arange(500)))
-    arguments = {"widths": [4, 8], "num_hidden": 16}
-    checkpoint = train(few, TrainOptions(model="cnn", arguments=arguments, epochs=3, learning_rate=1e-2))
-    bundle = publish(ModelToExport.from_checkpoint(checkpoint), tmp_path / "fashion", options=ONLY_ONNX)
+    test, bundle = fashion_mnist.test, Bundle.open(path_of("fashion"))
     app = write_app(bundle, tmp_path / "app", node_modules)
     images = test.images
     logits, expected = run_model(app, images, tmp_path), load(bundle.path)(images)
@@ -663,10 +637,8 @@ def test_bad_images_are_told_of_in_a_sentence(shared_app: App, tmp_path: Path) -
 # names and labels
 
 
-def test_hostile_labels_are_text_and_nothing_else(checkpoint: Checkpoint, node_modules: Path, tmp_path: Path) -> None:
-    signature = replace(checkpoint.signature, labels=HOSTILE)
-    source = ModelToExport.from_checkpoint(replace(checkpoint, signature=signature))
-    bundle = publish(source, tmp_path / 'a "name" <b>', options=ONLY_ONNX)
+def test_hostile_labels_are_text_and_nothing_else(node_modules: Path, tmp_path: Path) -> None:
+    bundle = Bundle.open(shutil.copytree(path_of("hostile-labels"), tmp_path / 'a "name" <b>'))
     app = write_app(bundle, tmp_path / "app", node_modules)
     (line,) = app.cli("golden/card.png", "--json", "--top-k", 10).stdout.splitlines()
     assert {row["label"] for row in json.loads(line)["top"]} == set(HOSTILE)

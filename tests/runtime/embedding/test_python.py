@@ -12,7 +12,6 @@ import sys
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,41 +20,24 @@ import numpy as np
 import onnxruntime
 import PIL
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from torch import Tensor, nn
 
 import onward
 from onward.bundle import Bundle
 from onward.bundle.verification import verify
 from onward.embedding import Options, embed
 from onward.images.decode import prepare
-from onward.signature import Preprocess, Signature
-from onward_training.data import Dataset
+from tests.bundles import HOSTILE_PYTHON as LABELS
+from tests.bundles import path_of
 
 #: By so many levels of 255 Onward's scaling and cropping at once differs from one after the other.
 SHORTCUT_LEVELS = 1
-HOSTILE = ('"quoted"', "'''", "<script>alert(1)</script>", "two\nlines", "\x1b[2Jgone", "täglich 猫", "$name",
-           "\u202ereversed", "{label}", "a\\b")  # fmt: skip
 PICTURES = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I", "I;16", "F"]
 ORIENTATION = 0x0112
 App = Callable[..., subprocess.CompletedProcess[str]]
-
-
-class Small(nn.Module):
-    """Of three channels and any size, so that one network serves all signatures of colour images."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.features = nn.Conv2d(3, 8, 3, padding=1)
-        self.head = nn.Linear(8, len(HOSTILE))
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.head(self.features(image).mean((2, 3)))
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +49,9 @@ def app(shared_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="module")
-def colour(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def colour() -> Bundle:
     """Its labels are hostile, its images are cropped, and the app normalises them."""
-    signature = Signature(
-        20, 16, 3, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3), HOSTILE, Preprocess("shorter-side", 24), interface="tensor"
-    )
-    out = tmp_path_factory.mktemp("bundle") / "colour"
-    return onward.export(Small(), out, signature=signature, formats=("onnx",), external_data_above_bytes=0)
+    return Bundle.open(path_of("colour"))
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +166,7 @@ def test_its_noise_ratio_is_that_of_verify(app: Path, shared_bundle: Bundle) -> 
     assert all(card.max_levels == 0 for card in found.cards)
 
 
-def test_it_says_what_onward_says(digits_app: Any, shared_bundle: Bundle, digits: Dataset, tmp_path: Path) -> None:
+def test_it_says_what_onward_says(digits_app: Any, shared_bundle: Bundle, digits: Any, tmp_path: Path) -> None:
     images = digits.test.images
     with onward.load(shared_bundle.path) as model:
         expected = model(images)
@@ -377,15 +355,15 @@ def test_labels_and_title_are_never_code_nor_break_a_line(
         assert (colour_app / name).read_bytes() == (app / name).read_bytes()
     readme = (colour_app / "README.md").read_text()
     assert readme.startswith("# colour\n")
-    assert not any(label in readme for label in HOSTILE if label != "$name")
+    assert not any(label in readme for label in LABELS if label != "$name")
     (tmp_path / "image.png").write_bytes(encode(draw(30, 30)))
     for environment in ({}, {"PYTHONIOENCODING": "ascii"}):
         result = alone(colour_app, tmp_path / "image.png", "--top-k", 99, **environment)
         assert (result.returncode, result.stderr) == (0, "")
-        assert len(result.stdout.splitlines()) == 1 + len(HOSTILE)
+        assert len(result.stdout.splitlines()) == 1 + len(LABELS)
         assert "\x1b" not in result.stdout
     document = json.loads(alone(colour_app, tmp_path / "image.png", "--top-k", 99, "--json").stdout)
-    assert {entry["label"] for entry in document["top"]} == set(HOSTILE)
+    assert {entry["label"] for entry in document["top"]} == set(LABELS)
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "model.onnx.data"])
@@ -458,10 +436,8 @@ def test_a_provider_that_is_not_there_is_no_cpu(app: Path, alone: App) -> None:
     assert "onnxruntime has no NoSuchExecutionProvider" in result.stderr
 
 
-def test_an_image_of_another_size_is_taken_where_the_model_takes_any(colour: Bundle, tmp_path: Path) -> None:
-    free = replace(colour.signature, interface="pixels", dynamic_size=True)
-    bundle = onward.export(Small(), tmp_path / "free", signature=free, formats=("onnx",))
-    embed(bundle, "python", tmp_path / "app")
+def test_an_image_of_another_size_is_taken_where_the_model_takes_any(tmp_path: Path) -> None:
+    embed(Bundle.open(path_of("colour-any-size")), "python", tmp_path / "app")
     with load_module(tmp_path / "app").Classifier(tmp_path / "app") as classifier:
         assert classifier.pixels(draw(100, 50)).shape == (1, 20, 16, 3)
         assert len(classifier(np.zeros((2, 31, 17, 3), np.uint8))) == 2

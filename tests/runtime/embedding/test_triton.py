@@ -15,32 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 import pytest
-import torch
 from google.protobuf import text_format
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
 
 import onward
 from onward.bundle import Bundle
 from onward.embedding import embed
 from onward.embedding.triton import write_repository
 from onward.errors import BundleError, UsageError
-from onward.signature import Input, Signature, TensorSignature
+from tests.bundles import path_of
+from tests.needs import needs_onnx
 
-TENSORS = TensorSignature(
-    (
-        Input("features", "float32", (13,)),
-        Input("ids", "int64", (None,), (0, 99)),
-        Input("mask", "bool", (4, None)),
-        Input("age", "int32", ()),
-        Input("weite", "uint8", (2,)),
-    ),
-    ("a", "b", "c"),
-)
 #: ONNX's name, Triton's name, and the name of NVIDIA's protocol, of a data type.
 DATA_TYPES = [
     ("FLOAT", "TYPE_FP32", "FP32"), ("INT64", "TYPE_INT64", "INT64"), ("INT32", "TYPE_INT32", "INT32"),
@@ -59,41 +47,10 @@ HOSTILE = (
 LAW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-class AnySize(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.features = nn.Conv2d(3, 4, 3, padding=1)
-        self.head = nn.Linear(4, 2)
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.head(self.features(image).mean((2, 3)))
-
-
-class FiveInputs(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.embedding = nn.Embedding(100, 8)
-        self.head = nn.Linear(28, 3)
-
-    def forward(self, features: Tensor, ids: Tensor, mask: Tensor, age: Tensor, weite: Tensor) -> Tensor:
-        mean, years, width = mask.to(features.dtype).mean(2), age[:, None].to(features.dtype), weite.to(features.dtype)
-        parts = [features, self.embedding(ids).mean(1), mean, years, width]
-        return self.head(torch.cat(parts, 1))
-
-
 @pytest.fixture(scope="module")
-def bundles(shared_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
-    folder = tmp_path_factory.mktemp("bundles")
-    planes = Signature(12, 9, 3, (0.5,) * 3, (0.25,) * 3, ("a", "b"), interface="tensor")
-    free = replace(planes, interface="pixels", dynamic_size=True)
-    options: dict[str, Any] = {"formats": ("onnx",)}
-    return {
-        "pixels": shared_bundle,
-        "planes": onward.export(AnySize(), folder / "planes", signature=planes, **options),
-        "any size": onward.export(AnySize(), folder / "free", signature=free, **options, external_data_above_bytes=0),
-        "tensors": onward.export(FiveInputs(), folder / "tensors", signature=TENSORS, **options),
+def bundles(shared_bundle: Bundle) -> dict[str, Bundle]:
+    return {"digits": shared_bundle} | {
+        name: Bundle.open(path_of(name)) for name in ("planes", "any-size", "five-inputs")
     }
 
 
@@ -122,12 +79,15 @@ def read_config(schema: Any, folder: Path, name: str = "model") -> Any:
     return text_format.Parse((folder / name / "config.pbtxt").read_text("ascii"), schema.ModelConfig())
 
 
-@pytest.mark.parametrize("kind", ["pixels", "planes", "any size", "tensors"])
+@needs_onnx
+@pytest.mark.parametrize("kind", ["digits", "planes", "any-size", "five-inputs"])
 def test_the_configuration_says_of_every_tensor_what_the_onnx_file_says(
     bundles: dict[str, Bundle], schema: Any, tmp_path: Path, kind: str
 ) -> None:
     write_repository(bundles[kind], tmp_path, "model")
     config = read_config(schema, tmp_path)
+    import onnx
+
     graph = onnx.load(tmp_path / "model" / "1" / "model.onnx").graph
     to_triton = {getattr(onnx.TensorProto, name): triton for name, triton, _ in DATA_TYPES}
     for said, tensors in ((config.input, graph.input), (config.output, graph.output)):
@@ -144,7 +104,7 @@ def test_the_configuration_says_of_every_tensor_what_the_onnx_file_says(
 
 
 def test_batches_are_as_large_as_those_of_onward(bundles: dict[str, Bundle], schema: Any, tmp_path: Path) -> None:
-    write_repository(bundles["pixels"], tmp_path, "model")
+    write_repository(bundles["digits"], tmp_path, "model")
     config = read_config(schema, tmp_path)
     assert config.max_batch_size == 1024
     assert list(config.dynamic_batching.preferred_batch_size) == [1024]
@@ -153,7 +113,7 @@ def test_batches_are_as_large_as_those_of_onward(bundles: dict[str, Bundle], sch
 
 
 def test_a_gpu_computes_in_whole_float32(bundles: dict[str, Bundle], schema: Any, tmp_path: Path) -> None:
-    write_repository(bundles["pixels"], tmp_path, "model")
+    write_repository(bundles["digits"], tmp_path, "model")
     (accelerator,) = read_config(schema, tmp_path).optimization.execution_accelerators.gpu_execution_accelerator
     assert (accelerator.name, dict(accelerator.parameters)) == ("cuda", {"use_tf32": "0"})
 
@@ -161,19 +121,19 @@ def test_a_gpu_computes_in_whole_float32(bundles: dict[str, Bundle], schema: Any
 def test_the_model_runs_from_where_it_was_put_with_its_weights_beside_it(
     bundles: dict[str, Bundle], tmp_path: Path
 ) -> None:
-    write_repository(bundles["any size"], tmp_path, "model")
+    write_repository(bundles["any-size"], tmp_path, "model")
     folder = tmp_path / "model" / "1"
     assert sorted(path.name for path in folder.iterdir()) == ["model.onnx", "model.onnx.data"]
     images = np.random.default_rng(0).integers(0, 256, (2, 12, 9, 3), np.uint8)
     logits, _ = ort.InferenceSession(folder / "model.onnx").run(None, {"image": images})
-    np.testing.assert_array_equal(logits, onward.load(bundles["any size"].path)(images).logits)
+    np.testing.assert_array_equal(logits, onward.load(bundles["any-size"].path)(images).logits)
 
 
 @LAW
 @given(st.lists(st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"])), min_size=2, unique=True))
 def test_every_class_has_its_line(bundles: dict[str, Bundle], tmp_path_factory: Any, labels: list[str]) -> None:
     folder = tmp_path_factory.mktemp("labels")
-    write_repository(with_labels(bundles["pixels"], tuple(labels)), folder, "model")
+    write_repository(with_labels(bundles["digits"], tuple(labels)), folder, "model")
     assert (folder / "model" / "labels.txt").read_bytes().decode().split("\n")[:-1] == labels
 
 
@@ -183,7 +143,7 @@ def test_any_text_is_read_back_as_it_was(
     bundles: dict[str, Bundle], schema: Any, tmp_path_factory: Any, text: str
 ) -> None:
     folder = tmp_path_factory.mktemp("licence")
-    bundle = bundles["pixels"]
+    bundle = bundles["digits"]
     write_repository(replace(bundle, provenance={**bundle.provenance, "licence": text}), folder, "model")
     parameters = read_config(schema, folder).parameters
     assert parameters["licence"].string_value == text
@@ -191,7 +151,7 @@ def test_any_text_is_read_back_as_it_was(
 
 
 def test_hostile_labels_stand_in_the_label_file_alone(bundles: dict[str, Bundle], schema: Any, tmp_path: Path) -> None:
-    write_repository(with_labels(bundles["pixels"], HOSTILE), tmp_path, "model")
+    write_repository(with_labels(bundles["digits"], HOSTILE), tmp_path, "model")
     config = read_config(schema, tmp_path)
     assert [item.label_filename for item in config.output] == ["labels.txt", "labels.txt"]
     assert list(config.output[0].dims) == [len(HOSTILE)]
@@ -201,14 +161,14 @@ def test_hostile_labels_stand_in_the_label_file_alone(bundles: dict[str, Bundle]
 @pytest.mark.parametrize("label", ["two\nlines", "\ud800"])
 def test_a_label_that_no_line_can_hold_is_refused(bundles: dict[str, Bundle], tmp_path: Path, label: str) -> None:
     with pytest.raises(UsageError, match=r"label .*Export the model with"):
-        write_repository(with_labels(bundles["pixels"], (label, "b")), tmp_path, "model")
+        write_repository(with_labels(bundles["digits"], (label, "b")), tmp_path, "model")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["", "..", ".hidden", "a/b", "a\\b", "a b", 'a"', "-rf", "a\n", "ä"])
 def test_a_name_that_is_no_safe_folder_is_refused(bundles: dict[str, Bundle], tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="is no name for a model"):
-        write_repository(bundles["pixels"], tmp_path / "out", name)
+        write_repository(bundles["digits"], tmp_path / "out", name)
     assert not (tmp_path / "out").exists()
 
 
@@ -282,7 +242,7 @@ def serve(folder: Path) -> Iterator[int]:
             thread.join()
 
 
-@pytest.mark.parametrize("kind", ["pixels", "planes", "any size", "tensors"])
+@pytest.mark.parametrize("kind", ["digits", "planes", "any-size", "five-inputs"])
 def test_the_example_of_the_readme_fits_every_model(bundles: dict[str, Bundle], tmp_path: Path, kind: str) -> None:
     embed(bundles[kind], "triton", tmp_path / "app")
     (model,) = (path for path in (tmp_path / "app").iterdir() if path.is_dir())

@@ -13,13 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn.datasets import load_sample_image
-from torchvision import transforms
-from torchvision.datasets.folder import pil_loader
 
 from onward.errors import ImageError
 from onward.images.decode import IMAGE_SUFFIXES, prepare, read_image
 from onward.signature import Preprocess, Signature
+from tests.needs import needs_torch
 
 LABELS = ("a", "b")
 GREY = Signature(8, 6, 1, (0.5,), (0.5,), LABELS)
@@ -72,6 +70,7 @@ def test_the_shorter_side_rule_keeps_proportions_and_takes_the_centre() -> None:
     np.testing.assert_array_equal(read_image(encode(pixels), CROP)[..., 0], pixels[2:6, 6:10])
 
 
+@needs_torch
 @settings(max_examples=80, deadline=None)
 @given(
     st.integers(20, 400),
@@ -84,6 +83,9 @@ def test_scaling_and_cropping_is_within_one_level_of_torchvisions(
     height: int, width: int, sizes: tuple[int, int], interpolation: str, photograph: str
 ) -> None:
     """On photographs of all sizes, as its transforms do it one after the other on Pillow's images."""
+    from sklearn.datasets import load_sample_image
+    from torchvision import transforms
+
     shorter, size = sizes
     image = Image.fromarray(load_sample_image(photograph)).crop((100, 10, 100 + width, 10 + height))
     rule = Preprocess("shorter-side", shorter, interpolation)
@@ -93,8 +95,11 @@ def test_scaling_and_cropping_is_within_one_level_of_torchvisions(
     assert np.abs(found.astype(int) - expected).max() <= 1
 
 
+@needs_torch
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"])
 def test_colours_are_converted_as_torchvisions_loader_does(mode: str, tmp_path: Path) -> None:
+    from torchvision.datasets.folder import pil_loader
+
     path = tmp_path / "image.tiff" if mode in ("CMYK", "YCbCr", "I;16", "I", "F") else tmp_path / "image.png"
     if mode == "I;16":
         image = Image.fromarray(np.linspace(0, 65535, 48).astype(np.uint16).reshape(8, 6))

@@ -14,6 +14,7 @@ from onward.errors import UsageError
 from onward.prediction import PredictOptions, open_engine
 from onward.prediction.tuner import Plan
 from onward.tasks.classification import LOGITS
+from tests.needs import needs_torch
 
 ROOT = Path(__file__).parents[3]
 #: Runs a batch of 32,768 where onnxruntime's allocator may take so many MiB, and again by single images.
@@ -58,6 +59,7 @@ def test_on_a_processor_there_is_one_inference_on_each_core(shared_bundle: Bundl
     assert open_engine(shared_bundle, PredictOptions(num_threads=4, streams=2, batch_size=7)).plan == Plan(7, 2, 2)
 
 
+@needs_torch
 @pytest.mark.parametrize("artifact", ["torchscript", "pt2"])
 def test_pytorchs_formats_run_one_inference_at_a_time(shared_bundle: Bundle, artifact: str) -> None:
     assert open_engine(shared_bundle, PredictOptions(num_threads=1), artifact=artifact).plan == Plan(256, 1, 1)

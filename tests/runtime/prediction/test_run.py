@@ -5,6 +5,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet
@@ -22,7 +23,7 @@ from onward.prediction import Engine, PredictOptions, Summary, open_engine, pred
 from onward.prediction.output import errors_path
 from onward.sources import Block, Source, open_sources
 from onward.tasks.classification import LOGITS, PROBABILITIES
-from onward_training.data import Dataset
+from tests.needs import needs_torch
 
 UNREADABLE = (0, 5, 6, 7, 11)
 NUM_FILES = 14
@@ -37,7 +38,7 @@ def engine(shared_bundle: Bundle) -> Engine:
 
 
 @pytest.fixture(scope="module")
-def mixed(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mixed(digits: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Real digits `7/00.png` … in folders of their labels; those of `UNREADABLE` are text."""
     folder = tmp_path_factory.mktemp("mixed")
     for index in range(NUM_FILES):
@@ -87,7 +88,7 @@ def test_the_batch_size_and_the_streams_change_no_byte(
 
 
 def test_every_input_has_one_row_or_one_line_of_errors_in_order(
-    shared_bundle: Bundle, engine: Engine, mixed: Path, digits: Dataset, tmp_path: Path
+    shared_bundle: Bundle, engine: Engine, mixed: Path, digits: Any, tmp_path: Path
 ) -> None:
     out = tmp_path / "rows.csv"
     summary = predict(engine, open_sources([mixed], engine.signature), out)
@@ -162,7 +163,7 @@ def test_row_i_of_an_array_is_input_i(engine: Engine, mixed: Path, tmp_path: Pat
     assert np.flatnonzero(np.isnan(found).any(1)).tolist() == list(UNREADABLE)
 
 
-def test_labelled_folders_give_an_accuracy(engine: Engine, digits: Dataset, tmp_path: Path) -> None:
+def test_labelled_folders_give_an_accuracy(engine: Engine, digits: Any, tmp_path: Path) -> None:
     for index, (image, target) in enumerate(zip(digits.test.images, digits.test.targets.tolist(), strict=True)):
         folder = tmp_path / "images" / digits.signature.labels[target]
         folder.mkdir(parents=True, exist_ok=True)
@@ -237,7 +238,7 @@ def test_a_run_goes_on_only_as_it_was_asked_for(
 
 @pytest.mark.parametrize("change", ["touched", "removed", "added", "renamed"])
 def test_inputs_that_changed_in_between_are_noticed(
-    shared_bundle: Bundle, digits: Dataset, change: str, tmp_path: Path
+    shared_bundle: Bundle, digits: Any, change: str, tmp_path: Path
 ) -> None:
     images = tmp_path / "images"
     images.mkdir()
@@ -262,7 +263,7 @@ def test_inputs_that_changed_in_between_are_noticed(
 
 
 def test_a_run_that_is_asked_to_stop_commits_and_goes_on_later(
-    shared_bundle: Bundle, digits: Dataset, tmp_path: Path
+    shared_bundle: Bundle, digits: Any, tmp_path: Path
 ) -> None:
     np.save(tmp_path / "x.npy", digits.train.images)
     options = PredictOptions(batch_size=8)
@@ -287,6 +288,7 @@ def test_a_run_that_is_asked_to_stop_commits_and_goes_on_later(
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
+@needs_torch
 @pytest.mark.parametrize("artifact", ["torchscript", "pt2"])
 def test_pytorchs_own_formats_give_the_same_labels(
     shared_bundle: Bundle, engine: Engine, pixels: NDArray[np.uint8], artifact: str, tmp_path: Path
@@ -309,7 +311,7 @@ def test_top_k_is_held_against_the_classes(engine: Engine, mixed: Path, top_k: i
 @pytest.mark.skipif(CUDA not in available_providers(), reason="this onnxruntime has no CUDA: install onnxruntime-gpu")
 @pytest.mark.skipif(not Path("/dev/nvidia0").exists(), reason="this machine has no NVIDIA device")
 def test_a_card_gives_the_same_labels_and_takes_most_of_the_nodes(
-    shared_bundle: Bundle, engine: Engine, digits: Dataset, tmp_path: Path
+    shared_bundle: Bundle, engine: Engine, digits: Any, tmp_path: Path
 ) -> None:
     np.save(tmp_path / "x.npy", digits.test.images)
     source = open_sources([tmp_path / "x.npy"], engine.signature)
