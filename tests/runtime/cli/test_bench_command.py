@@ -14,12 +14,14 @@ import pytest
 
 from onward.benchmarking.report import Report
 from onward.bundle import Bundle
+from tests.needs import needs_torch
 
 ROOT = Path(__file__).parents[3]
 PLANTED = Path(__file__).parents[1] / "benchmarking" / "planted.py"
 QUICK = ("--process-runs", 1, "--rounds", 2, "--batch-sizes", 1, "--threads", 1, "--no-files")
 
 
+@needs_torch
 def test_it_prints_tables(onward, shared_bundle: Bundle) -> None:
     result = onward("bench", shared_bundle.path, *QUICK, "--backends", "torch,onnxruntime")
     assert result.returncode == 0, result.stderr
