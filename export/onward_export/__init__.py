@@ -1,1 +1,9 @@
-"""The top floor: a model becomes a bundle, under the parity gate."""
+"""The top floor: a model becomes a bundle, behind the parity gate.
+
+`publish` is the whole way: model_to_export (what goes in) → deployable (the module that is exported) → reference/
+(float64 outputs and the noise floor) → formats/ (the artifacts; passes/ changes the ONNX graph) → gate (outputs, and
+weights/ for the stored values) → report/ (parity.html). explanation/ finds the node at which an ONNX file goes wrong.
+api, commands and demo call it; options and signature_options read what the user asked for.
+
+This floor uses both floors below. It does not know how a model was trained.
+"""

@@ -1,4 +1,4 @@
-"""`python -m onward_export`: this floor alone."""
+"""`python -m onward_export`: the commands of this floor alone."""
 
 from onward.cli.console import run
 from onward_export.commands import app

@@ -1,4 +1,4 @@
-"""What a program calls of this floor: export."""
+"""The Python interface of this floor: `onward.export`."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ def export(
     """Export a model under the parity gate.
 
     Args:
-        model: A checkpoint, its path, or any `nn.Module` from normalised images, or from tensors, to logits; it is
-            left unchanged.
+        model: A checkpoint, its path, or any `nn.Module` that maps normalised images, or tensors, to logits. It is not
+            changed.
         out: The bundle's folder.
-        signature: What goes in and comes out: a `Signature` of images, or a `TensorSignature`. Needed for an
-            `nn.Module`; of a checkpoint, it stands in for the one that it has.
+        signature: The inputs and outputs: a `Signature` for images, or a `TensorSignature`. Required for an
+            `nn.Module`; for a checkpoint it replaces the checkpoint's own.
         samples: For an `nn.Module`: real images for the gate, uint8 `(count, height, width, channels)`, 32 or more,
-            or real tensors. They do not travel in the bundle. Without them the gate has random ones only.
+            or real tensors. They are not stored in the bundle. Without them the gate uses random samples only.
         final_activation: For an `nn.Module`: its final activation, as `--final-activation` of the command.
-        output: For an `nn.Module`: which of several values that it returns holds the logits.
-        licence: Of the model: an SPDX expression, or any text; it travels in every file.
-        options: As `onward_onward_export.options.ExportOptions` has them: `formats`, `opset`, `torchscript` …
+        output: For an `nn.Module` that returns several values: the key, attribute or index of the logits.
+        licence: The model's licence: an SPDX expression or any text. It is stored in every file.
+        options: The fields of `onward_export.options.ExportOptions`: `formats`, `opset`, `torchscript` …
 
     Raises:
-        NotExportable: No reference can be made of the model, or it cannot be exported.
-        ParityFailure: An artifact is further from the mathematics than PyTorch is; nothing is published.
-        UsageError: An `nn.Module` without a signature.
+        NotExportable: The model cannot serve as a reference, or it cannot be exported.
+        ParityFailure: An artifact failed the gate; nothing is published.
+        UsageError: An `nn.Module` was given without a signature.
     """
     chosen = ExportOptions(**options)
     if isinstance(model, (str, Path)):
@@ -61,7 +61,9 @@ def export(
             replace(to_export, signature=signature or to_export.signature, licence=licence), Path(out), options=chosen
         )
     if signature is None:
-        raise UsageError("an nn.Module needs a signature: what goes in, and what its outputs are called.")
+        raise UsageError(
+            "an nn.Module needs a signature: pass `signature=`, a Signature for images or a TensorSignature."
+        )
     provenance = {"architecture": type(model).__name__}
     network = as_logits_network(model, signature, final_activation, output)
     return publish(

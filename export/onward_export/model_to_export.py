@@ -1,4 +1,4 @@
-"""Model to export: a network, its signature, real samples and where its weights come from."""
+"""Model to export: a network with its signature, real samples and provenance."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ __all__ = ["ModelToExport"]
 
 @dataclass(frozen=True)
 class ModelToExport:
-    """A network and what the export has to know about it.
+    """A network and what an export needs to know about it.
 
     Args:
         network: Takes float32 `(batch, channels, height, width)`, or the tensors of the signature; gives logits
             `(batch, classes)`.
-        signature: What goes in and what comes out.
-        real_samples: Real images, uint8 `(count, height, width, channels)`, or real tensors, for the gate; None where
-            there are none.
-        num_golden_real: How many of them travel in the bundle. Somebody's pictures do not, unless they say so.
+        signature: The inputs and outputs.
+        real_samples: Real images for the gate, uint8 `(count, height, width, channels)`, or real tensors; None if there
+            are none.
+        num_golden_real: How many of them are stored in the bundle. Private pictures are not, unless the user asks.
         provenance: Where the weights come from: text and numbers, no paths.
-        licence: Of the model: an SPDX expression such as `Apache-2.0`, or any text.
+        licence: The model's licence: an SPDX expression such as `Apache-2.0`, or any text.
     """
 
     network: nn.Module
@@ -51,37 +51,39 @@ class ModelToExport:
         data_dir: Path | None = None,
         num_golden: int | None = None,
     ) -> ModelToExport:
-        """What a checkpoint brings to its export: network, signature, real samples, provenance.
+        """The network, signature, real samples and provenance of a checkpoint.
 
         Args:
-            checkpoint: An opened one.
-            data: Names the data set for real samples; by default the one that it was trained on.
-            data_dir: Where IDX files are.
-            num_golden: Real samples that travel; by default 32 where the data set is public.
+            checkpoint: An opened checkpoint.
+            data: The data set for real samples; by default the one that the checkpoint was trained on.
+            data_dir: The folder of IDX files.
+            num_golden: Number of real samples to store in the bundle; by default 32 if the data set is public, else 0.
 
         Raises:
-            DataError: The data set that was named cannot be read; the checkpoint's own is only missed aloud.
+            DataError: The data set that `data` names cannot be read. If the checkpoint's own cannot, a remark says so.
         """
         signature = checkpoint.signature
         dataset: Dataset | None = None
         if not isinstance(signature, Signature):
             if data is not None:
-                raise UsageError("--data names images, and the model takes tensors.")
+                raise UsageError(
+                    f"--data is {data}, a data set of images, and the model takes tensors: leave --data out."
+                )
             return cls(checkpoint.network(), signature, provenance=_provenance(checkpoint))
         try:
             if not (data or checkpoint.data):
-                raise DataError("it is not known what the weights were trained on.")
+                raise DataError("the checkpoint does not name the data set that it was trained on.")
             dataset = load(data or checkpoint.data, data_dir=data_dir, like=signature)
             if dataset.signature.image_shape != signature.image_shape:
                 raise DataError(
-                    f"{data or checkpoint.data} has images of {dataset.signature.image_shape}, the model takes "
+                    f"{data or checkpoint.data} has images of shape {dataset.signature.image_shape}, the model takes "
                     f"{signature.image_shape}."
                 )
         except DataError as error:
             if data is not None:
                 raise
             dataset = None
-            remark(f"no real samples for the gate, random pixels only: {error} (--data names another data set)")
+            remark(f"the gate has no real samples, only random pixels: {error} (`--data NAME` chooses a data set)")
         if num_golden is None:
             num_golden = NUM_GOLDEN if dataset is not None and dataset.is_public else 0
         real = dataset.test.read(slice(0, max(NUM_SAMPLES, num_golden)))[0] if dataset is not None else None

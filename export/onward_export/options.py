@@ -1,4 +1,4 @@
-"""Options: how a model is exported, beside what it is."""
+"""Options: how a model is exported."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from onward.errors import UsageError
 
 __all__ = ["FORMATS", "MAX_PROTOBUF_BYTES", "ExportOptions"]
 
-#: Format -> file, in order of preference where a bundle is run.
+#: Format -> file, in the order in which a bundle prefers them.
 FORMATS = {"onnx": "model.onnx", "torchscript": "model.torchscript", "pt2": "model.pt2"}
 TORCHSCRIPT = ("trace", "script")
-#: What onnxruntime 1.20 (November 2024) reads: opset 21, IR version 10. The exporter writes opset 18 at the least.
+#: onnxruntime 1.20 (November 2024) reads up to opset 21 and IR version 10. The exporter writes opset 18 or later.
 OPSETS = range(18, 24)
 IR_VERSIONS = range(8, 12)
 #: The limit of protobuf is 2 GiB; names and nodes need some of it.
@@ -23,15 +23,15 @@ class ExportOptions:
     """How a model is exported.
 
     Args:
-        formats: Of `FORMATS`.
-        opset: Version of ONNX's operators, 18 to 23.
-        ir_version: Version of ONNX's file format, 8 to 11.
-        external_data_above_bytes: Weights of more bytes go into model.onnx.data beside model.onnx.
+        formats: The formats to write, of `FORMATS`.
+        opset: The version of ONNX's operator set, 18 to 23.
+        ir_version: The version of ONNX's file format, 8 to 11.
+        external_data_above_bytes: Weights larger than this in total are written to model.onnx.data beside model.onnx.
         torchscript: `trace`, or `script` where control flow depends on data.
-        explain: Whether the error is followed along the graph of the ONNX file even if it passes.
+        explain: Whether the error along the graph of the ONNX file is reported even if the file passes.
 
     Raises:
-        UsageError: One of them is out of range.
+        UsageError: A value is not one of those listed.
     """
 
     formats: tuple[str, ...] = tuple(FORMATS)
@@ -45,14 +45,14 @@ class ExportOptions:
         unknown = [name for name in self.formats if name not in FORMATS]
         if unknown or not self.formats or len(set(self.formats)) != len(self.formats):
             raise UsageError(
-                f"formats are {', '.join(self.formats) or 'none'}; expected some of {', '.join(FORMATS)}, each once."
+                f"formats are {', '.join(self.formats) or 'empty'}; expected one or more of {', '.join(FORMATS)}, each once."
             )
         if self.opset not in OPSETS or self.ir_version not in IR_VERSIONS:
             raise UsageError(
-                f"opset {self.opset} with IR version {self.ir_version}: there are opsets {OPSETS[0]} to {OPSETS[-1]} "
-                f"and IR versions {IR_VERSIONS[0]} to {IR_VERSIONS[-1]}."
+                f"opset is {self.opset} and IR version {self.ir_version}; expected an opset from {OPSETS[0]} to {OPSETS[-1]} "
+                f"and an IR version from {IR_VERSIONS[0]} to {IR_VERSIONS[-1]}."
             )
         if self.torchscript not in TORCHSCRIPT:
-            raise UsageError(f"TorchScript is made by {' or '.join(TORCHSCRIPT)}, not by {self.torchscript!r}.")
+            raise UsageError(f"torchscript is {self.torchscript!r}; expected {' or '.join(TORCHSCRIPT)}.")
         if self.external_data_above_bytes < 0:
-            raise UsageError("the size above which weights go into a file of their own cannot be negative.")
+            raise UsageError(f"external_data_above_bytes is {self.external_data_above_bytes}; expected 0 or more.")

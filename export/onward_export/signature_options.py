@@ -1,4 +1,4 @@
-"""Arguments: what the options of `onward export` say of a model's inputs and labels, as a signature."""
+"""Signature options: the options of `onward export` that describe inputs and labels, as a signature."""
 
 from __future__ import annotations
 
@@ -9,27 +9,32 @@ from pathlib import Path
 from onward.errors import SignatureError, UsageError
 from onward.signature import DTYPES, INTERFACES, AnySignature, Input, Signature, TensorSignature
 
-__all__ = ["as_asked", "image_signature", "tensor_signature"]
+__all__ = ["apply_interface", "image_signature", "tensor_signature"]
 
 
 def tensor_signature(inputs: Sequence[str], labels: str | None) -> TensorSignature | None:
     """The signature of a model that takes tensors, or None where `--input` names none.
 
     Args:
-        inputs: `NAME:DTYPE:SHAPE` or `NAME:DTYPE:SHAPE:LOW..HIGH` each, the shape without the batch, sides by `x`,
-            `any` for one of any size: `features:float32:13`, `ids:int64:any:0..999`. Or `pixels`, `tensor`.
-        labels: A file with one a line, or comma-separated.
+        inputs: Each is `NAME:DTYPE:SHAPE` or `NAME:DTYPE:SHAPE:LOW..HIGH`. The shape leaves out the batch and joins
+            its sizes with `x`; `any` is a free size: `features:float32:13`, `ids:int64:any:0..999`. Or `pixels`,
+            `tensor`.
+        labels: A file with one label a line, or labels separated by commas.
 
     Raises:
-        UsageError: One of them is none of these, or the labels are missing.
+        UsageError: An input cannot be read, or the labels are missing.
     """
     described = [text for text in inputs if text not in INTERFACES]
     if not described:
         return None
     if len(described) < len(inputs):
-        raise UsageError(f"--input is {' and '.join(inputs)}: a model takes an image, or tensors that have names.")
+        raise UsageError(
+            f"--input is {' and '.join(inputs)}; expected either `pixels` or `tensor` for an image, or named tensors only."
+        )
     if labels is None:
-        raise UsageError("--labels is missing: the classes of a model that takes tensors, comma-separated or a file.")
+        raise UsageError(
+            "--labels is missing; a model that takes tensors needs its classes: separated by commas, or a file."
+        )
     try:
         return TensorSignature(tuple(map(_input, described)), _labels(labels))
     except SignatureError as error:
@@ -39,21 +44,21 @@ def tensor_signature(inputs: Sequence[str], labels: str | None) -> TensorSignatu
 def image_signature(
     input_size: str | None, labels: str | None, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> Signature | None:
-    """What the options say of the images and the labels, or None where they say nothing.
+    """The signature of a model that takes images, or None where neither size nor labels are given.
 
     Raises:
-        UsageError: Only some of the four are given, or the size is none.
+        UsageError: Only some of the four are given, or the size cannot be read.
     """
     if input_size is None and labels is None:
         return None
     if input_size is None or labels is None or mean is None or std is None:
         raise UsageError(
-            "--input-size, --labels, --mean and --std go together: without one of them it is a guess what the "
-            "network takes or gives. --data NAME takes all four from a data set."
+            "--input-size, --labels, --mean and --std must be given together. `--data NAME` takes all four from a "
+            "data set."
         )
     sides = input_size.split("x")
     if len(sides) != 3 or not all(side.isdigit() for side in sides):
-        raise UsageError(f"--input-size is {input_size!r}, expected HEIGHTxWIDTHxCHANNELS such as 28x28x1.")
+        raise UsageError(f"--input-size is {input_size!r}; expected HEIGHTxWIDTHxCHANNELS such as 28x28x1.")
     height, width, channels = map(int, sides)
     return Signature(
         height=height,
@@ -65,16 +70,18 @@ def image_signature(
     )
 
 
-def as_asked(signature: AnySignature, inputs: Sequence[str], dynamic_size: bool) -> AnySignature:
-    """The signature with the interface and the freedom that were asked for.
+def apply_interface(signature: AnySignature, inputs: Sequence[str], dynamic_size: bool) -> AnySignature:
+    """The signature with the interface and the free sizes that `--input` and `--dynamic-size` ask for.
 
     Raises:
-        UsageError: The model takes no image.
+        UsageError: Free height and width are asked for, and the model takes tensors.
     """
     if isinstance(signature, Signature):
         return replace(signature, interface=inputs[-1] if inputs else "pixels", dynamic_size=dynamic_size)
     if dynamic_size:
-        raise UsageError("--dynamic-size is for images; a tensor's free side is called `any` in its --input.")
+        raise UsageError(
+            "--dynamic-size is for models that take images. For a tensor write `any` for a free size in its --input."
+        )
     return signature
 
 
@@ -89,7 +96,7 @@ def _input(text: str) -> Input:
         return Input(name, dtype, shape, (number(low), number(high)) if ends else None)
     except ValueError as error:
         raise UsageError(
-            f"--input is {text!r}, expected `pixels`, `tensor`, or NAME:DTYPE:SHAPE with a dtype of "
+            f"--input is {text!r}; expected `pixels`, `tensor`, or NAME:DTYPE:SHAPE with a dtype of "
             f"{', '.join(DTYPES)}, such as features:float32:13 or ids:int64:16:0..999."
         ) from error
 

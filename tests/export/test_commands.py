@@ -14,7 +14,7 @@ import onward as front_door
 from onward.bundle import Bundle
 from onward.errors import UsageError
 from onward.signature import Input
-from onward_export.signature_options import as_asked, tensor_signature
+from onward_export.signature_options import apply_interface, tensor_signature
 
 TABLE = """
 import torch
@@ -92,7 +92,7 @@ def test_a_float_input_of_any_size_and_a_later_opset_are_options(onward, tmp_pat
         (["features"], "a,b", r"'features' is ''; expected one of"),
         (["features:float32:a"], "a,b", r"expected `pixels`, `tensor`, or NAME:DTYPE:SHAPE"),
         (["ids:int64:4:9"], "a,b", r"expected `pixels`"),
-        (["pixels", "features:float32:13"], "a,b", "an image, or tensors that have names"),
+        (["pixels", "features:float32:13"], "a,b", "`pixels` or `tensor` for an image, or named tensors"),
         (["features:float32:13"], None, "--labels is missing"),
         (["features:float32:13"], "a", "at least two labels"),
         (["logits:float32:13"], "a,b", "none of"),
@@ -110,6 +110,6 @@ def test_inputs_are_read_in_the_order_given() -> None:
         Input("ids", "int64", (None,), (0, 999)),
         Input("grid", "float32", (3, 4)),
     )
-    with pytest.raises(UsageError, match="is for images"):
-        as_asked(signature, (), dynamic_size=True)
+    with pytest.raises(UsageError, match="for models that take images"):
+        apply_interface(signature, (), dynamic_size=True)
     assert tensor_signature(["pixels"], None) is None

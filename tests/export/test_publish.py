@@ -177,4 +177,4 @@ def test_the_checkpoint_s_own_data_missing_is_said_aloud(
     source = ModelToExport.from_checkpoint(replace(checkpoint, data="folder:/nowhere"))
     assert source.real_samples is None
     assert source.num_golden_real == 0
-    assert "no real samples for the gate" in capsys.readouterr().err
+    assert "the gate has no real samples" in capsys.readouterr().err
