@@ -45,11 +45,13 @@ class ExportOptions:
         unknown = [name for name in self.formats if name not in FORMATS]
         if unknown or not self.formats or len(set(self.formats)) != len(self.formats):
             raise UsageError(
-                f"formats are {', '.join(self.formats) or 'empty'}; expected one or more of {', '.join(FORMATS)}, each once."
+                f"formats are {', '.join(self.formats) or 'empty'}; expected one or more of {', '.join(FORMATS)}, "
+                "each once."
             )
         if self.opset not in OPSETS or self.ir_version not in IR_VERSIONS:
             raise UsageError(
-                f"opset is {self.opset} and IR version {self.ir_version}; expected an opset from {OPSETS[0]} to {OPSETS[-1]} "
+                f"opset is {self.opset} and IR version {self.ir_version}; expected an opset from {OPSETS[0]} to "
+                f"{OPSETS[-1]} "
                 f"and an IR version from {IR_VERSIONS[0]} to {IR_VERSIONS[-1]}."
             )
         if self.torchscript not in TORCHSCRIPT:

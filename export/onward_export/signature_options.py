@@ -29,7 +29,8 @@ def tensor_signature(inputs: Sequence[str], labels: str | None) -> TensorSignatu
         return None
     if len(described) < len(inputs):
         raise UsageError(
-            f"--input is {' and '.join(inputs)}; expected either `pixels` or `tensor` for an image, or named tensors only."
+            f"--input is {' and '.join(inputs)}; expected either `pixels` or `tensor` for an image, or named tensors "
+            "only."
         )
     if labels is None:
         raise UsageError(
