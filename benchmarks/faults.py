@@ -29,13 +29,13 @@ from onward.bundle.golden import GoldenRecord
 from onward.cli.console import remark
 from onward.errors import OnwardError
 from onward.signature import Signature
-from onward_export.deployable import Deployable, deploy
-from onward_export.explanation import explain, worst_samples
-from onward_export.formats.onnx_file import Written, write_onnx
+from onward_export.deployable import Deployable, make_deployable
+from onward_export.explanation import explain, samples_to_explain
+from onward_export.formats.onnx_file import OnnxExport, write_onnx
 from onward_export.formats.program import export_program
 from onward_export.gate import BACKEND_ERRORS
 from onward_export.reference import make_reference
-from onward_export.reference.samples import gather
+from onward_export.reference.samples import gather_samples
 
 DOCS = Path(__file__).parent.parent / "docs"
 SIZE = 64
@@ -187,10 +187,10 @@ class Bench:
     def __init__(self, subject: Subject, folder: Path, num_samples: int = NUM_SAMPLES) -> None:
         self.subject = subject
         self.path = folder / f"{subject.name}.onnx"
-        deployable = deploy(subject.network, subject.signature)
-        samples = gather(subject.signature, None, num_samples=num_samples)
+        deployable = make_deployable(subject.network, subject.signature)
+        samples = gather_samples(subject.signature, None, num_samples=num_samples)
         self.record: GoldenRecord = make_reference(deployable, samples, subject.signature.num_classes)
-        self.written: Written = _write(deployable, self.path, subject.signature)
+        self.written: OnnxExport = _write(deployable, self.path, subject.signature)
         self.sound = self.path.read_bytes()
 
     def plant(self, kind: str, seed: int) -> Outcome | None:
@@ -211,8 +211,8 @@ class Bench:
             return None
         name, norm = choice.choice(norms)
         norm.eps *= 1000
-        _write(deploy(network, self.subject.signature), self.path, self.subject.signature)
-        explanation = explain(self.path, self.written.program, worst_samples(self.record))
+        _write(make_deployable(network, self.subject.signature), self.path, self.subject.signature)
+        explanation = explain(self.path, self.written.program, samples_to_explain(self.record))
         path = f"model.{name}"
         return next((point.node for point in explanation.points if point.origins[-1].module == path), None)
 
@@ -223,7 +223,7 @@ class Bench:
             was_seen = not self.record.judge("onnx", backend.run).passed
         except BROKEN:
             backend, was_seen = None, True
-        samples = worst_samples(self.record, backend.run if backend else None)
+        samples = samples_to_explain(self.record, backend.run if backend else None)
         explanation = explain(self.path, self.written.program, samples)
         first, broken = explanation.first, explanation.broken
         named = first.node if first else broken[0] if broken else ""
@@ -251,7 +251,7 @@ def subjects() -> Iterator[Subject]:
         yield Subject(name, network, RGB)
 
 
-def _write(deployable: Deployable, path: Path, signature: Signature) -> Written:
+def _write(deployable: Deployable, path: Path, signature: Signature) -> OnnxExport:
     return write_onnx(export_program(deployable, signature), path, signature, {})
 
 

@@ -127,7 +127,7 @@ def export(
     from onward_export.model_to_export import ModelToExport
     from onward_export.options import ExportOptions
     from onward_export.publish import publish
-    from onward_export.signature_options import as_asked, image_signature, tensor_signature
+    from onward_export.signature_options import apply_interface, image_signature, tensor_signature
     from onward_training.import_weights import open_checkpoint
 
     options = ExportOptions(
@@ -155,7 +155,7 @@ def export(
     )
     to_export = ModelToExport.from_checkpoint(checkpoint, data=data, data_dir=data_dir, num_golden=golden_samples)
     bundle = publish(
-        replace(to_export, signature=as_asked(to_export.signature, inputs or (), dynamic_size), licence=licence),
+        replace(to_export, signature=apply_interface(to_export.signature, inputs or (), dynamic_size), licence=licence),
         out or path.with_suffix(""),
         options=options,
         on_stage=(lambda stage: None) if as_json else (lambda stage: remark(f"export: {stage} …")),

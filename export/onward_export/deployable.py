@@ -20,7 +20,7 @@ from onward_export.hook_removal import without_hooks
 from onward_training.models import as_logits_network
 from onward_training.normalization import Normalize
 
-__all__ = ["ByOutput", "Deployable", "TensorDeployable", "deploy", "run", "tensors_of"]
+__all__ = ["ByOutput", "Deployable", "TensorDeployable", "make_deployable", "run", "tensors_of"]
 
 ByOutput = dict[str, NDArray[Any]]
 
@@ -66,7 +66,7 @@ class TensorDeployable(Deployable):
         return logits, torch.softmax(logits, dim=1)
 
 
-def deploy(network: nn.Module, signature: AnySignature) -> Deployable:
+def make_deployable(network: nn.Module, signature: AnySignature) -> Deployable:
     """The deployable of a network; its arguments and errors are those of `Deployable`."""
     kind = Deployable if isinstance(signature, Signature) else TensorDeployable
     return kind(network, signature)

@@ -20,20 +20,20 @@ from onward.errors import OnwardError, ParityFailure, reason_of
 from onward.parity import CONSTANT, MAX_NOISE_RATIO, MAX_RELATIVE_ERROR, Outputs, Replay, Verdict, replay
 from onward.signature import AnySignature
 from onward.tasks import task_of
-from onward_export.explanation import Explanation, explain, worst_samples
-from onward_export.formats.onnx_file import Written, opset_of
+from onward_export.explanation import Explanation, explain, samples_to_explain
+from onward_export.formats.onnx_file import OnnxExport, opset_of
 from onward_export.options import MAX_PROTOBUF_BYTES
 from onward_export.passes import PassResult
 from onward_export.weights.account import WeightCheck, check_onnx, check_pt2, check_torchscript
 
-__all__ = ["Examination", "Subject", "examine", "refusal"]
+__all__ = ["GateResult", "ParityReference", "check_artifact", "refusal"]
 
 #: What onnxruntime and PyTorch raise while they run a model that does not take a batch.
 BACKEND_ERRORS: tuple[type[Exception], ...] = (*ORT_ERRORS, RuntimeError, ValueError, TypeError)
 
 
 @dataclass(frozen=True)
-class Subject:
+class ParityReference:
     """What artifacts are held against.
 
     Args:
@@ -50,7 +50,7 @@ class Subject:
     golden: GoldenRecord
     expected: Mapping[str, Tensor]
     program: ExportedProgram | None
-    written: Written | None
+    written: OnnxExport | None
 
     def passes(self, format: str) -> tuple[PassResult, ...]:
         """What was done to the graph of an artifact."""
@@ -58,7 +58,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Examination:
+class GateResult:
     """One artifact before the gate.
 
     Args:
@@ -122,13 +122,13 @@ class Examination:
         return self.verdict.to_json() | {"passed": self.passed, "weights": self.weights.to_json()} | passes
 
 
-def examine(path: Path, format: str, subject: Subject, *, always_explain: bool = False) -> Examination:
+def check_artifact(path: Path, format: str, reference: ParityReference, *, always_explain: bool = False) -> GateResult:
     """Open a file that is about to ship and measure it.
 
     Args:
         path: The file.
         format: `onnx`, `torchscript` or `pt2`.
-        subject: What it is held against.
+        reference: What it is held against.
         always_explain: Whether the error is followed along the graph of an ONNX file even if it passes.
 
     Raises:
@@ -137,29 +137,34 @@ def examine(path: Path, format: str, subject: Subject, *, always_explain: bool =
     """
     try:
         beside = _beside(path)
-        backend = open_backend(format, path.read_bytes(), subject.signature, beside=beside)
-        replayed = replay(backend.run, subject.record.inputs)
-        outputs = {kind: backend.run(samples) for kind, samples in subject.golden.inputs.items()}
+        backend = open_backend(format, path.read_bytes(), reference.signature, beside=beside)
+        replayed = replay(backend.run, reference.record.inputs)
+        outputs = {kind: backend.run(samples) for kind, samples in reference.golden.inputs.items()}
     except OnwardError as error:
-        raise ParityFailure(f"{path.name} does not open: {error}{_where(path, format, subject)}") from error
+        raise ParityFailure(f"{path.name} does not open: {error}{_where(path, format, reference)}") from error
     except BACKEND_ERRORS as error:
         raise ParityFailure(
-            f"{path.name} does not run on batches of every size: {reason_of(error)}{_where(path, format, subject)}"
+            f"{path.name} does not run on batches of every size: {reason_of(error)}{_where(path, format, reference)}"
         ) from error
-    verdict = subject.record.judge_replay(format, replayed, task_of(subject.signature))
+    verdict = reference.record.judge_replay(format, replayed, task_of(reference.signature))
     explanation = None
-    if format == "onnx" and subject.written is not None and _is_small(path) and (always_explain or not verdict.passed):
-        explanation = explain(path, subject.written.program, worst_samples(subject.record, backend.run))
-    return Examination(
+    if (
+        format == "onnx"
+        and reference.written is not None
+        and _is_small(path)
+        and (always_explain or not verdict.passed)
+    ):
+        explanation = explain(path, reference.written.program, samples_to_explain(reference.record, backend.run))
+    return GateResult(
         artifact=format,
         verdict=verdict,
-        weights=_check_weights(path, format, subject),
+        weights=_check_weights(path, format, reference),
         outputs=outputs,
         replayed=replayed,
         file=path.name,
         size_bytes=path.stat().st_size + sum(map(len, beside.values())),
         opset=opset_of(path) if format == "onnx" else None,
-        passes=subject.passes(format),
+        passes=reference.passes(format),
         explanation=explanation,
     )
 
@@ -169,16 +174,16 @@ def _is_small(path: Path) -> bool:
     return path.stat().st_size + sum(map(len, _beside(path).values())) <= MAX_PROTOBUF_BYTES
 
 
-def _where(path: Path, format: str, subject: Subject) -> str:
+def _where(path: Path, format: str, reference: ParityReference) -> str:
     """The node with which an ONNX file does not open or run."""
-    if format != "onnx" or subject.written is None or not _is_small(path):
+    if format != "onnx" or reference.written is None or not _is_small(path):
         return ""
-    return f" {explain(path, subject.written.program, worst_samples(subject.record)).sentence()}"
+    return f" {explain(path, reference.written.program, samples_to_explain(reference.record)).sentence()}"
 
 
-def refusal(examinations: Sequence[Examination], page: Path) -> ParityFailure:
+def refusal(results: Sequence[GateResult], page: Path) -> ParityFailure:
     """The error that closes the gate, with every reason and the page that shows them."""
-    reasons = [reason for examination in examinations for reason in examination.reasons()]
+    reasons = [reason for result in results for reason in result.reasons()]
     return ParityFailure(f"the gate is closed, nothing was published. {' '.join(reasons)} See {page}.")
 
 
@@ -186,13 +191,13 @@ def _beside(path: Path) -> dict[str, bytes]:
     return {item.name: item.read_bytes() for item in path.parent.glob(f"{path.name}.*")}
 
 
-def _check_weights(path: Path, format: str, subject: Subject) -> WeightCheck:
+def _check_weights(path: Path, format: str, reference: ParityReference) -> WeightCheck:
     match format:
         case "onnx":
-            assert subject.program is not None
-            decomposed = subject.written.program if subject.written is not None else None
-            return check_onnx(path, subject.expected, subject.program, decomposed)
+            assert reference.program is not None
+            decomposed = reference.written.program if reference.written is not None else None
+            return check_onnx(path, reference.expected, reference.program, decomposed)
         case "torchscript":
-            return check_torchscript(path, subject.expected)
+            return check_torchscript(path, reference.expected)
         case _:
-            return check_pt2(path, subject.expected)
+            return check_pt2(path, reference.expected)

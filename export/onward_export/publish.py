@@ -16,16 +16,16 @@ from onward.bundle.golden import GoldenRecord, save_outputs
 from onward.errors import UsageError
 from onward.files import staged_folder
 from onward.parity import CONSTANT, MAX_NOISE_RATIO
-from onward_export.deployable import Deployable, deploy
+from onward_export.deployable import Deployable, make_deployable
 from onward_export.formats.onnx_file import opset_of, write_onnx
 from onward_export.formats.program import export_program, write_pt2
-from onward_export.formats.torchscript import torchscript_beside
-from onward_export.gate import Examination, Subject, examine, refusal
+from onward_export.formats.torchscript import torchscript_in_background
+from onward_export.gate import GateResult, ParityReference, check_artifact, refusal
 from onward_export.model_to_export import ModelToExport
 from onward_export.options import FORMATS, ExportOptions
 from onward_export.passes import noise_ratio_of
 from onward_export.reference import make_reference
-from onward_export.reference.samples import NUM_GOLDEN, NUM_SAMPLES, RANDOM, REAL, RESIZED, gather
+from onward_export.reference.samples import NUM_GOLDEN, NUM_SAMPLES, RANDOM, REAL, RESIZED, gather_samples
 from onward_export.report import write_parity_page
 
 __all__ = ["publish"]
@@ -55,24 +55,25 @@ def publish(
     """
     options = options or ExportOptions()
     _check_target(out)
-    deployable = deploy(model.network, model.signature)
-    samples = gather(model.signature, model.real_samples, num_samples=num_samples)
+    deployable = make_deployable(model.network, model.signature)
+    samples = gather_samples(model.signature, model.real_samples, num_samples=num_samples)
     with staged_folder(out) as staged:
         with _tracing(deployable, model, staged, options):
             on_stage("reference in float64")
             record = make_reference(deployable, samples, model.signature.num_classes)
-            subject = _write_artifacts(deployable, model, record, staged, options, on_stage)
+            reference = _write_artifacts(deployable, model, record, staged, options, on_stage)
         on_stage("parity gate")
-        examinations = [
-            examine(staged / FORMATS[name], name, subject, always_explain=options.explain) for name in options.formats
+        results = [
+            check_artifact(staged / FORMATS[name], name, reference, always_explain=options.explain)
+            for name in options.formats
         ]
         page = out.parent / f"{out.name}.refused.html"
-        if not all(item.passed for item in examinations):
+        if not all(item.passed for item in results):
             # it stays on this machine: all that the gate saw may be shown
-            write_parity_page(page, _title(model), examinations, record=record, labels=model.signature.labels)
-            raise refusal(examinations, page)
-        _write_records(staged, model, subject, examinations)
-        _write_manifest(staged, model, examinations)
+            write_parity_page(page, _title(model), results, record=record, labels=model.signature.labels)
+            raise refusal(results, page)
+        _write_records(staged, model, reference, results)
+        _write_manifest(staged, model, results)
     page.unlink(missing_ok=True)  # of an earlier try
     return Bundle.open(out)
 
@@ -84,7 +85,7 @@ def _write_artifacts(
     staged: Path,
     options: ExportOptions,
     on_stage: Callable[[str], None],
-) -> Subject:
+) -> ParityReference:
     """All but TorchScript, which a process of its own is writing; and what all are to be held against."""
     program, written = None, None
     if options.formats != ("torchscript",):
@@ -101,7 +102,7 @@ def _write_artifacts(
     if "torchscript" in options.formats:
         on_stage("TorchScript")
     counts = {REAL: model.num_golden_real, RANDOM: NUM_GOLDEN, RESIZED: NUM_GOLDEN, CONSTANT: NUM_GOLDEN}
-    return Subject(model.signature, record, record.select(counts), deployable.state_dict(), program, written)
+    return ParityReference(model.signature, record, record.select(counts), deployable.state_dict(), program, written)
 
 
 def _check_target(out: Path) -> None:
@@ -115,31 +116,31 @@ def _tracing(
     if "torchscript" not in options.formats:
         return nullcontext()
     path = staged / FORMATS["torchscript"]
-    return torchscript_beside(deployable, path, model.signature, how=options.torchscript)
+    return torchscript_in_background(deployable, path, model.signature, how=options.torchscript)
 
 
-def _write_records(staged: Path, model: ModelToExport, subject: Subject, examinations: list[Examination]) -> None:
-    subject.golden.save(staged / GOLDEN)
+def _write_records(staged: Path, model: ModelToExport, reference: ParityReference, results: list[GateResult]) -> None:
+    reference.golden.save(staged / GOLDEN)
     (staged / "golden").mkdir()
-    for item in examinations:
+    for item in results:
         save_outputs(staged / "golden" / f"{item.artifact}.npz", item.outputs)
     parity = {
         "rule": {"reference": "float64", "max_noise_ratio": MAX_NOISE_RATIO},
-        "passed": all(item.passed for item in examinations),
-        "artifacts": [item.to_json() for item in examinations],
+        "passed": all(item.passed for item in results),
+        "artifacts": [item.to_json() for item in results],
     }
     (staged / PARITY_JSON).write_text(json.dumps(parity, indent=2) + "\n", encoding="utf-8")
     write_parity_page(
         staged / PARITY_HTML,
         _title(model),
-        examinations,
-        record=subject.record,
+        results,
+        record=reference.record,
         labels=model.signature.labels,
         num_shown={REAL: model.num_golden_real},
     )
 
 
-def _write_manifest(staged: Path, model: ModelToExport, examinations: list[Examination]) -> None:
+def _write_manifest(staged: Path, model: ModelToExport, results: list[GateResult]) -> None:
     artifacts = tuple(
         Artifact(
             name=item.artifact,
@@ -149,7 +150,7 @@ def _write_manifest(staged: Path, model: ModelToExport, examinations: list[Exami
             opset=opset_of(staged / FORMATS["onnx"]) if item.artifact == "onnx" else None,
             noise_ratio=item.verdict.noise_ratio,
         )
-        for item in examinations
+        for item in results
     )
     taken = {artifact.file.path for artifact in artifacts}
     files = tuple(file for file in _digests(staged) if file.path not in taken)

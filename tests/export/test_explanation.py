@@ -17,15 +17,15 @@ from benchmarks.faults import FAULTS, FOLDED_EPSILON, Bench, Subject
 from onward.errors import ParityFailure
 from onward.feed import draw
 from onward.signature import Signature
-from onward_export.deployable import deploy
-from onward_export.explanation import explain, worst_samples
-from onward_export.formats.onnx_file import Written, write_onnx
+from onward_export.deployable import make_deployable
+from onward_export.explanation import explain, samples_to_explain
+from onward_export.formats.onnx_file import OnnxExport, write_onnx
 from onward_export.formats.program import export_program
 from onward_export.model_to_export import ModelToExport
 from onward_export.options import ExportOptions
 from onward_export.publish import publish
 from onward_export.reference import make_reference
-from onward_export.reference.samples import gather
+from onward_export.reference.samples import gather_samples
 
 from networks import RGB, SIGNATURE, Attention, Plain, Residual  # isort: skip
 
@@ -140,7 +140,7 @@ def test_another_shape_is_an_error_with_both_shapes(tmp_path: Path) -> None:
 
 
 def test_the_worst_samples_are_those_with_the_largest_error() -> None:
-    record = make_reference(deploy(Plain(), SIGNATURE), gather(SIGNATURE, None, num_samples=32), 4)
+    record = make_reference(make_deployable(Plain(), SIGNATURE), gather_samples(SIGNATURE, None, num_samples=32), 4)
     images = record.inputs["random"]
     assert isinstance(images, np.ndarray)
     wrong = images[[3, 17]]
@@ -150,7 +150,7 @@ def test_the_worst_samples_are_those_with_the_largest_error() -> None:
         bad = np.array([any(np.array_equal(one, image) for image in wrong) for one in batch])
         return {name: array[at] + bad[:, None] for name, array in record.eager["random"].items()}
 
-    chosen = worst_samples(record, run)
+    chosen = samples_to_explain(record, run)
     assert isinstance(chosen, np.ndarray)
     assert {image.tobytes() for image in chosen[:2]} == {image.tobytes() for image in wrong}
 
@@ -181,8 +181,8 @@ def test_explain_follows_the_error_of_a_sound_export_too(tmp_path: Path) -> None
     assert "Error along the graph" in (bundle.path / "parity.html").read_text()
 
 
-def write(network: nn.Module, signature: Signature, path: Path) -> Written:
-    return write_onnx(export_program(deploy(network, signature), signature), path, signature, {})
+def write(network: nn.Module, signature: Signature, path: Path) -> OnnxExport:
+    return write_onnx(export_program(make_deployable(network, signature), signature), path, signature, {})
 
 
 def nudge(name: str) -> Edit:

@@ -102,7 +102,9 @@ def test_the_page_beside_a_refused_bundle_says_why(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("format", "writer"), [("pt2", "write_pt2"), ("torchscript", "torchscript_beside")], ids=["pt2", "torchscript"]
+    ("format", "writer"),
+    [("pt2", "write_pt2"), ("torchscript", "torchscript_in_background")],
+    ids=["pt2", "torchscript"],
 )
 def test_another_model_s_file_closes_the_gate(
     format: str, writer: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

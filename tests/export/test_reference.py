@@ -13,7 +13,7 @@ from onward.parity import CONSTANT, MIN_FLOOR_ULPS
 from onward.tasks.classification import LOGITS, OUTPUTS, PROBABILITIES
 from onward_export.deployable import Deployable
 from onward_export.reference import make_reference
-from onward_export.reference.samples import gather
+from onward_export.reference.samples import gather_samples
 
 from networks import (  # isort: skip
     RGB,
@@ -35,7 +35,7 @@ from networks import (  # isort: skip
 
 
 def reference_of(network: nn.Module, signature=SIGNATURE) -> GoldenRecord:
-    return make_reference(Deployable(network, signature), gather(signature, None, num_samples=32), 4)
+    return make_reference(Deployable(network, signature), gather_samples(signature, None, num_samples=32), 4)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""parity.html: the verdict first, the evidence behind it right, nobody's pictures in it, and no network needed."""
+"""parity.html: the verdict first, the results behind it right, nobody's pictures in it, and no network needed."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from onward.bundle.golden import GoldenRecord
 from onward.errors import ParityFailure
 from onward.parity import BATCH_SIZES, CONSTANT, Noise, measure_noise, replay
 from onward.report.charts import picture
-from onward_export.gate import Examination
+from onward_export.gate import GateResult
 from onward_export.model_to_export import ModelToExport
 from onward_export.options import ExportOptions
 from onward_export.publish import publish
 from onward_export.report import write_parity_page
 from onward_export.report.agreement import ClassAgreement, class_agreements
-from onward_export.report.method import checks
+from onward_export.report.method import preconditions
 from onward_export.report.noise_ratios import make_histogram
-from onward_export.report.results import Evidence
+from onward_export.report.results import ParityResults
 from onward_export.report.worst_samples import worst_samples
 from onward_export.weights.account import WeightCheck
 
@@ -55,14 +55,14 @@ def make_record(logits: ByKind, inputs: Mapping[str, NDArray[np.generic]] | None
     return GoldenRecord(inputs or images, reference, eager, noise)
 
 
-def make_examination(record: GoldenRecord, logits: ByKind, artifact: str = "onnx", **change: object) -> Examination:
+def make_result(record: GoldenRecord, logits: ByKind, artifact: str = "onnx", **change: object) -> GateResult:
     """An artifact that gives these logits, at every batch size."""
     outputs = {
         kind: {"logits": array.astype(np.float32), "probabilities": softmax(array).astype(np.float32)}
         for kind, array in logits.items()
     }
     replayed = {kind: [given] * len(BATCH_SIZES) for kind, given in outputs.items()}
-    made = Examination(
+    made = GateResult(
         artifact=artifact,
         verdict=record.judge_replay(artifact, replayed),
         weights=WeightCheck(3, 0, (), 0, ()),
@@ -75,9 +75,9 @@ def make_examination(record: GoldenRecord, logits: ByKind, artifact: str = "onnx
     return replace(made, **change)  # type: ignore[arg-type]
 
 
-def make_evidence(given: ByKind, reference: ByKind, **options: object) -> Evidence:
+def make_results(given: ByKind, reference: ByKind, **options: object) -> ParityResults:
     record = make_record(reference)
-    return Evidence([make_examination(record, given)], record, LABELS, **options)  # type: ignore[arg-type]
+    return ParityResults([make_result(record, given)], record, LABELS, **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -86,15 +86,15 @@ def logits() -> dict[str, NDArray[np.float64]]:
     return {kind: generator.normal(size=(20, 3)) for kind in ("real", "random")}
 
 
-def render(tmp_path: Path, evidence: Evidence) -> str:
+def render(tmp_path: Path, results: ParityResults) -> str:
     path = tmp_path / "parity.html"
     write_parity_page(
         path,
         "parity of it",
-        evidence.examinations,
-        record=evidence.record,
-        labels=evidence.labels,
-        num_shown=evidence.num_shown,
+        results.artifacts,
+        record=results.record,
+        labels=results.labels,
+        num_shown=results.num_shown,
     )
     return path.read_text(encoding="utf-8")
 
@@ -114,7 +114,7 @@ def test_the_first_line_of_a_bundle_s_page_is_that_it_passed(shared_bundle: Bund
 
 def test_the_first_line_of_a_refusal_names_the_file_and_the_reason(tmp_path: Path, logits) -> None:
     wrong = {**logits, "real": logits["real"] + 1e-3}
-    heading, lead = first_lines(render(tmp_path, make_evidence(wrong, logits)))
+    heading, lead = first_lines(render(tmp_path, make_results(wrong, logits)))
     assert heading == "Failed: parity of it"
     assert re.search(r"model\.onnx is up to [\d,]+ times as far .* \((logits|probabilities) of real samples\)", lead)
     assert "Nothing was published" in lead
@@ -123,10 +123,10 @@ def test_the_first_line_of_a_refusal_names_the_file_and_the_reason(tmp_path: Pat
 def test_a_refusal_for_a_weight_alone_does_not_speak_of_errors(tmp_path: Path, logits) -> None:
     record = make_record(logits)
     weights = WeightCheck(2, 0, (), 0, ("head.weight: 1 of 9 values differ",))
-    evidence = Evidence([make_examination(record, logits, weights=weights)], record, LABELS)
-    document = render(tmp_path, evidence)
+    results = ParityResults([make_result(record, logits, weights=weights)], record, LABELS)
+    document = render(tmp_path, results)
     _, lead = first_lines(document)
-    assert "model.onnx holds 1 tensor that the model does not explain" in lead
+    assert "model.onnx holds 1 unexplained tensor" in lead
     assert "times" not in lead
     assert "onnx: head.weight: 1 of 9 values differ." in document
 
@@ -134,16 +134,16 @@ def test_a_refusal_for_a_weight_alone_does_not_speak_of_errors(tmp_path: Path, l
 def test_an_artifact_that_gives_nan_is_refused_on_a_page_that_can_be_drawn(tmp_path: Path, logits) -> None:
     wrong = {kind: array.copy() for kind, array in logits.items()}
     wrong["random"][7, 1] = np.nan
-    evidence = make_evidence(wrong, logits)
-    heading, _ = first_lines(render(tmp_path, evidence))
+    results = make_results(wrong, logits)
+    heading, _ = first_lines(render(tmp_path, results))
     assert heading.startswith("Failed")
-    assert worst_samples(evidence)[0].name == "random sample 7"
+    assert worst_samples(results)[0].name == "random sample 7"
 
 
 def test_a_constant_image_that_fails_is_among_the_worst_and_one_that_passes_is_not(logits) -> None:
     reference = {**logits, CONSTANT: logits["real"][:5]}
-    passing = make_evidence({**reference, CONSTANT: reference[CONSTANT] + 2e-5}, reference)
-    failing = make_evidence({**reference, CONSTANT: reference[CONSTANT] + 1e-2}, reference)
+    passing = make_results({**reference, CONSTANT: reference[CONSTANT] + 2e-5}, reference)
+    failing = make_results({**reference, CONSTANT: reference[CONSTANT] + 1e-2}, reference)
     assert passing.passed
     assert CONSTANT not in {sample.kind for sample in worst_samples(passing)}
     assert {sample.kind for sample in worst_samples(failing)[:5]} == {CONSTANT}
@@ -160,7 +160,7 @@ def test_every_value_is_in_one_bin_of_the_histogram_whatever_it_is() -> None:
 
 
 def test_the_page_s_histograms_hold_every_value_of_every_sample(tmp_path: Path, logits) -> None:
-    document = render(tmp_path, make_evidence(logits, logits))
+    document = render(tmp_path, make_results(logits, logits))
     bins = re.findall(r"PyTorch (\d+) of 120; onnx (\d+) of 480", document)  # 40 samples, 3 classes, 4 batch sizes
     assert sum(int(ours) for ours, _ in bins) == 120
     assert sum(int(theirs) for _, theirs in bins) == 480
@@ -168,14 +168,14 @@ def test_the_page_s_histograms_hold_every_value_of_every_sample(tmp_path: Path, 
 
 def test_an_output_besides_the_logits_has_its_histogram_where_it_failed(tmp_path: Path, logits) -> None:
     record = make_record(logits)
-    sound = make_examination(record, logits)
+    sound = make_result(record, logits)
     outputs = {
         kind: [{**given, "probabilities": given["probabilities"] + 0.1} for given in groupings]
         for kind, groupings in sound.replayed.items()
     }
     faulty = replace(sound, replayed=outputs, verdict=record.judge_replay("onnx", outputs))
-    assert "onnx: 480 probabilities" in render(tmp_path, Evidence([faulty], record, LABELS))
-    assert "onnx: 480 probabilities" not in render(tmp_path, Evidence([sound], record, LABELS))
+    assert "onnx: 480 probabilities" in render(tmp_path, ParityResults([faulty], record, LABELS))
+    assert "onnx: 480 probabilities" not in render(tmp_path, ParityResults([sound], record, LABELS))
 
 
 def test_the_worst_samples_are_those_with_the_largest_errors_over_the_floor(logits) -> None:
@@ -184,18 +184,18 @@ def test_the_worst_samples_are_those_with_the_largest_errors_over_the_floor(logi
     for (kind, index), by in planted.items():
         wrong[kind][index, 0] += by
     record = make_record(logits)
-    first = worst_samples(Evidence([make_examination(record, wrong)], record, LABELS))
+    first = worst_samples(ParityResults([make_result(record, wrong)], record, LABELS))
     assert {(sample.kind, sample.index) for sample in first[:3]} == set(planted)
     assert [sample.noise_ratio for sample in first] == sorted((s.noise_ratio for s in first), reverse=True)
     assert len({sample.name for sample in first}) == len(first) == 8
 
 
 def test_the_worst_sample_is_the_verdict_s_worst_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: list[Evidence] = []
+    kept: list[ParityResults] = []
 
-    def write_and_keep(path: Path, title: str, examinations: list[Examination], **named: Any) -> None:
-        kept.append(Evidence(examinations, named["record"], named["labels"]))
-        write_parity_page(path, title, examinations, **named)
+    def write_and_keep(path: Path, title: str, results: list[GateResult], **named: Any) -> None:
+        kept.append(ParityResults(results, named["record"], named["labels"]))
+        write_parity_page(path, title, results, **named)
 
     monkeypatch.setattr("onward_export.publish.write_parity_page", write_and_keep)
     bundle = publish(
@@ -203,13 +203,13 @@ def test_the_worst_sample_is_the_verdict_s_worst_error(tmp_path: Path, monkeypat
     )
     worst = worst_samples(kept[0])[0]
     assert worst.noise_ratio == pytest.approx(max(artifact.noise_ratio for artifact in bundle.artifacts))
-    rows = [row for item in kept[0].examinations for row in item.verdict.comparisons]
+    rows = [row for item in kept[0].artifacts for row in item.verdict.comparisons]
     assert worst.error == pytest.approx(max(rows, key=lambda row: (row.kind != CONSTANT, row.noise_ratio)).error)
 
 
 def test_a_worst_sample_says_at_which_batch_size_and_what_was_given(logits) -> None:
     record = make_record(logits)
-    sound = make_examination(record, logits)
+    sound = make_result(record, logits)
     place = BATCH_SIZES.index(7)
     swapped = {name: array.copy() for name, array in sound.replayed["real"][place].items()}
     for array in swapped.values():
@@ -217,7 +217,7 @@ def test_a_worst_sample_says_at_which_batch_size_and_what_was_given(logits) -> N
     groupings = list(sound.replayed["real"])
     groupings[place] = swapped
     faulty = replace(sound, replayed={**sound.replayed, "real": groupings})
-    worst = worst_samples(Evidence([faulty], record, LABELS))[0]
+    worst = worst_samples(ParityResults([faulty], record, LABELS))[0]
     assert (worst.kind, worst.index, worst.batch_size) == ("real", 5, 7)
     probabilities = record.reference["real"]["probabilities"][5]
     assert worst.expected == (int(probabilities.argmax()), float(probabilities.max()))
@@ -261,27 +261,27 @@ def test_the_page_of_a_refusal_stays_and_shows_them(tmp_path: Path, private, mon
 
 def test_real_pictures_are_shown_as_far_as_they_travel(tmp_path: Path, logits) -> None:
     wrong = {**logits, "real": logits["real"] + np.linspace(1e-2, 2e-2, 20)[:, None] * [1, 0, 0]}
-    evidence = make_evidence(wrong, logits, num_shown={"real": 15})
-    shown = {sample.index for sample in worst_samples(evidence) if sample.index < 15}
-    hidden = {sample.index for sample in worst_samples(evidence) if sample.index >= 15}
+    results = make_results(wrong, logits, num_shown={"real": 15})
+    shown = {sample.index for sample in worst_samples(results) if sample.index < 15}
+    hidden = {sample.index for sample in worst_samples(results) if sample.index >= 15}
     assert shown
     assert hidden
-    document = render(tmp_path, evidence)
+    document = render(tmp_path, results)
     assert document.count(PICTURE) == len(shown)
     assert document.count("not shown: it does not travel") == len(hidden)
-    assert render(tmp_path, replace(evidence, num_shown={})).count(PICTURE) == 8  # of a refusal: it stays here
+    assert render(tmp_path, replace(results, num_shown={})).count(PICTURE) == 8  # of a refusal: it stays here
 
 
 def test_samples_that_are_no_pictures_are_a_table_of_indices(tmp_path: Path, logits) -> None:
     tensors = {kind: np.zeros((20, 5), np.float32) for kind in logits}
     record = make_record(logits, tensors)
-    document = render(tmp_path, Evidence([make_examination(record, logits)], record, LABELS))
+    document = render(tmp_path, ParityResults([make_result(record, logits)], record, LABELS))
     assert PICTURE not in document
     assert len(re.findall(r"<td>(?:real|random) sample \d+</td>", document)) == 8
     assert "float32 5" in document
 
 
-def swapped_agreements() -> tuple[list[ClassAgreement], Evidence]:
+def swapped_agreements() -> tuple[list[ClassAgreement], ParityResults]:
     """Ten cats, six dogs, one near tie of dog and horse; the artifact takes cats for dogs, dogs for cats."""
     rows = [[5.0, 1, 0]] * 10 + [[1.0, 5, 0]] * 6 + [[0.0, 4 + 1e-8, 4]]
     reference = {"real": np.array(rows)}
@@ -290,12 +290,12 @@ def swapped_agreements() -> tuple[list[ClassAgreement], Evidence]:
     record = make_record(reference)
     noise = {"real": {name: Noise(1e-6, 1e-7, 5.0) for name in ("logits", "probabilities")}}
     record = replace(record, noise=noise)
-    wrong = make_examination(record, given)
+    wrong = make_result(record, given)
     for array in (output for grouping in wrong.replayed["real"] for output in grouping.values()):
         array[-1, 2] = np.nextafter(array[-1, 1], np.float32(9))
-    right = make_examination(record, reference, "pt2")
-    evidence = Evidence([wrong, right], record, LABELS)
-    return class_agreements(evidence), evidence
+    right = make_result(record, reference, "pt2")
+    results = ParityResults([wrong, right], record, LABELS)
+    return class_agreements(results), results
 
 
 def test_swapped_labels_are_seen_in_their_classes() -> None:
@@ -307,10 +307,10 @@ def test_swapped_labels_are_seen_in_their_classes() -> None:
 
 
 def test_a_disagreement_within_noise_is_told_apart(tmp_path: Path) -> None:
-    (cat, dog, _), evidence = swapped_agreements()
+    (cat, dog, _), results = swapped_agreements()
     assert cat.num_within_noise == {"onnx": 0, "pt2": 0}
     assert dog.num_within_noise == {"onnx": 1, "pt2": 0}
-    document = render(tmp_path, evidence)
+    document = render(tmp_path, results)
     assert "<td>0 of 7, 1 within noise</td><td>7 of 7</td><td>cat ×6, horse ×1</td>" in document
 
 
@@ -319,11 +319,11 @@ def test_a_disagreement_at_one_batch_size_and_of_one_output_is_one() -> None:
     record = make_record({"random": rows})
     noise = {"logits": Noise(1e-3, 1e-4, 5.0), "probabilities": Noise(1e-9, 1e-10, 1.0)}
     record = replace(record, noise={"random": noise})
-    sound = make_examination(record, {"random": rows})
+    sound = make_result(record, {"random": rows})
     groupings = list(sound.replayed["random"])
     groupings[2] = {**groupings[2], "logits": rows[:, [1, 0, 2]].astype(np.float32)}
-    evidence = Evidence([replace(sound, replayed={"random": groupings})], record, LABELS)
-    cat = class_agreements(evidence)[0]
+    results = ParityResults([replace(sound, replayed={"random": groupings})], record, LABELS)
+    cat = class_agreements(results)[0]
     assert (cat.num_samples, cat.num_disagreeing, cat.instead) == (2, {"onnx": 2}, {1: 2})
     assert cat.num_within_noise == {"onnx": 1}  # of the logits' noise; the probabilities, which agree, do not matter
 
@@ -337,12 +337,12 @@ def test_of_many_classes_only_those_with_a_disagreement_are_listed(tmp_path: Pat
     record = make_record(
         {"random": rows}, {"random": np.random.default_rng(0).integers(0, 256, (64, 224, 224, 3), np.uint8)}
     )
-    examinations = [make_examination(record, {"random": wrong}, name) for name in ("onnx", "torchscript", "pt2")]
-    document = render(tmp_path, Evidence(examinations, record, labels))
+    results = [make_result(record, {"random": wrong}, name) for name in ("onnx", "torchscript", "pt2")]
+    document = render(tmp_path, ParityResults(results, record, labels))
     assert "999 of 1,000 classes have no disagreement." in document
     assert document.count(f"<td>class {expected}</td><td>1</td><td>0 of 1</td>") == 1
     assert len(document.encode()) < 1_000_000
-    sound = Evidence([make_examination(record, {"random": rows})], record, labels)
+    sound = ParityResults([make_result(record, {"random": rows})], record, labels)
     assert "label from every artifact." in render(tmp_path, sound)
 
 
@@ -389,10 +389,10 @@ def test_without_float64_the_page_does_not_speak_of_a_noise_floor_of_pytorch_s(t
 
 
 def test_a_check_of_the_reference_says_its_figure(logits) -> None:
-    evidence = make_evidence(logits, logits)
-    noise = evidence.record.noise["real"]["logits"]
-    assert any(f"{noise.floor / noise.scale:.0e}"[2:] in sentence for sentence in checks(evidence))
-    assert any("same to 1e-09" in sentence for sentence in checks(evidence))
+    results = make_results(logits, logits)
+    noise = results.record.noise["real"]["logits"]
+    assert any(f"{noise.floor / noise.scale:.0e}"[2:] in sentence for sentence in preconditions(results))
+    assert any("same to 1e-09" in sentence for sentence in preconditions(results))
 
 
 def test_a_replay_holds_every_sample_once_for_each_batch_size() -> None:

@@ -38,7 +38,7 @@ from onward_export.model_to_export import ModelToExport
 from onward_export.options import ExportOptions
 from onward_export.publish import publish
 from onward_export.reference import make_reference
-from onward_export.reference.samples import gather
+from onward_export.reference.samples import gather_samples
 from onward_export.weights.account import check_onnx
 
 ROOT = Path(__file__).parents[2]
@@ -108,7 +108,7 @@ def test_a_small_member_of_each_family_passes_the_gate(name: str, tmp_path: Path
 
 @pytest.mark.parametrize("name", DEAD)
 def test_plain_random_weights_are_refused_as_dead_and_made_alive(name: str) -> None:
-    samples = gather(SIGNATURE, None, num_samples=4)
+    samples = gather_samples(SIGNATURE, None, num_samples=4)
     torch.manual_seed(0)
     with pytest.raises(NotExportable, match="does not depend on the input"):
         make_reference(Deployable(DEAD[name](), SIGNATURE), samples, 4)

@@ -1,6 +1,6 @@
 """Explanation: where in a file the error begins, and which operator of PyTorch that was."""
 
-from onward_export.explanation.candidate import BrokenAt, run_candidate, worst_samples
-from onward_export.explanation.explanation import Explanation, Point, explain
+from onward_export.explanation.candidate import FailingNode, run_candidate, samples_to_explain
+from onward_export.explanation.explanation import ComparedValue, Explanation, explain
 
-__all__ = ["BrokenAt", "Explanation", "Point", "explain", "run_candidate", "worst_samples"]
+__all__ = ["ComparedValue", "Explanation", "FailingNode", "explain", "run_candidate", "samples_to_explain"]

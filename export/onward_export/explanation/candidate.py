@@ -20,11 +20,11 @@ from onward.errors import reason_of
 from onward.feed import Feed, take
 from onward.parity import CONSTANT, Outputs, regroup
 
-__all__ = ["NUM_EXPLAINED", "BrokenAt", "load_graph", "run_candidate", "worst_samples"]
+__all__ = ["NUM_EXPLAINED", "FailingNode", "load_graph", "run_candidate", "samples_to_explain"]
 
 
 @dataclass(frozen=True)
-class BrokenAt:
+class FailingNode:
     """The first node with which a graph no longer opens or runs.
 
     Args:
@@ -43,7 +43,7 @@ def load_graph(path: Path) -> onnx.ModelProto:
 
 def run_candidate(
     model: onnx.ModelProto, feed: Mapping[str, NDArray[Any]], names: Sequence[str]
-) -> tuple[dict[str, NDArray[Any]], BrokenAt | None]:
+) -> tuple[dict[str, NDArray[Any]], FailingNode | None]:
     """Run a graph without onnxruntime's optimisations, and keep inner values.
 
     Args:
@@ -67,7 +67,7 @@ def run_candidate(
         else:
             runs = middle
     found, _ = _run_beginning(model, runs, feed, names)
-    return found or {}, BrokenAt(breaks - 1, reason)
+    return found or {}, FailingNode(breaks - 1, reason)
 
 
 def _run_beginning(
@@ -97,7 +97,7 @@ def _run_beginning(
 NUM_EXPLAINED = 8
 
 
-def worst_samples(record: GoldenRecord, run: Callable[[Feed], Outputs] | None = None) -> Feed:
+def samples_to_explain(record: GoldenRecord, run: Callable[[Feed], Outputs] | None = None) -> Feed:
     """The samples with the largest errors, of the kind that has the largest; the first ones where nothing runs.
 
     Args:

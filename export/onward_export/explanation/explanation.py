@@ -21,11 +21,11 @@ from torch.fx import Node
 
 from onward.feed import Feed, arrays_of
 from onward.parity import MAX_NOISE_RATIO
-from onward_export.explanation.candidate import BrokenAt, load_graph, run_candidate
+from onward_export.explanation.candidate import FailingNode, load_graph, run_candidate
 from onward_export.explanation.expected import Expected, expected_values
 from onward_export.explanation.origins import Origin, origins_of
 
-__all__ = ["Explanation", "Point", "explain"]
+__all__ = ["ComparedValue", "Explanation", "explain"]
 
 #: A floor over few values may be a lucky one: above the gate's ratio, the root-mean-square must have left it too, ...
 MIN_RMS_RATIO = 2.0
@@ -34,7 +34,7 @@ BEYOND_LUCK = 10.0
 
 
 @dataclass(frozen=True)
-class Point:
+class ComparedValue:
     """One value of the file that is comparable.
 
     Args:
@@ -68,7 +68,7 @@ class Point:
         return self.error / self.floor
 
     @property
-    def has_left(self) -> bool:
+    def is_above_floor(self) -> bool:
         """Whether the error has left the noise floor here."""
         if math.isnan(self.ratio) or self.ratio > BEYOND_LUCK:
             return True
@@ -93,16 +93,16 @@ class Explanation:
         broken: Where the graph does not open or run: the node (name, type) and the reason.
     """
 
-    points: tuple[Point, ...]
+    points: tuple[ComparedValue, ...]
     broken: tuple[str, str, str] | None = None
 
     @property
-    def first(self) -> Point | None:
+    def first(self) -> ComparedValue | None:
         """The first value whose error has left the noise floor."""
-        return next((point for point in self.points if point.has_left), None)
+        return next((point for point in self.points if point.is_above_floor), None)
 
     @property
-    def before(self) -> Point | None:
+    def before(self) -> ComparedValue | None:
         """Of the values that the first one is computed from, the worst."""
         if self.first is None:
             return None
@@ -165,7 +165,7 @@ def explain(path: Path, program: ExportedProgram, feed: Feed) -> Explanation:
     return Explanation(points, _broken(model, broken))
 
 
-def _broken(model: onnx.ModelProto, broken: BrokenAt | None) -> tuple[str, str, str] | None:
+def _broken(model: onnx.ModelProto, broken: FailingNode | None) -> tuple[str, str, str] | None:
     if broken is None:
         return None
     node = model.graph.node[broken.index]
@@ -195,11 +195,11 @@ class _Segments:
         self.counterparts = counterparts
         self.origins = origins
 
-    def point(self, name: str, counterpart: str, found: NDArray[Any], expected: Expected) -> Point:
+    def point(self, name: str, counterpart: str, found: NDArray[Any], expected: Expected) -> ComparedValue:
         node = self.produced[name]
         others, inputs = self._before(name)
         error, rms_ratio, mismatch = _compare(found, expected)
-        return Point(
+        return ComparedValue(
             value=name,
             node=node.name or name,
             op_type=node.op_type,

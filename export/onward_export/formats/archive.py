@@ -6,7 +6,7 @@ import io
 import struct
 import zipfile
 
-__all__ = ["rewrite"]
+__all__ = ["clean_archive"]
 
 ALIGNMENT = 64
 HEADER_BYTES = 30
@@ -16,7 +16,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 DROPPED = (".debug_pkl", ".data/serialization_id")
 
 
-def rewrite(data: bytes) -> bytes:
+def clean_archive(data: bytes) -> bytes:
     """A zip of PyTorch's again: uncompressed, tensors aligned to 64 bytes, without debug records.
 
     Args:

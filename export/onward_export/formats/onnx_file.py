@@ -22,14 +22,14 @@ from onward_export.formats.program import BATCH, line_of_code, quietly
 from onward_export.options import ExportOptions
 from onward_export.passes import Measure, PassResult, run_passes, weights_bytes
 
-__all__ = ["Written", "opset_of", "write_onnx"]
+__all__ = ["OnnxExport", "opset_of", "write_onnx"]
 
 #: Where weights go that do not fit into one file, beside it.
 DATA_SUFFIX = ".data"
 
 
 @dataclass(frozen=True)
-class Written:
+class OnnxExport:
     """What became of a program on its way into an ONNX file.
 
     Args:
@@ -48,7 +48,7 @@ def write_onnx(
     provenance: Mapping[str, Any],
     options: ExportOptions | None = None,
     measure: Measure | None = None,
-) -> Written:
+) -> OnnxExport:
     """Write the program as ONNX; labels, signature and provenance go into its metadata.
 
     Args:
@@ -67,7 +67,7 @@ def write_onnx(
     options = options or ExportOptions()
     translated, decomposed = _translate(program, signature, options)
     model, passes = run_passes(translated, measure=measure)
-    written = Written(passes, decomposed)
+    written = OnnxExport(passes, decomposed)
     _strip(model)
     _name_sizes(model, signature)
     model.ir_version = options.ir_version

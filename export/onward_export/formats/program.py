@@ -19,7 +19,7 @@ from onward.errors import NotExportable, reason_of
 from onward.feed import draw
 from onward.signature import AnySignature
 from onward_export.deployable import Deployable, TensorDeployable, tensors_of
-from onward_export.formats.archive import rewrite
+from onward_export.formats.archive import clean_archive
 
 __all__ = ["example_inputs", "export_program", "line_of_code", "quietly", "write_pt2"]
 
@@ -66,7 +66,7 @@ def write_pt2(program: ExportedProgram, path: Path) -> None:
     program._example_inputs = None
     data = io.BytesIO()
     torch.export.save(program, data)
-    path.write_bytes(rewrite(data.getvalue()))
+    path.write_bytes(clean_archive(data.getvalue()))
 
 
 @contextmanager

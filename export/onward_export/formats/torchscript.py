@@ -23,14 +23,14 @@ from onward.backends.torch_backend import torchscript_is_meant
 from onward.errors import NotExportable
 from onward.signature import AnySignature
 from onward_export.deployable import Deployable
-from onward_export.formats.archive import rewrite
+from onward_export.formats.archive import clean_archive
 from onward_export.formats.program import example_inputs
 
-__all__ = ["torchscript_beside"]
+__all__ = ["torchscript_in_background"]
 
 
 @contextmanager
-def torchscript_beside(
+def torchscript_in_background(
     deployable: Deployable, path: Path, signature: AnySignature, *, how: str = "trace"
 ) -> Iterator[None]:
     """Trace a module to `path`, for a batch of any size, while the body runs; on leaving, the file is there.
@@ -67,7 +67,7 @@ def torchscript_beside(
                 raise
         if process.returncode:
             raise NotExportable(f"torch.jit cannot {how} the model: {_reason(complaint)}")
-        path.write_bytes(rewrite(traced.read_bytes()))
+        path.write_bytes(clean_archive(traced.read_bytes()))
 
 
 def _reason(complaint: str) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["Operation", "first_difference", "watch"]
+__all__ = ["Operation", "first_difference", "trace_operators"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Operation:
         return f"{self.name} in {self.module or 'the top module'}"
 
 
-def watch(module: nn.Module, *inputs: Tensor) -> list[Operation]:
+def trace_operators(module: nn.Module, *inputs: Tensor) -> list[Operation]:
     """Run a module once and list its operators in the order in which they ran."""
     path: list[str] = []
     recorder = _Recorder(path)

@@ -17,17 +17,17 @@ from onward.feed import Feed, take
 from onward.parity import BATCH_SIZES, CONSTANT
 from onward.tasks.classification import OUTPUTS
 from onward_export.deployable import ByOutput, run, tensors_of
-from onward_export.reference.operator_trace import first_difference, watch
+from onward_export.reference.operator_trace import first_difference, trace_operators
 
 __all__ = [
-    "check_alive",
     "check_batching",
     "check_conditioning",
+    "check_depends_on_input",
+    "check_deterministic",
     "check_finite",
-    "check_repeats",
+    "check_precision",
     "check_runs",
     "check_weights",
-    "check_width",
 ]
 
 #: Splitting a batch may move a float64 output by this share of the output's scale: rounding, and no more.
@@ -73,7 +73,7 @@ def _first_batches(samples: Mapping[str, Feed]) -> list[tuple[str, int]]:
     return [(first, 2), (first, max(BATCH_SIZES)), *((kind, 1) for kind in samples)]
 
 
-def check_repeats(deployable: nn.Module, some: Feed) -> None:
+def check_deterministic(deployable: nn.Module, some: Feed) -> None:
     """Two runs agree bit for bit, and leave no trace in the model."""
     before = {name: tensor.clone() for name, tensor in deployable.state_dict().items()}
     one, other = run(deployable, some), run(deployable, some)
@@ -86,17 +86,17 @@ def check_repeats(deployable: nn.Module, some: Feed) -> None:
     if all(np.array_equal(one[name], other[name], equal_nan=True) for name in OUTPUTS):
         return
     inputs = tensors_of(take(some, slice(8)), deployable)
-    culprit = first_difference(watch(deployable, *inputs), watch(deployable, *inputs), _unequal)
+    culprit = first_difference(trace_operators(deployable, *inputs), trace_operators(deployable, *inputs), _unequal)
     raise NotExportable(
         f"two runs of the model in eval mode differ, first at {culprit}: something in it is random, or counts its "
         f"calls. Dropout that `eval()` does not reach (`F.dropout` without `training=self.training`) does this."
     )
 
 
-def check_width(module: nn.Module, some: Feed, dtype: torch.dtype) -> None:
+def check_precision(module: nn.Module, some: Feed, dtype: torch.dtype) -> None:
     """No operator computes in a narrower float than the model runs in."""
     width = torch.finfo(dtype).bits
-    for operation in watch(module, *tensors_of(take(some, slice(2)), module)):
+    for operation in trace_operators(module, *tensors_of(take(some, slice(2)), module)):
         for output in operation.outputs:
             if torch.finfo(output.dtype).bits < width:
                 raise NotExportable(
@@ -113,7 +113,9 @@ def check_finite(module: nn.Module, samples: Mapping[str, Feed], outputs: Mappin
             if wrong.any():
                 inputs = tensors_of(take(samples[kind], np.flatnonzero(wrong)[:1]), module)
                 culprit = next(
-                    op for op in watch(module, *inputs) if any(not torch.isfinite(o).all() for o in op.outputs)
+                    op
+                    for op in trace_operators(module, *inputs)
+                    if any(not torch.isfinite(o).all() for o in op.outputs)
                 )
                 raise NotExportable(
                     f"{name} is NaN or infinite for {int(wrong.sum())} of {len(wrong)} {kind} samples, first at "
@@ -129,7 +131,7 @@ def check_batching(double: nn.Module, samples: Mapping[str, Feed], reference: Ma
         if all(apart[name] <= ROUNDING_FLOAT64 * np.abs(reference[kind][name]).max() for name in OUTPUTS):
             continue
         one, pair = (tensors_of(take(feed, slice(size)), double) for size in (1, 2))
-        culprit = first_difference(watch(double, *one), watch(double, *pair), _first_row_differs)
+        culprit = first_difference(trace_operators(double, *one), trace_operators(double, *pair), _first_row_differs)
         place = f", first at {culprit}" if culprit else ""
         raise NotExportable(
             f"the output for a sample depends on what else is in its batch{place}: batch normalisation without "
@@ -138,7 +140,7 @@ def check_batching(double: nn.Module, samples: Mapping[str, Feed], reference: Ma
         )
 
 
-def check_alive(record: GoldenRecord) -> None:
+def check_depends_on_input(record: GoldenRecord) -> None:
     """The outputs depend on the input."""
     kinds = [kind for kind in record.inputs if kind != CONSTANT]
     for name in OUTPUTS:

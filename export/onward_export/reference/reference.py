@@ -21,14 +21,14 @@ from onward.parity import BATCH_SIZES, Noise, measure_noise
 from onward.tasks.classification import LOGITS, OUTPUTS, PROBABILITIES, noise_of_probabilities
 from onward_export.deployable import ByOutput, run, tensors_of
 from onward_export.reference.preconditions import (
-    check_alive,
     check_batching,
     check_conditioning,
+    check_depends_on_input,
+    check_deterministic,
     check_finite,
-    check_repeats,
+    check_precision,
     check_runs,
     check_weights,
-    check_width,
 )
 
 __all__ = ["make_reference"]
@@ -54,13 +54,13 @@ def make_reference(deployable: nn.Module, samples: Mapping[str, Feed], num_class
     check_weights(deployable)
     with _mathematical_mode():
         check_runs(deployable, samples, num_classes)
-        check_repeats(deployable, some)
-        check_width(deployable, some, torch.float32)
+        check_deterministic(deployable, some)
+        check_precision(deployable, some, torch.float32)
         double = _in_double(deployable, some)
         if double is None:
             return _record_without_float64(deployable, samples)
         with _default_dtype(torch.float64):
-            check_width(double, some, torch.float64)
+            check_precision(double, some, torch.float64)
             reference = {kind: run(double, images) for kind, images in samples.items()}
             check_finite(double, samples, reference)
             check_batching(double, samples, reference)
@@ -68,7 +68,7 @@ def make_reference(deployable: nn.Module, samples: Mapping[str, Feed], num_class
     noise = {kind: _noise(outputs, ways[kind]) for kind, outputs in reference.items()}
     eager = {kind: ways[kind][0] for kind in samples}
     record = GoldenRecord(dict(samples), reference, eager, noise)
-    check_alive(record)
+    check_depends_on_input(record)
     check_conditioning(record)
     return record
 
@@ -124,7 +124,7 @@ def _record_without_float64(deployable: nn.Module, samples: Mapping[str, Feed]) 
         kind: {name: array.astype(np.float64) for name, array in outputs.items()} for kind, outputs in eager.items()
     }
     record = GoldenRecord(dict(samples), reference, eager, noise)
-    check_alive(record)
+    check_depends_on_input(record)
     return record
 
 

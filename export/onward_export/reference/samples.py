@@ -13,7 +13,7 @@ from onward.feed import num_samples as count
 from onward.parity import CONSTANT
 from onward.signature import AnySignature, Signature, TensorSignature
 
-__all__ = ["NUM_GOLDEN", "NUM_SAMPLES", "RANDOM", "REAL", "RESIZED", "gather"]
+__all__ = ["NUM_GOLDEN", "NUM_SAMPLES", "RANDOM", "REAL", "RESIZED", "gather_samples"]
 
 REAL, RANDOM, RESIZED = "real", "random", "resized"
 #: Of a kind, in the gate. Pooled over this many, one lucky sample does not decide the noise floor.
@@ -22,7 +22,7 @@ NUM_SAMPLES = 64
 NUM_GOLDEN = 32
 
 
-def gather(
+def gather_samples(
     signature: AnySignature, real: Feed | None, *, num_samples: int = NUM_SAMPLES, seed: int = 0
 ) -> dict[str, Feed]:
     """Kind -> samples, as the model takes them.

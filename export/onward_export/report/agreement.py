@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from onward.report import Page
 from onward.tasks.classification import LOGITS
-from onward_export.gate import Examination
-from onward_export.report.results import Evidence
+from onward_export.gate import GateResult
+from onward_export.report.results import ParityResults
 
 __all__ = ["ClassAgreement", "add_agreement", "class_agreements"]
 
@@ -55,11 +55,11 @@ class _Answers:
     is_excused: Mapping[str, NDArray[np.bool_]]
 
 
-def class_agreements(evidence: Evidence) -> list[ClassAgreement]:
+def class_agreements(results: ParityResults) -> list[ClassAgreement]:
     """One for each class, in the order of the labels; constant images are left out."""
-    answers = _answers(evidence)
+    answers = _answers(results)
     agreements = []
-    for label in range(len(evidence.labels)):
+    for label in range(len(results.labels)):
         is_here = answers.expected == label
         differs = {name: is_here & (given != label) for name, given in answers.given.items()}
         others = np.stack([np.where(differs[name], answers.given[name], -1) for name in differs])
@@ -76,9 +76,9 @@ def class_agreements(evidence: Evidence) -> list[ClassAgreement]:
     return agreements
 
 
-def add_agreement(page: Page, evidence: Evidence) -> None:
+def add_agreement(page: Page, results: ParityResults) -> None:
     """A table of classes."""
-    agreements = class_agreements(evidence)
+    agreements = class_agreements(results)
     shown = [item for item in agreements if len(agreements) <= MAX_CLASSES or item.has_disagreement]
     num_samples = sum(item.num_samples for item in agreements)
     num_classes = sum(item.num_samples > 0 for item in agreements)
@@ -88,11 +88,11 @@ def add_agreement(page: Page, evidence: Evidence) -> None:
         f"{len(agreements):,} classes, and for how many an artifact gives the same in batches of every size. A "
         "disagreement is within noise where the reference's two best are nearer to each other than the noise floor.",
     )
-    names = [item.artifact for item in evidence.examinations]
+    names = [item.artifact for item in results.artifacts]
     if shown:
         page.table(
             ["class", "samples", *names, "given instead"],
-            [_row(item, names, evidence) for item in shown],
+            [_row(item, names, results) for item in shown],
         )
     if not any(item.has_disagreement for item in agreements):
         page.points(["Every sample gets the reference's label from every artifact."])
@@ -100,11 +100,11 @@ def add_agreement(page: Page, evidence: Evidence) -> None:
         page.points([f"{len(agreements) - len(shown):,} of {len(agreements):,} classes have no disagreement."])
 
 
-def _row(item: ClassAgreement, names: list[str], evidence: Evidence) -> list[str]:
+def _row(item: ClassAgreement, names: list[str], results: ParityResults) -> list[str]:
     instead = sorted(item.instead.items(), key=lambda pair: (-pair[1], pair[0]))
-    said = ", ".join(f"{_shorten(evidence.labels[label])} ×{count}" for label, count in instead[:3])
+    said = ", ".join(f"{_shorten(results.labels[label])} ×{count}" for label, count in instead[:3])
     return [
-        _shorten(evidence.labels[item.label]),
+        _shorten(results.labels[item.label]),
         f"{item.num_samples:,}",
         *(_cell(item, name) for name in names),
         said + (" …" if len(instead) > 3 else ""),
@@ -122,23 +122,23 @@ def _shorten(label: str) -> str:
     return label if len(label) <= MAX_LETTERS else label[: MAX_LETTERS - 1] + "…"
 
 
-def _answers(evidence: Evidence) -> _Answers:
-    expected = [evidence.record.reference[kind][LOGITS].argmax(1) for kind in evidence.kinds]
+def _answers(results: ParityResults) -> _Answers:
+    expected = [results.record.reference[kind][LOGITS].argmax(1) for kind in results.kinds]
     given, excused = {}, {}
-    for item in evidence.examinations:
-        pairs = [_differing(evidence, item, kind) for kind in evidence.kinds]
+    for item in results.artifacts:
+        pairs = [_differing(results, item, kind) for kind in results.kinds]
         given[item.artifact] = np.concatenate([label for label, _ in pairs])
         excused[item.artifact] = np.concatenate([flag for _, flag in pairs])
     return _Answers(np.concatenate(expected), given, excused)
 
 
-def _differing(evidence: Evidence, item: Examination, kind: str) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+def _differing(results: ParityResults, item: GateResult, kind: str) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """The label of each sample, another one if any output at any batch size gives it; and if that is within noise."""
-    expected = evidence.record.reference[kind][LOGITS].argmax(1)
+    expected = results.record.reference[kind][LOGITS].argmax(1)
     labels, is_excused = expected.copy(), np.ones(len(expected), bool)
-    for output in evidence.outputs:
-        top_two = np.sort(evidence.record.reference[kind][output], axis=1)[:, -2:]
-        is_close = top_two[:, 1] - top_two[:, 0] <= evidence.record.noise[kind][output].floor
+    for output in results.outputs:
+        top_two = np.sort(results.record.reference[kind][output], axis=1)[:, -2:]
+        is_close = top_two[:, 1] - top_two[:, 0] <= results.record.noise[kind][output].floor
         for grouping in item.replayed[kind]:
             found = np.asarray(grouping[output]).argmax(1)
             differs = found != expected

@@ -7,9 +7,9 @@ from onward.report import Page
 from onward.report.charts import lines
 from onward_export.explanation import Explanation
 from onward_export.passes import PassResult
-from onward_export.report.results import Evidence
+from onward_export.report.results import ParityResults
 
-__all__ = ["add_accounts", "add_explanations", "add_passes"]
+__all__ = ["add_explanations", "add_passes", "add_weights"]
 
 ACCOUNT_COLUMNS = (
     "artifact",
@@ -24,7 +24,7 @@ ACCOUNT_COLUMNS = (
 MAX_UNEXPLAINED = 12
 
 
-def add_accounts(page: Page, evidence: Evidence) -> None:
+def add_weights(page: Page, results: ParityResults) -> None:
     """A table of counts, then the names behind them."""
     page.section(
         "Weights",
@@ -35,10 +35,10 @@ def add_accounts(page: Page, evidence: Evidence) -> None:
         [item.artifact, f"{item.weights.num_exact:,}", f"{item.weights.num_rearranged:,}"]
         + [f"{len(item.weights.folds):,}", f"{item.weights.num_scalars:,}", f"{len(item.weights.unexplained):,}"]
         + ["passed" if item.weights.passed else "failed"]
-        for item in evidence.examinations
+        for item in results.artifacts
     ]
     page.table(ACCOUNT_COLUMNS, rows)
-    for item in evidence.examinations:
+    for item in results.artifacts:
         unexplained, folds = item.weights.unexplained, item.weights.folds
         if unexplained:
             page.points([f"{item.artifact}: {tensor}." for tensor in unexplained[:MAX_UNEXPLAINED]])
@@ -49,9 +49,9 @@ def add_accounts(page: Page, evidence: Evidence) -> None:
             page.details(f"{item.artifact}: {len(folds):,} {'fold' if len(folds) == 1 else 'folds'}, by name", folds)
 
 
-def add_passes(page: Page, evidence: Evidence) -> None:
+def add_passes(page: Page, results: ParityResults) -> None:
     """Each step with its noise ratio, and those that were left out."""
-    passes = [result for item in evidence.examinations for result in item.passes]
+    passes = [result for item in results.artifacts for result in item.passes]
     if not passes:
         return
     page.section(
@@ -75,9 +75,9 @@ NUM_BEFORE, NUM_AFTER = 6, 4
 SMALLEST, LARGEST = 1e-2, 1e9
 
 
-def add_explanations(page: Page, evidence: Evidence) -> None:
+def add_explanations(page: Page, results: ParityResults) -> None:
     """Where the error begins, of each artifact whose graph was followed."""
-    for item in evidence.examinations:
+    for item in results.artifacts:
         if item.explanation is not None:
             _add(page, item.explanation, passed=item.passed)
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from onward.parity import BATCH_SIZES, CONSTANT, MAX_RELATIVE_ERROR
 from onward.report import Page
 from onward_export.reference.preconditions import ROUNDING_FLOAT64
-from onward_export.report.results import Evidence
+from onward_export.report.results import ParityResults
 
-__all__ = ["add_trials", "checks"]
+__all__ = ["add_method", "preconditions"]
 
 PACKAGES = ("torch", "onnx", "onnxruntime")
 OPENED_BY = {"onnx": "onnxruntime", "torchscript": "PyTorch, torch.jit", "pt2": "PyTorch, torch.export"}
@@ -26,15 +26,15 @@ KINDS = {
 }
 
 
-def add_trials(page: Page, evidence: Evidence) -> None:
-    """Samples, files, PyTorch's own ways, and the checks of the reference."""
+def add_method(page: Page, results: ParityResults) -> None:
+    """Samples, files, PyTorch's own ways, and the preconditions of the reference."""
     sizes = ", ".join(map(str, BATCH_SIZES))
     page.section("What was tried", f"Every sample on every artifact, in batches of {sizes}.")
     page.table(
         ["samples", "number", "input", "what they are"],
         [
-            [kind, f"{evidence.num_samples(kind):,}", _shapes(evidence.record.inputs[kind]), KINDS.get(kind, "")]
-            for kind in evidence.record.inputs
+            [kind, f"{results.num_samples(kind):,}", _shapes(results.record.inputs[kind]), KINDS.get(kind, "")]
+            for kind in results.record.inputs
         ],
     )
     page.table(
@@ -42,24 +42,24 @@ def add_trials(page: Page, evidence: Evidence) -> None:
         [
             [item.file, OPENED_BY.get(item.artifact, item.artifact), _size(item.size_bytes)]
             + ["–" if item.opset is None else str(item.opset)]
-            for item in evidence.examinations
+            for item in results.artifacts
         ],
     )
     page.section(
         "What was found true of the model", "Before it became a reference; a model that fails one of these is refused."
     )
-    page.points([*checks(evidence), f"Versions: {', '.join(f'{name} {version(name)}' for name in PACKAGES)}."])
+    page.points([*preconditions(results), f"Versions: {', '.join(f'{name} {version(name)}' for name in PACKAGES)}."])
 
 
-def checks(evidence: Evidence) -> list[str]:
+def preconditions(results: ParityResults) -> list[str]:
     """What was found true of the model before it became a reference (rule 1 of docs/parity.md), a sentence each."""
     found = [
         "No weight is NaN or infinite, and no output is for any sample.",
         "The model is in eval mode, autocast is off. Two runs in float32 agree bit for bit, and no operator computes "
         "in a narrower float.",
-        f"The outputs depend on the input: {_range(evidence)}.",
+        f"The outputs depend on the input: {_range(results)}.",
     ]
-    if not evidence.is_measured:
+    if not results.is_measured:
         return [*found, "It does not run in float64, so PyTorch's float32 is the reference."]
     return [
         *found,
@@ -67,22 +67,22 @@ def checks(evidence: Evidence) -> list[str]:
         f"{ROUNDING_FLOAT64:g} of their scale.",
         f"PyTorch's own float32 was computed in {2 * len(BATCH_SIZES)} ways, batches of "
         f"{', '.join(map(str, BATCH_SIZES))} in memory formats contiguous and channels_last; its largest error is "
-        f"{_conditioning(evidence)} of the output's scale (at most {MAX_RELATIVE_ERROR:g} may serve as a floor).",
+        f"{_conditioning(results)} of the output's scale (at most {MAX_RELATIVE_ERROR:g} may serve as a floor).",
     ]
 
 
-def _range(evidence: Evidence) -> str:
+def _range(results: ParityResults) -> str:
     """How far each output moves from sample to sample."""
     moves = []
-    for output in evidence.outputs:
-        values = np.concatenate([evidence.record.reference[kind][output] for kind in evidence.kinds])
-        floor = max(evidence.record.noise[kind][output].floor for kind in evidence.kinds)
+    for output in results.outputs:
+        values = np.concatenate([results.record.reference[kind][output] for kind in results.kinds])
+        floor = max(results.record.noise[kind][output].floor for kind in results.kinds)
         moves.append(f"{output} move by up to {np.ptp(values, axis=0).max() / floor:,.0f} noise floors")
     return ", ".join(moves)
 
 
-def _conditioning(evidence: Evidence) -> str:
-    noises = [noise for kind in evidence.kinds for noise in evidence.record.noise[kind].values()]
+def _conditioning(results: ParityResults) -> str:
+    noises = [noise for kind in results.kinds for noise in results.record.noise[kind].values()]
     return f"{max(noise.floor / noise.scale for noise in noises):.1e}"
 
 

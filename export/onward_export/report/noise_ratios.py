@@ -16,8 +16,8 @@ from onward.parity import CONSTANT, MAX_NOISE_RATIO, MAX_RELATIVE_ERROR, Verdict
 from onward.report import Page
 from onward.report.charts import bars, histogram
 from onward.tasks.classification import LOGITS
-from onward_export.gate import Examination
-from onward_export.report.results import Evidence, times
+from onward_export.gate import GateResult
+from onward_export.report.results import ParityResults, format_ratio
 
 __all__ = [
     "Histogram",
@@ -47,9 +47,9 @@ COLUMNS = (
 LOG_ABOVE = 30.0
 
 
-def add_ratios(page: Page, evidence: Evidence) -> None:
+def add_ratios(page: Page, results: ParityResults) -> None:
     """A chart for each output."""
-    if evidence.is_measured:
+    if results.is_measured:
         page.section(
             "Error against the noise floor",
             "The reference is the model in float64. PyTorch's float32 is some way from it: its largest error is the "
@@ -64,12 +64,12 @@ def add_ratios(page: Page, evidence: Evidence) -> None:
     page.figures(
         [
             (f"{output}, by kind of sample", chart)
-            for output, chart in ratio_charts([item.verdict for item in evidence.examinations])
+            for output, chart in ratio_charts([item.verdict for item in results.artifacts])
         ]
     )
 
 
-def add_measurements(page: Page, evidence: Evidence) -> None:
+def add_measurements(page: Page, results: ParityResults) -> None:
     """The table of all comparisons."""
     page.section(
         "Every measurement",
@@ -78,7 +78,7 @@ def add_measurements(page: Page, evidence: Evidence) -> None:
         f"Constant images are judged by scale: they fail above {MAX_RELATIVE_ERROR:g} of the largest output, because "
         "correct networks can be far from the floor on them.",
     )
-    page.table(COLUMNS, parity_rows(evidence.examinations))
+    page.table(COLUMNS, parity_rows(results.artifacts))
 
 
 def ratio_charts(verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:
@@ -98,13 +98,13 @@ def _ratio_chart(verdicts: Sequence[Verdict], output: str) -> str:
     return bars(ratios, y_label="noise ratio", rule=MAX_NOISE_RATIO, log_y=is_wide)
 
 
-def parity_rows(examinations: Sequence[Examination]) -> list[list[str]]:
+def parity_rows(results: Sequence[GateResult]) -> list[list[str]]:
     """A row for every comparison."""
     return [
         [item.artifact, row.output, f"{row.num_samples} {row.kind}", f"{row.error:.1e}"]
-        + [f"{row.noise.floor:.1e}", times(row.noise_ratio), times(row.rms_ratio), f"{row.max_delta:.1e}"]
+        + [f"{row.noise.floor:.1e}", format_ratio(row.noise_ratio), format_ratio(row.rms_ratio), f"{row.max_delta:.1e}"]
         + ["yes" if row.assert_close else "no", f"{row.agreement or 0:.1%}", "passed" if row.passed else "failed"]
-        for item in examinations
+        for item in results
         for row in item.verdict.comparisons
     ]
 
@@ -144,10 +144,10 @@ def make_histogram(series: Mapping[str, NDArray[np.float64]], *, highest: float 
     return Histogram(tuple(edges.tolist()), {name: tuple(item.tolist()) for name, item in counts.items()})
 
 
-def add_histograms(page: Page, evidence: Evidence) -> None:
+def add_histograms(page: Page, results: ParityResults) -> None:
     """A histogram for each artifact, all on the same axis; of the logits, and of any other output that failed."""
-    outputs = [name for name in evidence.outputs if name == LOGITS or _has_failed(evidence, name)]
-    pairs = [(item, output, _series(evidence, item, output)) for output in outputs for item in evidence.examinations]
+    outputs = [name for name in results.outputs if name == LOGITS or _has_failed(results, name)]
+    pairs = [(item, output, _series(results, item, output)) for output in outputs for item in results.artifacts]
     highest = max(_largest(series) for _, _, series in pairs)
     page.section(
         "How the errors are spread",
@@ -155,7 +155,7 @@ def add_histograms(page: Page, evidence: Evidence) -> None:
         + (
             "Left of the line at 1 is within PyTorch's largest error. "
             "An artifact in batches of every size, PyTorch in its largest ones; a sound artifact has PyTorch's shape."
-            if evidence.is_measured
+            if results.is_measured
             else "PyTorch is the reference here and has no error; the floor is 4 units in the last place."
         )
         + f" Errors below {10.0**LOWEST:g} are in the first bin.",
@@ -164,7 +164,7 @@ def add_histograms(page: Page, evidence: Evidence) -> None:
 
 
 def _figure(
-    item: Examination, output: str, series: Mapping[str, NDArray[np.float64]], highest: float
+    item: GateResult, output: str, series: Mapping[str, NDArray[np.float64]], highest: float
 ) -> tuple[str, str]:
     made = make_histogram(series, highest=highest)
     chart = histogram(
@@ -176,17 +176,17 @@ def _figure(
     return f"{item.artifact}: {series[item.artifact].size:,} {output}", chart
 
 
-def _series(evidence: Evidence, item: Examination, output: str) -> dict[str, NDArray[np.float64]]:
+def _series(results: ParityResults, item: GateResult, output: str) -> dict[str, NDArray[np.float64]]:
     """PyTorch's errors and the artifact's, of all kinds that the noise floor judges."""
-    eager = [evidence.eager_ratios(kind, output).ravel() for kind in evidence.kinds]
-    given = [evidence.ratios(item, kind, output).ravel() for kind in evidence.kinds]
+    eager = [results.eager_ratios(kind, output).ravel() for kind in results.kinds]
+    given = [results.ratios(item, kind, output).ravel() for kind in results.kinds]
     # without a reference in float64 PyTorch is the reference, and has no error
-    beside = {PYTORCH: np.concatenate(eager)} if evidence.is_measured else {}
+    beside = {PYTORCH: np.concatenate(eager)} if results.is_measured else {}
     return beside | {item.artifact: np.concatenate(given)}
 
 
-def _has_failed(evidence: Evidence, output: str) -> bool:
-    rows = [row for item in evidence.examinations for row in item.verdict.comparisons]
+def _has_failed(results: ParityResults, output: str) -> bool:
+    rows = [row for item in results.artifacts for row in item.verdict.comparisons]
     return any(row.output == output and row.kind != CONSTANT and not row.passed for row in rows)
 
 

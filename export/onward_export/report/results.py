@@ -1,4 +1,4 @@
-"""Evidence: what the page tells of, and the errors of every single value."""
+"""Parity results: what the page reports on, and the errors of every single value."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from numpy.typing import NDArray
 
 from onward.bundle.golden import GoldenRecord
 from onward.parity import CONSTANT
-from onward_export.gate import Examination
+from onward_export.gate import GateResult
 
-__all__ = ["Evidence", "times"]
+__all__ = ["ParityResults", "format_ratio"]
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What the page tells of.
+class ParityResults:
+    """What the page reports on.
 
     Args:
-        examinations: Of each artifact.
-        record: Samples, reference, PyTorch's outputs and noise: all that the gate saw.
-        labels: One a class.
+        artifacts: The result of each artifact.
+        record: Samples, reference, PyTorch's outputs and noise, all of what the gate measured.
+        labels: One for each class.
         num_shown: Kind -> how many of its samples may be shown as pictures; all of a kind that is not named.
     """
 
-    examinations: Sequence[Examination]
+    artifacts: Sequence[GateResult]
     record: GoldenRecord
     labels: Sequence[str]
     num_shown: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
-        """Whether every artifact may ship."""
-        return all(item.passed for item in self.examinations)
+        """Whether every artifact passed."""
+        return all(item.passed for item in self.artifacts)
 
     @property
     def is_measured(self) -> bool:
@@ -44,7 +44,7 @@ class Evidence:
 
     @property
     def kinds(self) -> list[str]:
-        """The kinds that are judged by the noise floor: all but constant ones."""
+        """The kinds of sample that are judged by the noise floor: all except constant ones."""
         return [kind for kind in self.record.reference if kind != CONSTANT]
 
     @property
@@ -53,12 +53,12 @@ class Evidence:
         return list(next(iter(self.record.reference.values())))
 
     def num_samples(self, kind: str) -> int:
-        """How many there are of a kind."""
+        """The number of samples of a kind."""
         return len(next(iter(self.record.reference[kind].values())))
 
-    def ratios(self, examination: Examination, kind: str, output: str) -> NDArray[np.float64]:
+    def ratios(self, result: GateResult, kind: str, output: str) -> NDArray[np.float64]:
         """Every error of an artifact over the noise floor: `(batch sizes, samples, classes)`."""
-        given = np.stack([np.asarray(outputs[output], np.float64) for outputs in examination.replayed[kind]])
+        given = np.stack([np.asarray(outputs[output], np.float64) for outputs in result.replayed[kind]])
         return np.abs(given - self.record.reference[kind][output]) / self.record.noise[kind][output].floor
 
     def eager_ratios(self, kind: str, output: str) -> NDArray[np.float64]:
@@ -67,8 +67,8 @@ class Evidence:
         return np.asarray(errors / self.record.noise[kind][output].floor, np.float64)
 
 
-def times(ratio: float) -> str:
-    """A ratio for people: 0.97, 41, 12,345."""
+def format_ratio(ratio: float) -> str:
+    """A ratio with a suitable number of digits: 0.97, 41, 12,345."""
     if not math.isfinite(ratio):
         return str(ratio)
     return f"{ratio:.2f}" if ratio < 10 else f"{ratio:,.0f}"

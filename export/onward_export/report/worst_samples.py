@@ -12,10 +12,10 @@ from onward.parity import BATCH_SIZES, CONSTANT
 from onward.report import Page
 from onward.report.charts import picture
 from onward.tasks.classification import PROBABILITIES
-from onward_export.gate import Examination
-from onward_export.report.results import Evidence, times
+from onward_export.gate import GateResult
+from onward_export.report.results import ParityResults, format_ratio
 
-__all__ = ["WorstSample", "add_worst", "worst_samples"]
+__all__ = ["WorstSample", "add_worst_samples", "worst_samples"]
 
 NUM_WORST = 8
 MAX_SIDE_PX = 72
@@ -54,39 +54,39 @@ class WorstSample:
         return f"{self.kind} sample {self.index}"
 
 
-def worst_samples(evidence: Evidence, count: int = NUM_WORST) -> list[WorstSample]:
+def worst_samples(results: ParityResults, count: int = NUM_WORST) -> list[WorstSample]:
     """The samples with the largest error over the noise floor, each once, the worst first.
 
     Constant images are among them only where they failed: correct networks can be far from the floor on those.
     """
     worst: dict[tuple[str, int], WorstSample] = {}
-    for item in evidence.examinations:
-        for sample in _samples(evidence, item):
+    for item in results.artifacts:
+        for sample in _samples(results, item):
             before = worst.get((sample.kind, sample.index))
             if before is None or _badness(sample) > _badness(before):
                 worst[sample.kind, sample.index] = sample
     return sorted(worst.values(), key=_badness, reverse=True)[:count]
 
 
-def add_worst(page: Page, evidence: Evidence) -> None:
+def add_worst_samples(page: Page, results: ParityResults) -> None:
     """Pictures and what was made of them; a table where no sample is a picture."""
-    samples = worst_samples(evidence)
+    samples = worst_samples(results)
     page.section(
         f"The {len(samples)} samples with the largest errors",
         "Each where its error is largest, over artifacts, outputs and batch sizes. Numbers count from 0.",
     )
-    if not any(_is_image(evidence.record.inputs[sample.kind]) for sample in samples):
-        page.table(COLUMNS, [_sample_row(sample, evidence) for sample in samples])
+    if not any(_is_image(results.record.inputs[sample.kind]) for sample in samples):
+        page.table(COLUMNS, [_sample_row(sample, results) for sample in samples])
         return
-    page.samples([(*_picture(sample, evidence), _lines(sample, evidence)) for sample in samples])
+    page.samples([(*_picture(sample, results), _lines(sample, results)) for sample in samples])
 
 
-def _samples(evidence: Evidence, item: Examination) -> Iterator[WorstSample]:
+def _samples(results: ParityResults, item: GateResult) -> Iterator[WorstSample]:
     """Each sample at its worst output and batch size."""
     failed = any(row.kind == CONSTANT and not row.passed for row in item.verdict.comparisons)
-    for kind in [*evidence.kinds, *([CONSTANT] if failed else [])]:
+    for kind in [*results.kinds, *([CONSTANT] if failed else [])]:
         # (outputs, batch sizes, samples)
-        ratios = np.stack([evidence.ratios(item, kind, output).max(axis=2) for output in evidence.outputs])
+        ratios = np.stack([results.ratios(item, kind, output).max(axis=2) for output in results.outputs])
         badness = np.where(np.isnan(ratios), np.inf, ratios)
         for index in range(ratios.shape[2]):
             output, grouping = map(int, np.unravel_index(badness[:, :, index].argmax(), ratios.shape[:2]))
@@ -95,11 +95,11 @@ def _samples(evidence: Evidence, item: Examination) -> Iterator[WorstSample]:
                 kind=kind,
                 index=index,
                 artifact=item.artifact,
-                output=evidence.outputs[output],
+                output=results.outputs[output],
                 batch_size=BATCH_SIZES[grouping],
                 noise_ratio=ratio,
-                error=ratio * evidence.record.noise[kind][evidence.outputs[output]].floor,
-                expected=_top(evidence.record.reference[kind][PROBABILITIES][index]),
+                error=ratio * results.record.noise[kind][results.outputs[output]].floor,
+                expected=_top(results.record.reference[kind][PROBABILITIES][index]),
                 given=_top(np.asarray(item.replayed[kind][grouping][PROBABILITIES][index], np.float64)),
             )
 
@@ -118,34 +118,34 @@ def _is_image(feed: object) -> bool:
     return isinstance(feed, np.ndarray) and feed.dtype == np.uint8 and feed.ndim == 4 and feed.shape[3] in (1, 3)
 
 
-def _picture(sample: WorstSample, evidence: Evidence) -> tuple[str, str]:
+def _picture(sample: WorstSample, results: ParityResults) -> tuple[str, str]:
     """A data URI and an alternative text; the text alone where the picture stays at home."""
-    feed = evidence.record.inputs[sample.kind]
+    feed = results.record.inputs[sample.kind]
     if not _is_image(feed) or not isinstance(feed, np.ndarray):
         return "", "no picture"
-    if sample.index >= evidence.num_shown.get(sample.kind, len(feed)):
+    if sample.index >= results.num_shown.get(sample.kind, len(feed)):
         return "", "not shown: it does not travel"
     return picture(feed[sample.index], max_side_px=MAX_SIDE_PX), sample.name
 
 
-def _lines(sample: WorstSample, evidence: Evidence) -> list[str]:
+def _lines(sample: WorstSample, results: ParityResults) -> list[str]:
     return [
         sample.name,
-        f"error {sample.error:.1e}, {times(sample.noise_ratio)} × the noise floor",
+        f"error {sample.error:.1e}, {format_ratio(sample.noise_ratio)} × the noise floor",
         f"{sample.output} of {sample.artifact} in batches of {sample.batch_size}",
-        f"reference: {_said(sample.expected, evidence)}",
-        f"{sample.artifact}: {_said(sample.given, evidence)}",
+        f"reference: {_said(sample.expected, results)}",
+        f"{sample.artifact}: {_said(sample.given, results)}",
     ]
 
 
-def _sample_row(sample: WorstSample, evidence: Evidence) -> list[str]:
+def _sample_row(sample: WorstSample, results: ParityResults) -> list[str]:
     return [
-        *(sample.name, f"{sample.error:.1e}", times(sample.noise_ratio)),
+        *(sample.name, f"{sample.error:.1e}", format_ratio(sample.noise_ratio)),
         *(f"{sample.output} of {sample.artifact}", str(sample.batch_size)),
-        *(_said(sample.expected, evidence), _said(sample.given, evidence)),
+        *(_said(sample.expected, results), _said(sample.given, results)),
     ]
 
 
-def _said(top: tuple[int, float], evidence: Evidence) -> str:
+def _said(top: tuple[int, float], results: ParityResults) -> str:
     label, probability = top
-    return f"{evidence.labels[label]} ({probability:.1%})"
+    return f"{results.labels[label]} ({probability:.1%})"
