@@ -14,7 +14,7 @@ from onward.benchmarking.inputs import Arrays
 from onward.benchmarking.model import ModelUnderTest
 from onward.errors import DataError, FeedError, UsageError
 from onward.feed import check_feed, from_pixels
-from onward.prediction.pipeline import Batches, prepare
+from onward.prediction.batch import Batcher, decode_batch
 from onward.prediction.summary import Seconds
 from onward.signature import Signature
 from onward.sources import open_sources
@@ -66,8 +66,8 @@ def store_inputs(path: str, models: Mapping[str, ModelUnderTest], folder: Path) 
 
 
 def _images(path: str, signature: Signature) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64] | None]:
-    batch = Batches(open_sources([path], signature).blocks()).take(MAX_INPUTS)
-    prepared = prepare(batch, signature, Seconds()) if batch else None
+    batch = Batcher(open_sources([path], signature).blocks()).take(MAX_INPUTS)
+    prepared = decode_batch(batch, signature, Seconds()) if batch else None
     if prepared is None or not prepared.names:
         raise DataError(f"--input {path} has no image that can be read.")
     targets = task_of(signature).targets(prepared.labels or ())

@@ -202,7 +202,7 @@ class Worker:
         engine = open_engine(bundle, options, artifact=artifact, provider=one.provider)
         summary = predict(engine, open_sources([images], engine.signature), Path(out), options)
         return {
-            "num_inputs": summary.num_inputs,
+            "num_inputs": summary.counts.num_inputs,
             "images_per_s": summary.images_per_s,
             "shares": summary.seconds.shares,
         }

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["predict"]
 
 MAX_FAILURES_SHOWN = 10
-#: Of a shorter run, nobody asks where its time went.
-MIN_SHARED_S = 0.5
+#: A shorter run does not report where its time went.
+MIN_TIMED_S = 0.5
 AUTO = "auto"
 
 
@@ -31,41 +31,43 @@ def predict(
         list[Path],
         typer.Argument(
             metavar="INPUT...",
-            help="Folders, images, .npy, .npz and IDX files, tar shards, Parquet and CSV tables, patterns such as "
-            "'shards/*.tar'; `-` reads paths from standard input.",
+            help="Folders, image files, .npy, .npz and IDX files, tar shards, Parquet and CSV tables, or patterns such "
+            "as 'shards/*.tar'; `-` reads paths from standard input.",
         ),
     ],
     out: Annotated[
         Path,
-        typer.Option(help="Where rows go: .csv, .jsonl, .parquet or .npy; `-` streams JSON Lines to standard output."),
+        typer.Option(help="Output file: .csv, .jsonl, .parquet or .npy; `-` streams JSON Lines to standard output."),
     ] = Path("predictions.csv"),
-    top_k: Annotated[int, typer.Option(help="How many labels a row.")] = 1,
+    top_k: Annotated[int, typer.Option(help="Labels per row, most probable first.")] = 1,
     logits: Annotated[bool, typer.Option("--logits", help="Write all logits, too.")] = False,
-    column: Annotated[str | None, typer.Option(help="Of a table: the one of the images or their paths.")] = None,
-    batch_size: Annotated[str, typer.Option(help="Images an inference; auto finds it by measurement.")] = AUTO,
-    streams: Annotated[str, typer.Option(help="Inferences at a time; auto finds it by measurement.")] = AUTO,
-    threads: Annotated[int, typer.Option(help="Threads in all; 0 takes every core we have.")] = 0,
+    column: Annotated[str | None, typer.Option(help="Column of a table that holds the images or their paths.")] = None,
+    batch_size: Annotated[str, typer.Option(help="Images per inference; `auto` tunes it during the run.")] = AUTO,
+    streams: Annotated[str, typer.Option(help="Inferences at the same time; `auto` tunes it during the run.")] = AUTO,
+    threads: Annotated[int, typer.Option(help="Threads in total; 0 uses every available core.")] = 0,
     resume: Annotated[
         bool | None,
-        typer.Option("--resume/--no-resume", help="Go on with an unfinished run at this output, or begin it anew."),
+        typer.Option("--resume/--no-resume", help="Resume an unfinished run at this output, or start over."),
     ] = None,
-    commit_every: Annotated[float, typer.Option(help="Seconds of work that a crash may cost.")] = 1.0,
+    commit_every: Annotated[float, typer.Option(help="Seconds between commits: what a crash can cost.")] = 1.0,
     on_error: Annotated[
-        str, typer.Option(help="list: what cannot be read goes to OUT.errors.jsonl; fail: stop at the first.")
+        str,
+        typer.Option(help="Unreadable inputs: `list` writes them to OUT.errors.jsonl, `fail` stops at the first."),
     ] = "list",
     artifact: ArtifactName = "onnx",
     provider: ProviderName = "cpu",
     provider_option: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the first provider (repeatable).")
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the first provider; repeatable.")
     ] = None,
-    device_id: Annotated[int | None, typer.Option(help="Which device of the provider, from 0.")] = None,
+    device_id: Annotated[int | None, typer.Option(help="Device of the provider, from 0.")] = None,
     min_placement: Annotated[
-        float | None, typer.Option(help="Share of the nodes, 0 to 1, that the first provider must take.")
+        float | None,
+        typer.Option(help="Share of the model's nodes, 0 to 1, that the first provider must run."),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar and no summary.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress bar and no summary.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Classify images in batches, one row each, in the order of the inputs."""
+    """Predict images in batches: one row per image, in the order of the inputs."""
     from onward.backends.providers import ProviderRequest
     from onward.bundle import Bundle
     from onward.interruption import interruptible
@@ -75,9 +77,9 @@ def predict(
     from onward.sources import open_sources
 
     if as_json and out == STDOUT:
-        raise UsageError("--json and `--out -` both write to standard output; choose one.")
+        raise UsageError("--json and `--out -` both write to standard output: choose one.")
     if resume and out == STDOUT:
-        raise UsageError("--resume goes on with a file, and `--out -` is none.")
+        raise UsageError("--resume needs a file, but `--out -` streams to standard output: choose one.")
     opened = Bundle.open(bundle)
     options = PredictOptions(
         top_k=top_k,
@@ -114,7 +116,7 @@ def predict(
         _remark_on(summary, out)
     if summary.is_interrupted:
         raise typer.Exit(stop.exit_code)
-    if summary.num_failures:
+    if summary.counts.num_failures:
         raise typer.Exit(1)
 
 
@@ -126,47 +128,48 @@ def _number(text: str, option: str) -> int | None:
     except ValueError:
         number = 0
     if number < 1:
-        raise UsageError(f"{option} is {text!r}, expected a whole number from 1 on, or {AUTO}.")
+        raise UsageError(f"{option} is {text!r}, expected a whole number of at least 1, or {AUTO}.")
     return number
 
 
 @contextmanager
 def _quiet_pillow() -> Iterator[None]:
-    """Pillow warns of what is odd in an image; we list what is wrong with it."""
+    """Silence Pillow's warnings about odd images: a run lists those that cannot be read."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         yield
 
 
 def _note(summary: Summary) -> str:
-    return f"{summary.num_failures:,} unreadable" if summary.num_failures else ""
+    return f"{summary.counts.num_failures:,} unreadable" if summary.counts.num_failures else ""
 
 
 def _remark_on(summary: Summary, out: Path) -> None:
     from onward.prediction.output import errors_path
 
-    resumed = f" ({summary.num_resumed:,} of them before)" if summary.num_resumed else ""
+    counts = summary.counts
+    resumed = f" ({summary.num_resumed:,} inputs were already done)" if summary.num_resumed else ""
     remark(
-        f"{summary.num_predicted:,} images{resumed} in {summary.elapsed_s:.2f} s: {summary.images_per_s:,.0f} images/s "
+        f"{counts.num_predicted:,} images{resumed} in {summary.elapsed_s:.2f} s: {summary.images_per_s:,.0f} images/s "
         f"→ {out}"
     )
     shares = ", ".join(f"{stage} {share:.0%}" for stage, share in summary.seconds.shares.items() if share >= 0.005)
-    if summary.elapsed_s >= MIN_SHARED_S:
+    if summary.elapsed_s >= MIN_TIMED_S:
         remark(f"  time: {shares}")
-        remark(f"  {summary.backend}: {summary.described_plan}")
+        remark(f"  {summary.backend}: {summary.describe_plan()}")
         if summary.placement is not None:
             remark(f"  nodes: {summary.placement.describe()}")
-    if summary.accuracy is not None:
-        remark(f"  accuracy: {summary.accuracy:.2%} of the {summary.num_labelled:,} images whose label is known")
+    if counts.accuracy is not None:
+        remark(f"  accuracy: {counts.accuracy:.2%} of the {counts.num_labelled:,} images with a label")
     if summary.is_interrupted:
-        remark(f"stopped after {summary.num_inputs:,} inputs; the same command goes on with --resume.")
-    if summary.num_failures:
+        remark(f"stopped after {counts.num_inputs:,} inputs; continue with the same command and --resume.")
+    if counts.num_failures:
         _remark_on_failures(summary, "" if out == Path("-") else f", listed in {errors_path(out)}")
 
 
 def _remark_on_failures(summary: Summary, where: str) -> None:
-    remark(f"{summary.num_failures:,} could not be read{where}:")
+    remark(f"{summary.counts.num_failures:,} could not be read{where}:")
     for failure in summary.failures[:MAX_FAILURES_SHOWN]:
         remark(f"  {failure.input}: {failure.reason}")
-    if summary.num_failures > MAX_FAILURES_SHOWN:
-        remark(f"  … and {summary.num_failures - MAX_FAILURES_SHOWN:,} more")
+    if summary.counts.num_failures > MAX_FAILURES_SHOWN:
+        remark(f"  … and {summary.counts.num_failures - MAX_FAILURES_SHOWN:,} more")

@@ -1,8 +1,20 @@
-"""Predict: inputs → pixels → model → rows, in order, at the machine's limit, through any crash."""
+"""Prediction: images of a source become rows of a file, in order and at full speed; any crash can be resumed."""
 
+from onward.prediction.batch import Batch, BatchResult, predict_batch
 from onward.prediction.engine import Engine, open_engine
 from onward.prediction.options import PredictOptions
 from onward.prediction.pipeline import predict
-from onward.prediction.summary import Failure, Summary
+from onward.prediction.summary import Counts, Failure, Summary
 
-__all__ = ["Engine", "Failure", "PredictOptions", "Summary", "open_engine", "predict"]
+__all__ = [
+    "Batch",
+    "BatchResult",
+    "Counts",
+    "Engine",
+    "Failure",
+    "PredictOptions",
+    "Summary",
+    "open_engine",
+    "predict",
+    "predict_batch",
+]

@@ -1,4 +1,4 @@
-"""Engine: runs an artifact by the tuner's plan, from several threads, within the memory there is."""
+"""Engine: runs an artifact from several threads, by the tuner's plan and within the available memory."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ Outputs = dict[str, NDArray[np.float32]]
 OUT_OF_MEMORY = re.compile(
     r"out of memory|failed to allocate|bad[_ ]alloc|not enough memory|unable to allocate|available memory of", re.I
 )
-#: An accelerator computes one batch while the next one is copied to it, and wants larger ones than a processor.
+#: An accelerator computes one batch while the next one is copied, and is faster with larger batches than a processor.
 ACCELERATOR_STREAMS, ACCELERATOR_BATCHES = 2, 4
-#: Beyond this a processor's caches gain nothing, and memory is taken for nothing; so many times as large is tried.
+#: Largest first batch size: a larger one uses more memory, and gains nothing in a processor's caches. The tuner tries
+#: up to so many times the first size.
 MAX_BATCH, LARGER = 256, 2
 
 
@@ -38,19 +39,19 @@ def open_engine(
 ) -> Engine:
     """Open an artifact for a run.
 
-    onnxruntime on a processor: one inference of one thread on each core; as each thread also decodes, no core waits.
-    On an accelerator two inferences at a time, and PyTorch's formats, which have one setting for the whole process,
-    one.
+    onnxruntime on a processor runs one single-threaded inference per core; each thread also decodes, so no core waits.
+    An accelerator runs two inferences at a time. PyTorch's formats run one, because PyTorch's number of threads is a
+    setting of the whole process.
 
     Args:
-        bundle: Where it is.
-        options: Batch size, streams and threads, where they are not to be found by measurement.
+        bundle: The bundle.
+        options: Batch size, streams and threads, if they should not be tuned.
         artifact: `onnx`, `torchscript` or `pt2`.
         provider: As for `open_artifact`.
 
     Raises:
         BackendError, BundleError, ProviderError: As for `open_artifact`.
-        UsageError: The model takes no images.
+        UsageError: The model does not take images.
     """
     options = options or PredictOptions()
     signature = of_images(bundle.signature)
@@ -82,7 +83,7 @@ def open_engine(
 
 
 def _runs_on_the_processor(bundle: Bundle, artifact: Artifact, request: ProviderRequest) -> bool:
-    """Whether it does; of a list that falls back on it, only an opened session can tell."""
+    """Whether the model runs on the processor; for a list that falls back on it, a session has to be opened to tell."""
     if CPU not in request.names or request.names == (CPU,):
         return CPU in request.names
     placement = open_artifact(bundle, artifact, provider=request, threads=Threads(1)).placement
@@ -93,11 +94,11 @@ class Engine:
     """Runs one artifact from several threads.
 
     Args:
-        open_backend: Number of threads of one inference -> what runs it.
-        signature: What the model takes and gives.
-        tuner: Says how many images the next inference takes.
-        num_workers: How many threads are to decode and infer.
-        sha256: Of the artifact.
+        open_backend: Number of threads per inference -> backend.
+        signature: Inputs and outputs of the model.
+        tuner: Chooses the plan of the next batch.
+        num_workers: Number of threads that decode and infer.
+        sha256: Digest of the artifact.
     """
 
     def __init__(
@@ -119,26 +120,30 @@ class Engine:
 
     @property
     def plan(self) -> Plan:
-        """What the next batch is to be run by."""
+        """The plan of the next batch."""
         return self.tuner.plan
 
     def backend(self, threads: int) -> Backend:
-        """What runs an inference of so many threads; it is opened when it is first asked for."""
+        """The backend with this number of threads per inference, opened at the first call."""
         with self.opening:
             if threads not in self.backends:
                 self.backends[threads] = self.open_backend(threads)
             return self.backends[threads]
 
-    def run(self, feed: NDArray[np.generic], plan: Plan) -> Outputs:
-        """Run one batch; by halves where memory runs out.
+    def run(self, feed: NDArray[np.generic], plan: Plan | None = None) -> Outputs:
+        """Run one batch; in halves if memory runs out. Several threads may call it at the same time.
 
         Args:
-            feed: Of the model's one input, `(batch, …)`.
-            plan: Says how many may do so at a time, and with how many threads.
+            feed: The model's one input, `(batch, …)`.
+            plan: Streams and threads; by default the tuner's present plan.
+
+        Returns:
+            Output name -> array `(batch, …)`, e.g. `logits`: float32 `(batch, classes)`.
 
         Raises:
-            BackendError: There is not even memory for one image.
+            BackendError: Memory is too small for a single image.
         """
+        plan = plan or self.plan
         backend = self.backend(plan.threads)
         with self._gate(plan.streams):
             start = perf_counter()
@@ -149,12 +154,12 @@ class Engine:
     def _run(self, backend: Backend, feed: NDArray[np.generic]) -> Outputs:
         try:
             return backend.run(feed)
-        except Exception as error:  # onnxruntime's have no common base
+        except Exception as error:  # onnxruntime's errors have no common base
             _check_is_out_of_memory(error, feed)
         return self._run_in_pieces(backend, feed)
 
     def _run_in_pieces(self, backend: Backend, feed: NDArray[np.generic]) -> Outputs:
-        """Half as many at a time, and half of that, until it fits."""
+        """Halve the batch until it fits into memory."""
         whole: Outputs = {}
         size, start = len(feed) // 2, 0
         while start < len(feed):
@@ -177,8 +182,8 @@ class Engine:
 
 
 def _check_is_out_of_memory(error: Exception, feed: NDArray[np.generic]) -> None:
-    """Raise what is anything else, or where no smaller batch is left to try."""
+    """Raise any other error, and this one if the batch cannot become smaller."""
     if not (isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error))):
         raise error
     if len(feed) == 1:
-        raise BackendError(f"there is no memory to run the model on a single image: {error}") from error
+        raise BackendError(f"memory is too small to run the model on a single image: {error}") from error

@@ -1,83 +1,61 @@
-"""Position: how far a run has come.
-
-Journal: what of an unfinished run is safely on the disk. JSON, one line a commit, synced after the data.
-"""
+"""Journal: how much of an unfinished run is safely on the disk. JSON, one line per commit, synced after the data."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from onward.prediction.summary import Counts
+
 __all__ = ["Commit", "Journal", "Position", "read_journal"]
-
-
-@dataclass(frozen=True)
-class Position:
-    """How far a run has come: all that it needs to go on from there.
-
-    Args:
-        num_inputs: Dealt with, from the first.
-        num_predicted: Rows.
-        num_labelled: Rows whose input came with a label of the model's.
-        num_correct: Of these, rows of that label.
-        digest: Of the names and stamps of the inputs dealt with.
-        plan: That the last of them were run by.
-    """
-
-    num_inputs: int = 0
-    num_predicted: int = 0
-    num_labelled: int = 0
-    num_correct: int = 0
-    digest: str = ""
-    plan: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def num_failures(self) -> int:
-        """Inputs that gave no row."""
-        return self.num_inputs - self.num_predicted
-
-    def after(
-        self,
-        *,
-        num_inputs: int,
-        num_predicted: int,
-        num_labelled: int,
-        num_correct: int,
-        digest: str,
-        plan: Mapping[str, int],
-    ) -> Position:
-        """With one more batch dealt with."""
-        return replace(
-            self,
-            num_inputs=self.num_inputs + num_inputs,
-            num_predicted=self.num_predicted + num_predicted,
-            num_labelled=self.num_labelled + num_labelled,
-            num_correct=self.num_correct + num_correct,
-            digest=digest,
-            plan=plan,
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain data; `Position(**position.to_json()) == position`."""
-        return asdict(self)
-
 
 FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Commit:
-    """A point at which everything up to it was on the disk.
+class Position:
+    """How far a run is: everything that a resumed run needs.
 
     Args:
-        position: How far the run had come.
-        rows_bytes: The length of the staged rows.
-        errors_bytes: The length of the staged errors.
-        whole: The name of the file of rows once it was finished; None before.
+        counts: Of the completed inputs, which are the first ones.
+        digest: Of the names and stamps of the completed inputs.
+        plan: The plan of the last of them.
+    """
+
+    counts: Counts = field(default_factory=Counts)
+    digest: str = ""
+    plan: Mapping[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data; `Position.from_json(position.to_json()) == position`."""
+        return {**asdict(self.counts), "digest": self.digest, "plan": dict(self.plan)}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Position:
+        """Read what `to_json` gave.
+
+        Raises:
+            LookupError, TypeError: A key is missing or unknown.
+        """
+        counts = dict(document)
+        digest, plan = counts.pop("digest"), counts.pop("plan")
+        return cls(Counts(**counts), digest, plan)
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A point of a run up to which everything is on the disk.
+
+    Args:
+        position: How far the run was.
+        rows_bytes: Length of the staged rows.
+        errors_bytes: Length of the staged errors.
+        whole: Name of the finished file of rows; None before the end.
     """
 
     position: Position
@@ -85,14 +63,32 @@ class Commit:
     errors_bytes: int
     whole: str | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """As plain data; `Commit.from_json(commit.to_json()) == commit`."""
+        return {
+            "position": self.position.to_json(),
+            "rows_bytes": self.rows_bytes,
+            "errors_bytes": self.errors_bytes,
+            "whole": self.whole,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Commit:
+        """Read what `to_json` gave.
+
+        Raises:
+            LookupError, TypeError: A key is missing or unknown.
+        """
+        return cls(**{**document, "position": Position.from_json(document["position"])})
+
 
 class Journal:
-    """Writes commits, each on the disk before `append` returns.
+    """Writes commits. Each is on the disk before `append` returns.
 
     Args:
-        path: A new file, or that of the run which goes on.
+        path: A new file, or the journal of the run that is resumed.
         request: What the run was asked for.
-        is_new: Whether to begin it.
+        is_new: Whether to begin a new file.
     """
 
     def __init__(self, path: Path, request: Mapping[str, Any], *, is_new: bool) -> None:
@@ -103,23 +99,23 @@ class Journal:
 
     def append(self, commit: Commit) -> None:
         """Write and sync one commit."""
-        self._write(asdict(commit))
+        self._write(commit.to_json())
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self.stream.close()
 
     def _write(self, document: dict[str, Any]) -> None:
         line = (json.dumps(document) + "\n").encode()
         if self.stream.write(line) != len(line):
-            raise OSError(28, "No space left on device", os.fspath(self.path))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(self.path))
         os.fsync(self.stream.fileno())
 
 
 def read_journal(path: Path) -> tuple[dict[str, Any], list[Commit]] | None:
-    """What a run was asked for, and its commits; None where there is no journal that says so.
+    """What a run was asked for, and its commits; None if there is no journal, or its first line is damaged.
 
-    A line that a crash has cut short ends it.
+    A line that a crash cut short ends the list; the commits before it count.
     """
     try:
         lines = path.read_bytes().split(b"\n")[:-1]
@@ -132,8 +128,7 @@ def read_journal(path: Path) -> tuple[dict[str, Any], list[Commit]] | None:
     commits: list[Commit] = []
     for line in lines[1:]:
         try:
-            document = json.loads(line)
-            commits.append(Commit(**(document | {"position": Position(**document["position"])})))
+            commits.append(Commit.from_json(json.loads(line)))
         except (ValueError, LookupError, TypeError):
             break
     return request, commits

@@ -1,4 +1,4 @@
-"""PredictOptions: how a run predicts."""
+"""Options of a run."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ ON_ERROR = ("list", "fail")
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """How a run predicts.
+    """Options of a run.
 
     Args:
-        top_k: How many classes a row.
-        logits: Whether rows hold all logits, too.
-        batch_size: Images an inference; None finds it by measurement, while the run goes on.
-        streams: How many inferences run at a time; None finds it.
-        num_threads: Of decoding and inference together; None takes every core that this process may use.
-        on_error: `list` writes what cannot be read beside the output and goes on, `fail` stops at the first.
-        resume: True goes on with an unfinished run at this output, False begins anew; None does neither where one
-            stands.
-        commit_every_s: How much work a crash may cost, in seconds.
-        request: What else the run was asked for, as plain data, such as the names of the inputs. A run goes on only
-            where it was asked for the same, with the same artifact, top-k and logits.
+        top_k: Number of classes per row, most probable first.
+        logits: Write all logits, too.
+        batch_size: Images per inference; None tunes it during the run.
+        streams: Inferences at the same time; None tunes it during the run.
+        num_threads: Threads for decoding and inference together; None uses every core available to the process.
+        on_error: `list` writes unreadable inputs to a file beside the output and goes on; `fail` stops at the first.
+        resume: True resumes an unfinished run at this output, False starts over; with None, an unfinished run is an
+            error.
+        commit_every_s: Seconds of work that a crash may cost.
+        request: What else the run was asked for, as plain data, such as the names of the inputs. A run is only resumed
+            with the same request, artifact, top-k and logits.
 
     Raises:
         UsageError: A number is out of range.
@@ -46,7 +46,7 @@ class PredictOptions:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """What was asked for of the columns, as `onward.tasks.Task.columns` takes it."""
+        """The options that decide what a row contains, as `onward.tasks.Task.columns` takes them."""
         return {"top_k": self.top_k, "logits": self.logits}
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Ordered: work done by several threads at once, its results in the order of the tasks."""
+"""Ordered: several threads work on tasks; the results come in the order of the tasks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["in_order"]
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-#: How long a consumer waits before it looks whether it should stop.
-LOOK_EVERY_S = 0.2
-#: How long an ended run waits for a thread that reads from a pipe which nobody writes to.
-PATIENCE_S = 5.0
+#: How often a waiting consumer checks whether it should stop.
+POLL_S = 0.2
+#: How long to wait at the end for a thread that may read from a pipe to which nobody writes.
+JOIN_TIMEOUT_S = 5.0
 
 
 def in_order(
@@ -25,34 +25,34 @@ def in_order(
     ahead: int,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Result]:
-    """Take tasks, work on them in threads, and give the results in the order in which the tasks were taken.
+    """Take tasks, work on them in threads, and yield the results in the order of the tasks.
 
-    Tasks are taken by one thread at a time. At most `num_workers + ahead` of them are taken and not yet given.
+    One thread at a time takes a task. At most `num_workers + ahead` tasks are taken whose results are not yet yielded.
 
     Args:
-        take: The next task, None at the end.
-        work: Called by several threads at once.
-        num_workers: How many.
-        ahead: How many results may wait to be given.
-        stop: Looked at while waiting; once it is true, nothing more is given.
+        take: Returns the next task, None at the end.
+        work: Called by several threads at the same time.
+        num_workers: Number of threads.
+        ahead: Number of results that may wait for an earlier one.
+        stop: Checked while waiting; once it is true, no more results are yielded.
 
     Raises:
         BaseException: What `take` or `work` raised, after the results of all earlier tasks.
     """
-    crew = _Crew(take, work, num_workers + ahead)
-    threads = [threading.Thread(target=crew.run, name="onward-predict", daemon=True) for _ in range(num_workers)]
+    workers = _Workers(take, work, num_workers + ahead)
+    threads = [threading.Thread(target=workers.run, name="onward-predict", daemon=True) for _ in range(num_workers)]
     for thread in threads:
         thread.start()
     try:
-        yield from crew.results(stop)
+        yield from workers.results(stop)
     finally:
-        crew.dismiss(num_workers)
+        workers.end(num_workers)
         for thread in threads:
-            thread.join(PATIENCE_S)
+            thread.join(JOIN_TIMEOUT_S)
 
 
-class _Crew(Generic[Task, Result]):
-    """What the threads share."""
+class _Workers(Generic[Task, Result]):
+    """State that the threads share."""
 
     def __init__(self, take: Callable[[], Task | None], work: Callable[[Task], Result], room: int) -> None:
         self.take, self.work = take, work
@@ -64,7 +64,7 @@ class _Crew(Generic[Task, Result]):
         self.is_over = False
 
     def run(self) -> None:
-        """What a thread does until there is nothing left to take."""
+        """One thread's loop, until there is no task left."""
         while True:
             self.room.acquire()
             with self.taking:
@@ -87,14 +87,14 @@ class _Crew(Generic[Task, Result]):
             del result
 
     def results(self, stop: Callable[[], bool]) -> Iterator[Result]:
-        """In order, until all are given or `stop` says so."""
+        """Yield results in order, to the end or until `stop` is true."""
         index = 0
         while True:
             with self.changed:
                 while index not in self.done:
                     if stop() or (self.is_over and index >= self.num_taken):
                         return
-                    self.changed.wait(LOOK_EVERY_S)
+                    self.changed.wait(POLL_S)
                 result = self.done.pop(index)
             self.room.release()
             if isinstance(result, _Raised):
@@ -103,8 +103,8 @@ class _Crew(Generic[Task, Result]):
             del result
             index += 1
 
-    def dismiss(self, num_workers: int) -> None:
-        """Nothing more is to be taken."""
+    def end(self, num_workers: int) -> None:
+        """Let every thread end; no more tasks are taken."""
         self.is_over = True
         for _ in range(num_workers):
             self.room.release()
@@ -124,7 +124,7 @@ class _Crew(Generic[Task, Result]):
 
 
 class _Raised:
-    """An error on its way to whoever consumes the results."""
+    """An error on its way to the consumer of the results."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error

@@ -1,9 +1,10 @@
-"""Output: rows, and what could not be read beside them; they appear under their names when they are whole.
+"""Output: rows, and the inputs without a row beside them.
 
-Until then they grow in hidden files beside it. From time to time they are synced, and then a line of the journal
-says how long they are: a run that is killed at any moment goes on from the last such line.
+To a file, both appear under their names when the run is complete. Until then they grow in hidden files; from time to
+time these are synced, and then a line of the journal records their lengths. A run that is killed at any moment resumes
+from the last such line.
 
-Stream output: rows go to standard output as they come; what cannot be read is said on standard error.
+To standard output, rows go out as they come, and inputs without a row are reported on standard error.
 """
 
 from __future__ import annotations
@@ -24,38 +25,36 @@ from onward.files import cannot_write, sync
 from onward.prediction.journal import Commit, Journal, Position, read_journal
 from onward.sinks import Sink
 
-__all__ = ["FileOutput", "StreamOutput", "errors_path", "open_output", "open_stream"]
-
-
 try:
     import fcntl
-except ImportError:  # Windows: two runs at one output are not noticed
+except ImportError:  # Windows: a second run at the same output is not detected
     fcntl = None  # type: ignore[assignment]
 
+__all__ = ["FileOutput", "StreamOutput", "errors_path", "open_output", "open_stream"]
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def errors_path(out: Path) -> Path:
-    """Where the inputs go that give no row."""
+    """The file that lists the inputs without a row."""
     return out.with_name(f"{out.name}.errors.jsonl")
 
 
 @contextmanager
 def open_output(out: Path, sink: Sink, request: Mapping[str, Any], resume: bool | None) -> Iterator[FileOutput]:
-    """The output of a run, new or going on.
+    """The output of a new or a resumed run.
 
-    On leaving without `finish`, what was committed is kept for a run that resumes; without a commit, nothing is.
+    Leaving without `finish` keeps what was committed, so that the run can be resumed. Without a commit nothing is kept.
 
     Args:
-        out: Its name.
-        sink: Its format.
+        out: Path of the rows.
+        sink: Format of the rows.
         request: What the run is asked for.
-        resume: Whether to go on with an unfinished run; None where there must be none.
+        resume: Whether to resume an unfinished run; with None, an unfinished run is an error.
 
     Raises:
-        OutputError: The place cannot be written to, is full, or another run writes there.
-        UsageError: An unfinished run stands there and `resume` is None, or it was asked for something else.
+        OutputError: The folder is not writable, the disk is full, or another run writes to this output.
+        UsageError: There is an unfinished run and `resume` is None, or its request differs.
     """
     output = FileOutput(out, sink, request)
     try:
@@ -64,8 +63,8 @@ def open_output(out: Path, sink: Sink, request: Mapping[str, Any], resume: bool 
     except OSError as error:
         if error.errno in NO_SPACE and output.committed is not None:
             raise OutputError(
-                f"{out} could not be written: no space is left on the disk. {output.committed.position.num_inputs:,} "
-                f"inputs are safe: make room, then go on with --resume."
+                f"{out} could not be written: no space is left on the disk. "
+                f"{output.committed.position.counts.num_inputs:,} inputs are safe: make room, then go on with --resume."
             ) from error
         raise cannot_write(out, error) from error
     finally:
@@ -73,11 +72,11 @@ def open_output(out: Path, sink: Sink, request: Mapping[str, Any], resume: bool 
 
 
 class FileOutput:
-    """Two files that grow, and the journal that says how far they may be trusted.
+    """Two growing files, and the journal that records how much of them is on the disk.
 
     Args:
-        out: Where the rows are to appear.
-        sink: Their format.
+        out: Path of the rows.
+        sink: Format of the rows.
         request: What the run is asked for.
     """
 
@@ -94,21 +93,21 @@ class FileOutput:
 
     @property
     def committed(self) -> Commit | None:
-        """The last point to which a run can go back."""
+        """The last commit."""
         return self.commits[-1] if self.commits else None
 
     def open(self, resume: bool | None) -> None:
-        """Begin, or go back to the last commit."""
+        """Start, or go back to the last commit."""
         self.out.parent.mkdir(parents=True, exist_ok=True)
         found = read_journal(self.journal_path)
         if found and found[1] and resume is None:
             raise UsageError(
-                f"an unfinished run stands at {self.out}, {found[1][-1].position.num_inputs:,} inputs into it: "
-                f"--resume goes on with it, --no-resume begins anew."
+                f"an unfinished run at {self.out} has completed {found[1][-1].position.counts.num_inputs:,} inputs: "
+                f"continue it with --resume, or start over with --no-resume."
             )
         if resume and found:
             self._check_request(found[0])
-            if self._complete(found[1]):
+            if self._publish_finished(found[1]):
                 return
         self.rows, self.errors = self._open(self.rows_path), self._open(self.errors_path)
         if resume and found:
@@ -126,34 +125,34 @@ class FileOutput:
         self.last_commit_s = perf_counter()
 
     def append(self, rows: bytes, errors: bytes) -> None:
-        """Add rows, and lines on inputs that gave none."""
+        """Add rows, and lines about the inputs without one."""
         self.rows_bytes += _write(self.rows, rows)
         self.errors_bytes += _write(self.errors, errors)
 
     def commit_if_due(self, position: Position, every_s: float) -> None:
-        """Commit, if the last one was that long ago."""
+        """Commit if the last commit is at least `every_s` seconds old."""
         if perf_counter() - self.last_commit_s >= every_s:
             self.commit(position)
 
     def commit(self, position: Position) -> None:
-        """See that everything is on the disk, then say so in the journal."""
+        """Sync both files, then record their lengths in the journal."""
         os.fsync(self.rows.fileno())
         os.fsync(self.errors.fileno())
-        self._note(Commit(position, self.rows_bytes, self.errors_bytes))
+        self._record(Commit(position, self.rows_bytes, self.errors_bytes))
         self.last_commit_s = perf_counter()
 
     def finish(self, position: Position) -> None:
-        """Make the rows whole and give both files their names."""
+        """Complete the rows, and give both files their names."""
         os.fsync(self.errors.fileno())
-        whole = self.sink.finish(self.rows_path, position.num_inputs)
+        whole = self.sink.finish(self.rows_path, position.counts.num_inputs)
         sync(whole)
         done = Commit(position, self.rows_bytes, self.errors_bytes, whole.name)
-        if self.journal is not None:  # a short run has none, and begins anew if it is cut off here
-            self._note(done)
+        if self.journal is not None:  # a short run has no journal, and starts over after a crash here
+            self._record(done)
         self._publish(done)
 
     def close(self) -> None:
-        """Let go of the files; nothing is left of a run that has not committed anything."""
+        """Close the files; a run that has not committed leaves nothing."""
         if self.streams and not self.commits and not self.is_finished:
             for path in (self.rows_path, self.errors_path):  # while they are still locked
                 with suppress(OSError):
@@ -167,7 +166,7 @@ class FileOutput:
             stream.close()
 
     def _open(self, path: Path) -> Any:
-        """A file of one's own, whatever is in it."""
+        """Open and lock a file, with whatever it contains."""
         while True:
             stream = path.open("r+b" if path.exists() else "w+b", buffering=0)
             if fcntl is not None:
@@ -178,7 +177,7 @@ class FileOutput:
                     raise OutputError(
                         f"another run is writing {self.out}: wait for it, or choose another --out."
                     ) from error
-                if not _is_at(stream, path):  # a run that has just ended took it away
+                if not _is_at(stream, path):  # a run that has just ended removed it
                     stream.close()
                     continue
             self.streams.append(stream)
@@ -190,12 +189,12 @@ class FileOutput:
         if differing:
             key = differing[0]
             raise UsageError(
-                f"the unfinished run at {self.out} had another {key}: {found.get(key)!r}, now {wanted.get(key)!r}. Ask "
-                f"for the same, or begin anew with --no-resume."
+                f"the unfinished run at {self.out} has {key} {found.get(key)!r}, but {wanted.get(key)!r} is asked for: "
+                f"repeat the first command with --resume, or start over with --no-resume."
             )
 
     def _go_back(self, commits: list[Commit]) -> None:
-        """To the last commit for which all is there."""
+        """To the last commit whose data are all in the files."""
         lengths = [os.fstat(stream.fileno()).st_size for stream in (self.rows, self.errors)]
         while commits and (commits[-1].rows_bytes > lengths[0] or commits[-1].errors_bytes > lengths[1]):
             commits.pop()
@@ -203,15 +202,15 @@ class FileOutput:
             self.commits = commits
             self.journal = Journal(self.journal_path, self.request, is_new=False)
 
-    def _complete(self, commits: list[Commit]) -> bool:
-        """Whether the run was over but for the last steps; they are taken."""
+    def _publish_finished(self, commits: list[Commit]) -> bool:
+        """Publish the files of a run that ended between its last commit and its last renaming."""
         if not commits or commits[-1].whole is None:
             return False
         self.commits = commits
         self._publish(commits[-1])
         return True
 
-    def _note(self, commit: Commit) -> None:
+    def _record(self, commit: Commit) -> None:
         if self.journal is None:
             self.journal = Journal(self.journal_path, self.request, is_new=True)
             sync(self.out.parent)
@@ -219,21 +218,60 @@ class FileOutput:
         self.commits.append(commit)
 
     def _publish(self, done: Commit) -> None:
-        """Errors first: where the rows are, they are."""
+        """Rename errors before rows: rows never appear without the errors that belong to them."""
         assert done.whole is not None
         if fcntl is None:
-            self._close_streams()  # Windows renames no open file; elsewhere the lock is held to the end
+            self._close_streams()  # Windows cannot rename an open file; elsewhere the lock is held to the end
         names = [(self.errors_path, errors_path(self.out)), (self.out.with_name(done.whole), self.out)]
         if not done.errors_bytes:
             for path in names.pop(0):
                 path.unlink(missing_ok=True)
         for staged, path in names:
-            if staged.exists():  # else it was named before a crash
+            if staged.exists():  # else it was renamed before a crash
                 staged.replace(path)
         sync(self.out.parent)
         self.rows_path.unlink(missing_ok=True)
         self.journal_path.unlink(missing_ok=True)
         self.is_finished = True
+
+
+@contextmanager
+def open_stream(sink: Sink) -> Iterator[StreamOutput]:
+    """Standard output. A reader that closes it, such as `head`, ends the run."""
+    output = StreamOutput(sink)
+    try:
+        yield output
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        # the rest of the buffer could not be written at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class StreamOutput:
+    """The interface of `FileOutput`; nothing can be resumed."""
+
+    committed: Commit | None = None
+    is_finished = False
+
+    def __init__(self, sink: Sink) -> None:
+        self.append(sink.begin(), b"")
+
+    def append(self, rows: bytes, errors: bytes) -> None:
+        """Write rows, and report the inputs without one."""
+        sys.stdout.buffer.write(rows)
+        sys.stdout.buffer.flush()
+        for line in errors.splitlines():
+            failure = json.loads(line)
+            remark(f"{failure['input']}: {failure['reason']}")
+
+    def commit_if_due(self, position: Position, every_s: float) -> None:
+        """Do nothing."""
+
+    def commit(self, position: Position) -> None:
+        """Do nothing."""
+
+    def finish(self, position: Position) -> None:
+        """Do nothing."""
 
 
 def _write(stream: Any, data: bytes) -> int:
@@ -248,42 +286,3 @@ def _is_at(stream: Any, path: Path) -> bool:
         return os.path.samestat(os.fstat(stream.fileno()), path.stat())
     except OSError:
         return False
-
-
-@contextmanager
-def open_stream(sink: Sink) -> Iterator[StreamOutput]:
-    """Standard output; a reader who has seen enough, such as `head`, ends the run."""
-    output = StreamOutput(sink)
-    try:
-        yield output
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        # what is left in the buffer cannot be written at exit either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-class StreamOutput:
-    """As a `FileOutput`, but that nothing of it can be gone back to."""
-
-    committed: Commit | None = None
-    is_finished = False
-
-    def __init__(self, sink: Sink) -> None:
-        self.append(sink.begin(), b"")
-
-    def append(self, rows: bytes, errors: bytes) -> None:
-        """Write rows, and say what gave none."""
-        sys.stdout.buffer.write(rows)
-        sys.stdout.buffer.flush()
-        for line in errors.splitlines():
-            failure = json.loads(line)
-            remark(f"{failure['input']}: {failure['reason']}")
-
-    def commit_if_due(self, position: Position, every_s: float) -> None:
-        """Nothing can be gone back to."""
-
-    def commit(self, position: Position) -> None:
-        """Nothing can be gone back to."""
-
-    def finish(self, position: Position) -> None:
-        """Nothing is missing."""

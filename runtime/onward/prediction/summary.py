@@ -1,24 +1,61 @@
-"""Summary: what a run came to, and where its time went."""
+"""Summary: what a run counted, and where its time went."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from onward.backends.placement import Placement
 from onward.prediction.tuner import Plan
 
-__all__ = ["STAGES", "Failure", "Seconds", "Summary"]
+if TYPE_CHECKING:
+    from onward.backends.placement import Placement
+
+__all__ = ["MAX_FAILURES_KEPT", "STAGES", "Counts", "Failure", "Seconds", "Summary"]
 
 STAGES = ("read", "decode", "resize", "infer", "write", "wait")
 MAX_FAILURES_KEPT = 100
 
 
 @dataclass(frozen=True)
+class Counts:
+    """How many inputs a batch or a run has, and what came of them. Counts of two parts add up with `+`.
+
+    Args:
+        num_inputs: All inputs.
+        num_predicted: Inputs with a row.
+        num_labelled: Of these, inputs whose label the model knows.
+        num_correct: Of these, inputs for which the model predicted that label.
+    """
+
+    num_inputs: int = 0
+    num_predicted: int = 0
+    num_labelled: int = 0
+    num_correct: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.num_inputs + other.num_inputs,
+            self.num_predicted + other.num_predicted,
+            self.num_labelled + other.num_labelled,
+            self.num_correct + other.num_correct,
+        )
+
+    @property
+    def num_failures(self) -> int:
+        """Inputs without a row."""
+        return self.num_inputs - self.num_predicted
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share of labelled inputs that are correct; None without a label."""
+        return self.num_correct / self.num_labelled if self.num_labelled else None
+
+
+@dataclass(frozen=True)
 class Failure:
-    """One input that gave no row, the stage at which it did not, and why."""
+    """An input without a row: its name, the stage that failed, and the reason."""
 
     input: str
     stage: str
@@ -27,9 +64,9 @@ class Failure:
 
 @dataclass
 class Seconds:
-    """Time that threads have spent, in seconds, by stage.
+    """Time of all threads by stage, in seconds.
 
-    Reading includes decompressing archives; waiting is what is left: for another thread's turn, or for the disk.
+    `read` includes decompressing archives. `wait` is the rest: waiting for another thread, or for the disk.
     """
 
     read: float = 0.0
@@ -40,14 +77,14 @@ class Seconds:
     wait: float = 0.0
 
     def add(self, stage: str, since: float) -> float:
-        """Count the time since then, and give the present one."""
+        """Add the time since `since` to a stage, and return the present time."""
         now = perf_counter()
         setattr(self, stage, getattr(self, stage) + now - since)
         return now
 
-    def wait_for(self, whole: float) -> None:
-        """What is left of the time of all threads was spent waiting."""
-        self.wait = max(0.0, whole - sum(getattr(self, stage) for stage in STAGES if stage != "wait"))
+    def set_wait(self, total: float) -> None:
+        """Set `wait` to what the other stages leave of the total time of all threads."""
+        self.wait = max(0.0, total - sum(getattr(self, stage) for stage in STAGES if stage != "wait"))
 
     def __iadd__(self, other: Seconds) -> Seconds:
         for stage in STAGES:
@@ -56,37 +93,29 @@ class Seconds:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Of all the time of all threads, by stage."""
-        whole = sum(getattr(self, stage) for stage in STAGES)
-        return {stage: getattr(self, stage) / whole if whole else 0.0 for stage in STAGES}
+        """Each stage's share of the total time of all threads."""
+        total = sum(getattr(self, stage) for stage in STAGES)
+        return {stage: getattr(self, stage) / total if total else 0.0 for stage in STAGES}
 
 
 @dataclass
 class Summary:
-    """What a run came to.
+    """The result of a run.
 
     Args:
-        num_inputs: All of them, those of an earlier part of the run too.
-        num_predicted: Rows written.
-        num_failures: Inputs that gave no row.
-        num_resumed: Inputs of an earlier part of the run.
-        num_labelled: Rows whose input came with a label of the model's.
-        num_correct: Of these, rows of that label.
-        failures: The first hundred inputs that gave no row; all are in the file beside the output.
-        elapsed_s: Wall-clock seconds of this part of the run, from the first read to the last row.
-        seconds: Of all threads, by stage.
-        is_interrupted: Whether it was asked to stop before the end.
+        counts: All inputs, including those that an earlier, interrupted run completed.
+        num_resumed: Inputs that an earlier run completed.
+        failures: The first hundred inputs without a row; the file beside the output lists all of them.
+        elapsed_s: Wall-clock seconds of this run, from the first read to the last row.
+        seconds: Time of all threads, by stage.
+        is_interrupted: Whether the run was stopped before the end.
         plan: Batch size, streams and threads of the last inference.
-        backend: What ran the model.
-        placement: Which provider ran which of its nodes; None for PyTorch's formats.
+        backend: Name of the backend.
+        placement: The nodes that each provider ran; None for PyTorch's formats.
     """
 
-    num_inputs: int = 0
-    num_predicted: int = 0
-    num_failures: int = 0
+    counts: Counts = field(default_factory=Counts)
     num_resumed: int = 0
-    num_labelled: int = 0
-    num_correct: int = 0
     failures: list[Failure] = field(default_factory=list)
     elapsed_s: float = 0.0
     seconds: Seconds = field(default_factory=Seconds)
@@ -97,24 +126,30 @@ class Summary:
 
     @property
     def images_per_s(self) -> float:
-        """Throughput of this part of the run."""
-        return (self.num_inputs - self.num_resumed) / self.elapsed_s if self.elapsed_s else 0.0
+        """Throughput of this run."""
+        return (self.counts.num_inputs - self.num_resumed) / self.elapsed_s if self.elapsed_s else 0.0
 
-    @property
-    def described_plan(self) -> str:
-        """For people."""
+    def describe_plan(self) -> str:
+        """The plan as a phrase."""
         return str(Plan(**self.plan)) if self.plan else ""
 
-    @property
-    def accuracy(self) -> float | None:
-        """Of the rows whose input came with a label."""
-        return self.num_correct / self.num_labelled if self.num_labelled else None
-
     def to_json(self) -> dict[str, Any]:
-        """All figures."""
-        return asdict(replace(self, placement=None)) | {
+        """All figures as plain data."""
+        return {
+            "num_inputs": self.counts.num_inputs,
+            "num_predicted": self.counts.num_predicted,
+            "num_failures": self.counts.num_failures,
+            "num_resumed": self.num_resumed,
+            "num_labelled": self.counts.num_labelled,
+            "num_correct": self.counts.num_correct,
+            "failures": [asdict(failure) for failure in self.failures],
+            "elapsed_s": self.elapsed_s,
+            "seconds": asdict(self.seconds),
+            "is_interrupted": self.is_interrupted,
+            "plan": dict(self.plan),
+            "backend": self.backend,
             "placement": self.placement and self.placement.to_json(),
             "images_per_s": self.images_per_s,
-            "accuracy": self.accuracy,
+            "accuracy": self.counts.accuracy,
             "shares": self.seconds.shares,
         }

@@ -1,7 +1,4 @@
-"""Plan: how many images an inference takes, how many run at a time, and with how many threads each.
-
-Tuning: the plan is found by measurement while a run goes on; what is measured are rows that are wanted anyway.
-"""
+"""Tuner: finds the batch size, and the number of inferences at a time, by measuring the batches of the run itself."""
 
 from __future__ import annotations
 
@@ -13,15 +10,25 @@ from time import perf_counter
 
 __all__ = ["Plan", "Tuner"]
 
+#: Two plans are compared by alternating trials, so that other load on the machine affects both.
+NUM_ROUNDS = 2
+#: Minimum length of a trial: inferences per stream, and seconds.
+MIN_INFERENCES, MIN_TRIAL_S = 2, 0.05
+#: If threads spend a smaller share of their time in the model, decoding limits the run and tuning stops.
+MIN_SHARE = 0.5
+#: How much faster another batch size, and another arrangement of threads, has to be; less is noise.
+BETTER_SIZE, BETTER_ARRANGEMENT = 1.05, 1.15
+LARGEST_BATCH = 4096
+
 
 @dataclass(frozen=True)
 class Plan:
-    """How inference is spread over the machine.
+    """How inference uses the machine.
 
     Args:
-        batch_size: Images an inference.
-        streams: Inferences at a time.
-        threads: Of one inference.
+        batch_size: Images per inference.
+        streams: Inferences at the same time.
+        threads: Threads per inference.
     """
 
     batch_size: int
@@ -37,31 +44,22 @@ class Plan:
         return asdict(self)
 
 
-#: Each of two sizes is looked at twice, in turns: what else the machine does then meets both.
-NUM_ROUNDS = 2
-#: A trial has at least so many inferences a stream, and takes at least so long.
-MIN_INFERENCES, MIN_TRIAL_S = 2, 0.05
-#: Where threads spend less of their time in the model, no plan makes a run much faster: decoding does.
-MIN_SHARE = 0.5
-#: A size has to be better by this much, another arrangement of threads by that much; less is noise.
-BETTER_SIZE, BETTER_ARRANGEMENT = 1.05, 1.15
-LARGEST_BATCH = 4096
-
-Trials = Generator[Plan, float, Plan]
+#: Yields plans to try, receives images/s of each, and returns the best.
+Search = Generator[Plan, float, Plan]
 
 
 class Tuner:
-    """Says which plan the next batch is run by.
+    """Chooses the plan of the next batch.
 
-    Sizes are tried at half and double of the best so far, as long as that helps. Then the other arrangements: one
-    inference on all cores in place of one on each. Neither is gone on with where decoding takes most of the time.
+    It tries half and double of the best batch size so far, as long as that helps; then other arrangements, such as one
+    inference on all cores instead of one on each. It stops if decoding takes most of the time.
 
     Args:
-        plan: To begin with.
-        largest: Batch that is tried.
-        sizes: Whether to look for a better batch size.
-        arrangements: Others of (streams, threads), to be tried at the best size.
-        clock: Seconds of the wall.
+        plan: The first plan.
+        largest: Largest batch size to try.
+        sizes: Whether to tune the batch size.
+        arrangements: Other pairs (streams, threads) to try at the best batch size.
+        clock: Wall-clock time in seconds.
     """
 
     def __init__(
@@ -77,39 +75,39 @@ class Tuner:
         self.largest = max(plan.batch_size, largest)
         self.plan, self.is_settled = plan, False
         self.share = 1.0
-        self.trials = _explore(plan, self.largest if sizes else 0, arrangements, lambda: self.share >= MIN_SHARE)
-        self._go_on(lambda: next(self.trials))
+        self.search = _search(plan, self.largest if sizes else 0, arrangements, lambda: self.share >= MIN_SHARE)
+        self._next_trial(lambda: next(self.search))
 
     def record(self, plan: Plan, num_images: int, seconds: float) -> None:
-        """Note what an inference by a plan took.
+        """Record the time of one inference.
 
         Args:
-            plan: That it was run by.
-            num_images: That it was run on.
-            seconds: In the model.
+            plan: Its plan.
+            num_images: Its number of images.
+            seconds: Time in the model.
         """
         with self.lock:
             if self.is_settled or plan != self.plan or num_images < plan.batch_size:
                 return
             self.num_recorded += 1
             if self.num_recorded <= plan.streams:
-                return  # the first of each stream finds memory for arrays of a new size
+                return  # the first inference of each stream allocates memory for the new size
             self.num_images += num_images
             self.seconds += seconds
             enough = self.num_recorded - plan.streams >= MIN_INFERENCES * plan.streams
             if enough and self.seconds >= MIN_TRIAL_S * plan.streams:
                 images_per_s = plan.streams * self.num_images / self.seconds
                 self.share = self.seconds / (plan.streams * max(self.clock() - self.began_s, 1e-9))
-                self._go_on(lambda: self.trials.send(images_per_s))
+                self._next_trial(lambda: self.search.send(images_per_s))
 
     def limit(self, batch_size: int) -> None:
-        """From now on no batch is larger: memory ran out."""
+        """Stop tuning and use no larger batch: memory ran out."""
         with self.lock:
             self.largest = min(self.largest, batch_size)
             self._settle(self.plan)
 
-    def _go_on(self, step: Callable[[], Plan]) -> None:
-        """To the next trial, or to the plan that was found to be the best."""
+    def _next_trial(self, step: Callable[[], Plan]) -> None:
+        """Start the next trial, or settle on the best plan."""
         self.num_recorded, self.num_images, self.seconds, self.began_s = 0, 0, 0.0, self.clock()
         try:
             self.plan = step()
@@ -119,13 +117,13 @@ class Tuner:
     def _settle(self, plan: Plan) -> None:
         self.plan = replace(plan, batch_size=min(plan.batch_size, self.largest))
         self.is_settled = True
-        self.trials.close()
+        self.search.close()
 
 
-def _explore(
+def _search(
     plan: Plan, largest: int, arrangements: Sequence[tuple[int, int]], is_worth_it: Callable[[], bool]
-) -> Trials:
-    """Yields plans to be tried, of sizes up to the largest, is sent images/s, and returns the best."""
+) -> Search:
+    """The best plan, of batch sizes up to the largest and of all arrangements."""
     for factor in (0.5, 2.0):
         before = plan
         while 1 <= (size := int(plan.batch_size * factor)) <= largest and is_worth_it():
@@ -141,8 +139,8 @@ def _explore(
     return plan
 
 
-def _compare(plan: Plan, other: Plan, better: float) -> Trials:
-    """The other one if it is better by that factor."""
+def _compare(plan: Plan, other: Plan, better: float) -> Search:
+    """The other plan if it is faster by this factor."""
     rates: dict[Plan, list[float]] = {plan: [], other: []}
     for _ in range(NUM_ROUNDS):
         for item in (plan, other):

@@ -66,15 +66,15 @@ class Item:
 
     Args:
         name: The name of its row.
-        read: Returns the bytes of an image file; raises ImageError if they cannot be read. It can be pickled, so that
-            another process can call it.
+        read: Returns the bytes of an image file, or its pixels, uint8 `(height, width, channels)`; raises ImageError if
+            it cannot be read. It can be pickled, so that another process can call it.
         stamp: Tells it from another image of the same name, e.g. by size and time of change.
         label: The label that comes with it, a class by name or by number.
         size_bytes: How much memory it holds: 0 for a file, which is read on demand.
     """
 
     name: str
-    read: Callable[[], bytes]
+    read: Callable[[], bytes | NDArray[np.uint8]]
     stamp: str = ""
     label: str | None = None
     size_bytes: int = 0
@@ -84,10 +84,19 @@ class Item:
         """An image file whose bytes are in memory."""
         return Item(name, partial(bytes, data), stamp, label, len(data))
 
+    @staticmethod
+    def of_pixels(name: str, image: NDArray[np.uint8], *, label: str | None = None) -> Item:
+        """An image whose pixels are in memory, in the size that the model takes: uint8 `(height, width, channels)`."""
+        return Item(name, partial(_same, image), label=label, size_bytes=image.nbytes)
+
 
 def unreadable(name: str, reason: str, stamp: str = "", label: str | None = None) -> Item:
     """An item that cannot be read: `read` raises ImageError with this reason."""
     return Item(name, partial(_refuse, reason), stamp, label)
+
+
+def _same(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return image
 
 
 def _refuse(reason: str) -> NoReturn:

@@ -62,7 +62,7 @@ def test_artifacts_of_one_format_are_chosen_by_name(bundle: Bundle, pixels: NDAr
         assert classifier.artifact == other
     np.save(tmp_path / "images.npy", pixels[..., 0])
     summary = onward.predict(two, tmp_path / "images.npy", tmp_path / "rows.csv", artifact="onnx-other")
-    assert summary.num_predicted == len(pixels)
+    assert summary.counts.num_predicted == len(pixels)
     written = onward.embed(two, "python", tmp_path / "app")
     assert sorted(path.name for path in written.path.glob("*.onnx")) == ["model.onnx"]
 

@@ -90,13 +90,13 @@ def test_the_first_bad_input_ends_a_run_that_is_to_fail(run: Run, photos: Path, 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--batch-size", "many"], "--batch-size is 'many', expected a whole number from 1 on, or auto"),
+        (["--batch-size", "many"], "--batch-size is 'many', expected a whole number of at least 1, or auto"),
         (["--streams", "0"], "--streams is '0'"),
         (["--top-k", "11"], "expected 1 to 10, the number of classes"),
         (["--on-error", "ignore"], "expected list or fail"),
         (["--out", "rows.txt"], "expected .csv, .jsonl, .parquet or .npy"),
         (["--out", "-", "--json"], "both write to standard output"),
-        (["--out", "-", "--resume"], "`--out -` is none"),
+        (["--out", "-", "--resume"], "`--out -` streams to standard output"),
         (["--provider", "cpu", "--device-id", "1"], "device"),
         (["--provider", "AzureExecutionProvider,cpu", "--min-placement", "0.5"], "took"),
         (["--provider-option", "nonsense"], "nonsense"),
@@ -141,14 +141,14 @@ def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert b"goes on with --resume" in said
+    assert b"continue with the same command and --resume" in said
     assert not out.exists()
     forgotten = run(tmp_path / "x.npy", "--out", out)
     assert forgotten.returncode == 2
-    assert "--resume goes on with it, --no-resume begins anew" in forgotten.stderr
+    assert "continue it with --resume, or start over with --no-resume" in forgotten.stderr
     resumed = run(tmp_path / "x.npy", "--out", out, "--resume")
     assert resumed.returncode == 0
-    assert "of them before)" in resumed.stderr
+    assert "inputs were already done)" in resumed.stderr
     run(tmp_path / "x.npy", "--out", tmp_path / "whole.csv")
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
@@ -164,7 +164,7 @@ def test_another_request_does_not_go_on(shared_bundle: Bundle, digits: Any, run:
     process.communicate()
     result = run(tmp_path / "x.npy", "--out", tmp_path / "rows.csv", "--resume", "--top-k", 3)
     assert result.returncode == 2
-    assert "had another top_k: 1, now 3" in result.stderr
+    assert "has top_k 1, but 3 is asked for" in result.stderr
 
 
 def test_on_a_terminal_there_is_a_bar_with_rate_and_errors(shared_bundle: Bundle, photos: Path, tmp_path: Path) -> None:
@@ -193,4 +193,4 @@ def test_labelled_inputs_end_in_an_accuracy(run: Run, digits: Any, tmp_path: Pat
     result = run(tmp_path / "labelled", "--out", tmp_path / "rows.csv")
     with (tmp_path / "rows.csv").open(newline="") as stream:
         correct = sum(Path(row["input"]).parent.name == row["label"] for row in csv.DictReader(stream))
-    assert f"accuracy: {correct / 20:.2%} of the 20 images whose label is known" in result.stderr
+    assert f"accuracy: {correct / 20:.2%} of the 20 images with a label" in result.stderr

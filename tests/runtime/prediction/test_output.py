@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from onward.errors import OutputError, UsageError
 from onward.prediction.journal import Position, read_journal
 from onward.prediction.output import FileOutput, errors_path, open_output
+from onward.prediction.summary import Counts
 from onward.sinks import Column, Columns, open_sink
 
 LAW = settings(max_examples=40, deadline=None)
@@ -34,12 +35,12 @@ def opened(out: Path, resume: bool | None = None, request: dict[str, object] | N
 
 
 def at(count: int) -> Position:
-    return Position(num_inputs=count, num_predicted=count, digest=str(count))
+    return Position(Counts(num_inputs=count, num_predicted=count), digest=str(count))
 
 
 def go(output: FileOutput, upto: int, commit_at: frozenset[int] = frozenset(), *, fail: int = -1) -> None:
     """Rows and errors by number from where the output is; every third gives no row."""
-    start = output.committed.position.num_inputs if output.committed else 0
+    start = output.committed.position.counts.num_inputs if output.committed else 0
     for number in range(start, upto):
         if number == fail:
             raise ZeroDivisionError
@@ -98,7 +99,7 @@ def test_what_was_committed_is_kept_and_the_earlier_file_stands(tmp_path: Path) 
     with pytest.raises(ZeroDivisionError), opened(out) as output:
         go(output, 9, frozenset({4}), fail=6)
     assert out.read_text() == "earlier"
-    with pytest.raises(UsageError, match=r"4 inputs into it: --resume goes on with it, --no-resume begins anew"):
+    with pytest.raises(UsageError, match=r"4 inputs: continue it with --resume, or start over with --no-resume"):
         opened(out).__enter__()
     with opened(out, resume=True) as output:
         assert output.committed is not None
@@ -130,7 +131,7 @@ def test_another_request_is_refused_with_both_sides(tmp_path: Path) -> None:
     out = tmp_path / "rows.csv"
     with pytest.raises(ZeroDivisionError), opened(out) as output:
         go(output, 9, frozenset({4}), fail=6)
-    with pytest.raises(UsageError, match="had another top_k: 1, now 3"):
+    with pytest.raises(UsageError, match="has top_k 1, but 3 is asked for"):
         opened(out, True, REQUEST | {"top_k": 3}).__enter__()
 
 
@@ -143,7 +144,7 @@ def test_errors_of_an_earlier_run_go_when_this_one_has_none(tmp_path: Path) -> N
         check(out, count)
 
 
-def test_two_runs_at_one_output_are_one_too_many(tmp_path: Path) -> None:
+def test_a_second_run_at_the_same_output_is_refused(tmp_path: Path) -> None:
     with opened(tmp_path / "rows.csv") as output:
         with pytest.raises(OutputError, match="another run is writing"):
             opened(tmp_path / "rows.csv", resume=False).__enter__()
@@ -161,7 +162,7 @@ def test_where_staged_rows_are_missing_it_goes_back_to_a_commit_before(lost: int
     os.truncate(part, part.stat().st_size - lost)
     with opened(out, resume=True) as output:
         assert output.committed is not None
-        assert output.committed.position.num_inputs < 15
+        assert output.committed.position.counts.num_inputs < 15
         go(output, 20)
         output.finish(at(20))
     check(out, 20)
@@ -174,7 +175,31 @@ def test_a_journal_cut_short_anywhere_costs_no_more_than_its_last_line(length: i
         go(output, 9, frozenset({3, 6}), fail=8)
     journal = tmp_path / ".rows.csv.journal"
     os.truncate(journal, max(0, journal.stat().st_size - length))
+    num_lines = journal.read_bytes().count(b"\n")
     with opened(out, resume=True) as output:
+        assert [commit.position for commit in output.commits] == [at(3), at(6)][: max(0, num_lines - 1)]
+        go(output, 9)
+        output.finish(at(9))
+    check(out, 9)
+
+
+@pytest.mark.parametrize("torn", [b"", b"{", b'{"position": {', b"\0" * 40, b"[]", b'{"position": 7}', b"{}"])
+@pytest.mark.parametrize("line", [1, 2, 3])
+def test_a_damaged_line_of_the_journal_costs_only_the_commits_from_there_on(
+    line: int, torn: bytes, tmp_path: Path
+) -> None:
+    out, journal = tmp_path / "rows.csv", tmp_path / ".rows.csv.journal"
+    with pytest.raises(ZeroDivisionError), opened(out) as output:
+        go(output, 9, frozenset({2, 4, 6}), fail=8)
+    lines = journal.read_bytes().split(b"\n")
+    lines[line] = torn
+    journal.write_bytes(b"\n".join(lines))
+    found = read_journal(journal)
+    assert found is not None
+    assert found[0] == REQUEST
+    assert [commit.position for commit in found[1]] == [at(2), at(4), at(6)][: line - 1]
+    with opened(out, resume=True) as output:
+        assert [commit.position for commit in output.commits] == [at(2), at(4), at(6)][: line - 1]
         go(output, 9)
         output.finish(at(9))
     check(out, 9)
@@ -185,6 +210,7 @@ import os, signal, sys
 from pathlib import Path
 from onward.prediction.output import open_output
 from onward.prediction.journal import Position
+from onward.prediction.summary import Counts
 from onward.sinks import Column, Columns, open_sink
 COLUMNS = Columns(tuple(Column(name, "int32") for name in ("label", "index", "probability")), Column("a", "int32"))
 REQUEST = {"inputs": ["x"], "top_k": 1}
@@ -216,6 +242,8 @@ def test_killed_at_every_step_on_the_file_system_it_goes_on_to_the_same_bytes(tm
         for _ in range(2):
             command = [sys.executable, "-c", script, str(steps), str(out)]
             results.append(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False))
+            if out.exists():  # rows never appear before the errors that belong to them
+                assert errors_path(out).read_bytes() == expected(9)[1]
         assert {result.returncode for result in results} <= {0, -signal.SIGKILL}, results[-1].stderr
         killed += sum(result.returncode == -signal.SIGKILL for result in results)
         with opened(out, resume=True) as output:
@@ -234,6 +262,14 @@ def test_the_journal_is_readable_and_says_where_the_run_is(tmp_path: Path) -> No
         go(output, 9, frozenset({3, 6}), fail=8)
     lines = [json.loads(line) for line in (tmp_path / ".rows.csv.journal").read_text().splitlines()]
     assert lines[0] == {"format": 1, "request": REQUEST}
+    counts = {"num_inputs": 3, "num_predicted": 3, "num_labelled": 0, "num_correct": 0}
+    rows, errors = map(len, expected(3))
+    assert lines[1] == {
+        "position": {**counts, "digest": "3", "plan": {}},
+        "rows_bytes": rows,
+        "errors_bytes": errors,
+        "whole": None,
+    }
     assert [line["position"]["num_inputs"] for line in lines[1:]] == [3, 6]
     found = read_journal(tmp_path / ".rows.csv.journal")
     assert found is not None

@@ -104,7 +104,8 @@ def test_every_input_has_one_row_or_one_line_of_errors_in_order(
     assert [error["input"] for error in errors] == [str(mixed / f"{index:02}.png") for index in UNREADABLE]
     assert {error["stage"] for error in errors} == {"decode"}
     assert "not an image" in errors[0]["reason"]
-    assert (summary.num_inputs, summary.num_predicted, summary.num_failures) == (NUM_FILES, len(rows), len(UNREADABLE))
+    counts = summary.counts
+    assert (counts.num_inputs, counts.num_predicted, counts.num_failures) == (NUM_FILES, len(rows), len(UNREADABLE))
 
 
 def test_the_summary_says_where_the_time_went(engine: Engine, mixed: Path, tmp_path: Path) -> None:
@@ -171,15 +172,15 @@ def test_labelled_folders_give_an_accuracy(engine: Engine, digits: Any, tmp_path
     (tmp_path / "images" / "nobody knows").mkdir()
     Image.fromarray(digits.test.images[0, ..., 0]).save(tmp_path / "images" / "nobody knows" / "x.png")
     summary = predict(engine, open_sources([tmp_path / "images"], engine.signature), tmp_path / "rows.csv")
-    assert summary.num_labelled == len(digits.test.targets) == summary.num_predicted - 1
+    assert summary.counts.num_labelled == len(digits.test.targets) == summary.counts.num_predicted - 1
     rows = [row for row in rows_of(tmp_path / "rows.csv") if "nobody" not in row["input"]]
     correct = np.mean([Path(row["input"]).parent.name == row["label"] for row in rows])
-    assert summary.accuracy == pytest.approx(correct)
-    assert summary.accuracy > 0.8
+    assert summary.counts.accuracy == pytest.approx(correct)
+    assert summary.counts.accuracy > 0.8
 
 
 def test_without_labels_there_is_no_accuracy(engine: Engine, mixed: Path, tmp_path: Path) -> None:
-    assert predict(engine, open_sources([mixed], engine.signature), tmp_path / "rows.csv").accuracy is None
+    assert predict(engine, open_sources([mixed], engine.signature), tmp_path / "rows.csv").counts.accuracy is None
 
 
 def test_the_first_bad_input_ends_a_run_that_is_to_fail(engine: Engine, mixed: Path, tmp_path: Path) -> None:
@@ -216,7 +217,7 @@ def test_a_run_that_goes_on_gives_the_bytes_of_one_that_was_never_cut(
         summary = predict(open_engine(shared_bundle, other), source, out, other)
         assert out.read_bytes() == whole.read_bytes()
         assert errors_path(out).read_bytes() == errors_path(whole).read_bytes()
-        assert summary.num_inputs == NUM_FILES
+        assert summary.counts.num_inputs == NUM_FILES
         assert summary.num_resumed <= cut
         assert sorted(path.name for path in Path(folder).iterdir()) == sorted(
             [whole.name, out.name, errors_path(out).name, errors_path(whole).name]
@@ -231,7 +232,7 @@ def test_a_run_goes_on_only_as_it_was_asked_for(
     engine = open_engine(shared_bundle, options)
     with pytest.raises(DataError):
         predict(engine, failing_after(open_sources([mixed], engine.signature), 6), tmp_path / "rows.csv", options)
-    with pytest.raises(UsageError, match=f"had another {next(iter(other)).replace('request', 'inputs')}"):
+    with pytest.raises(UsageError, match=f"has {next(iter(other)).replace('request', 'inputs')} .* is asked for"):
         different = PredictOptions(resume=True, **other)  # type: ignore[arg-type]
         predict(engine, open_sources([mixed], engine.signature), tmp_path / "rows.csv", different)
 
@@ -258,7 +259,7 @@ def test_inputs_that_changed_in_between_are_noticed(
         case "renamed":
             (images / "1.png").rename(images / "1a.png")
     options = PredictOptions(resume=True)
-    with pytest.raises(DataError, match="not those of the unfinished run"):
+    with pytest.raises(DataError, match="differ from those of the unfinished run"):
         predict(engine, open_sources([images], engine.signature), tmp_path / "rows.csv", options)
 
 
@@ -280,10 +281,10 @@ def test_a_run_that_is_asked_to_stop_commits_and_goes_on_later(
         stop=lambda: len(seen) >= 5,
     )
     assert summary.is_interrupted
-    assert 0 < summary.num_inputs < len(digits.train.images)
+    assert 0 < summary.counts.num_inputs < len(digits.train.images)
     assert not out.exists()
     resumed = predict(engine, source, out, PredictOptions(resume=True))
-    assert resumed.num_resumed == summary.num_inputs
+    assert resumed.num_resumed == summary.counts.num_inputs
     predict(engine, source, tmp_path / "whole.csv")
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
