@@ -24,7 +24,7 @@ from onward_export.publish import publish
 from onward_training.checkpoint import Checkpoint
 from onward_training.data import Dataset, load
 from onward_training.evaluator import evaluate
-from onward_training.external import start_from
+from onward_training.external import initialise_from
 from onward_training.loop import train
 from onward_training.options import TrainOptions
 
@@ -119,7 +119,7 @@ def train_on(dataset: Dataset, checkpoint: Checkpoint, folder: Path) -> Checkpoi
     """Part 6: save, load, train on."""
     checkpoint.save(folder / "saved.pt")
     options = TrainOptions(model="network", epochs=2, learning_rate=1e-3, seed=1)
-    return train(dataset, options, start=start_from(folder / "saved.pt"))
+    return train(dataset, options, initialise=initialise_from(folder / "saved.pt"))
 
 
 def page(rows: Sequence[Sequence[str]], facts: Mapping[str, str]) -> str:

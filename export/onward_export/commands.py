@@ -11,12 +11,12 @@ from onward.cli.console import app as make_app
 from onward.cli.console import print_json, print_table, remark
 from onward.cli.options import AsJson
 from onward.errors import UsageError
-from onward_training.commands import (
+from onward_training.cli_options import (
     MODELS,
     AllowGlobal,
-    Arguments,
     DataDir,
     FinalActivation,
+    ModelArguments,
     parse_arguments,
     parse_numbers,
 )
@@ -93,7 +93,7 @@ def export(
     model: Annotated[
         str | None, typer.Option(help=f"What the weights are of: {MODELS}", rich_help_panel=THEIRS)
     ] = None,
-    model_args: Arguments = "{}",
+    model_args: ModelArguments = "{}",
     weights: Annotated[
         Path | None, typer.Option(help="Where MODEL was given: the file that holds them.", rich_help_panel=THEIRS)
     ] = None,
@@ -128,7 +128,7 @@ def export(
     from onward_export.options import ExportOptions
     from onward_export.publish import publish
     from onward_export.signature_options import apply_interface, image_signature, tensor_signature
-    from onward_training.import_weights import open_checkpoint
+    from onward_training.import_weights import NetworkSpec, open_checkpoint
 
     options = ExportOptions(
         tuple(formats.split(",")), opset=opset, ir_version=ir_version, torchscript=torchscript, explain=explain
@@ -141,17 +141,13 @@ def export(
         model, path = what, weights
     checkpoint = open_checkpoint(
         path,
-        model=model,
-        arguments=parse_arguments(model_args),
-        final_activation=final_activation,
-        output=output,
+        NetworkSpec(model, parse_arguments(model_args), final_activation, output, tuple(allow_global or ())),
         data=data,
         data_dir=data_dir,
         signature=tensor_signature(inputs or (), labels) or image_signature(input_size, labels, means, stds),
         mean=means,
         std=stds,
-        allow_globals=allow_global or (),
-        tell=remark,
+        notify=remark,
     )
     to_export = ModelToExport.from_checkpoint(checkpoint, data=data, data_dir=data_dir, num_golden=golden_samples)
     bundle = publish(

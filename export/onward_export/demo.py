@@ -24,7 +24,7 @@ from onward_export.demo_page import write_demo_page
 from onward_export.model_to_export import ModelToExport
 from onward_export.publish import publish
 from onward_training.checkpoint import Checkpoint
-from onward_training.commands import remark_on_epoch
+from onward_training.commands import print_epoch
 from onward_training.data import Dataset
 from onward_training.data import load as load_data
 from onward_training.evaluation import Evaluation
@@ -79,8 +79,8 @@ def demo(out: Path) -> Results:
         checkpoint = train(
             dataset,
             TrainOptions(model="cnn", epochs=EPOCHS),
-            on_step=lambda step: advance(step.count, step.describe),
-            on_epoch=lambda epoch: remark_on_epoch(epoch) if epoch.epoch % 5 == 0 else None,
+            on_step=lambda step: advance(step.num_images, step.describe),
+            on_epoch=lambda epoch: print_epoch(epoch) if epoch.epoch % 5 == 0 else None,
         )
     checkpoint.save(out / "digits.pt")
     remark("2/5 export: ONNX, TorchScript and .pt2, behind the parity gate")

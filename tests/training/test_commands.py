@@ -185,7 +185,7 @@ def test_weights_for_other_labels_begin_with_a_new_last_layer(onward, photos: Pa
     options = "--model cnn --weights ten.pt --epochs 1 --out two.pt"
     result = onward("train", "--data", f"folder:{photos}", *options.split(), cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "ten.pt has 10 outputs, the network 2: head.4 begins with random weights" in result.stderr
+    assert "ten.pt has 10 outputs, the network 2: head.4 starts with random weights" in result.stderr
     ten, two = (Checkpoint.load(tmp_path / name).signature for name in ("ten.pt", "two.pt"))
     assert (two.mean, two.std, two.image_shape) == (ten.mean, ten.std, ten.image_shape), "what the weights know"
 
@@ -193,9 +193,9 @@ def test_weights_for_other_labels_begin_with_a_new_last_layer(onward, photos: Pa
 def test_a_file_of_no_known_name_is_taken_for_torchvisions_default_weights_aloud(onward, tmp_path: Path) -> None:
     torch.save(build("torchvision:squeezenet1_1", THOUSAND).state_dict(), tmp_path / "mine.pth")
     result = onward("evaluate", "mine.pth", "--model", "torchvision:squeezenet1_1", cwd=tmp_path)
-    assert "mine.pth has the name of none of torchvision's weights; it is taken for IMAGENET1K_V1" in result.stderr
+    assert "mine.pth is not the name of a weights file of torchvision's; assuming IMAGENET1K_V1" in result.stderr
     assert result.returncode == 2
-    assert "--data names the images to evaluate it on" in result.stderr
+    assert "--data names the data set to evaluate it on" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -203,12 +203,12 @@ def test_a_file_of_no_known_name_is_taken_for_torchvisions_default_weights_aloud
     [
         (("--model", "net.py:Network"), "net.py does not exist"),
         (("--model-args", "[1]"), "expected an object"),
-        (("--model-args", "{"), "is no JSON"),
+        (("--model-args", "{"), "is not JSON"),
         (("--classes", "0,eleven"), "has no class 'eleven'"),
         (("--augment", "flop"), "flop"),
-        (("--optimizer", "rmsprop"), "there are adam, adamw, sgd"),
-        (("--device", "tpu"), "there are cpu and cuda"),
-        (("--precision", "float16"), "float16 is for --device cuda"),
+        (("--optimizer", "rmsprop"), "expected one of adam, adamw, sgd"),
+        (("--device", "tpu"), "expected cpu or cuda"),
+        (("--precision", "float16"), "float16 needs --device cuda"),
         (("--weights", "missing.pth"), "does not exist"),
         (("--model", "torchvision:vit_b_16"), "does not run on images (3, 8, 8)"),
     ],

@@ -27,7 +27,7 @@ from torch.serialization import get_safe_globals, safe_globals
 from onward.bundle import Bundle
 from onward.errors import CheckpointError, UsageError
 from onward_training.checkpoint import Checkpoint
-from onward_training.external import COURSE, ForeignWeights, fit, read_weights
+from onward_training.external import COURSE_ENTRIES, ExternalWeights, load_state_dict, read_weights
 
 FORMATS = pytest.mark.parametrize("archive", [True, False], ids=["zip", "legacy"])
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
@@ -90,16 +90,16 @@ def assert_equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None
         assert torch.equal(one[name], other[name]), name
 
 
-def fitted(weights: ForeignWeights, network: nn.Module | None = None) -> nn.Module:
+def fitted(weights: ExternalWeights, network: nn.Module | None = None) -> nn.Module:
     network = network or Net()
-    fit(network, weights, path=Path("theirs.pt"))
+    load_state_dict(network, weights, path=Path("theirs.pt"))
     return network
 
 
 def misfit(state: Mapping[str, Tensor], network: nn.Module, kind: str = "state_dict") -> str:
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     with pytest.raises(CheckpointError, match=r"theirs\.pt") as caught:
-        fit(network, ForeignWeights(state, kind, ""), path=Path("theirs.pt"))
+        load_state_dict(network, ExternalWeights(state, kind, ""), path=Path("theirs.pt"))
     assert_equal(network.state_dict(), before)
     return str(caught.value)
 
@@ -181,9 +181,9 @@ def test_the_course_s_dropout_is_an_argument_where_it_is_given(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"input_size": 20}, "says input_size 20, and its tensors are of input_size 8"),
-        ({"output_size": 10}, "says output_size 10, and its tensors are of output_size 2"),
-        ({"hidden_layers": [6]}, r"says hidden_layers \[6\], and its tensors are of hidden_layers \[6, 4\]"),
+        ({"input_size": 20}, "states input_size 20, but its tensors have input_size 8"),
+        ({"output_size": 10}, "states output_size 10, but its tensors have output_size 2"),
+        ({"hidden_layers": [6]}, r"states hidden_layers \[6\], but its tensors have hidden_layers \[6, 4\]"),
     ],
 )
 def test_a_size_of_the_course_s_that_its_tensors_do_not_have_is_an_error(
@@ -194,7 +194,7 @@ def test_a_size_of_the_course_s_that_its_tensors_do_not_have_is_an_error(
 
 
 def test_the_course_s_sizes_beside_another_network_are_a_training_state(tmp_path: Path) -> None:
-    document = dict.fromkeys(COURSE, 1) | {"state_dict": Net().state_dict()}
+    document = dict.fromkeys(COURSE_ENTRIES, 1) | {"state_dict": Net().state_dict()}
     weights = read_weights(save(document, tmp_path / "checkpoint.pth"))
     assert (weights.kind, weights.model) == ("training state", None)
 
@@ -224,7 +224,7 @@ def test_of_a_lightning_module_s_networks_the_one_named_model_is_meant(tmp_path:
 
 def test_what_lies_beside_the_network_under_its_own_attribute_is_left_over(tmp_path: Path) -> None:
     weights = read_weights(save(lightning(Net(), model__gate=torch.ones(2)), tmp_path / "last.ckpt"))
-    with pytest.raises(CheckpointError, match=r"left over in the file \(1\):\n  gate \(2,\)"):
+    with pytest.raises(CheckpointError, match=r"unexpected in the file \(1\):\n  gate \(2,\)"):
         fitted(weights)
 
 
@@ -252,7 +252,7 @@ def test_a_checkpoint_of_onward_s_names_its_architecture(checkpoint: Checkpoint,
 
 def test_a_checkpoint_of_onward_s_without_its_parts_is_refused(tmp_path: Path) -> None:
     path = save({"format": "onward.checkpoint/9", "state_dict": Net().state_dict()}, tmp_path / "new.pt")
-    with pytest.raises(CheckpointError, match=r"calls itself onward\.checkpoint/9, and lacks"):
+    with pytest.raises(CheckpointError, match=r"is marked onward\.checkpoint/9, but lacks"):
         read_weights(path)
 
 
@@ -272,13 +272,13 @@ def test_metadata_is_dropped_and_a_counter_may_be_a_plain_number(tmp_path: Path)
 
 def test_another_entry_that_is_no_tensor_is_an_error(tmp_path: Path) -> None:
     path = save(OrderedDict(Net().state_dict(), arch="resnet"), tmp_path / "net.pt")
-    with pytest.raises(CheckpointError, match="has the entry 'arch', of type str, among its weights"):
+    with pytest.raises(CheckpointError, match="has the entry 'arch' of type str among its weights"):
         read_weights(path)
 
 
 def test_a_tensor_without_values_is_an_error(tmp_path: Path) -> None:
     path = save({"weight": torch.ones(3, device="meta")}, tmp_path / "meta.pt")
-    with pytest.raises(CheckpointError, match="has the entry 'weight', a tensor without values"):
+    with pytest.raises(CheckpointError, match="has the entry 'weight' without values"):
         read_weights(path)
 
 
@@ -327,7 +327,7 @@ def test_a_prefix_that_one_key_lacks_is_not_stripped(tmp_path: Path) -> None:
     state = {f"module.{name}": tensor for name, tensor in Net().state_dict().items()} | {"step": torch.tensor(3)}
     weights = read_weights(save(state, tmp_path / "net.pt"))
     assert weights.stripped == ""
-    with pytest.raises(CheckpointError, match=r"left over in the file \(1\):\n  step \(\)\nNearly all keys"):
+    with pytest.raises(CheckpointError, match=r"unexpected in the file \(1\):\n  step \(\)\nNearly all keys"):
         fitted(weights)
 
 
@@ -339,7 +339,7 @@ def test_a_prefix_that_one_key_lacks_is_not_stripped(tmp_path: Path) -> None:
 def test_a_file_that_runs_a_command_runs_none(archive: bool, allowed: tuple[str, ...], tmp_path: Path) -> None:
     document = {"n": argparse.Namespace(a=1), "state_dict": Net().state_dict(), "evil": Command(tmp_path / "ran")}
     path = save(document, tmp_path / "evil.pt", archive=archive)
-    with pytest.raises(CheckpointError, match=r"(posix|nt)\.system.* never admitted"):
+    with pytest.raises(CheckpointError, match=r"(posix|nt)\.system.* never allowed"):
         read_weights(path, allow_globals=allowed)
     assert not (tmp_path / "ran").exists()
 
@@ -366,7 +366,7 @@ def test_every_global_is_named_at_once_and_admitted_where_it_is_given(archive: b
     document = lightning(net) | {"hyper_parameters": {"args": argparse.Namespace(data=Path("data"))}}
     path = save(document, tmp_path / "last.ckpt", archive=archive)
     names = ["argparse.Namespace", f"{type(Path()).__module__}.{type(Path()).__name__}"]
-    with pytest.raises(CheckpointError, match=rf"it needs {names[0]} and {names[1]}\. `--allow-global NAME` admits it"):
+    with pytest.raises(CheckpointError, match=rf"it needs {names[0]} and {names[1]}\. If you trust"):
         read_weights(path)
     with pytest.raises(CheckpointError, match=rf"it needs {names[1]}\."):
         read_weights(path, allow_globals=names[:1])
@@ -391,7 +391,7 @@ def test_numpy_s_numbers_and_arrays_are_admitted_by_the_names_that_the_file_has(
     path = save(document, tmp_path / "state.pt", archive=archive)
     with pytest.raises(CheckpointError) as caught:
         read_weights(path)
-    names = str(caught.value).partition("it needs ")[2].partition(". `")[0].replace(" and ", ", ").split(", ")
+    names = str(caught.value).partition("it needs ")[2].partition(". If")[0].replace(" and ", ", ").split(", ")
     assert "numpy.dtype" in names
     assert read_weights(path, allow_globals=names).kind == "training state"
 
@@ -422,24 +422,24 @@ def test_a_whole_network_of_a_class_that_has_changed_is_an_error_in_a_sentence(t
     net = nn.Linear(4, 3)
     del net._modules
     path = save(net, tmp_path / "whole.pt")
-    with pytest.raises(CheckpointError, match="a Linear that is not the one here"):
+    with pytest.raises(CheckpointError, match="a Linear of another version"):
         read_weights(path, allow_globals=["torch.nn.modules.linear.Linear"])
 
 
 def test_a_whole_network_of_old_cannot_be_opened_and_the_way_out_is_said(tmp_path: Path) -> None:
     path = save(nn.Linear(4, 3), tmp_path / "whole.pt", archive=False)
-    with pytest.raises(CheckpointError, match=r"whole network in the format before PyTorch 1\.6.*state_dict\(\)"):
+    with pytest.raises(CheckpointError, match=r"whole network saved before PyTorch 1\.6.*state_dict\(\)"):
         read_weights(path, allow_globals=["torch.nn.modules.linear.Linear"])
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("no_such_package.Thing", "cannot be imported: No module named 'no_such_package'. PYTHONPATH"),
+        ("no_such_package.Thing", "cannot be imported: No module named 'no_such_package'. Add the folder"),
         ("argparse.Nothing", "cannot be imported"),
-        ("Namespace", "expected package.module.Name"),
-        ("argparse:Namespace", "expected package.module.Name"),
-        ("collections.abc", "neither a class nor a function"),
+        ("Namespace", "expected e.g. package.module.Name"),
+        ("argparse:Namespace", "expected e.g. package.module.Name"),
+        ("collections.abc", "is not a class or function"),
     ],
 )
 def test_a_name_that_cannot_be_imported_is_wrong_usage(name: str, message: str, tmp_path: Path) -> None:
@@ -450,14 +450,14 @@ def test_a_name_that_cannot_be_imported_is_wrong_usage(name: str, message: str, 
 def test_another_pickle_protocol_is_refused_in_a_sentence(tmp_path: Path) -> None:
     torch.save(Net().state_dict(), tmp_path / "net.pt", pickle_protocol=4)
     with pytest.raises(
-        CheckpointError, match=r"safe reader does not take: Unsupported operand \d+\. Where it was made"
+        CheckpointError, match=r"safe reader does not support it: Unsupported operand \d+\. In the program"
     ):
         read_weights(tmp_path / "net.pt")
 
 
 def test_a_pickle_that_is_not_torch_s_is_refused_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "net.pkl").write_bytes(pickle.dumps({"weight": np.ones(3)}))
-    with pytest.raises(CheckpointError, match="damaged, or of a kind"):
+    with pytest.raises(CheckpointError, match="damaged, or PyTorch"):
         read_weights(tmp_path / "net.pkl")
 
 
@@ -468,9 +468,9 @@ POINTER = "version https\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b12
     ("content", "message"),
     [
         (b"", "is empty"),
-        (POINTER.encode(), "is a pointer of Git LFS"),
+        (POINTER.encode(), "is a Git LFS pointer"),
         (b"<!DOCTYPE html>\n<html>", "it is a web page"),
-        ("naïve notes\n".encode() * 200, "is a text file, beginning 'naïve notes'"),
+        ("naïve notes\n".encode() * 200, "is a text file that begins with 'naïve notes'"),
         (b'{"weight_map": {}}', "is a text file"),
         (b"\x89HDF\r\n\x1a\n" + bytes(64), "it is an HDF5 file"),
         (b"\x1f\x8b\x08" + bytes(64), "compressed with gzip"),
@@ -489,7 +489,7 @@ def test_a_missing_file_a_folder_and_a_device_are_refused(tmp_path: Path) -> Non
         read_weights(tmp_path / "net.pt")
     with pytest.raises(CheckpointError, match="is a folder"):
         read_weights(tmp_path)
-    with pytest.raises(CheckpointError, match="is no regular file"):
+    with pytest.raises(CheckpointError, match="is not a regular file"):
         read_weights(Path(os.devnull))
 
 
@@ -561,7 +561,7 @@ def test_a_missing_key_is_named_beside_the_nearest_left_over_of_its_shape() -> N
     state["head.bias_"] = torch.ones(7)  # nearer by name
     message = misfit(state, Net())
     assert "missing from the file (1):\n  head.bias (3,); nearest in the file: header.bias (3,)\n" in message
-    assert "left over in the file (2):\n  header.bias (3,)\n  head.bias_ (7,)" in message
+    assert "unexpected in the file (2):\n  header.bias (3,)\n  head.bias_ (7,)" in message
     assert message.startswith("theirs.pt does not fit Net.\n")
 
 
@@ -592,12 +592,12 @@ def test_eight_of_a_kind_are_listed_and_the_rest_counted() -> None:
 
 def test_weights_of_a_part_are_said_to_be_those() -> None:
     message = misfit(Net().state_dict(), Holder(Net(), "backbone"))
-    assert message.endswith("begin with 'backbone.', the file's do not: it holds the weights of that part alone.")
+    assert message.endswith("begin with 'backbone.', the file's do not: it holds the weights of that part only.")
 
 
 def test_another_architecture_is_said_to_be_one() -> None:
     message = misfit(nn.Sequential(nn.Conv2d(1, 2, 3)).state_dict(), Net())
-    assert message.endswith("Of the network's 9 keys, the file has 0: it is of another architecture.")
+    assert message.endswith("Of the network's 9 keys, the file has 0: it belongs to another architecture.")
 
 
 def test_labels_are_not_blamed_where_keys_are_missing() -> None:
@@ -609,7 +609,7 @@ def test_labels_are_not_blamed_where_keys_are_missing() -> None:
 def test_a_key_with_the_prefix_taken_off_that_does_not_fit_is_said_with_the_prefix() -> None:
     state = {f"model.{name}": tensor for name, tensor in Net(num_classes=4).state_dict().items()}
     message = misfit(state, Net())
-    assert message.startswith("theirs.pt does not fit Net, read without 'model.' in front of its keys.")
+    assert message.startswith("theirs.pt does not fit Net (after removing 'model.' from its keys).")
     assert "the file 4: the number of labels differs" in message
 
 
@@ -617,14 +617,14 @@ def test_counters_of_batches_may_be_missing_or_left_over() -> None:
     net, state = Net(), Net().state_dict()
     del state["body.1.num_batches_tracked"]
     state["head.num_batches_tracked"] = torch.tensor(3)
-    fitted(ForeignWeights(state, "state_dict", ""), net)
+    fitted(ExternalWeights(state, "state_dict", ""), net)
     assert torch.equal(net.head.weight, state["head.weight"])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_floats_are_cast_to_the_network_s(dtype: torch.dtype) -> None:
     state = {name: tensor.to(dtype) for name, tensor in Net().state_dict().items()}
-    network = fitted(ForeignWeights(state, "state_dict", ""))
+    network = fitted(ExternalWeights(state, "state_dict", ""))
     assert network.state_dict()["head.weight"].dtype == torch.float32
     assert torch.equal(network.state_dict()["head.weight"], state["head.weight"].float())
 
@@ -651,5 +651,5 @@ def test_a_network_that_minds_its_version_is_fitted_from_a_file_that_has_none(tm
 
 def test_a_lazy_layer_takes_its_shape_from_the_file() -> None:
     state = nn.Sequential(nn.Linear(4, 3)).state_dict()
-    network = fitted(ForeignWeights(state, "state_dict", ""), nn.Sequential(nn.LazyLinear(3)))
+    network = fitted(ExternalWeights(state, "state_dict", ""), nn.Sequential(nn.LazyLinear(3)))
     assert network.state_dict()["0.weight"].shape == (3, 4)

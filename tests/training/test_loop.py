@@ -54,7 +54,7 @@ def test_every_step_and_every_epoch_is_told(digits: Dataset) -> None:
     train(
         digits,
         TrainOptions(epochs=2),
-        on_step=lambda step: counts.append(step.count),
+        on_step=lambda step: counts.append(step.num_images),
         on_epoch=lambda epoch: epochs.append(epoch.epoch),
     )
     assert sum(counts) == 2 * len(digits.train)
@@ -173,13 +173,13 @@ def test_a_loss_that_is_no_number_names_its_step_and_the_epoch_that_is_kept(digi
         next(network.parameters()).data[0] = float("nan")
 
     with pytest.raises(Diverged, match=r"the loss is nan at step 1 of epoch 1: the training has diverged\. A lower"):
-        train(digits, TrainOptions(epochs=1), start=spoil)
-    tally = EpochMetrics(3)
+        train(digits, TrainOptions(epochs=1), initialise=spoil)
+    metrics = EpochMetrics(3)
     for value in (1.0, 2.0, float("inf")):
-        tally.add(torch.tensor(value), torch.ones(2, dtype=torch.bool))
+        metrics.add_step(torch.tensor(value), torch.ones(2, dtype=torch.bool))
     with pytest.raises(FloatingPointError, match="inf at step 3 of epoch 3"):
-        tally.look()
-    assert tally.loss == 1.5
+        metrics.read()
+    assert metrics.loss == 1.5
 
 
 def test_training_leaves_the_callers_random_numbers_alone(digits: Dataset) -> None:

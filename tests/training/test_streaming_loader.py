@@ -25,7 +25,7 @@ from torch import Tensor
 from onward.signature import Signature
 from onward_training.augmentation import Augment
 from onward_training.data import FileSplit
-from onward_training.streaming_loader import _Decoder, stream
+from onward_training.streaming_loader import _Decoder, stream_batches
 
 ROOT = Path(__file__).parent.parent.parent
 SIGNATURE = Signature(12, 16, 3, (0.0,) * 3, (1.0,) * 3, ("cat", "dog"))
@@ -60,7 +60,7 @@ def fresh(split: FileSplit) -> FileSplit:
 
 def read(split: FileSplit, batches: list[Tensor], **options: object) -> list[tuple[Tensor, Tensor]]:
     arguments: dict = {"augment": None, "seed": 0, "epoch": 1, "num_workers": 0} | options
-    return list(stream(split, batches, **arguments))
+    return list(stream_batches(split, batches, **arguments))
 
 
 def assert_equal(found: list[tuple[Tensor, Tensor]], expected: list[tuple[Tensor, Tensor]]) -> None:
@@ -113,7 +113,7 @@ def test_another_seed_or_epoch_augments_otherwise(split: FileSplit, other: dict[
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_the_callers_generators_are_not_disturbed(split: FileSplit, num_workers: int) -> None:
     before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    for _ in stream(split, batches_of(8), augment=AUGMENT, seed=0, epoch=1, num_workers=num_workers):
+    for _ in stream_batches(split, batches_of(8), augment=AUGMENT, seed=0, epoch=1, num_workers=num_workers):
         assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(torch.get_rng_state(), before)
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_before)
@@ -149,7 +149,7 @@ def test_workers_may_be_started_in_any_way(split: FileSplit, start_method: str) 
 
 
 def test_no_worker_outlives_a_consumer_that_stops_early(split: FileSplit) -> None:
-    batches = stream(split, batches_of(2), augment=None, seed=0, epoch=1, num_workers=2)
+    batches = stream_batches(split, batches_of(2), augment=None, seed=0, epoch=1, num_workers=2)
     next(batches)
     assert len(multiprocessing.active_children()) == 2
     batches.close()
@@ -158,7 +158,7 @@ def test_no_worker_outlives_a_consumer_that_stops_early(split: FileSplit) -> Non
 
 def test_no_worker_outlives_an_error_in_the_consumer(split: FileSplit) -> None:
     def fail() -> None:
-        for _ in stream(split, batches_of(2), augment=None, seed=0, epoch=1, num_workers=2):
+        for _ in stream_batches(split, batches_of(2), augment=None, seed=0, epoch=1, num_workers=2):
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -174,12 +174,12 @@ def test_ctrl_c_ends_the_workers_and_prints_no_traceback_of_theirs(split: FileSp
     (tmp_path / "split.pickle").write_bytes(pickle.dumps(fresh(split)))
     program = f"""
         import multiprocessing, pickle, signal, sys, torch
-        from onward_training.streaming_loader import stream
+        from onward_training.streaming_loader import stream_batches
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin without
         split = pickle.load(open({str(tmp_path / "split.pickle")!r}, "rb"))
         batches = [torch.arange(40)] * 100_000
         try:
-            for number, _ in enumerate(stream(split, batches, augment=None, seed=0, epoch=1, num_workers=2)):
+            for number, _ in enumerate(stream_batches(split, batches, augment=None, seed=0, epoch=1, num_workers=2)):
                 if number == 3:
                     print(*(child.pid for child in multiprocessing.active_children()), flush=True)
         except KeyboardInterrupt:

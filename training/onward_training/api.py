@@ -1,20 +1,15 @@
-"""What a program calls of this floor: train and evaluate."""
+"""The public functions of the training floor: train and evaluate."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from onward.classifier import load as load_bundle
-from onward.errors import UsageError
-from onward.feed import from_pixels
-from onward.parity import Run
-from onward.signature import of_images
 from onward_training.checkpoint import Checkpoint
-from onward_training.data import load, load_for
+from onward_training.data import load
 from onward_training.evaluation import Evaluation
-from onward_training.evaluator import checkpoint_runner
-from onward_training.evaluator import evaluate as evaluate_outputs
+from onward_training.evaluator import ModelToEvaluate
+from onward_training.evaluator import evaluate as run_evaluation
 from onward_training.loop import train as run_training
 from onward_training.options import TrainOptions
 from onward_training.run_folder import RunFolder
@@ -29,18 +24,18 @@ def train(
 
     Args:
         data: `digits`, `fashion-mnist`, `mnist`, `folder:PATH` or `fake`.
-        data_dir: Where IDX files are, if not in the usual places.
-        out: Write the run to disk while it goes on: the best epoch here, the last state beside it.
+        data_dir: Folder with the files of `mnist` or `fashion-mnist`, if not in the usual places.
+        out: Save the run while it trains: the best epoch here, the latest state beside it. By default nothing is saved.
         resume: Continue the unfinished run at `out`, if there is one.
-        options: As `onward_training.options.TrainOptions` has them: `model`, `epochs`, `batch_size`, `seed` …
+        options: The fields of `onward_training.options.TrainOptions`: `model`, `epochs`, `batch_size`, `seed` …
 
     Returns:
-        The best epoch; `checkpoint.save(path)` writes it.
+        The checkpoint of the best epoch; `checkpoint.save(path)` writes it.
 
     Raises:
         DataError: The data set cannot be read.
-        Diverged: The loss is no longer a number.
-        UsageError: An option is out of range; the run to go on with had others.
+        Diverged: The loss is NaN or infinite.
+        UsageError: An option is out of range, or the run to resume had other options.
     """
     chosen = TrainOptions(**options)
     run_folder = RunFolder(Path(out)) if out is not None else None
@@ -61,32 +56,27 @@ def evaluate(
     artifact: str = "onnx",
     provider: str = "cpu",
 ) -> Evaluation:
-    """Classify a data set's test images and compare with their labels.
+    """Classify the test images of a data set and compare with their labels.
 
     Args:
         model: A checkpoint, its path, or the folder of a bundle.
-        data: As for `train`; by default what the model was trained on.
-        data_dir: Where IDX files are, if not in the usual places.
-        artifact: Of a bundle: `onnx`, `torchscript` or `pt2`.
-        provider: Of a bundle: the execution provider.
+        data: As for `train`; by default the data set that the model was trained on.
+        data_dir: Folder with the files of `mnist` or `fashion-mnist`, if not in the usual places.
+        artifact: For a bundle: `onnx`, `torchscript` or `pt2`.
+        provider: For a bundle: the execution provider.
 
     Returns:
-        Accuracy with an interval, per-class figures, calibration and confusions.
+        Accuracy with an interval, metrics by class, calibration and confusions.
 
     Raises:
         CheckpointError: The checkpoint cannot be read.
         DataError: The data set cannot be read, or does not fit the model.
-        UsageError: It is not known what the model was trained on, and `data` is missing.
+        UsageError: The model does not say what it was trained on, and `data` is missing.
     """
-    predict: Run
     if isinstance(model, (str, Path)) and Path(model).is_dir():
-        classifier = load_bundle(model, artifact=artifact, provider=provider)
-        signature = of_images(classifier.signature)
-        predict = lambda images: classifier.backend.run(from_pixels(images, signature))  # noqa: E731
-        trained_on = str(classifier.bundle.provenance.get("data", ""))
+        opened = ModelToEvaluate.from_bundle(Path(model), artifact=artifact, provider=provider)
     else:
-        checkpoint = model if isinstance(model, Checkpoint) else Checkpoint.load(Path(model))
-        signature, predict, trained_on = of_images(checkpoint.signature), checkpoint_runner(checkpoint), checkpoint.data
-    if not (data or trained_on):
-        raise UsageError("it is not known what the model was trained on: name the data set to evaluate it on.")
-    return evaluate_outputs(predict, load_for(signature, data or trained_on, data_dir).test)
+        opened = ModelToEvaluate.from_checkpoint(
+            model if isinstance(model, Checkpoint) else Checkpoint.load(Path(model))
+        )
+    return run_evaluation(opened.run, opened.load_data(data, data_dir).test)

@@ -1,7 +1,7 @@
-"""Augmentation: training images changed at random, so that a network sees each of them in many ways.
+"""Augmentation: random changes of training images.
 
-Flip, crop and erase work on a whole batch at once, since they run between the steps of small networks; the
-others are torchvision's and take one image at a time.
+Flip, crop and erase change a whole batch at once, because they must be fast beside the steps of small networks. The
+others are torchvision's and change one image at a time.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ __all__ = ["NAMES", "Augment", "parse_augmentation"]
 
 NAMES = ("flip", "crop", "resized-crop", "rotate", "color-jitter", "erase", "trivial", "randaugment")
 PROBABILITY = 0.5
-#: Of the side, added on either end before the window is drawn: 4 of 32 pixels.
+#: Share of the side that is added at both ends before a window is cropped: 4 of 32 pixels.
 #: Source: He et al., "Deep Residual Learning for Image Recognition", section 4.2.
 CROP_PADDING = 1 / 8
-#: Of the image's area, and height over width. Source: torchvision, `v2.RandomErasing`'s defaults.
+#: Share of the image's area, and height over width. Source: torchvision, `v2.RandomErasing`'s defaults.
 ERASED_AREA, ERASED_RATIO = (0.02, 0.33), (0.3, 3.3)
 ROTATION_DEGREES = 15
-#: Of brightness, contrast and saturation. Source: PyTorch's ImageNet example before it took to crops alone.
+#: Of brightness, contrast and saturation. Source: an earlier version of PyTorch's ImageNet example.
 JITTER = 0.4
 
 
 class Augment:
-    """Changes each image of a batch at random, on its own, drawing from torch's global generator of the CPU.
+    """Change each image of a batch independently, with random numbers from torch's global CPU generator.
 
     Args:
-        names: Some of `NAMES`, done in this order.
+        names: Some of `NAMES`, applied in this order.
 
     Raises:
         UsageError: A name is unknown.
@@ -45,13 +45,13 @@ class Augment:
         for name in self.names:
             _check(name)
         if not set(self.names) <= set(BATCHED):
-            _torchvision()  # before workers are forked, or each of them would import it every epoch
+            _torchvision()  # imported before workers are forked, else each worker would import it in every epoch
 
     def __repr__(self) -> str:
         return f"Augment({', '.join(self.names)})"
 
     def __call__(self, image_NHWC: Tensor) -> Tensor:
-        """Augment uint8 `(batch, height, width, channels)`, on any device, to the same shape; the input stays."""
+        """uint8 `(batch, height, width, channels)`, on any device -> a new tensor of the same shape."""
         if not len(image_NHWC):
             return image_NHWC
         for name in self.names:
@@ -60,7 +60,7 @@ class Augment:
 
 
 def parse_augmentation(text: str) -> tuple[str, ...]:
-    """Read `flip,crop`; `none` and nothing at all are no augmentation.
+    """Parse e.g. `flip,crop`; `none` and an empty text mean no augmentation.
 
     Raises:
         UsageError: A name is unknown.
@@ -77,8 +77,8 @@ def _check(name: str) -> None:
     if name not in NAMES:
         near = difflib.get_close_matches(name, NAMES, 1)
         raise UsageError(
-            f"augmentation {name!r} is unknown{f', did you mean {near[0]}?' if near else ';'} "
-            f"There are {', '.join(NAMES)}, joined by commas, and none."
+            f"augmentation {name!r} is unknown{f' (did you mean {near[0]}?)' if near else ''}, expected none, or some "
+            f"of {', '.join(NAMES)}, joined by commas."
         )
 
 
@@ -88,10 +88,10 @@ def _flip(image_NHWC: Tensor) -> Tensor:
 
 
 def _crop(image_NHWC: Tensor) -> Tensor:
-    """A window of the image's size out of the image reflected at its borders.
+    """Crop a window of the image's size from the image padded by reflection.
 
-    Rows are picked whole, then columns within them: on a (64, 28, 28, 1) batch that takes half the time of one
-    indexing by both.
+    Whole rows are selected first, then columns within them: on a (64, 28, 28, 1) batch that takes half the time of
+    indexing rows and columns at once.
     """
     count, height, width, channels = image_NHWC.shape
     rows, columns = _windows(count, height), _windows(count, width)
@@ -101,14 +101,14 @@ def _crop(image_NHWC: Tensor) -> Tensor:
 
 
 def _windows(count: int, side: int) -> Tensor:
-    """Where the pixels of each image's window come from along one side: int64 `(count, side)`, 0 to side - 1."""
+    """The source position of each pixel of each image's window along one side: int64 `(count, side)`."""
     padding = min(max(1, round(side * CROP_PADDING)), side - 1)
     places = torch.randint(0, 2 * padding + 1, (count, 1)) - padding + torch.arange(side)
     return side - 1 - (side - 1 - places.abs()).abs()
 
 
 def _erase(image_NHWC: Tensor) -> Tensor:
-    """A rectangle of one random level a channel over every other image.
+    """Cover a rectangle of about half the images with one random level per channel.
 
     Source: Zhong et al., "Random Erasing Data Augmentation".
     """
@@ -116,16 +116,16 @@ def _erase(image_NHWC: Tensor) -> Tensor:
     area = torch.empty(count).uniform_(*ERASED_AREA) * (height * width)
     low, high = torch.tensor(ERASED_RATIO).log().tolist()
     ratio = torch.empty(count).uniform_(low, high).exp()
-    rows = _stretches((area * ratio).sqrt(), height)
-    columns = _stretches((area / ratio).sqrt(), width)
+    rows = _intervals((area * ratio).sqrt(), height)
+    columns = _intervals((area / ratio).sqrt(), width)
     chosen = torch.rand(count) < PROBABILITY
     erased = (chosen[:, None, None] & rows[:, :, None] & columns[:, None, :])[..., None].to(image_NHWC.device)
     level = torch.randint(0, 256, (count, 1, 1, channels), dtype=torch.uint8).to(image_NHWC.device)
     return torch.where(erased, level, image_NHWC)
 
 
-def _stretches(length: Tensor, side: int) -> Tensor:
-    """One stretch of about `length` pixels along a side for each image: bool `(count, side)`."""
+def _intervals(length: Tensor, side: int) -> Tensor:
+    """One interval of about `length` pixels along a side for each image: bool `(count, side)`."""
     length = length.round().clamp(1, side)
     first = (torch.rand(len(length)) * (side - length + 1)).floor()
     place = torch.arange(side)
@@ -143,14 +143,14 @@ def _one_by_one(name: str, image_NHWC: Tensor) -> Tensor:
 
 
 def _torchvision() -> Any:
-    from torchvision.transforms import v2  # not at the top: most trainings need none of it
+    from torchvision.transforms import v2  # slow to import, and most runs do not need it
 
     return v2
 
 
 @cache
 def _transform(name: str, height: int, width: int) -> Callable[[Tensor], Tensor]:
-    """torchvision's transform of uint8 `(channels, height, width)`; grey images have no saturation to jitter."""
+    """torchvision's transform of uint8 `(channels, height, width)`; on grey images, jitter leaves saturation alone."""
     v2 = _torchvision()
     transforms: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {
         "resized-crop": lambda: v2.RandomResizedCrop((height, width), antialias=True),

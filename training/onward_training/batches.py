@@ -1,6 +1,6 @@
-"""Batches: which images make up each step of an epoch, and those images as tensors.
+"""Batches: the images of each training step, in an order that the seed and the epoch number alone decide.
 
-The order depends on the seed and the number of the epoch alone, so that a run can go on in the middle of one.
+So a run can resume in the middle of an epoch.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from torch import Tensor
 from onward_training.augmentation import Augment
 from onward_training.data.dataset import AnySplit, Split
 from onward_training.options import TrainOptions
-from onward_training.streaming_loader import stream
+from onward_training.streaming_loader import stream_batches
 
 __all__ = ["Batches", "seed_of"]
 
 
 def seed_of(seed: int, epoch: int) -> int:
-    """One seed for each epoch of each run."""
+    """A seed for each epoch of each run."""
     return (seed * 1_000_003 + epoch * 7_919) % 2**63
 
 
 class Batches:
-    """The training images of a run, on its device where they fit into memory.
+    """The training images of a run: on its device if they are in memory, else decoded from disk ahead of use.
 
     Args:
         split: The images.
-        options: Batch size, seed, augmentation, device.
+        options: Batch size, seed, device, number of workers.
         augment: Applied to each batch, or None.
     """
 
@@ -41,13 +41,13 @@ class Batches:
             self.targets = torch.from_numpy(split.targets).to(self.device)
 
     def __len__(self) -> int:
-        """Steps an epoch."""
+        """Steps per epoch."""
         return len(self.order(1))
 
     def order(self, epoch: int) -> list[Tensor]:
         """The indices of each batch of an epoch, each image once.
 
-        A last batch of one image joins the one before it: batch normalisation cannot train on it alone.
+        A last batch of one image is merged into the one before it: batch normalisation cannot train on one image.
         """
         generator = torch.Generator().manual_seed(seed_of(self.options.seed, epoch))
         indices = torch.randperm(len(self.split), generator=generator)
@@ -57,7 +57,7 @@ class Batches:
         return batches
 
     def read(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """uint8 `(batch, height, width, channels)` and int64 `(batch,)`, on the device, from a step of an epoch on."""
+        """uint8 `(batch, height, width, channels)` and int64 `(batch,)` on the device, from step `first_step` on."""
         chosen = self.order(epoch)[first_step:]
         if isinstance(self.split, Split):
             for indices in chosen:
@@ -65,7 +65,7 @@ class Batches:
                 images = self.images[at]
                 yield self.augment(images) if self.augment else images, self.targets[at]
             return
-        streamed = stream(
+        streamed = stream_batches(
             self.split,
             chosen,
             augment=self.augment,

@@ -1,61 +1,112 @@
-"""Evaluator: a model classifies a labelled split, and its predictions become an Evaluation."""
+"""Evaluator: a model classifies a labelled split; its predictions and the targets become an Evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from onward.errors import DataError
+from onward.classifier import load as load_bundle
+from onward.errors import DataError, UsageError
+from onward.feed import from_pixels
 from onward.parity import Run
-from onward.signature import of_images
+from onward.signature import Signature, of_images
 from onward.tasks.classification import LOGITS, PROBABILITIES
-from onward_training.checkpoint import Checkpoint
-from onward_training.data import AnySplit
+from onward_training.checkpoint import Checkpoint, Epoch
+from onward_training.data import AnySplit, Dataset, load_for
 from onward_training.evaluation import Evaluation
 from onward_training.normalization import Normalize
 
-__all__ = ["checkpoint_runner", "evaluate"]
+__all__ = ["ModelToEvaluate", "checkpoint_runner", "evaluate"]
 
 BATCH_SIZE = 256
 
 
+@dataclass(frozen=True)
+class ModelToEvaluate:
+    """An opened checkpoint or bundle.
+
+    Args:
+        signature: Its inputs and labels.
+        run: uint8 `(batch, height, width, channels)` -> output name -> float32 `(batch, classes)`.
+        trained_on: What `--data` was in training; empty if unknown.
+        history: Of a checkpoint: one entry per epoch.
+    """
+
+    signature: Signature
+    run: Run
+    trained_on: str
+    history: tuple[Epoch, ...] = ()
+
+    @classmethod
+    def from_bundle(cls, path: Path, *, artifact: str, provider: str) -> ModelToEvaluate:
+        """Open an artifact of a bundle.
+
+        Raises:
+            BundleError: The bundle cannot be opened.
+        """
+        classifier = load_bundle(path, artifact=artifact, provider=provider)
+        signature = of_images(classifier.signature)
+        return cls(
+            signature,
+            lambda images: classifier.backend.run(from_pixels(images, signature)),
+            str(classifier.bundle.provenance.get("data", "")),
+        )
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint) -> ModelToEvaluate:
+        """Run a checkpoint's network in PyTorch."""
+        signature = of_images(checkpoint.signature)
+        return cls(signature, checkpoint_runner(checkpoint), checkpoint.data, checkpoint.history)
+
+    def load_data(self, data: str | None, data_dir: Path | None) -> Dataset:
+        """Load a data set for this model; by default the one that it was trained on.
+
+        Raises:
+            DataError: The data set cannot be read.
+            UsageError: There is no `data`, and the model does not say what it was trained on; or the data set does not
+                fit the model.
+        """
+        if not (data or self.trained_on):
+            raise UsageError(
+                "the model does not say what it was trained on: --data names the data set to evaluate it on."
+            )
+        return load_for(self.signature, data or self.trained_on, data_dir)
+
+
 def evaluate(run: Run, split: AnySplit, *, on_progress: Callable[[int], None] = lambda count: None) -> Evaluation:
-    """Classify every image of a split that can be read.
+    """Classify every readable image of a split.
 
     Args:
         run: uint8 `(batch, height, width, channels)` -> output name -> float32 `(batch, classes)`: a backend's
-            `run`, or that of `checkpoint_runner`.
-        split: Labelled images; those that it cannot read are left out of every figure.
-        on_progress: Called with the number of images in each batch, read or not: they add up to the split's length.
+            `run`, or `checkpoint_runner(checkpoint)`.
+        split: Labelled images. Unreadable ones are left out of the evaluation.
+        on_progress: Called with the number of images in each batch, readable or not: they add up to the split's length.
 
     Raises:
-        DataError: There is no image.
+        DataError: There is no readable image.
         Refusal: A probability is NaN or infinite.
     """
     probabilities, targets, indices = [], [], []
     for at in range(0, len(split), BATCH_SIZE):
-        asked = np.arange(at, min(at + BATCH_SIZE, len(split)))
+        requested = np.arange(at, min(at + BATCH_SIZE, len(split)))
         images, expected = split.read(slice(at, at + BATCH_SIZE))
         if len(expected):
             probabilities.append(run(images)[PROBABILITIES])
             targets.append(expected)
-            indices.append(asked if len(expected) == len(asked) else _readable(split, asked))
-        on_progress(len(asked))
+            indices.append(requested if len(expected) == len(requested) else _readable(split, requested))
+        on_progress(len(requested))
     if not targets:
-        raise DataError(f"of {len(split)} images none can be read, expected at least one to evaluate.")
+        raise DataError(f"none of {len(split)} images can be read, expected at least one to evaluate.")
     return Evaluation(np.concatenate(probabilities), np.concatenate(targets), np.concatenate(indices))
 
 
-def _readable(split: AnySplit, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Those of the images that can be read: a batch does not say which it left out, so each is read once more."""
-    return indices[[len(split.read(indices[[place]])[1]) == 1 for place in range(len(indices))]]
-
-
 def checkpoint_runner(checkpoint: Checkpoint) -> Run:
-    """A checkpoint's network in PyTorch, on raw pixels."""
+    """Run a checkpoint's network in PyTorch, on raw pixels."""
     network, normalize = checkpoint.network(), Normalize(of_images(checkpoint.signature))
 
     def run(images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
@@ -64,3 +115,8 @@ def checkpoint_runner(checkpoint: Checkpoint) -> Run:
             return {LOGITS: logits.numpy(), PROBABILITIES: torch.softmax(logits, 1).numpy()}
 
     return run
+
+
+def _readable(split: AnySplit, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The readable ones among `indices`. A batch does not say which images it left out, so each is read once more."""
+    return indices[[len(split.read(indices[[place]])[1]) == 1 for place in range(len(indices))]]

@@ -1,7 +1,8 @@
-"""Loop: epochs of a run with validation after each, until all are done, patience ends or somebody asks it to stop."""
+"""Training loop: epochs with a validation after each, until all are done, patience runs out or the caller stops it."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from onward_training.data import Dataset
 from onward_training.epoch_metrics import Step
 from onward_training.options import TrainOptions
 from onward_training.run_folder import RunFolder
-from onward_training.trainer import Run
+from onward_training.trainer import Trainer
 
 __all__ = ["train"]
 
@@ -23,47 +24,68 @@ def train(
     options: TrainOptions,
     *,
     data: str | None = None,
-    start: Callable[[nn.Module], None] | None = None,
+    initialise: Callable[[nn.Module], None] | None = None,
     run_folder: RunFolder | None = None,
     resume_from: tuple[Checkpoint, Checkpoint | None] | None = None,
     on_step: Callable[[Step], None] = lambda step: None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Checkpoint:
-    """Train a network and keep the epoch with the best validation accuracy (of equals, the lowest loss).
+    """Train a network and keep the epoch with the best validation accuracy (of equal ones, the lowest loss).
 
     Args:
         dataset: Labelled images.
         options: How to train.
-        data: What names the data set in the checkpoint; by default its own name.
-        start: Puts weights into the new network, e.g. somebody's; by default they are random.
-        run_folder: Where the run is kept on disk; by default it is not.
-        resume_from: The last state and the best epoch of a run to go on with, as `RunFolder.find` gives them.
+        data: The data set's name in the checkpoint; by default `dataset.name`.
+        initialise: Loads weights into the new network, see `initialise_from`; by default they are random.
+        run_folder: Where the run is saved; by default nowhere.
+        resume_from: Latest state and best epoch of the run to continue, as `RunFolder.find` returns them.
         on_step: Called after each step.
         on_epoch: Called after each epoch.
-        should_stop: Asked after each step; on True the state is saved and the run ends there.
+        should_stop: Called after each step; if it returns True, the state is saved and training ends.
 
     Returns:
-        The best epoch's checkpoint, with the history of all. Where the run was stopped before the first epoch was
-        done: the state as it is.
+        The checkpoint of the best epoch, with the history of all epochs. If training was stopped within the first
+        epoch: the current state.
 
     Raises:
-        CheckpointError: The run to go on with is damaged.
-        Diverged: The loss is no longer a number.
-        OutputError: The run_folder cannot be written.
-        UsageError: No such architecture, or it does not fit the data; the run to go on with had other options.
+        CheckpointError: The run to continue is damaged.
+        Diverged: The loss is NaN or infinite.
+        OutputError: The run folder cannot be written to.
+        UsageError: No such architecture, or it does not fit the data; or the run to continue had other options.
     """
     devices = [torch.cuda.current_device()] if options.device == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        run = Run.begin(dataset, options, data or dataset.name, start)
+        trainer = Trainer.create(dataset, options, data or dataset.name, initialise)
         if resume_from is not None:
-            run.go_on(*resume_from)
-        while not run.is_finished:
-            stopped = run.train_epoch(on_step, should_stop, run_folder)
-            if stopped:
+            trainer.restore(*resume_from)
+        while not trainer.is_finished:
+            if not _train_epoch(trainer, run_folder, on_step, should_stop):
                 break
-            epoch = run.close_epoch(dataset.validation)
+            epoch = trainer.finish_epoch(dataset.validation)
             if run_folder is not None:
-                run_folder.save(run.state(), run.best if run.best_epoch == epoch.epoch else None)
+                run_folder.save(trainer.state(), trainer.best if trainer.best_epoch == epoch.epoch else None)
             on_epoch(epoch)
-    return replace(run.best or run.state(), history=tuple(run.history), is_trusted=True)
+    return replace(trainer.best or trainer.state(), history=tuple(trainer.history), is_trusted=True)
+
+
+def _train_epoch(
+    trainer: Trainer, run_folder: RunFolder | None, on_step: Callable[[Step], None], should_stop: Callable[[], bool]
+) -> bool:
+    """Do the remaining steps of the current epoch; False if the caller stopped it."""
+    started = saved = time.perf_counter()
+    trainer.start_epoch()
+    for images, targets in trainer.remaining_batches():
+        trainer.train_step(images, targets)
+        on_step(Step(len(targets), trainer.metrics))
+        now = time.perf_counter()
+        stops = should_stop()
+        if stops or (run_folder is not None and now - saved > run_folder.save_every_s):
+            trainer.elapsed_s, started, saved = trainer.elapsed_s + now - started, now, now
+            if run_folder is not None:
+                run_folder.save(trainer.state())
+        if stops:
+            return False
+    trainer.read_metrics()
+    trainer.elapsed_s += time.perf_counter() - started
+    return True

@@ -1,6 +1,6 @@
-"""Pixels: raw uint8 images become the normalised tensors that a network takes.
+"""Normalization: raw uint8 images -> the normalised tensors that a network takes.
 
-One module does it in training and in every exported file, so that neither can differ from the other.
+Training and every exported file use this one module, so they cannot differ.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ __all__ = ["Normalize"]
 class Normalize(nn.Module):
     """uint8 `(batch, height, width, channels)` -> float `(batch, network's channels, height, width)`.
 
-    `(image / 255 - mean) / std`, as one scale and one shift a channel. The constants are 0-d for one channel and
-    `(channels, 1, 1)` otherwise, after the permute: broadcasting along the last axis of NHWC was measured 5 to
-    16 times slower in onnxruntime. A grey image for a network of three channels is repeated before that.
+    `(image / 255 - mean) / std`, as one scale and one shift per channel, applied after the permute. The constants are
+    0-d for one channel and `(channels, 1, 1)` otherwise: broadcasting along the last axis of NHWC was measured 5 to
+    16 times slower in onnxruntime. The channel of a grey image is repeated first if the network takes three.
 
     Args:
-        signature: Its mean and std, of pixels scaled to 0..1, and its `repeat`.
+        signature: Gives mean and std, of pixels scaled to 0..1, and `repeat`.
     """
 
     scale: Tensor
@@ -37,7 +37,7 @@ class Normalize(nn.Module):
         self.register_buffer("shift", (-mean / std).float().reshape(shape))
 
     def forward(self, image_NHWC: Tensor) -> Tensor:
-        """Permute, cast, scale and shift; the result is contiguous, as networks that call `view` expect."""
+        """Permute, cast, scale and shift; the result is contiguous, since some networks call `view` on it."""
         image = image_NHWC.permute(0, 3, 1, 2).to(self.scale.dtype, memory_format=torch.contiguous_format)
         if self.repeat > 1:
             image = image.repeat(1, self.repeat, 1, 1)

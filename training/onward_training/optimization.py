@@ -1,4 +1,4 @@
-"""Optimization: the loss, the optimizer and the schedule that options ask for."""
+"""Optimization: the loss, the optimizer and the learning rate schedule."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from onward_training.options import TrainOptions
 
 __all__ = ["Loss", "make_optimizer", "make_schedule"]
 
-#: What an auxiliary classifier's loss counts. Source: Szegedy et al., "Going deeper with convolutions", 2014.
+#: Weight of an auxiliary classifier's loss. Source: Szegedy et al., "Going deeper with convolutions", 2014.
 AUXILIARY_WEIGHT = 0.3
+#: Share of the steps in which the learning rate of `one-cycle` rises.
 WARM_UP_SHARE = 0.3
 
 
 class Loss:
-    """Cross-entropy, of the logits and of a training network's auxiliary classifiers.
+    """Cross-entropy of the logits, and of the auxiliary classifiers that some networks have in training mode.
 
     Args:
-        label_smoothing: 0 to 1.
-        class_weights: float32 `(classes,)`, or None.
+        label_smoothing: From 0 to below 1.
+        class_weights: float32 `(classes,)`; None weighs all classes equally.
     """
 
     def __init__(self, label_smoothing: float = 0.0, class_weights: Tensor | None = None) -> None:
@@ -35,28 +36,28 @@ class Loss:
         self.class_weights = class_weights
 
     def __call__(self, output: Any, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """What a network returned, and int64 `(batch,)` -> the loss, a 0-d tensor, and the logits."""
+        """A network's output and targets, int64 `(batch,)` -> the loss, a 0-d tensor, and the logits."""
         logits = logits_of(output)
-        loss = self._one(logits, targets)
+        loss = self._cross_entropy(logits, targets)
         if not isinstance(output, Tensor) and isinstance(output, Sequence):
             for auxiliary in output[1:]:
                 if isinstance(auxiliary, Tensor) and auxiliary.shape == logits.shape:
-                    loss = loss + AUXILIARY_WEIGHT * self._one(auxiliary, targets)
+                    loss = loss + AUXILIARY_WEIGHT * self._cross_entropy(auxiliary, targets)
         return loss, logits
 
-    def _one(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(logits, targets, weight=self.class_weights, label_smoothing=self.label_smoothing)
 
 
 def make_optimizer(network: nn.Module, options: TrainOptions) -> Optimizer:
-    """The optimizer over all parameters that take a gradient, in its fused form.
+    """The optimizer, fused, over all parameters that require a gradient.
 
     Raises:
-        UsageError: There are none.
+        UsageError: No parameter requires a gradient.
     """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if not parameters:
-        raise UsageError(f"{options.model} has no parameter that could be trained.")
+        raise UsageError(f"{options.model} has no parameter to train: none requires a gradient.")
     rate, decay = options.learning_rate, options.weight_decay
     match options.optimizer:
         case "sgd":
@@ -68,12 +69,12 @@ def make_optimizer(network: nn.Module, options: TrainOptions) -> Optimizer:
 
 
 def make_schedule(optimizer: Optimizer, options: TrainOptions, num_steps: int) -> LRScheduler:
-    """The learning rate by step.
+    """The learning rate schedule, advanced once a step.
 
     Args:
-        optimizer: Whose rate it is.
-        options: Which schedule.
-        num_steps: Of the whole run.
+        optimizer: The optimizer whose learning rate it sets.
+        options: Name the schedule and the highest learning rate.
+        num_steps: Steps of the whole run.
     """
     match options.schedule:
         case "one-cycle":

@@ -1,4 +1,4 @@
-"""TrainOptions: how to train."""
+"""Training options, and the values that they may have."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How to train. Two runs with equal options, data, machine and number of threads give equal weights.
+    """How to train. Runs with equal options, data, machine and number of threads produce bit-identical weights.
 
     Args:
-        model: What `onward_training.models.build` takes.
-        arguments: Its further arguments.
-        final_activation: What the network ends in, of `onward_training.models.FINAL_ACTIVATIONS`.
+        model: Name of the network, see `onward_training.models`.
+        arguments: Further arguments of the network, e.g. `{"hidden": [512, 256]}`.
+        final_activation: `auto`, `logits`, `log-softmax`, `softmax` or `sigmoid`.
         epochs: Passes over the training images.
-        batch_size: Images a step.
-        learning_rate: At its highest.
+        batch_size: Images per step.
+        learning_rate: The highest value of the schedule.
         optimizer: `adam`, `adamw` or `sgd`.
-        momentum: Of `sgd` only.
-        weight_decay: As the optimizer understands it.
-        schedule: `cosine` falls to nothing along the run, `constant` stays, `one-cycle` rises over the first 30 % of
-            the steps and falls over the rest.
-        label_smoothing: 0 to 1: this share of the truth is spread over all classes.
-        clip_norm: The gradient is scaled down to this norm; 0 leaves it.
-        class_weights: `balanced` weighs the loss of a class by the inverse of its frequency.
-        augment: Names of `onward_training.augmentation`, comma-separated.
-        patience: Training stops after this many epochs without a better one; 0 never.
-        precision: `float32`; or `bfloat16` or `float16`, in which the forward pass is computed (autocast).
-        seed: Of the weights, the order of the images, dropout and augmentation.
+        momentum: For `sgd` only.
+        weight_decay: As PyTorch's optimizer defines it.
+        schedule: `cosine` falls to zero over the run, `constant` stays, `one-cycle` rises over the first 30 % of the
+            steps and falls over the rest.
+        label_smoothing: Share of each target's probability that is spread over all classes, from 0 to below 1.
+        clip_norm: Largest norm of the gradient; 0 for no limit.
+        class_weights: `none`; or `balanced`, which weighs the loss of each class by the inverse of its frequency.
+        augment: `none`, or names from `onward_training.augmentation.NAMES`, comma-separated.
+        patience: Epochs without an improvement after which training stops; 0 for no limit.
+        precision: Of the forward pass: `float32`, or autocast to `bfloat16` or (on CUDA) `float16`.
+        seed: Of the weights, the order of the images, dropout, augmentation and the validation split.
         device: `cpu` or `cuda`.
-        num_workers: Processes that decode images of a folder too large for memory.
+        num_workers: Processes that decode images, if a folder is too large for memory.
 
     Raises:
-        UsageError: A value is out of range, or the device is not there.
+        UsageError: A value is out of range, or the device is missing.
     """
 
     model: str = "classifier"
@@ -72,13 +72,16 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1 or not self.learning_rate > 0:
-            raise UsageError("epochs and batch size must be at least 1, and the learning rate above 0.")
+            raise UsageError(
+                f"epochs is {self.epochs}, batch size {self.batch_size}, learning rate {self.learning_rate}; expected "
+                f"at least 1, at least 1 and above 0."
+            )
         for name in ("weight_decay", "clip_norm", "patience", "num_workers"):
             if not getattr(self, name) >= 0:
                 raise UsageError(f"{name.replace('_', ' ')} is {getattr(self, name)}, expected at least 0.")
         for name in ("label_smoothing", "momentum"):
             if not 0 <= getattr(self, name) < 1:
-                raise UsageError(f"{name.replace('_', ' ')} is {getattr(self, name)}, expected 0 up to below 1.")
+                raise UsageError(f"{name.replace('_', ' ')} is {getattr(self, name)}, expected from 0 to below 1.")
         choices = {
             "optimizer": OPTIMIZERS,
             "schedule": SCHEDULES,
@@ -89,15 +92,15 @@ class TrainOptions:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise UsageError(
-                    f"{name.replace('_', ' ')} {getattr(self, name)!r} is unknown; there are {', '.join(known)}."
+                    f"{name.replace('_', ' ')} {getattr(self, name)!r} is unknown, expected one of {', '.join(known)}."
                 )
         parse_augmentation(self.augment)
         self._check_device()
 
     def _check_device(self) -> None:
         if self.device not in ("cpu", "cuda"):
-            raise UsageError(f"device {self.device!r} is unknown; there are cpu and cuda.")
+            raise UsageError(f"device {self.device!r} is unknown, expected cpu or cuda.")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise UsageError("--device cuda: PyTorch finds no CUDA device here.")
         if self.precision == "float16" and self.device == "cpu":
-            raise UsageError("float16 is for --device cuda; a processor computes in float32 or bfloat16.")
+            raise UsageError("--precision float16 needs --device cuda; on a CPU, use float32 or bfloat16.")

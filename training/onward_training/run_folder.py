@@ -1,17 +1,15 @@
-"""RunFolder: a run on disk, so that none is lost: the best epoch, the last state, and a line an epoch.
+"""Run folder: the files of a training run on disk, from which an interrupted run resumes.
 
-`fashion.pt` is the best epoch, `fashion.last.pt` where the run stands, `fashion.metrics.jsonl` its history. Each is
-written to the side, synced and renamed, the best before the last: whatever moment a crash picks, a run goes on from a
-state that was whole.
+`fashion.pt` is the best epoch, `fashion.last.pt` the latest state, `fashion.metrics.jsonl` one line for each epoch.
+Each file is written under another name, synced and renamed, the best epoch before the latest state. So a crash at any
+moment leaves a complete state to resume from.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from onward.errors import CheckpointError, UsageError
 from onward.files import written_whole
@@ -22,11 +20,11 @@ __all__ = ["RunFolder"]
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where a run is kept.
+    """Where the files of a run are.
 
     Args:
-        path: Of the best epoch: the checkpoint that is evaluated and exported.
-        save_every_s: Seconds after which the state is saved within an epoch; it is after each in any case.
+        path: The best epoch: the checkpoint to evaluate and export. The other files are beside it.
+        save_every_s: Seconds between two saves of the latest state within an epoch. It is also saved after each epoch.
     """
 
     path: Path
@@ -34,19 +32,19 @@ class RunFolder:
 
     @property
     def last_path(self) -> Path:
-        """The state to go on from."""
+        """The latest state, from which a run resumes."""
         return self.path.with_name(f"{self.path.stem}.last{self.path.suffix}")
 
     @property
     def metrics_path(self) -> Path:
-        """One JSON object an epoch."""
+        """One JSON object for each epoch."""
         return self.path.with_name(f"{self.path.stem}.metrics.jsonl")
 
     def save(self, last: Checkpoint, best: Checkpoint | None = None) -> None:
-        """Write the state, and before it the best epoch where that is a new one.
+        """Write the latest state, and before it the best epoch if there is a new one.
 
         Raises:
-            OutputError: The place cannot be written to, or is full; what stood there is untouched.
+            OutputError: The folder cannot be written to, or the disk is full; earlier files are unchanged.
         """
         if best is not None:
             best.save(self.path)
@@ -55,10 +53,10 @@ class RunFolder:
             staged.write_text("".join(_line(epoch) for epoch in last.history), encoding="utf-8")
 
     def find(self) -> tuple[Checkpoint, Checkpoint | None] | None:
-        """The last state of the run that is here, and its best epoch; None where there is no run.
+        """The latest state and the best epoch of the run that is here; None if there is no run.
 
         Raises:
-            CheckpointError: The best epoch is gone, or a file is damaged.
+            CheckpointError: The best epoch is missing, or a file is damaged.
         """
         if not self.last_path.is_file():
             return None
@@ -68,33 +66,23 @@ class RunFolder:
             return last, None
         if not self.path.is_file():
             raise CheckpointError(
-                f"{self.path}, which held epoch {best_epoch}, the best one, is gone. Copy {self.last_path} there to go "
-                f"on with the last state as the best."
+                f"{self.path} is missing: it held epoch {best_epoch}, the best one. To resume with the latest state "
+                f"as the best one, copy {self.last_path} to {self.path}."
             )
         return last, Checkpoint.load(self.path)
 
     def check_free(self) -> None:
-        """That no unfinished run stands where a new one would be written.
+        """Check that a new run would not overwrite an unfinished one.
 
         Raises:
-            UsageError: One does.
+            UsageError: There is an unfinished run.
         """
         found = self.find() if self.last_path.is_file() else None
         if found is not None and not found[0].progress["finished"]:
-            last = found[0]
             raise UsageError(
-                f"{self.last_path} is an unfinished run, {len(last.history)} epochs long: --resume goes on with it, "
-                f"--overwrite begins anew."
+                f"{self.last_path} is an unfinished run of {len(found[0].history)} epochs: --resume continues it, "
+                f"--overwrite starts a new one."
             )
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What is not the same in two runs' identities, a phrase each."""
-    return [
-        f"{name.replace('_', ' ')} was {before.get(name)}, now is {value}"
-        for name, value in now.items()
-        if before.get(name) != value
-    ]
 
 
 def _line(epoch: Epoch) -> str:

@@ -1,7 +1,7 @@
-"""Stream: batches of images on disk, decoded and augmented by worker processes while the network trains.
+"""Streaming loader: worker processes decode and augment batches of images on disk while the network trains.
 
-A worker is sent the paths of one batch at a time, not the whole list: a million paths would be copied into
-each worker anew every epoch.
+A worker receives the paths of one batch at a time, not the whole list: otherwise a million paths would be copied to
+each worker in every epoch.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from onward.signature import Signature
 from onward_training.augmentation import Augment
 from onward_training.data.files import FileSplit
 
-__all__ = ["stream"]
+__all__ = ["stream_batches"]
 
-#: Images uint8 `(batch, height, width, channels)`, their indices int64 `(batch,)`, and index -> why it is not there.
+#: Images uint8 `(batch, height, width, channels)`, their indices, and index -> why an image could not be read.
 Decoded = tuple[Tensor, list[int], dict[int, str]]
 
 
-def stream(
+def stream_batches(
     split: FileSplit,
     batches: Sequence[Tensor],
     *,
@@ -43,32 +43,32 @@ def stream(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Decode batches ahead of their use, in order, without the images that cannot be decoded.
 
-    What augmentation does to an image depends on seed, epoch and its index alone: not on the number of workers,
-    nor on where in the epoch the stream begins. The caller's global generators stay as they are.
+    The augmentation of an image depends only on seed, epoch and its index: not on the number of workers, and not on
+    the first batch. The caller's global random generators are left unchanged.
 
     Args:
-        split: The images; those that turn out unreadable are added to its `failures`.
+        split: The images; unreadable ones are added to its `failures`.
         batches: The indices of each batch, int64 `(batch,)`.
         augment: Applied to each image on its own, or None.
         seed: Of the run.
-        epoch: Which epoch, so that each augments differently.
-        num_workers: Processes; with 0 the caller decodes. They end with the iterator, however it ends.
-        start_method: `fork`, `forkserver` or `spawn`; by default Python's own for this system.
+        epoch: Number of the epoch; each augments differently.
+        num_workers: Processes, which end with the iterator in every case; with 0, this process decodes.
+        start_method: `fork`, `forkserver` or `spawn`; by default Python's default for this system.
 
     Yields:
-        uint8 `(batch, height, width, channels)` and int64 targets `(batch,)`, one pair for each batch of indices,
-        in pinned memory where CUDA is there. A batch of which nothing can be read has no rows.
+        uint8 `(batch, height, width, channels)` and int64 targets `(batch,)`, one pair for each batch of indices, in
+        pinned memory if there is CUDA. A batch without a readable image has no rows.
     """
     loader: DataLoader[Decoded] = DataLoader(
         _Decoder(split.signature, augment, seed, epoch),
         batch_size=None,  # an item is a batch already
         sampler=_Requests(split, batches),
         num_workers=num_workers,
-        collate_fn=_as_it_is,
+        collate_fn=_identity,
         worker_init_fn=_ignore_interrupts,
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context=start_method if num_workers else None,
-        generator=torch.Generator(),  # else it draws its workers' seed from the caller's
+        generator=torch.Generator(),  # otherwise the workers' seed is drawn from the caller's generator
     )
     decoded = iter(loader)
     try:
@@ -77,19 +77,19 @@ def stream(
                 split.failures.setdefault(split.paths[index], reason)
             yield images, torch.from_numpy(split.targets[kept])
     finally:
-        del decoded  # ends the workers now, not when the caller's traceback is forgotten
+        del decoded  # ends the workers now, not when the caller's traceback is released
 
 
 @dataclass(frozen=True)
 class _Request:
-    """One batch, as it travels to a worker: the places in the split, and the files there."""
+    """One batch, as it is sent to a worker: indices in the split, and their files."""
 
     indices: list[int]
     paths: list[str]
 
 
 class _Requests:
-    """What the workers are asked for, made as they get to it."""
+    """The requests to the workers, made one by one as they are needed."""
 
     def __init__(self, split: FileSplit, batches: Sequence[Tensor]) -> None:
         self.split, self.batches = split, batches
@@ -104,7 +104,7 @@ class _Requests:
 
 
 class _Decoder(Dataset[Decoded]):
-    """What runs in a worker; it holds no list of images."""
+    """Decodes a request in a worker; it does not hold the list of images."""
 
     def __init__(self, signature: Signature, augment: Augment | None, seed: int, epoch: int) -> None:
         self.signature, self.augment, self.seed, self.epoch = signature, augment, seed, epoch
@@ -125,7 +125,7 @@ class _Decoder(Dataset[Decoded]):
         return found, kept, failures
 
     def _augment(self, augment: Augment, images: Tensor, indices: list[int]) -> None:
-        """In place, each image under a seed of its own; the global generator, maybe the caller's, is put back."""
+        """In place, each image with its own seed; the global generator, which may be the caller's, is restored."""
         state = torch.get_rng_state()
         try:
             for place, index in enumerate(indices):
@@ -136,24 +136,22 @@ class _Decoder(Dataset[Decoded]):
 
 
 def _seed_of(seed: int, epoch: int, index: int) -> int:
-    """Well mixed, as PyTorch's generator of the CPU looks at 32 bits of a seed alone."""
+    """Well mixed, because PyTorch's CPU generator uses only 32 bits of a seed."""
     entropy = (seed % 2**64, epoch, index)
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint32)[0])
 
 
-def _as_it_is(item: Any) -> Any:
+def _identity(item: Any) -> Any:
     return item
 
 
 def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C goes to every process of the terminal's group; the caller ends the workers, quietly."""
+    """Ctrl-C reaches every process of the terminal; workers ignore it, and the parent process ends them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.excepthook = _say_unless_the_caller_is_gone
+    sys.excepthook = _hide_broken_pipes
 
 
-def _say_unless_the_caller_is_gone(
-    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
-) -> None:
-    """The thread that hands batches over, of multiprocessing's own, may be in the middle of one."""
+def _hide_broken_pipes(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """When the parent has gone, multiprocessing's thread that sends batches fails: no reason to print a traceback."""
     if not isinstance(error, (ConnectionError, EOFError)):
         sys.__excepthook__(kind, error, traceback)

@@ -1,10 +1,9 @@
-"""Run: a training between two steps, with all that decides how it goes on; saved and taken up as a checkpoint."""
+"""Trainer: a network in training and all state that decides how training continues; saved as a Checkpoint."""
 
 from __future__ import annotations
 
 import platform
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -20,39 +19,38 @@ from onward_training.batches import Batches, seed_of
 from onward_training.checkpoint import Checkpoint, Epoch, load_weights
 from onward_training.data import AnySplit, Dataset
 from onward_training.data.dataset import class_weights
-from onward_training.epoch_metrics import EpochMetrics, Step
+from onward_training.epoch_metrics import EpochMetrics
 from onward_training.models import as_logits_network, build_checked
 from onward_training.normalization import Normalize
 from onward_training.optimization import Loss, make_optimizer, make_schedule
 from onward_training.options import TrainOptions
-from onward_training.run_folder import RunFolder, differences
 
-__all__ = ["Run"]
+__all__ = ["Trainer"]
 
-EVALUATION_BATCH = 1024
+VALIDATION_BATCH_SIZE = 1024
 
 
 @dataclass
-class Run:
-    """A run between two steps: everything that decides how it goes on.
+class Trainer:
+    """A network in training, between two steps.
 
     Args:
         options: How to train.
-        identity: What a run that goes on with this one must share: options, digest of the data.
-        data: What names the data set.
-        network: Its weights are what a checkpoint holds.
-        model: The same weights; it gives logits.
-        signature: What the network takes and gives.
-        normalize: uint8 images in, what the network takes out.
+        identity: What a resumed run must have in common with the first one: options and digest of the data.
+        data: The data set's name in the checkpoint.
+        network: The network whose weights the checkpoint holds.
+        model: The same network, returning logits.
+        signature: The network's inputs and outputs.
+        normalize: uint8 images -> the network's input.
         batches: The training images.
-        loss: What is made small.
+        loss: The loss function.
         optimizer: Over the network's parameters.
-        schedule: Of its learning rate.
-        scaler: Of gradients in float16; else it does nothing.
-        tally: Of the epoch under way.
-        elapsed_s: Seconds of training of the epoch under way.
+        schedule: Of the learning rate.
+        scaler: Of gradients in float16; it does nothing in other precisions.
+        metrics: Of the current epoch.
+        elapsed_s: Seconds of training in the current epoch.
         history: The epochs that are done.
-        best: The best of them.
+        best: The checkpoint of the best epoch.
     """
 
     options: TrainOptions
@@ -67,16 +65,16 @@ class Run:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     scaler: torch.amp.GradScaler
-    tally: EpochMetrics = field(default_factory=lambda: EpochMetrics(1))
+    metrics: EpochMetrics = field(default_factory=lambda: EpochMetrics(1))
     elapsed_s: float = 0.0
     history: list[Epoch] = field(default_factory=list)
     best: Checkpoint | None = None
 
     @classmethod
-    def begin(
-        cls, dataset: Dataset, options: TrainOptions, data: str, start: Callable[[nn.Module], None] | None
-    ) -> Run:
-        """A new run, before its first step.
+    def create(
+        cls, dataset: Dataset, options: TrainOptions, data: str, initialise: Callable[[nn.Module], None] | None
+    ) -> Trainer:
+        """A new network, before its first step.
 
         Raises:
             UsageError: No such architecture, or it does not fit the data.
@@ -84,8 +82,8 @@ class Run:
         torch.manual_seed(options.seed)
         device = torch.device(options.device)
         network, signature = build_checked(options.model, dataset.signature, options.arguments)
-        if start is not None:
-            start(network)
+        if initialise is not None:
+            initialise(network)
         network.to(device)
         names = parse_augmentation(options.augment)
         batches = Batches(dataset.train, options, Augment(names) if names else None)
@@ -95,7 +93,7 @@ class Run:
         optimizer = make_optimizer(network, options)
         return cls(
             options=options,
-            identity=_identity(dataset, options, data),
+            identity=_identity(dataset, options),
             data=data,
             network=network,
             model=as_logits_network(network, signature, options.final_activation),
@@ -110,12 +108,12 @@ class Run:
 
     @property
     def epoch(self) -> int:
-        """The epoch that is under way, from 1."""
+        """The current epoch, from 1."""
         return len(self.history) + 1
 
     @property
     def best_epoch(self) -> int:
-        """The best so far, from 1; 0 before the first is done."""
+        """The best epoch so far, from 1; 0 before the first is done."""
         best = 0
         for epoch in self.history:
             if not best or epoch.is_better_than(self.history[best - 1]):
@@ -124,39 +122,31 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether all epochs are done, or patience is at its end."""
+        """Whether all epochs are done, or patience has run out."""
         waited = len(self.history) - self.best_epoch
         return self.epoch > self.options.epochs or bool(self.options.patience and waited >= self.options.patience)
 
-    def train_epoch(
-        self, on_step: Callable[[Step], None], should_stop: Callable[[], bool], run_folder: RunFolder | None
-    ) -> bool:
-        """The steps that the epoch still lacks; True where it was stopped among them."""
-        began = saved = time.perf_counter()
-        if not self.tally.step:
+    def start_epoch(self) -> None:
+        """Enter training mode, and seed the generator before the first step of an epoch."""
+        if not self.metrics.num_steps:
             torch.manual_seed(seed_of(self.options.seed, self.epoch))
         self.model.train()
-        for images, targets in self.batches.read(self.epoch, self.tally.step):
-            if len(targets) > 1 or self.options.batch_size == 1:
-                self.train_step(images, targets)
-            else:  # nothing, or nothing but one image, of a streamed batch could be read
-                self.tally.skip()
-            on_step(Step(len(targets), self.tally))
-            now = time.perf_counter()
-            stops = should_stop()
-            if stops or (run_folder is not None and now - saved > run_folder.save_every_s):
-                self.elapsed_s, began, saved = self.elapsed_s + now - began, now, now
-                if run_folder is not None:
-                    run_folder.save(self.state())
-            if stops:
-                return True
-        self.look()
-        self.elapsed_s += time.perf_counter() - began
-        return False
+
+    def remaining_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images and targets of the current epoch's remaining steps."""
+        return self.batches.read(self.epoch, self.metrics.num_steps)
 
     def train_step(self, images: Tensor, targets: Tensor) -> None:
-        """Forward, loss, backward, step."""
-        with self.autocast():
+        """Forward, loss, backward, optimizer step.
+
+        Raises:
+            Diverged: A loss so far is NaN or infinite.
+        """
+        if len(targets) == 0 or len(targets) == 1 < self.options.batch_size:
+            # the other images of a streamed batch were unreadable; batch normalisation cannot train on one image
+            self.metrics.skip_step()
+            return
+        with self._autocast():
             loss, logits = self.loss(self.model(self.normalize(images)), targets)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -167,69 +157,42 @@ class Run:
         self.scaler.update()
         self.schedule.step()
         try:
-            self.tally.add(loss.detach(), logits.detach().argmax(1) == targets)
+            self.metrics.add_step(loss.detach(), logits.detach().argmax(1) == targets)
         except FloatingPointError as error:
-            raise self.diverged(error) from error
+            raise self._diverged(error) from error
 
-    def autocast(self) -> AbstractContextManager[Any]:
-        """The precision of a forward pass."""
-        if self.options.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.options.device, getattr(torch, self.options.precision))
-
-    def look(self) -> None:
-        """Count the latest steps.
+    def read_metrics(self) -> None:
+        """Read the metrics of the latest steps.
 
         Raises:
-            Diverged: One of their losses is no number.
+            Diverged: One of their losses is NaN or infinite.
         """
         try:
-            self.tally.look()
+            self.metrics.read()
         except FloatingPointError as error:
-            raise self.diverged(error) from error
+            raise self._diverged(error) from error
 
-    def diverged(self, error: FloatingPointError) -> Diverged:
-        """What to say of a loss that is no number."""
-        kept = f" Epoch {self.best_epoch}, the best before it, is kept." if self.best_epoch else ""
-        return Diverged(f"{error}: the training has diverged.{kept} A lower --learning-rate or --clip-norm 1 may help.")
-
-    def close_epoch(self, validation: AnySplit) -> Epoch:
-        """Validate, and keep the state if it is the best."""
-        validation_loss, accuracy = self.validate(validation)
+    def finish_epoch(self, validation: AnySplit) -> Epoch:
+        """Validate, add the epoch to the history, and keep the state if it is the best so far."""
+        validation_loss, accuracy = self._validate(validation)
         epoch = Epoch(
             epoch=self.epoch,
-            train_loss=self.tally.loss,
+            train_loss=self.metrics.loss,
             validation_loss=validation_loss,
             validation_accuracy=accuracy,
             elapsed_s=self.elapsed_s,
-            train_accuracy=self.tally.accuracy,
+            train_accuracy=self.metrics.accuracy,
             learning_rate=float(self.optimizer.param_groups[0]["lr"]),
         )
         self.history.append(epoch)
-        self.tally, self.elapsed_s = EpochMetrics(self.epoch), 0.0
+        self.metrics, self.elapsed_s = EpochMetrics(self.epoch), 0.0
         if self.best_epoch == epoch.epoch:
             self.best = self.state()
         return epoch
 
-    def validate(self, split: AnySplit) -> tuple[float, float]:
-        """Mean cross-entropy and accuracy in eval mode, in float32."""
-        self.model.eval()
-        device = torch.device(self.options.device)
-        loss, right, count = 0.0, 0, 0
-        with torch.inference_mode():
-            for at in range(0, len(split), EVALUATION_BATCH):
-                images, targets = (
-                    torch.tensor(part).to(device) for part in split.read(slice(at, at + EVALUATION_BATCH))
-                )
-                logits = self.model(self.normalize(images))
-                loss += F.cross_entropy(logits, targets, reduction="sum").item()
-                right += int((logits.argmax(1) == targets).sum())
-                count += len(targets)
-        return loss / count, right / count
-
     def state(self) -> Checkpoint:
-        """All of it, apart from the run: nothing here changes when that goes on."""
-        self.look()
+        """A copy of the whole state; further training does not change it."""
+        self.read_metrics()
         return Checkpoint(
             architecture=self.options.model,
             arguments=dict(self.options.arguments),
@@ -242,8 +205,8 @@ class Run:
             provenance=self.identity | {"best_epoch": self.best_epoch, **_versions()},
             final_activation=self.options.final_activation,
             progress={
-                "step": self.tally.step,
-                "tally": self.tally.to_json(),
+                "step": self.metrics.num_steps,
+                "tally": self.metrics.to_json(),
                 "elapsed_s": self.elapsed_s,
                 "schedule": self.schedule.state_dict(),
                 "scaler": self.scaler.state_dict(),
@@ -253,27 +216,54 @@ class Run:
             },
         )
 
-    def go_on(self, last: Checkpoint, best: Checkpoint | None) -> None:
-        """Take up the state of an earlier run of the same options and data.
+    def restore(self, last: Checkpoint, best: Checkpoint | None) -> None:
+        """Restore the state of an earlier run with the same options and data.
 
         Raises:
-            UsageError: It had others; each is named.
+            UsageError: Options or data differ; the message names each difference.
         """
-        changed = differences(last.provenance.get("options", {}), self.identity["options"])
-        changed += differences(last.provenance, {key: self.identity[key] for key in ("data", "data_sha256")})
+        changed = _differences(last.provenance.get("options", {}), self.identity["options"])
+        changed += _differences(last.provenance, {key: self.identity[key] for key in ("data", "data_sha256")})
         if changed:
-            raise UsageError(f"the run to go on with had other options: {'; '.join(changed)}.")
+            raise UsageError(f"the run to resume had other options: {'; '.join(changed)}.")
         load_weights(self.network, last.state_dict)
         self.optimizer.load_state_dict(dict(last.optimizer))
         progress = last.progress
         self.schedule.load_state_dict(progress["schedule"])
         self.scaler.load_state_dict(progress["scaler"])
         self.history, self.best = list(last.history), best
-        self.tally, self.elapsed_s = EpochMetrics(self.epoch, **progress["tally"]), progress["elapsed_s"]
+        self.metrics = EpochMetrics.from_json(self.epoch, progress["tally"])
+        self.elapsed_s = progress["elapsed_s"]
         if last.random_state is not None:
             torch.set_rng_state(last.random_state)
         if progress["cuda_random_state"] is not None:
             torch.cuda.set_rng_state(progress["cuda_random_state"])
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        """The precision of a forward pass."""
+        if self.options.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.options.device, getattr(torch, self.options.precision))
+
+    def _diverged(self, error: FloatingPointError) -> Diverged:
+        kept = f" The best epoch before it, epoch {self.best_epoch}, is kept." if self.best_epoch else ""
+        return Diverged(f"{error}: the training has diverged.{kept} A lower --learning-rate or --clip-norm 1 may help.")
+
+    def _validate(self, split: AnySplit) -> tuple[float, float]:
+        """Mean cross-entropy and accuracy in eval mode, in float32."""
+        self.model.eval()
+        device = torch.device(self.options.device)
+        loss, num_correct, num_images = 0.0, 0, 0
+        with torch.inference_mode():
+            for at in range(0, len(split), VALIDATION_BATCH_SIZE):
+                images, targets = (
+                    torch.tensor(part).to(device) for part in split.read(slice(at, at + VALIDATION_BATCH_SIZE))
+                )
+                logits = self.model(self.normalize(images))
+                loss += F.cross_entropy(logits, targets, reduction="sum").item()
+                num_correct += int((logits.argmax(1) == targets).sum())
+                num_images += len(targets)
+        return loss / num_images, num_correct / num_images
 
 
 def _copy(value: Any) -> Any:
@@ -286,7 +276,7 @@ def _copy(value: Any) -> Any:
     return value
 
 
-def _identity(dataset: Dataset, options: TrainOptions, data: str) -> dict[str, Any]:
+def _identity(dataset: Dataset, options: TrainOptions) -> dict[str, Any]:
     chosen = asdict(options) | {"arguments": dict(options.arguments)}
     chosen.pop("num_workers")  # the number of decoding processes does not change the result
     chosen["end"] = chosen.pop("final_activation")  # "end" is its key in the file
@@ -297,6 +287,16 @@ def _identity(dataset: Dataset, options: TrainOptions, data: str) -> dict[str, A
         "num_validation": len(dataset.validation),
         "options": chosen,
     }
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """A phrase for each entry of `now` that `before` has not, or has otherwise."""
+    names = {"end": "final activation"}
+    return [
+        f"{names.get(name, name.replace('_', ' '))} was {before.get(name)}, now is {value}"
+        for name, value in now.items()
+        if before.get(name) != value
+    ]
 
 
 def _versions() -> dict[str, str]:
