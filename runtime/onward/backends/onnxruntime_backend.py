@@ -112,7 +112,7 @@ def open_session(
         ProviderError: A provider is missing, or takes fewer nodes of the model than it must.
     """
     request = ProviderRequest((provider,)) if isinstance(provider, Provider) else provider
-    providers = request.there()
+    providers = request.available()
     _load_libraries(providers)
     session = _start(data, _options(threads, beside), providers)
     if request.names != (CPU,):

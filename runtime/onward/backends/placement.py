@@ -15,20 +15,21 @@ if TYPE_CHECKING:
 
 __all__ = ["MIN_PLACEMENT", "Placement", "check_placement", "read_placement"]
 
-#: What those that were asked for, without the CPU, must take. Not all of it: CUDA leaves to the CPU, on purpose, the
-#: few nodes that compute shapes. Less than half, and most of the work, or of the copying to and fro, is elsewhere.
+#: The share of nodes that the requested providers must take, where the CPU is not one of them. It is not 1, because
+#: CUDA leaves the few nodes that compute shapes to the CPU on purpose. Below a half, most of the work, or of the
+#: copying between devices, is elsewhere.
 MIN_PLACEMENT = 0.5
 MAX_OPERATORS_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Which provider runs what.
+    """Which provider runs which nodes.
 
     Args:
-        nodes: Full name of a provider -> operator types of its nodes, and how many of each; those that started and
-            took none as well. In the session's order.
-        absent: Providers that were asked for and did not start, or are not in this onnxruntime.
+        nodes: Full name of a provider -> operator type -> number of nodes, in the session's order; also providers that
+            started and took no node.
+        absent: Providers that were asked for and did not start, or are not in the installed onnxruntime.
     """
 
     nodes: Mapping[str, Counter[str]]
@@ -36,20 +37,20 @@ class Placement:
 
     @property
     def num_nodes(self) -> int:
-        """Of the whole model, as onnxruntime divided it among the providers; fusions come later."""
+        """Nodes of the whole model, as onnxruntime divided it among the providers, before fusions."""
         return sum(map(self.count, self.nodes))
 
     def count(self, *providers: str) -> int:
-        """How many nodes these take."""
+        """How many nodes these providers take."""
         return sum(self.nodes.get(provider, Counter()).total() for provider in providers)
 
     def share(self, *providers: str) -> float:
-        """The same as a share of all, 0 to 1; 1 where there are none, because none was left to others."""
+        """The share of all nodes, 0 to 1, that these providers take; 1 for a model without nodes."""
         return self.count(*providers) / self.num_nodes if self.num_nodes else 1.0
 
     @property
     def main(self) -> str:
-        """The provider that takes the most nodes; of equals the first."""
+        """The provider that takes the most nodes; the first of equal ones."""
         return max(self.nodes, key=self.count)
 
     def to_json(self) -> dict[str, Any]:
@@ -64,9 +65,9 @@ class Placement:
         }
 
     def describe(self) -> str:
-        """For people, in one line: `CUDA 97 % (118 of 121 nodes); CPU: Gather ×3`."""
+        """One line for people: `CUDA 97 % (118 of 121 nodes); CPU: Gather ×3`."""
         counts = f" ({self.count(self.main)} of {self.num_nodes} nodes)" if self.num_nodes else ""
-        # rounded down: 100 % means all of them
+        # rounded down, so that 100 % means all nodes
         parts = [f"{_short(self.main)} {int(100 * self.share(self.main))} %{counts}"]
         parts += [
             f"{_short(name)}: {_operators(nodes, MAX_OPERATORS_SHOWN)}"
@@ -77,17 +78,17 @@ class Placement:
 
 
 def read_placement(session: ort.InferenceSession, request: ProviderRequest) -> Placement:
-    """What the session says of itself.
+    """Read the placement from a session.
 
     Args:
-        session: Made with `session.record_ep_graph_assignment_info`.
-        request: What was asked for.
+        session: Opened with `session.record_ep_graph_assignment_info`.
+        request: The providers that were asked for.
 
     Returns:
-        Where it runs on the CPU alone and onnxruntime is too old to tell, a placement without nodes.
+        The placement; without nodes where onnxruntime is too old to report them and runs the CPU alone.
 
     Raises:
-        ProviderError: onnxruntime is too old to tell.
+        ProviderError: onnxruntime is too old to report the placement on other providers.
 
     Source: onnxruntime, `InferenceSession.get_provider_graph_assignment_info`, which 1.23 lacks.
     """
@@ -99,17 +100,17 @@ def read_placement(session: ort.InferenceSession, request: ProviderRequest) -> P
             nodes.setdefault(subgraph.ep_name, Counter()).update(node.op_type for node in subgraph.get_nodes())
     elif started != [CPU]:
         raise ProviderError(
-            f"this onnxruntime cannot say what {started[0]} runs, and so whether it runs anything: "
-            f"a newer one can, `pip install --upgrade`."
+            f"this onnxruntime cannot report which nodes {started[0]} runs, if any; a newer version can: "
+            f"`pip install --upgrade`."
         )
     return Placement(nodes, absent)
 
 
 def check_placement(placement: Placement, request: ProviderRequest) -> None:
-    """Refuse a session in which those that were asked for run too little.
+    """Refuse a session in which the requested providers run too few nodes.
 
     Raises:
-        ProviderError: They did not start, took no node, or fewer than they must; the message says what runs where.
+        ProviderError: They did not start, took no node, or too few; the message says what runs where.
     """
     strict = not request.allows_cpu
     judged, least = request.names, MIN_PLACEMENT if strict else 0.0
@@ -127,22 +128,22 @@ def _shortfall(placement: Placement, judged: tuple[str, ...], least: float) -> s
     others = "; ".join(f"{_short(name)}: {_operators(nodes)}" for name, nodes in left.items())
     if set(judged) <= set(placement.absent):
         return (
-            f"{who} and did not start (libraries or the device are missing, or an option has a value that is not "
-            f"taken); onnxruntime would use {', '.join(placement.nodes)} instead."
+            f"{who} and did not start (a library or the device is missing, or an option has an invalid value); "
+            f"onnxruntime would use {', '.join(placement.nodes)} instead."
         )
     if not placement.count(*judged):
-        return f"{who} and took no node of this model; left to others: {others}."
+        return f"{who} and took no node of this model; the rest runs elsewhere: {others}."
     return (
         f"{who} and took {placement.count(*judged)} of {placement.num_nodes} nodes, "
-        f"{placement.share(*judged):.1%}, fewer than {least:.1%}; left to others: {others}."
+        f"{placement.share(*judged):.1%}, fewer than {least:.1%}; the rest runs elsewhere: {others}."
     )
 
 
 def _remedy(request: ProviderRequest, *, taken: int) -> str:
     if request.allows_cpu:
-        return "A lower `--min-placement`, or none, lets the others run what is left."
-    lower = "; `--min-placement` sets how much must be taken" if taken else ""
-    return f"`--provider {request},cpu` lets the CPU run what is left{lower}."
+        return "A lower `--min-placement`, or none, lets the other providers run the rest."
+    lower = "; `--min-placement` sets the share that must be taken" if taken else ""
+    return f"`--provider {request},cpu` lets the CPU run the rest{lower}."
 
 
 def _operators(nodes: Counter[str], most: int | None = None) -> str:

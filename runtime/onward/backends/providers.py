@@ -37,7 +37,7 @@ SHORT_NAMES = {
     "coreml": "CoreMLExecutionProvider",
     "directml": "DmlExecutionProvider",
 }
-#: Which package brings a provider, where it is not part of plain onnxruntime.
+#: Provider -> the package that has it, where plain onnxruntime does not.
 PACKAGES = {
     CUDA: "onnxruntime-gpu",
     TENSORRT: "onnxruntime-gpu",
@@ -47,11 +47,12 @@ PACKAGES = {
     "ROCMExecutionProvider": "onnxruntime-rocm",
     "MIGraphXExecutionProvider": "onnxruntime-migraphx",
 }
-#: Parity would not hold with TF32, which keeps 10 bits of a float32's 23, nor with float16 or int8. TensorRT has no
-#: option for TF32: NVIDIA_TF32_OVERRIDE=0 in the environment turns it off there (onnxruntime issue 26029).
+#: Options that keep float32: parity would not hold with TF32, which keeps 10 bits of a float32's 23, nor with float16
+#: or int8. TensorRT has no option for TF32: NVIDIA_TF32_OVERRIDE=0 in the environment turns it off there (onnxruntime
+#: issue 26029).
 DEFAULT_OPTIONS = {
     CUDA: {"use_tf32": "0"},
-    TENSORRT: {"trt_fp16_enable": "False", "trt_int8_enable": "False"},  # it takes True and False only
+    TENSORRT: {"trt_fp16_enable": "False", "trt_int8_enable": "False"},  # TensorRT accepts only True and False
 }
 #: Providers that number their devices, in the option `device_id`.
 WITH_DEVICES = (CUDA, TENSORRT, "DmlExecutionProvider", "ROCMExecutionProvider", "MIGraphXExecutionProvider")
@@ -59,7 +60,7 @@ WITH_DEVICES = (CUDA, TENSORRT, "DmlExecutionProvider", "ROCMExecutionProvider",
 
 @dataclass(frozen=True)
 class Provider:
-    """One execution provider by its full name, with its options."""
+    """One execution provider: its full name and its options."""
 
     name: str
     options: Mapping[str, str] = field(default_factory=dict)
@@ -69,7 +70,7 @@ class Provider:
         """Read a short name (`cpu`, `cuda`, `tensorrt`, `openvino`, `coreml`, `directml`) or a full one.
 
         Raises:
-            ProviderError: onnxruntime does not know it, or this machine does not have it.
+            ProviderError: onnxruntime does not know it, or the installed onnxruntime does not have it.
         """
         provider = cls.named(text)
         check_available(provider.name)
@@ -77,7 +78,7 @@ class Provider:
 
     @classmethod
     def named(cls, text: str) -> Provider:
-        """The same, whether this machine has it or not.
+        """Read a name in the same way, whether the installed onnxruntime has the provider or not.
 
         Raises:
             ProviderError: onnxruntime does not know it.
@@ -96,10 +97,10 @@ class Provider:
 
     @property
     def device_id(self) -> int:
-        """The device that its options name; the first where they name none.
+        """The device in its options; 0 where they name none.
 
         Raises:
-            UsageError: It is no number.
+            UsageError: The option is not a number.
         """
         text = self.options.get("device_id", "0")
         if not text.isdecimal():
@@ -109,15 +110,15 @@ class Provider:
 
 @dataclass(frozen=True)
 class ProviderRequest:
-    """What was asked for: one provider, strictly, or several, each taking the nodes that those before it leave.
+    """The providers that were asked for: one without a fallback, or several, each for the nodes that the earlier leave.
 
     Args:
-        providers: In order; the CPU only at the end, because it takes whatever it is given.
-        min_placement: The share of the model's nodes, 0 to 1, that the first one must take. By default half of them
-            without the CPU in the list (`MIN_PLACEMENT` in `onward.backends.providers`), and none with it.
+        providers: In order; the CPU only at the end, because it takes every node.
+        min_placement: The share of the model's nodes, 0 to 1, that the first provider must take. Default: half of them
+            without the CPU in the list (`MIN_PLACEMENT` in `onward.backends.placement`), and none with it.
 
     Raises:
-        UsageError: The list or the share cannot be meant.
+        UsageError: The list or the share makes no sense.
     """
 
     providers: tuple[Provider, ...]
@@ -144,18 +145,18 @@ class ProviderRequest:
     ) -> ProviderRequest:
         """Read `cuda`, or `cuda,cpu`, each a short name or a full one.
 
-        Whether this machine has them is asked when a model is opened, because PyTorch's artifacts do not need
-        onnxruntime's providers.
+        Whether the installed onnxruntime has them is checked when a model is opened, because PyTorch's artifacts do
+        not need onnxruntime's providers.
 
         Args:
-            text: The names.
-            options: Of the first provider, in onnxruntime's names: a mapping, or `key=value` each.
-            device_id: Which device, from 0, of every provider in the list that numbers them.
+            text: The names, separated by commas.
+            options: Options of the first provider, with onnxruntime's names: a mapping, or texts `key=value`.
+            device_id: The device, from 0, for every provider in the list that numbers its devices.
             min_placement: As above.
 
         Raises:
             ProviderError: A name is unknown.
-            UsageError: An option is malformed, or the first provider has no options or no devices.
+            UsageError: An option is malformed, or the first provider has no options or no numbered devices.
         """
         providers = tuple(Provider.named(name) for name in text.split(","))
         first = _with_options(providers[0], _read_options(options))
@@ -164,7 +165,7 @@ class ProviderRequest:
 
     @classmethod
     def of(cls, provider: AnyProvider) -> ProviderRequest:
-        """The request itself, or what a text asks for."""
+        """The request itself, or the one that a text describes."""
         return cls.parse(provider) if isinstance(provider, str) else provider
 
     @property
@@ -174,18 +175,18 @@ class ProviderRequest:
 
     @property
     def allows_cpu(self) -> bool:
-        """Whether the CPU was asked for, be it as what to fall back to."""
+        """Whether the CPU was asked for, if only as the fallback."""
         return CPU in self.names
 
-    def there(self) -> tuple[Provider, ...]:
-        """Those that the installed onnxruntime has.
+    def available(self) -> tuple[Provider, ...]:
+        """The providers that the installed onnxruntime has.
 
         Raises:
-            ProviderError: It lacks the last one, which has none to fall back to.
+            ProviderError: It lacks the last one, which has no fallback.
         """
         check_available(self.names[-1])
-        there = available_providers()
-        return tuple(provider for provider in self.providers if provider.name in there)
+        installed = available_providers()
+        return tuple(provider for provider in self.providers if provider.name in installed)
 
     def __str__(self) -> str:
         return ",".join(provider.short_name for provider in self.providers)
@@ -200,30 +201,28 @@ def short_name(name: str) -> str:
 
 
 def available_providers() -> list[str]:
-    """Full names of the providers that the installed onnxruntime holds."""
+    """Full names of the providers that the installed onnxruntime has."""
     import onnxruntime as ort
 
     return list(ort.get_available_providers())
 
 
 def check_available(name: str) -> None:
-    """Refuse a provider that the installed onnxruntime does not hold.
+    """Refuse a provider that the installed onnxruntime does not have.
 
     Raises:
-        ProviderError: The message says which package brings it.
+        ProviderError: The message names the package that has it.
     """
-    there = available_providers()
-    if name in there:
+    installed = available_providers()
+    if name in installed:
         return
     package = PACKAGES.get(name)
-    remedy = (
-        f" It comes with the package {package}, installed instead of onnxruntime (never beside it)." if package else ""
-    )
-    raise ProviderError(f"{name} is not in this onnxruntime; it has {', '.join(there)}.{remedy}")
+    remedy = f" The package {package} has it: install it instead of onnxruntime, never beside it." if package else ""
+    raise ProviderError(f"{name} is not in this onnxruntime; it has {', '.join(installed)}.{remedy}")
 
 
 def _with_options(provider: Provider, options: Mapping[str, str]) -> Provider:
-    if options and provider.name == CPU:  # onnxruntime would ignore them
+    if options and provider.name == CPU:  # onnxruntime would ignore the options
         raise UsageError(f"--provider-option {next(iter(options))}: {CPU} has no options.")
     return replace(provider, options={**provider.options, **options})
 
@@ -243,17 +242,19 @@ def _read_options(options: Mapping[str, str] | Iterable[str]) -> dict[str, str]:
 
 
 def _on_device(providers: tuple[Provider, ...], device_id: int) -> tuple[Provider, ...]:
-    """All on one device: a fallback from TensorRT to CUDA stays on the card that was meant."""
+    """Put all providers on one device: a fallback from TensorRT to CUDA stays on the same GPU."""
     first = providers[0]
     if device_id < 0:
         raise UsageError(f"--device-id is {device_id}, expected 0 or more.")
     if first.name not in WITH_DEVICES:
         raise UsageError(
-            f"--device-id: {first.name} does not number its devices; those that do: {', '.join(WITH_DEVICES)}. "
-            f"OpenVINO's are named: `--provider-option device_type=GPU.1`."
+            f"--device-id: {first.name} does not number its devices, only {', '.join(WITH_DEVICES)} do. OpenVINO's "
+            f"devices have names: `--provider-option device_type=GPU.1`."
         )
     if first.options.get("device_id", str(device_id)) != str(device_id):
-        raise UsageError(f"--device-id is {device_id} and --provider-option device_id={first.options['device_id']}.")
+        raise UsageError(
+            f"--device-id is {device_id}, but --provider-option says device_id={first.options['device_id']}: give one."
+        )
     return tuple(
         replace(provider, options={**provider.options, "device_id": str(device_id)})
         if provider.name in WITH_DEVICES

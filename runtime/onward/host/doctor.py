@@ -1,4 +1,4 @@
-"""Machine: what this one can run, and why not the rest."""
+"""Doctor: what this machine can run, and what is missing for the rest."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import platform
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from onward.errors import install_command
 from onward.host.cpu import Cores, find_cores
 
 __all__ = ["Finding", "Machine", "examine"]
 
-#: Distributions that put different builds into the one folder `onnxruntime`.
+#: Packages that install different builds of onnxruntime into the same folder `onnxruntime`.
 ONNXRUNTIME_BUILDS = (
     "onnxruntime",
     "onnxruntime-gpu",
@@ -26,7 +27,7 @@ SHARED_FILE = "onnxruntime/__init__.py"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that can be done here, or not, and what that means."""
+    """One thing that works here or does not, with versions, or with what to do."""
 
     what: str
     works: bool
@@ -35,7 +36,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Machine:
-    """What was found."""
+    """The machine, and what works on it."""
 
     system: str
     python: str
@@ -48,37 +49,41 @@ class Machine:
         return self.cores.count
 
     def to_json(self) -> dict[str, Any]:
-        """All findings."""
+        """The one JSON form."""
         return asdict(self) | {"num_cores": self.num_cores}
 
 
 def examine() -> Machine:
-    """Look at this machine: its cores, the three floors, the providers, and what is in each other's way."""
+    """Examine this machine: its cores, the commands, the execution providers, and packages that are in conflict."""
     cores = find_cores()
     return Machine(
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
         cores=cores,
-        findings=(Finding("cores", True, f"{cores.describe()}."), *_floors(), *_providers(), *_conflicts()),
+        findings=(Finding("cores", True, f"{cores.describe()}."), *_commands(), *_providers(), *_conflicts()),
     )
 
 
-def _floors() -> list[Finding]:
+def _commands() -> list[Finding]:
     build = next(filter(_version, ONNXRUNTIME_BUILDS), "onnxruntime")
     needs = {
         "predict, verify, bench": (build, "numpy", "pillow"),
         "train, evaluate": ("torch", "torchvision", "scikit-learn"),
         "export": ("torch", "onnx", "onnxscript", "onnx-ir", "cloudpickle"),
     }
-    extras = {"train, evaluate": "training", "export": "export"}
     findings = []
-    for floor, packages in needs.items():
+    installs = {
+        "predict, verify, bench": "pip install onward",
+        "train, evaluate": install_command("torch"),
+        "export": install_command("onnx"),
+    }
+    for command, packages in needs.items():
         versions = {package: _version(package) for package in packages}
         missing = [package for package, version in versions.items() if version is None]
         detail = ", ".join(f"{package} {version}" for package, version in versions.items() if version)
         if missing:
-            detail = f"missing: {', '.join(missing)}. `pip install 'onward[{extras.get(floor, '')}]'` adds them."
-        findings.append(Finding(floor, not missing, detail.replace("[]", "")))
+            detail = f"missing: {', '.join(missing)}. `{installs[command]}` installs them."
+        findings.append(Finding(command, not missing, detail))
     return findings
 
 
@@ -88,7 +93,7 @@ def _providers() -> list[Finding]:
 
         there = available_providers()
     except ImportError as error:
-        return [Finding("onnxruntime", False, f"does not import: {error}.")]
+        return [Finding("onnxruntime", False, f"cannot be imported: {error}.")]
     return [
         Finding(
             f"--provider {short}",
@@ -100,7 +105,7 @@ def _providers() -> list[Finding]:
 
 
 def _remedy(package: str | None) -> str:
-    return f"; it comes with {package}, installed instead of onnxruntime." if package else "."
+    return f"; the package {package} has it: install it instead of onnxruntime." if package else "."
 
 
 def _conflicts() -> list[Finding]:
@@ -112,30 +117,30 @@ def _conflicts() -> list[Finding]:
 def _overwritten(builds: list[str]) -> str:
     installs = " or ".join(f"`pip install {build}`" for build in builds)
     return (
-        f"{' and '.join(builds)} are installed and overwrite each other's files in the one folder onnxruntime. "
-        f"`pip uninstall -y {' '.join(builds)}`, then the one that you want: {installs}."
+        f"{' and '.join(builds)} are installed and overwrite each other's files in the folder onnxruntime. "
+        f"Run `pip uninstall -y {' '.join(builds)}`, then install the one that you want: {installs}."
     )
 
 
 def _disagreement(build: str) -> str:
-    """What the folder says of itself, where it is something else than what pip installed."""
+    """The difference between the build that pip installed and the one that is imported; empty without one."""
     try:
         import onnxruntime as ort
     except ImportError:
-        return ""  # `_providers` says so
+        return ""  # `_providers` reports it
     found = f"{getattr(ort, 'package_name', build)} {ort.__version__}"
     expected = f"{build} {(_version(build) or '').partition('+')[0]}"
     if found == expected:
         return ""
     others = dict.fromkeys((build, found.partition(" ")[0]))
     return (
-        f"pip has {expected}, and what is imported is {found}: one was installed over the other, or another folder "
-        f"comes first on sys.path. `pip uninstall -y {' '.join(others)}`, then `pip install {build}`."
+        f"pip has installed {expected}, but {found} is imported: one was installed over the other, or another folder "
+        f"comes first on sys.path. Run `pip uninstall -y {' '.join(others)}`, then `pip install {build}`."
     )
 
 
 def _fills_the_folder(build: str) -> bool:
-    """Whether it is installed as a build of its own; there are plugins of the same name, beside the folder."""
+    """Whether it is installed as a build of onnxruntime; plugins of the same name do not fill its folder."""
     try:
         files = importlib.metadata.distribution(build).files
     except importlib.metadata.PackageNotFoundError:

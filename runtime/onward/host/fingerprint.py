@@ -1,6 +1,6 @@
-"""Fingerprint: the environment that a measurement was taken in, so that another can be held against it.
+"""Fingerprint: the environment of a measurement, so that two measurements can be compared.
 
-It names no host, user or path, so that a report can be given away.
+It names no host, user or path, so that a report can be shared.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ __all__ = ["Fingerprint", "take_fingerprint"]
 
 #: Distributions whose versions decide how fast a model runs.
 PACKAGES = ("numpy", *ONNXRUNTIME_BUILDS, "torch", "openvino")
-#: A driver that hangs is not waited for any longer.
+#: How long to wait for a driver that may hang.
 GRAPHICS_TIMEOUT_S = 10
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What was found; None is what could not be read.
+    """The environment; None is what could not be read.
 
     Args:
         processor: Model, features, clock.
-        cores: That this process may use; what limits them is `affinity` or a file's name, without its folder.
-        memory: Of the machine, and what a control group leaves.
+        cores: Cores that this process may use; their limit is `affinity` or a file's name, without its folder.
+        memory: Of the machine, and the limit of a control group.
         system: Kernel and architecture, `Linux x86_64`.
-        release: Of the kernel.
-        python: Version.
-        packages: Distribution -> version, of those installed that run models, and onward's own.
-        graphics: A card each: `NVIDIA H100, driver 550.54`.
-        load: Processes that ran or waited to, averaged over the minute before.
-        time: When it was taken: UTC, ISO 8601, to the second.
+        release: Version of the kernel.
+        python: Version of Python.
+        packages: Distribution -> version, of Onward and of the installed packages that run models.
+        graphics: The GPUs: `NVIDIA H100, driver 550.54`.
+        load: Processes that ran or were ready to run, on average over the minute before.
+        time: The time of the measurement: UTC, ISO 8601, to the second.
     """
 
     processor: Processor
@@ -58,12 +58,12 @@ class Fingerprint:
     time: str
 
     def to_json(self) -> dict[str, Any]:
-        """All of it; `from_json` gives an equal one back, from a file, too."""
+        """The one JSON form; `Fingerprint.from_json(fingerprint.to_json()) == fingerprint`."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Fingerprint:
-        """What `to_json` gave; keys of later versions are ignored.
+        """Read the JSON form; keys of later versions are ignored.
 
         Raises:
             KeyError: The document lacks a key.
@@ -76,7 +76,7 @@ class Fingerprint:
         return cls(**named | {"packages": dict(named["packages"]), "graphics": tuple(named["graphics"])})
 
     def differences(self, other: Fingerprint) -> list[str]:
-        """What another one has otherwise, from this to that: `torch 2.14.0 → 2.15.0`; load and time do not count."""
+        """The changes from this one to another: `torch 2.14.0 → 2.15.0`. Load and time are not compared."""
         mine, theirs = self._figures(), other._figures()
         return [
             *_other_instructions(self.processor.features, other.processor.features),
@@ -88,7 +88,7 @@ class Fingerprint:
         ]
 
     def _figures(self) -> dict[str, str]:
-        """What is compared -> its value for people, in the order of a report."""
+        """What is compared -> its value as text, in the order of a report."""
         processor, cores = self.processor, self.cores
         return {
             "processor": processor.model or "unknown",
@@ -110,7 +110,7 @@ class Fingerprint:
 
 
 def take_fingerprint() -> Fingerprint:
-    """Look at the environment of this process; no package is imported for it."""
+    """Take the fingerprint of this process's environment; no package is imported for it."""
     cores = find_cores()
     return Fingerprint(
         processor=find_processor(),

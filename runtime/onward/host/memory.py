@@ -11,18 +11,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from onward.host.cpu import find_folders, read_text
+from onward.host.control_groups import find_folders, read_system_file
 
 __all__ = ["MainMemory", "find_main_memory"]
 
 
 @dataclass(frozen=True)
 class MainMemory:
-    """What was found.
+    """The memory of the machine, and how much of it this process may use.
 
     Args:
-        total_bytes: Of the machine; None where it cannot be read.
-        limit_bytes: What a control group leaves of it; None where none leaves less than all.
+        total_bytes: Memory of the machine; None where it cannot be read.
+        limit_bytes: The limit of a control group; None where no group limits it.
     """
 
     total_bytes: int | None
@@ -30,10 +30,10 @@ class MainMemory:
 
 
 def find_main_memory(root: Path = Path("/")) -> MainMemory:
-    """The machine's memory, and the smallest limit on the way from this process's control group up.
+    """The machine's memory, and the smallest limit of this process's control group and the groups above it.
 
     Args:
-        root: Where `proc` and the mounted control groups are found.
+        root: The folder that holds `proc` and the mounted control groups; `/` but in tests.
     """
     total = _total_bytes(root)
     limit = min(_limits(root), default=None)
@@ -41,7 +41,7 @@ def find_main_memory(root: Path = Path("/")) -> MainMemory:
 
 
 def _total_bytes(root: Path) -> int | None:
-    if found := re.search(r"^MemTotal:\s+(\d+) kB$", read_text(root, "/proc/meminfo"), re.MULTILINE):
+    if found := re.search(r"^MemTotal:\s+(\d+) kB$", read_system_file(root, "/proc/meminfo"), re.MULTILINE):
         return int(found[1]) * 1024
     try:  # macOS
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if root == Path("/") else None
@@ -50,8 +50,8 @@ def _total_bytes(root: Path) -> int | None:
 
 
 def _limits(root: Path) -> Iterator[int]:
-    """No limit is written as `max`, or in version 1 as nearly 2⁶³, which is more than any machine has."""
+    """All limits in bytes. Without one, a file says `max`, or in version 1 nearly 2⁶³, more than any machine has."""
     for version, folder in find_folders("memory", root):
-        text = read_text(root, folder / ("memory.max" if version == 2 else "memory.limit_in_bytes")).strip()
+        text = read_system_file(root, folder / ("memory.max" if version == 2 else "memory.limit_in_bytes")).strip()
         if re.fullmatch("[0-9]{1,18}", text):
             yield int(text)

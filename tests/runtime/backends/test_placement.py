@@ -84,7 +84,12 @@ def test_enough_is_accepted(text: str, min_placement: float | None, placement: P
     [
         ("cuda", None, HARDLY_CUDA, r"took 1 of 4 nodes, 25\.0%, fewer than 50\.0%; .* CPU: Relu ×2, Gather ×1\."),
         ("cuda", 0.98, MOSTLY_CUDA, r"took 118 of 121 nodes, 97\.5%, fewer than 98\.0%"),
-        ("cuda", 0.0, NO_CUDA, r"took no node .* left to others: CPU: Conv ×3\. `--provider cuda,cpu` lets the CPU"),
+        (
+            "cuda",
+            0.0,
+            NO_CUDA,
+            r"took no node .* the rest runs elsewhere: CPU: Conv ×3\. `--provider cuda,cpu` lets the CPU",
+        ),
         ("cuda", None, NOT_STARTED, r"did not start .* would use CPUExecutionProvider instead"),
         ("cuda", None, Placement({CPU: Counter()}, absent=(CUDA,)), "did not start"),
         ("cuda,cpu", 0.26, HARDLY_CUDA, r"fewer than 26\.0%.* A lower `--min-placement`, or none"),

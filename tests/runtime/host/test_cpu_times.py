@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,11 +28,10 @@ def tick_s() -> float:
     return 1 / (os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100)
 
 
-def test_the_columns_are_told_apart(tmp_path: Path, tick_s: float) -> None:
+def test_the_stolen_time_is_its_own_column(tmp_path: Path, tick_s: float) -> None:
     # user nice system idle iowait irq softirq steal guest guest_nice
     text = "cpu  1000 200 30 9999 8888 4 5 60 700 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n"
     times = read_cpu_times(made(tmp_path, {"proc/stat": text}))
-    assert times.busy_s == pytest.approx(1239 * tick_s)
     assert times.stolen_s == pytest.approx(60 * tick_s)
     assert times.waited_s is None
 
@@ -43,9 +40,9 @@ def test_the_columns_are_told_apart(tmp_path: Path, tick_s: float) -> None:
 def test_what_is_not_counted_is_none(tmp_path: Path, text: str) -> None:
     root = made(tmp_path, {"proc/stat": text} if text else {})
     times = read_cpu_times(root)
-    assert (times.busy_s, times.stolen_s, times.waited_s, times.others_s) == (None,) * 4
+    assert (times.stolen_s, times.waited_s) == (None, None)
     difference = times - times
-    assert (difference.busy_s, difference.stolen_s, difference.waited_s) == (None,) * 3
+    assert (difference.stolen_s, difference.waited_s) == (None, None)
 
 
 def test_the_waiting_of_all_threads_is_summed_and_one_that_ended_is_left_out(tmp_path: Path) -> None:
@@ -63,11 +60,10 @@ def test_a_file_without_three_numbers_is_left_out(tmp_path: Path) -> None:
     assert read_cpu_times(made(tmp_path, files)).waited_by_thread_s == {3: 0.001}
 
 
-def test_others_are_all_but_this_process() -> None:
-    before, after = CpuTimes(1.0, 10.0, 0.5), CpuTimes(3.0, 17.0, 0.75)
-    assert (after - before) == CpuTimes(2.0, 7.0, 0.25)
-    assert (after - before).others_s == 5.0
-    assert CpuTimes(0.013, 0.01, 0.0).others_s == 0.0  # ticks are coarser than what we count of ourselves
+def test_a_difference_is_the_time_in_between_and_never_negative() -> None:
+    before, after = CpuTimes(10.0, {1: 0.5, 2: 1.0}), CpuTimes(17.0, {1: 0.75, 2: 0.5, 3: 0.125})
+    assert after - before == CpuTimes(7.0, {1: 0.25, 2: 0.0, 3: 0.125})
+    assert before - after == CpuTimes(0.0, {1: 0.0, 2: 0.5})
 
 
 def until(found: Callable[[CpuTimes], bool]) -> CpuTimes:
@@ -76,19 +72,6 @@ def until(found: Callable[[CpuTimes], bool]) -> CpuTimes:
     while not found(read_cpu_times() - before) and time.monotonic() < deadline:
         time.sleep(0.05)
     return read_cpu_times() - before
-
-
-def test_another_process_that_is_busy_is_seen() -> None:
-    if read_cpu_times().busy_s is None:
-        pytest.skip("nothing is counted in /proc/stat here")
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
-        try:
-            times = until(lambda passed: (passed.others_s or 0) > 0.3)
-        finally:
-            busy.kill()
-    assert times.others_s is not None
-    assert times.others_s > 0.3
-    assert times.own_s < times.others_s
 
 
 @contextmanager

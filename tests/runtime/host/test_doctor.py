@@ -64,7 +64,7 @@ def test_every_floor_and_provider_has_one_finding(machine: Machine) -> None:
 def test_a_provider_works_where_onnxruntime_has_it(machine: Machine) -> None:
     cuda = finding(machine, "--provider cuda")
     assert cuda.works is ("CUDAExecutionProvider" in available_providers())
-    assert cuda.works or "it comes with onnxruntime-gpu" in cuda.detail
+    assert cuda.works or "the package onnxruntime-gpu has it" in cuda.detail
 
 
 def test_the_json_form_holds_every_finding(machine: Machine) -> None:
@@ -87,7 +87,7 @@ def test_a_missing_package_of_the_ground_floor_needs_no_extra(monkeypatch: pytes
     pretend(monkeypatch, pillow=None)
     found = finding(examine(), "predict, verify, bench")
     assert not found.works
-    assert "`pip install 'onward'`" in found.detail
+    assert "`pip install onward`" in found.detail
 
 
 def test_any_build_of_onnxruntime_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +137,7 @@ def test_a_plugin_beside_the_folder_is_no_conflict(tmp_path: Path) -> None:
 def test_a_folder_of_another_version_than_pip_knows_is_a_conflict(tmp_path: Path) -> None:
     install(tmp_path, "onnxruntime", "1.2.3", "onnxruntime/__init__.py")
     detail = conflict(tmp_path)
-    assert f"pip has onnxruntime 1.2.3, and what is imported is onnxruntime {onnxruntime.__version__}" in detail
+    assert f"pip has installed onnxruntime 1.2.3, but onnxruntime {onnxruntime.__version__} is imported" in detail
     assert "`pip uninstall -y onnxruntime`, then `pip install onnxruntime`" in detail
 
 
@@ -150,7 +150,7 @@ def test_a_folder_of_another_build_than_pip_knows_is_a_conflict(tmp_path: Path) 
         f"package_name = 'onnxruntime-gpu'\n__version__ = '{onnxruntime.__version__}'\ncuda_version = '12.8'\n"
     )
     detail = conflict(tmp_path)
-    assert f"what is imported is onnxruntime-gpu {onnxruntime.__version__}: one was installed over the other" in detail
+    assert f"onnxruntime-gpu {onnxruntime.__version__} is imported: one was installed over the other" in detail
     assert "`pip uninstall -y onnxruntime onnxruntime-gpu`, then `pip install onnxruntime`" in detail
 
 
