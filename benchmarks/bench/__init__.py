@@ -1,1 +1,1 @@
-"""`onward bench` put to the test: the peers' table, loops written by hand, pairs of runs an hour apart."""
+"""`onward bench` put to the test: the peers' table, hand-written loops, and pairs of benchmarks an hour apart."""

@@ -22,7 +22,7 @@ def main(
 ) -> None:
     """Put `onward bench` to the test."""
     if comparison not in COMPARISONS:
-        raise UsageError(f"there is no comparison {comparison}, but {', '.join(COMPARISONS)}.")
+        raise UsageError(f"unknown comparison {comparison!r}: expected {', '.join(COMPARISONS)}.")
     folder.mkdir(parents=True, exist_ok=True)
     COMPARISONS[comparison](folder)
 

@@ -1,4 +1,4 @@
-"""Bundles: the four networks of the peers' table, in all formats; made once, then taken from the folder."""
+"""Bundles: the four networks of the peers' table, in all formats; exported once, then reused."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from onward_export.publish import publish
 
 __all__ = ["NETWORKS", "bundle_paths"]
 
-#: Name in the tables -> the batch sizes that the peers' table has.
+#: Network -> its batch sizes in the peers' table.
 NETWORKS = {"classifier": (1, 1024), "cnn": (1, 32), "resnet18": (1, 32), "mobilenet_v3_small": (1, 32, 128)}
 
 
 def bundle_paths(folder: Path) -> dict[str, Path]:
-    """Network -> its bundle; those that are not there yet are exported, which takes minutes."""
+    """Network -> its bundle; missing ones are exported, which takes minutes."""
     paths = {}
     for name, network, signature in networks():
         paths[name] = folder / name

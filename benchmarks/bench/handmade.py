@@ -1,11 +1,11 @@
-"""Handmade: `onward bench` beside a loop written by hand for one backend, each in fresh processes, in turns.
+"""Handmade: `onward bench` against a hand-written loop for one backend, each in new processes, alternating.
 
     python -m benchmarks.bench handmade --folder F
 
 The loop is what one writes without Onward: it opens the model, warms up for half a second, and times inferences on up
-to sixteen random batches. What it times is cut in rounds like the bench's, so that a quiet level is the same thing for
-both: on a machine with neighbours two medians of one loop differ by more than there is to be seen. A process of the one
-follows one of the other, eight times; the ratio is that of each two.
+to sixteen random batches. It times rounds like the benchmark's, so that a p10 latency means the same for both: on a
+shared machine two medians of the same loop differ by more than the two programs do. Eight processes of each alternate,
+and the ratio is that of each pair.
 """
 
 from __future__ import annotations
@@ -72,17 +72,17 @@ def run(image):
 """
 LOOPS = {"onnxruntime": ("model.onnx", ONNXRUNTIME), "torchscript": ("model.torchscript", TORCHSCRIPT)}
 NUM_PAIRS, NUM_ROUNDS = 8, 90
-#: One thread: two that meet every few µs depend on where the host has put their cores.
+#: One thread: two threads that meet every few µs depend on where the host has put their cores.
 THREADS = 1
 Rounds = Sequence[float]
-#: Networks that are timed with TorchScript and in larger batches, too.
+#: Networks that are also timed with TorchScript and in larger batches.
 SMALL = ("classifier", "cnn")
-#: As much memory for inputs as a turn of the bench goes round.
+#: Memory for inputs, as much as a sample of the benchmark uses.
 POOL_BYTES = 8 << 20
 
 
 def compare_with_handmade(folder: Path) -> None:
-    """Measure and print the table."""
+    """Measure, and print the table."""
     rows = []
     for network, path in bundle_paths(folder).items():
         for backend in LOOPS:
@@ -90,20 +90,20 @@ def compare_with_handmade(folder: Path) -> None:
                 if network not in SMALL and (backend == "torchscript" or batch_size > 1):
                     continue
                 remark(f"{network}, {backend}, batch {batch_size} …")
-                theirs, ours = [], []
+                by_hand, by_bench = [], []
                 for _ in range(NUM_PAIRS):
-                    theirs.append(_by_hand(path, backend, batch_size))
-                    ours.append(_by_bench(path, backend, batch_size))
-                ratio = ratio_interval(pair_rounds(ours, theirs))
+                    by_hand.append(_by_hand(path, backend, batch_size))
+                    by_bench.append(_by_bench(path, backend, batch_size))
+                ratio = ratio_interval(pair_rounds(by_bench, by_hand))
                 rows.append(
-                    [network, backend, str(batch_size), *(f"{_level_of(side):.4g}" for side in (theirs, ours))]
+                    [network, backend, str(batch_size), *(f"{_mean_p10(side):.4g}" for side in (by_hand, by_bench))]
                     + [f"{ratio.value:.3f}", f"{ratio.low:.3f} – {ratio.high:.3f}"]
                 )
                 remark(" ".join(rows[-1]))
     print_table(["", "backend", ">batch", ">by hand ms", ">bench ms", ">ratio", ">95 %"], rows)
 
 
-def _level_of(process_runs: Sequence[Rounds]) -> float:
+def _mean_p10(process_runs: Sequence[Rounds]) -> float:
     return statistics.geometric_mean(p10(rounds) for rounds in process_runs)
 
 

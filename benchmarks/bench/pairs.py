@@ -1,8 +1,8 @@
-"""Pairs: ten runs, and the same ten again an hour later. How much do the ratios differ?
+"""Pairs: ten benchmarks, and the same ten an hour later. How much do their ratios differ?
 
-    python -m benchmarks.bench pairs --folder F     # once, and again an hour later: then it prints the table
+    python -m benchmarks.bench pairs --folder F     # run it again an hour later: then it prints the table
 
-In the last two of the second ten another program takes one core all the time.
+In the last two of the second ten, another program uses one core all the time.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ LOAD = "while True: pass"
 
 
 @dataclass(frozen=True)
-class Run:
-    """One of the ten.
+class PairedBench:
+    """One of the ten benchmarks.
 
     Args:
         network: Of `NETWORKS`.
-        batch_size: Images an inference.
-        threads: Of an inference.
-        is_loaded: Whether another program takes a core, the second time.
+        batch_size: Images per inference.
+        threads: Threads per inference.
+        is_loaded: Whether another program uses a core, the second time.
     """
 
     network: str
@@ -54,27 +54,27 @@ class Run:
         return name + (", loaded" if self.is_loaded else "")
 
 
-RUNS = (
-    Run("classifier", 1, 1),
-    Run("classifier", 1, 2),
-    Run("classifier", 1024, 1),
-    Run("cnn", 1, 1),
-    Run("cnn", 32, 2),
-    Run("mobilenet_v3_small", 1, 1),
-    Run("mobilenet_v3_small", 32, 2),
-    Run("resnet18", 1, 1),
-    Run("classifier", 1, 1, is_loaded=True),
-    Run("cnn", 8, 2, is_loaded=True),
+BENCHES = (
+    PairedBench("classifier", 1, 1),
+    PairedBench("classifier", 1, 2),
+    PairedBench("classifier", 1024, 1),
+    PairedBench("cnn", 1, 1),
+    PairedBench("cnn", 32, 2),
+    PairedBench("mobilenet_v3_small", 1, 1),
+    PairedBench("mobilenet_v3_small", 32, 2),
+    PairedBench("resnet18", 1, 1),
+    PairedBench("classifier", 1, 1, is_loaded=True),
+    PairedBench("cnn", 8, 2, is_loaded=True),
 )
 
 
 def time_pairs(folder: Path) -> None:
-    """Run the ten, into a folder named for its number; with a load where it is the second or a later time."""
+    """Run the ten, into a numbered folder; from the second time on with a load, and a comparison with the last time."""
     paths = bundle_paths(folder)
     number = len(list(folder.glob("times-*")))
     where = folder / f"times-{number}"
     where.mkdir()
-    for run in RUNS:
+    for run in BENCHES:
         remark(f"{run.name} …")
         selection = Selection(backends=BACKENDS, threads=(run.threads,))
         spec = BenchSpec([str(paths[run.network])], selection, with_files=False)
@@ -87,33 +87,33 @@ def time_pairs(folder: Path) -> None:
 
 
 def compare_pairs(first: Path, second: Path) -> None:
-    """Print both ratios of each row, and what was said of them."""
+    """Print both ratios of each row, and their instabilities."""
     rows = []
-    for run in RUNS:
+    for run in BENCHES:
         before, after = (Report.load(folder / f"{run.name}.json") for folder in (first, second))
         for one, other in zip(before.rows, after.rows, strict=True):
             if one.candidate.backend != "torch" and one.ratio and other.ratio:
                 change = other.ratio.value / one.ratio.value - 1
                 rows.append(
                     [run.name, one.candidate.title, _figure(one.ratio), _figure(other.ratio)]
-                    + [f"{change:+.1%}", _said(one), _said(other)]
+                    + [f"{change:+.1%}", _stability(one), _stability(other)]
                 )
-    elapsed = (second / f"{RUNS[0].name}.json").stat().st_mtime - (first / f"{RUNS[0].name}.json").stat().st_mtime
+    elapsed = (second / f"{BENCHES[0].name}.json").stat().st_mtime - (first / f"{BENCHES[0].name}.json").stat().st_mtime
     remark(f"{elapsed / 60:.0f} minutes apart")
-    print_table(["run", "", ">ratio", ">again", ">difference", "said of it", "again"], rows)
+    print_table(["run", "", ">ratio", ">again", ">difference", "stability", "again"], rows)
 
 
 def _figure(ratio: Interval) -> str:
     return f"{ratio.value:.2f} ± {ratio.spread:.1%}"
 
 
-def _said(row: Row) -> str:
+def _stability(row: Row) -> str:
     return ", ".join(item.kind for item in row.instabilities) or "stable"
 
 
 @contextmanager
-def _load(is_there: bool) -> Iterator[None]:
-    if not is_there:
+def _load(is_loaded: bool) -> Iterator[None]:
+    if not is_loaded:
         yield
         return
     with subprocess.Popen([sys.executable, "-c", LOAD]) as process:

@@ -1,4 +1,4 @@
-"""Peers: the table of speeds that was measured before Onward began, again with `onward bench`, ratio beside ratio.
+"""Peers: the speeds that were measured before Onward began, measured again with `onward bench`.
 
     python -m benchmarks.bench peers --folder F
 
@@ -23,8 +23,8 @@ __all__ = ["compare_with_peers"]
 CHART = Path(__file__).parents[2] / "docs" / "bench-peers.svg"
 TITLES = {"classifier": "MLP", "cnn": "CNN", "resnet18": "ResNet", "mobilenet_v3_small": "Mobile"}
 BACKENDS = ("torch", "torch-channels-last", "torch-compile", "torchscript", "onnxruntime", "openvino")
-#: images/s then, on two cores of another processor (Zen 5): network, batch size -> of `BACKENDS`; None where there is
-#: no figure.
+#: Network, batch size -> images/s then, for each of `BACKENDS`, on two cores of another processor (Zen 5); None if
+#: there is no figure.
 THEN: dict[tuple[str, int], tuple[float | None, ...]] = {
     ("classifier", 1): (25_800, None, 19_400, 43_600, 90_500, 34_000),
     ("classifier", 1024): (384_000, None, 374_000, 377_000, 728_000, 938_000),
@@ -63,5 +63,5 @@ def compare_with_peers(folder: Path) -> None:
 
 
 def chart(ratios: Mapping[str, Mapping[str, float]]) -> str:
-    """Network and batch size -> backend -> how many times as fast as PyTorch, as SVG."""
+    """An SVG of network and batch size -> backend -> speed relative to PyTorch."""
     return standalone(bars(ratios, y_label="× PyTorch", rule=1.0))

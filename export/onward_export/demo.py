@@ -35,7 +35,7 @@ from onward_training.options import TrainOptions
 __all__ = ["Results", "demo", "print_results"]
 
 EPOCHS = 20
-#: One launch, to be done in a minute; `onward bench` has three, and says how far its figures are known.
+#: One process run, to finish in a minute; `onward bench` has five, and its intervals are more precise.
 BENCH = BenchOptions(batch_sizes=(1, 8, 32), num_process_runs=1)
 CANDIDATES = ("torch", "torchscript", "onnxruntime")
 TITLES = {"torch": "PyTorch", "torchscript": "TorchScript", "onnxruntime": "ONNX (onnxruntime)"}
