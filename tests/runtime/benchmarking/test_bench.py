@@ -105,7 +105,7 @@ def test_a_fast_backend_with_wrong_outputs_is_reported_as_wrong(shared_bundle: B
     ("name", "message"),
     [
         ("crashes", "the process ended by SIGSEGV"),
-        ("leaves", "its process ended with exit code 7. Its last output: the licence server does not respond"),
+        ("leaves", "the process ended with exit code 7. Its last output: the licence server does not respond"),
         ("raises", "ZeroDivisionError: of all things"),
         ("missing", "does not open: AttributeError"),
     ],

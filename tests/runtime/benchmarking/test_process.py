@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -89,27 +89,41 @@ def test_the_number_of_threads_is_in_the_environment(shared_bundle: Bundle) -> N
     process.close()
 
 
+PARENT = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from onward.benchmarking.process import WorkerProcess
+process = WorkerProcess(1, timeout_s=60)
+process.request("idle", seconds=0.01)
+print(process.popen.pid, flush=True)
+if sys.argv[2] == "working":
+    process.request("idle", seconds=30)
+time.sleep(60)
+"""
+
+
 @linux
-def test_it_dies_with_its_parent_while_it_is_stopped(shared_bundle: Bundle) -> None:
-    code = (
-        "import sys, time; sys.path.insert(0, sys.argv[1])\n"
-        "from onward.benchmarking.process import WorkerProcess\n"
-        "process = WorkerProcess(1, timeout_s=60)\n"
-        "process.request('idle', seconds=0.01)\n"
-        "print(process.popen.pid, flush=True); time.sleep(60)"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", code, str(ROOT)], stdout=subprocess.PIPE)
+@pytest.mark.parametrize(("what", "states"), [("stopped", "T"), ("working", "RS")])
+def test_it_dies_with_its_parent(what: str, states: str) -> None:
+    """The system hangs up an orphaned process only if it is stopped, and a step does not see that its parent ended."""
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(ROOT / "runtime"), what], stdout=subprocess.PIPE)
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
+    assert wait_until(lambda: state_of(child) in states)
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    for _ in range(100):
-        if not _is_alive(child):
-            return
+    if not wait_until(lambda: not _is_alive(child)):
+        os.kill(child, signal.SIGKILL)
+        pytest.fail("the worker outlived its parent")
+
+
+def wait_until(holds: Callable[[], bool]) -> bool:
+    """Whether it holds within 10 s."""
+    end = time.monotonic() + 10
+    while not (found := holds()) and time.monotonic() < end:
         time.sleep(0.05)
-    os.kill(child, signal.SIGKILL)
-    pytest.fail("the worker outlived its parent")
+    return found
 
 
 def _is_alive(number: int) -> bool:
