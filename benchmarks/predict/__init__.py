@@ -1,5 +1,5 @@
-"""Predict beside its peers: speed on arrays and on photographs, cold start, memory.
+"""Predict and its peers: speed on arrays and on photographs, cold start, memory.
 
-Each comparison is one table, taken in one run: its ways in turns, the order drawn anew each round, medians over rounds,
-ratios of the same round.
+Each comparison is one table from one run. Every round measures all ways once, in a random order. The table has medians
+over rounds, and ratios within a round.
 """

@@ -1,11 +1,11 @@
-"""60,000 Fashion-MNIST images out of arrays, by the network 784-256-128-64-10: IDX.gz to CSV, .npy to Parquet.
+"""Arrays: 60,000 Fashion-MNIST images by the network 784-256-128-64-10, IDX.gz to CSV and .npy to Parquet.
 
-Opening the models is not counted. The ways:
+Opening the models is not measured. The ways:
 
 - Onward: `predict` on the bundle.
-- Bare loop: read, normalise, infer, write, one after the other, with numpy, onnxruntime and csv or pyarrow, on a
-  float-input ONNX file of the same weights; once more with isal's inflate in place of zlib's.
-- The course's way: a DataLoader of 64, PIL, ToTensor and Normalize image by image, PyTorch eager.
+- Bare loop: read, normalise, infer and write one after the other, with numpy, onnxruntime and csv or pyarrow, on an
+  ONNX file of the same weights that takes floats; once more with isal's decompression instead of zlib's.
+- The course's way: a DataLoader with batches of 64, PIL, ToTensor and Normalize for each image, PyTorch eager.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from benchmarks.predict.options import Options
+from benchmarks.predict.network import BenchmarkNetwork, normalise, of_checkpoint, session_of
+from benchmarks.predict.options import ComparisonOptions
+from benchmarks.predict.rounds import measure_in_rounds, ratio_of, throughput_of
 from benchmarks.predict.rows import agreement, write_csv, write_parquet
-from benchmarks.predict.subject import Subject, normalise, of_checkpoint, session_of
-from benchmarks.predict.turns import ratio_of, speed_of, take_turns
 from onward.backends import Threads
 from onward.cli.console import print_table, remark
 from onward.prediction import open_engine, predict
@@ -50,8 +50,8 @@ ONWARD, TO_CSV, TO_PARQUET = "Onward predict", "IDX.gz → CSV", ".npy → Parqu
 Route = dict[str, Callable[[Path], object]]
 
 
-class Course(Dataset[Tensor]):
-    """Images one by one, as torchvision's data sets give them."""
+class ImageArray(Dataset[Tensor]):
+    """Images one by one, as torchvision's data sets yield them."""
 
     def __init__(self, images: NDArray[np.uint8], transform: Callable[[Image.Image], Tensor]) -> None:
         self.images, self.transform = images, transform
@@ -63,7 +63,7 @@ class Course(Dataset[Tensor]):
         return self.transform(Image.fromarray(self.images[index]))
 
 
-def compare(options: Options) -> None:
+def compare(options: ComparisonOptions) -> None:
     """Measure, and print the table."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -71,14 +71,14 @@ def compare(options: Options) -> None:
         pixels = read_idx(idx, gzip.open)
         npy = folder / "images.npy"
         np.save(npy, pixels)
-        subject = of_checkpoint(train(load_data("fashion-mnist"), TrainOptions(model="classifier", epochs=1)), folder)
-        routes = {TO_CSV: _to_csv(subject, idx), TO_PARQUET: _to_parquet(subject, npy)}
+        network = of_checkpoint(train(load_data("fashion-mnist"), TrainOptions(model="classifier", epochs=1)), folder)
+        routes = {TO_CSV: _to_csv(network, idx), TO_PARQUET: _to_parquet(network, npy)}
         outs = {(route, way): _out(folder, route, way) for route, ways in routes.items() for way in ways}
         measures = {
-            f"{route}: {way}": speed_of(_bind(routes[route][way], out), len(pixels))
+            f"{route}: {way}": throughput_of(_bind(routes[route][way], out), len(pixels))
             for (route, way), out in outs.items()
         }
-        speeds = take_turns(measures, options.num_rounds or NUM_ROUNDS)
+        speeds = measure_in_rounds(measures, options.num_rounds or NUM_ROUNDS)
         table = []
         for (route, way), out in outs.items():
             ours, theirs = speeds[f"{route}: {ONWARD}"], speeds[f"{route}: {way}"]
@@ -89,54 +89,54 @@ def compare(options: Options) -> None:
     print_table(["", "way", ">median ms", ">images/s", ">Onward is × as fast", ">same labels"], table)
 
 
-def _to_csv(subject: Subject, idx: Path) -> Route:
-    ways: Route = {ONWARD: onward_way(subject, idx), "bare onnxruntime loop": bare_csv(subject, idx, gzip.open)}
+def _to_csv(network: BenchmarkNetwork, idx: Path) -> Route:
+    ways: Route = {ONWARD: onward_way(network, idx), "bare onnxruntime loop": bare_csv(network, idx, gzip.open)}
     try:
         from isal import igzip
 
-        ways["bare loop, isal's inflate"] = bare_csv(subject, idx, igzip.open)
+        ways["bare loop with isal"] = bare_csv(network, idx, igzip.open)
     except ImportError:
-        remark("isal is not installed: no bare loop with it.")
-    return ways | {"the course's way": course_way(subject, idx)}
+        remark("isal is not installed: skipping the bare loop with it.")
+    return ways | {"the course's way": course_way(network, idx)}
 
 
-def _to_parquet(subject: Subject, npy: Path) -> Route:
-    return {ONWARD: onward_way(subject, npy), "bare onnxruntime loop": bare_parquet(subject, npy)}
+def _to_parquet(network: BenchmarkNetwork, npy: Path) -> Route:
+    return {ONWARD: onward_way(network, npy), "bare onnxruntime loop": bare_parquet(network, npy)}
 
 
-def onward_way(subject: Subject, path: Path) -> Callable[[Path], object]:
-    engine = open_engine(subject.bundle)
+def onward_way(network: BenchmarkNetwork, path: Path) -> Callable[[Path], object]:
+    engine = open_engine(network.bundle)
     return lambda out: predict(engine, open_sources([path], engine.signature), out)
 
 
-def bare_csv(subject: Subject, path: Path, open_gzip: Callable[[Path], Any]) -> Callable[[Path], object]:
-    infer = _inference(subject)
+def bare_csv(network: BenchmarkNetwork, path: Path, open_gzip: Callable[[Path], Any]) -> Callable[[Path], object]:
+    infer = _inference(network)
 
     def run(out: Path) -> None:
         images = read_idx(path, open_gzip)
-        write_csv(out, _names(path, len(images)), infer(images), subject.signature.labels)
+        write_csv(out, _names(path, len(images)), infer(images), network.signature.labels)
 
     return run
 
 
-def bare_parquet(subject: Subject, path: Path) -> Callable[[Path], object]:
-    infer = _inference(subject)
+def bare_parquet(network: BenchmarkNetwork, path: Path) -> Callable[[Path], object]:
+    infer = _inference(network)
 
     def run(out: Path) -> None:
         images = np.load(path)
-        write_parquet(out, _names(path, len(images)), infer(images), subject.signature.labels)
+        write_parquet(out, _names(path, len(images)), infer(images), network.signature.labels)
 
     return run
 
 
-def course_way(subject: Subject, path: Path) -> Callable[[Path], object]:
-    signature = subject.signature
+def course_way(network: BenchmarkNetwork, path: Path) -> Callable[[Path], object]:
+    signature = network.signature
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(signature.mean, signature.std)])
 
     def probabilities(images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
         with torch.no_grad():
-            for batch in DataLoader(Course(images, transform), batch_size=COURSE_BATCH_SIZE):
-                yield subject.network(batch).numpy()
+            for batch in DataLoader(ImageArray(images, transform), batch_size=COURSE_BATCH_SIZE):
+                yield network.module(batch).numpy()
 
     def run(out: Path) -> None:
         images = read_idx(path, gzip.open)
@@ -150,13 +150,13 @@ def read_idx(path: Path, open_gzip: Callable[[Path], Any]) -> NDArray[np.uint8]:
         return np.frombuffer(stream.read(), np.uint8, offset=16).reshape(-1, 28, 28)
 
 
-def _inference(subject: Subject) -> Callable[[NDArray[np.uint8]], Iterator[NDArray[np.float32]]]:
-    session = session_of(subject, Threads().count)
+def _inference(network: BenchmarkNetwork) -> Callable[[NDArray[np.uint8]], Iterator[NDArray[np.float32]]]:
+    session = session_of(network, Threads().count)
     name = session.get_inputs()[0].name
 
     def infer(images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
         for start in range(0, len(images), BATCH_SIZE):
-            batch = normalise(images[start : start + BATCH_SIZE, ..., None], subject.signature)
+            batch = normalise(images[start : start + BATCH_SIZE, ..., None], network.signature)
             yield session.run(None, {name: batch})[0]
 
     return infer
@@ -167,7 +167,7 @@ def _names(path: Path, count: int) -> list[str]:
 
 
 def _images(folder: Path, num_images: int) -> Path:
-    """The training images, or a file of the first of them."""
+    """The file of the training images, or a file of the first `num_images` of them."""
     data = find_folder("fashion-mnist")
     if data is None:
         raise SystemExit("Fashion-MNIST is not on this machine: apt-get install dataset-fashion-mnist")

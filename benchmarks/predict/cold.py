@@ -1,6 +1,6 @@
-"""Cold start: whole processes, in an environment that holds only the wheel and what it asks for.
+"""Cold start: whole processes, in an environment with only the wheel and its dependencies.
 
-`onward predict` of one image beside the least that Python, Typer and onnxruntime can do. The network is
+Compares `onward predict` of one image with the minimum that Python, Typer and onnxruntime need. The network is
 784-256-128-64-10.
 """
 
@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.predict.environment import Environment, install
-from benchmarks.predict.options import Options
+from benchmarks.predict.network import small_bundle
+from benchmarks.predict.options import ComparisonOptions
 from benchmarks.predict.process import Usage, measure
-from benchmarks.predict.subject import small_bundle
-from benchmarks.predict.turns import ratio_of, take_turns
+from benchmarks.predict.rounds import measure_in_rounds, ratio_of
 from onward.cli.console import print_table, remark
 
 __all__ = ["compare"]
@@ -56,15 +56,15 @@ with open(out, "w", newline="") as stream:
 """
 
 
-def compare(options: Options) -> None:
-    """Measure, print the table and the size of what is installed."""
+def compare(options: ComparisonOptions) -> None:
+    """Measure, and print the table and the installed size."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        remark("  the wheel in an environment of its own …")
+        remark("  installing the wheel into a new environment …")
         environment = install(folder)
         size_bytes = environment.size_bytes
         ways = {way: _measure(command, folder) for way, command in _commands(environment, _prepared(folder)).items()}
-        usages = take_turns(ways, options.num_rounds or NUM_ROUNDS)
+        usages = measure_in_rounds(ways, options.num_rounds or NUM_ROUNDS)
     bare = [usage.seconds for usage in usages[BARE]]
     rows = []
     for way, taken in usages.items():
@@ -72,11 +72,11 @@ def compare(options: Options) -> None:
         peak = statistics.median(usage.peak_mib for usage in taken)
         rows.append([way, f"{statistics.median(seconds):.3f}", f"{ratio_of(seconds, bare):.2f}", f"{peak:.1f}"])
     print_table(["", ">s", ">× bare onnxruntime", ">peak MiB"], rows)
-    print(f"site-packages of the wheel and what it asks for: {size_bytes / 1e6:,.1f} MB\n")
+    print(f"site-packages of the wheel and its dependencies: {size_bytes / 1e6:,.1f} MB\n")
 
 
 def _prepared(folder: Path) -> Path:
-    """A folder with the scripts, a model and an image in it."""
+    """Put the scripts, a model and an image into the folder."""
     small_bundle(folder)
     (folder / "hello.py").write_text(HELLO_PY)
     (folder / "bare.py").write_text(BARE_PY)

@@ -1,4 +1,4 @@
-"""Environment: a fresh one that holds the built wheel and what it asks for, at our pinned versions."""
+"""Environment: a new one with the built wheel and its dependencies, at our pinned versions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Environment:
     """A virtual environment.
 
     Args:
-        folder: Where it is.
+        folder: Its path.
     """
 
     folder: Path
@@ -39,7 +39,7 @@ class Environment:
 
     @property
     def size_bytes(self) -> int:
-        """Of all packages, without pip and setuptools and without compiled bytecode."""
+        """Size of all packages, without pip, setuptools and compiled bytecode."""
         packages = next(self.folder.glob("lib/python*/site-packages"))
         files = (path for path in packages.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
         return sum(path.stat().st_size for path in files if not _top(path, packages).startswith(NOT_OURS))
@@ -49,10 +49,10 @@ def install(folder: Path) -> Environment:
     """Build the wheel and install it.
 
     Raises:
-        SystemExit: uv is not there, or a step fails.
+        SystemExit: uv is missing, or a step fails.
     """
     if not UV.exists():
-        raise SystemExit("uv is not beside this Python: make bench installs it")
+        raise SystemExit("uv is not installed beside this Python: run it by `make bench`, which installs uv")
     _run("build", "--wheel", "--no-build-isolation", "--python", sys.executable, "-o", folder, ROOT, cwd=folder)
     _run("venv", "--python", sys.executable, folder / "venv", cwd=folder)
     environment = Environment(folder / "venv")

@@ -1,6 +1,6 @@
-"""Limits: how fast the machine prepares images when it does nothing else, and how fast it infers likewise.
+"""Limits: how fast the machine decodes images if it does nothing else, and how fast it infers if it does nothing else.
 
-Whoever does both on the same cores cannot be faster than 1 / (1 / prepare + 1 / infer).
+A pipeline that does both on the same cores cannot be faster than 1 / (1 / decode + 1 / infer).
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from benchmarks.predict.subject import Subject, normalise, session_of
-from benchmarks.predict.turns import ratio_of, speed_of
+from benchmarks.predict.network import BenchmarkNetwork, normalise, session_of
+from benchmarks.predict.rounds import ratio_of, throughput_of
 from onward.images.decode import read_image
 
-__all__ = ["PREPARE", "Limit", "limit_of", "limit_ways"]
+__all__ = ["DECODE", "Limit", "limit_of", "limit_ways"]
 
-PREPARE, INFER = "prepare alone", "infer alone"
+DECODE, INFER = "decode alone", "infer alone"
 BATCH_SIZES = (16, 32)
-#: So many images are inferred; they are all alike to a network.
+#: Number of images to infer; a network takes the same time for any image.
 NUM_INFERRED = 256
 
 
@@ -31,30 +31,30 @@ class Limit:
     """The limit, round by round.
 
     Args:
-        prepare: Images/s, a round.
-        infer: Likewise, by the best arrangement.
-        arrangement: Which that is.
+        decode: Images/s of decoding and resizing, one per round.
+        infer: Images/s of inference, one per round, in the fastest arrangement.
+        arrangement: The name of that arrangement.
     """
 
-    def __init__(self, prepare: Sequence[float], infer: Sequence[float], arrangement: str) -> None:
-        self.prepare, self.infer, self.arrangement = prepare, infer, arrangement
-        self.both = [1 / (1 / one + 1 / other) for one, other in zip(prepare, infer, strict=True)]
+    def __init__(self, decode: Sequence[float], infer: Sequence[float], arrangement: str) -> None:
+        self.decode, self.infer, self.arrangement = decode, infer, arrangement
+        self.both = [1 / (1 / one + 1 / other) for one, other in zip(decode, infer, strict=True)]
 
     def share(self, speeds: Sequence[float]) -> float:
-        """How much of it somebody reaches."""
+        """The share of the limit that these speeds reach."""
         return ratio_of(speeds, self.both)
 
 
-def limit_ways(subject: Subject, paths: Sequence[Path], num_cores: int) -> dict[str, Callable[[], float]]:
-    """Measure images/s: of preparing, as Onward prepares them, and of inference by several arrangements.
+def limit_ways(network: BenchmarkNetwork, paths: Sequence[Path], num_cores: int) -> dict[str, Callable[[], float]]:
+    """What to measure: images/s of decoding as Onward does it, and of inference in several arrangements.
 
-    An arrangement is named by its batch size, and by inferences at a time × threads of one.
+    The name of an arrangement has its batch size, and inferences at the same time × threads of each.
     """
     num_images = min(NUM_INFERRED, len(paths))
-    pixels = np.stack([read_image(path, subject.signature) for path in paths[:num_images]])
-    images = normalise(pixels, subject.signature)
-    whole, single = session_of(subject, num_cores), session_of(subject, 1)
-    ways = {PREPARE: speed_of(partial(_prepare, subject, paths, num_cores), len(paths))}
+    pixels = np.stack([read_image(path, network.signature) for path in paths[:num_images]])
+    images = normalise(pixels, network.signature)
+    whole, single = session_of(network, num_cores), session_of(network, 1)
+    ways = {DECODE: throughput_of(partial(_decode, network, paths, num_cores), len(paths))}
     for size in BATCH_SIZES:
         batches = [images[start : start + size] for start in range(0, num_images, size)]
         arrangements = {
@@ -62,20 +62,20 @@ def limit_ways(subject: Subject, paths: Sequence[Path], num_cores: int) -> dict[
             f"{num_cores}×1 threads": partial(_infer, single, batches, num_cores),
         }
         for arrangement, run in arrangements.items():
-            ways[f"{INFER}, {size}, {arrangement}"] = speed_of(run, num_images)
+            ways[f"{INFER}, {size}, {arrangement}"] = throughput_of(run, num_images)
     return ways
 
 
 def limit_of(speeds: Mapping[str, Sequence[float]]) -> Limit:
-    """The limit that was measured."""
+    """The limit, from the measured speeds."""
     arrangements = [way for way in speeds if way.startswith(INFER)]
     best = max(arrangements, key=lambda way: statistics.median(speeds[way]))
-    return Limit(speeds[PREPARE], speeds[best], best)
+    return Limit(speeds[DECODE], speeds[best], best)
 
 
-def _prepare(subject: Subject, paths: Sequence[Path], num_threads: int) -> None:
+def _decode(network: BenchmarkNetwork, paths: Sequence[Path], num_threads: int) -> None:
     with ThreadPoolExecutor(num_threads) as pool:
-        for _ in pool.map(lambda path: read_image(path, subject.signature), paths):
+        for _ in pool.map(lambda path: read_image(path, network.signature), paths):
             pass
 
 

@@ -1,4 +1,4 @@
-"""Loader: torchvision's way to a batch, which is timm's, too: a DataLoader of processes, transforms image by image."""
+"""Loader: batches as torchvision and timm load them: a DataLoader with processes, and transforms for each image."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from benchmarks.predict.network import BenchmarkNetwork
 from benchmarks.predict.rows import write_csv
-from benchmarks.predict.subject import Subject
 from onward.signature import Signature
 
 __all__ = ["eager_way", "open_loader", "session_way"]
@@ -24,11 +24,11 @@ BATCH_SIZE = 32
 
 
 class ImageFiles(Dataset[Tensor]):
-    """Files, loaded as torchvision's `pil_loader` does it.
+    """Image files, loaded as by torchvision's `pil_loader`.
 
     Args:
-        paths: Of the files.
-        signature: What an image has to become.
+        paths: The files.
+        signature: Size, resize rule and normalisation.
     """
 
     def __init__(self, paths: Sequence[Path], signature: Signature) -> None:
@@ -51,25 +51,29 @@ class ImageFiles(Dataset[Tensor]):
 
 
 def open_loader(paths: Sequence[Path], signature: Signature, num_workers: int) -> DataLoader[Tensor]:
-    """The loader; its processes stay from round to round, so that their start is not counted."""
+    """The loader. Its processes stay from round to round, so that their start is not measured."""
     return DataLoader(ImageFiles(paths, signature), BATCH_SIZE, num_workers=num_workers, persistent_workers=True)
 
 
 def session_way(
-    loader: DataLoader[Tensor], session: ort.InferenceSession, subject: Subject, names: Sequence[Path], out: Path
+    loader: DataLoader[Tensor],
+    session: ort.InferenceSession,
+    network: BenchmarkNetwork,
+    names: Sequence[Path],
+    out: Path,
 ) -> None:
-    """Into onnxruntime."""
+    """Infer with onnxruntime."""
     name = session.get_inputs()[0].name
     probabilities = (session.run(None, {name: batch.numpy()})[0] for batch in loader)
-    write_csv(out, names, probabilities, subject.signature.labels)
+    write_csv(out, names, probabilities, network.signature.labels)
 
 
-def eager_way(loader: DataLoader[Tensor], subject: Subject, names: Sequence[Path], out: Path) -> None:
-    """Into PyTorch."""
+def eager_way(loader: DataLoader[Tensor], network: BenchmarkNetwork, names: Sequence[Path], out: Path) -> None:
+    """Infer with PyTorch."""
 
     def probabilities() -> Iterator[NDArray[np.float32]]:
         with torch.inference_mode():
             for batch in loader:
-                yield subject.network(batch).numpy()
+                yield network.module(batch).numpy()
 
-    write_csv(out, names, probabilities(), subject.signature.labels)
+    write_csv(out, names, probabilities(), network.signature.labels)

@@ -1,7 +1,6 @@
-"""Peak memory of `predict` by the number of images: whole processes, in turns.
+"""Memory: peak memory of `predict` by the number of images. Whole processes are measured.
 
-Images are 28×28: paths on standard input, over and over the same few PNG files, and a gzipped IDX file. There is
-nothing to warm up.
+Images are 28×28: a list on standard input that repeats a few PNG files, and a gzipped IDX file. There is no warm-up.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.predict.options import Options
+from benchmarks.predict.network import small_bundle
+from benchmarks.predict.options import ComparisonOptions
 from benchmarks.predict.process import Usage, measure
-from benchmarks.predict.subject import small_bundle
-from benchmarks.predict.turns import take_turns
+from benchmarks.predict.rounds import measure_in_rounds
 from onward.bundle import Bundle
 from onward.cli.console import print_table
 
@@ -31,9 +30,9 @@ __all__ = ["compare"]
 ROOT = Path(__file__).parents[2]
 NUM_ROUNDS = 3
 NUM_IMAGES = 1_000_000
-SMALLER = 100
+RATIO = 100
 NUM_FILES = 100
-IMAGES_A_MEMBER = 10_000
+IMAGES_PER_MEMBER = 10_000
 SINKS = (".csv", ".parquet", ".npy")
 LIST_PATHS = (
     "import itertools, sys; "
@@ -42,11 +41,11 @@ LIST_PATHS = (
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where everything lies.
+class Workspace:
+    """The files of a run.
 
     Args:
-        folder: A temporary one.
+        folder: A temporary folder.
         bundle: The model.
         images: The PNG files.
     """
@@ -56,18 +55,18 @@ class Place:
     images: tuple[Path, ...]
 
 
-def compare(options: Options) -> None:
+def compare(options: ComparisonOptions) -> None:
     """Measure, and print the table."""
     most = options.num_images or NUM_IMAGES
-    counts = (max(1, most // SMALLER), most)
+    counts = (max(1, most // RATIO), most)
     with tempfile.TemporaryDirectory() as name:
-        place = _prepared(Path(name))
+        workspace = _prepared(Path(name))
         sources: dict[str, Callable[[int, str], Callable[[], Usage]]] = {
-            "PNG files, listed on standard input": lambda count, sink: lambda: from_list(place, count, sink),
-            "IDX.gz": lambda count, sink: lambda: from_idx(place, count, sink),
+            "PNG files, listed on standard input": lambda count, sink: lambda: from_list(workspace, count, sink),
+            "IDX.gz": lambda count, sink: lambda: from_idx(workspace, count, sink),
         }
         for count in counts:
-            write_idx(_idx(place, count), count)
+            write_idx(_idx(workspace, count), count)
         ways = {
             (source, sink, count): way(count, sink)
             for source, way in sources.items()
@@ -75,7 +74,7 @@ def compare(options: Options) -> None:
             for count in counts
         }
         named = {f"{source} → {sink}, {count}": way for (source, sink, count), way in ways.items()}
-        usages = take_turns(named, options.num_rounds or NUM_ROUNDS, warm_up=False)
+        usages = measure_in_rounds(named, options.num_rounds or NUM_ROUNDS, warm_up=False)
     table = []
     for source in sources:
         for sink in SINKS:
@@ -86,20 +85,20 @@ def compare(options: Options) -> None:
     print_table(["images from", "to", *(f">peak MiB, {count:,}" for count in counts), ">ratio"], table)
 
 
-def from_list(place: Place, num_images: int, sink: str) -> Usage:
-    """A process of its own lists the paths."""
-    command = [sys.executable, "-c", LIST_PATHS, str(num_images), *map(str, place.images)]
+def from_list(workspace: Workspace, num_images: int, sink: str) -> Usage:
+    """From paths that another process lists."""
+    command = [sys.executable, "-c", LIST_PATHS, str(num_images), *map(str, workspace.images)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as listing:
-        return _predict(place, "-", sink, listing)
+        return _predict(workspace, "-", sink, listing)
 
 
-def from_idx(place: Place, num_images: int, sink: str) -> Usage:
-    return _predict(place, _idx(place, num_images), sink)
+def from_idx(workspace: Workspace, num_images: int, sink: str) -> Usage:
+    return _predict(workspace, _idx(workspace, num_images), sink)
 
 
 def write_idx(path: Path, num_images: int) -> None:
-    """The same smooth pictures over and over, a member of the gzip file at a time."""
-    coarse = np.random.default_rng(0).integers(0, 256, (min(IMAGES_A_MEMBER, num_images), 7, 7), np.uint8)
+    """Write an IDX file that repeats the same smooth images, one gzip member at a time."""
+    coarse = np.random.default_rng(0).integers(0, 256, (min(IMAGES_PER_MEMBER, num_images), 7, 7), np.uint8)
     pixels = coarse.repeat(4, 1).repeat(4, 2)
     member = gzip.compress(pixels.tobytes(), 1)
     whole, rest = divmod(num_images, len(pixels))
@@ -111,23 +110,23 @@ def write_idx(path: Path, num_images: int) -> None:
             stream.write(gzip.compress(pixels[:rest].tobytes(), 1))
 
 
-def _prepared(folder: Path) -> Place:
+def _prepared(folder: Path) -> Workspace:
     paths = tuple(folder / f"{index:02}.png" for index in range(NUM_FILES))
     for path, pixels in zip(
         paths, np.random.default_rng(0).integers(0, 256, (NUM_FILES, 28, 28), np.uint8), strict=True
     ):
         Image.fromarray(pixels).save(path)
-    return Place(folder, small_bundle(folder), paths)
+    return Workspace(folder, small_bundle(folder), paths)
 
 
-def _idx(place: Place, num_images: int) -> Path:
-    return place.folder / f"{num_images}-idx3-ubyte.gz"
+def _idx(workspace: Workspace, num_images: int) -> Path:
+    return workspace.folder / f"{num_images}-idx3-ubyte.gz"
 
 
-def _predict(place: Place, source: object, sink: str, listing: subprocess.Popen[bytes] | None = None) -> Usage:
+def _predict(workspace: Workspace, source: object, sink: str, listing: subprocess.Popen[bytes] | None = None) -> Usage:
     return measure(
-        *(sys.executable, "-m", "onward", "predict", place.bundle.path, source),
-        *("--out", place.folder / f"rows{sink}", "--quiet"),
+        *(sys.executable, "-m", "onward", "predict", workspace.bundle.path, source),
+        *("--out", workspace.folder / f"rows{sink}", "--quiet"),
         cwd=ROOT,
         stdin=listing.stdout if listing else None,
     )

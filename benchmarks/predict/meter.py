@@ -1,7 +1,7 @@
 """Meter: runs one command, and prints its seconds, its peak memory as the system counts it, and its exit status.
 
-A script of its own that imports next to nothing: Linux counts the memory of whoever starts a process into the peak of
-that process, so it has to be started by somebody small.
+It is a script that imports very little: Linux counts the memory of the parent into the peak of a process, so the parent
+has to be small.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Options: how thoroughly a comparison is made."""
+"""Options of a comparison."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-__all__ = ["Options"]
+__all__ = ["ComparisonOptions"]
 
 
 @dataclass(frozen=True)
-class Options:
-    """How thoroughly a comparison is made.
+class ComparisonOptions:
+    """Options of a comparison.
 
     Args:
-        num_rounds: None takes what the comparison needs by default.
-        num_images: Likewise.
+        num_rounds: Number of rounds; None takes the comparison's default.
+        num_images: Number of images; None takes the comparison's default.
         folder: Keeps photographs and bundles for the next run; None keeps nothing.
-        networks: Of `jpegs`: those to compare with.
+        networks: torchvision networks for `jpegs`; none takes the default ones.
     """
 
     num_rounds: int | None = None
@@ -29,7 +29,7 @@ class Options:
 
     @contextmanager
     def kept(self) -> Iterator[Path]:
-        """Where things for the next run lie."""
+        """The folder for photographs and bundles; a temporary one if none is kept."""
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
             yield self.folder

@@ -15,7 +15,7 @@ QUALITY = 90
 
 
 def photographs(folder: Path, count: int) -> list[Path]:
-    """So many files below a folder; those that are there are taken."""
+    """`count` files below a folder; existing ones are reused."""
     place = folder / "photographs"
     place.mkdir(parents=True, exist_ok=True)
     paths = [place / f"{index:05}.jpg" for index in range(count)]

@@ -1,4 +1,4 @@
-"""Process: what one takes from its start to its end, in seconds and in memory."""
+"""Process: measures a whole process, its seconds and its peak memory."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from benchmarks.predict import meter
 
 __all__ = ["Usage", "measure"]
 
-#: What would make another installation's modules visible.
+#: Variables that would make another installation's modules visible.
 FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process took.
+    """Time and memory of a process.
 
     Args:
-        seconds: Of wall time.
-        peak_bytes: The most memory that was its own at any time (peak resident set).
+        seconds: Wall-clock time.
+        peak_bytes: Peak resident set size.
     """
 
     seconds: float
@@ -32,7 +32,7 @@ class Usage:
 
     @property
     def peak_mib(self) -> float:
-        """The same in MiB."""
+        """Peak resident set size in MiB."""
         return self.peak_bytes / 2**20
 
 
@@ -41,11 +41,11 @@ def measure(*command: object, cwd: Path, stdin: IO[bytes] | None = None) -> Usag
 
     Args:
         command: Program and arguments.
-        cwd: Where.
-        stdin: What it reads.
+        cwd: Its working directory.
+        stdin: Its standard input.
 
     Raises:
-        RuntimeError: It did not end with 0.
+        RuntimeError: Its exit status is not 0.
     """
     environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     result = subprocess.run(

@@ -1,4 +1,4 @@
-"""Rows: what a hand-written script writes of its predictions, in the columns of ours."""
+"""Rows: files of predictions as a hand-written script writes them, with Onward's columns."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ HEADER = ["input", "label", "index", "probability"]
 def write_csv(
     out: Path, names: Sequence[object], probabilities: Iterable[NDArray[np.float32]], labels: Sequence[str]
 ) -> None:
-    """One line an image, batch by batch as they come.
+    """Write one line per image, batch by batch as they come.
 
     Args:
         out: The file.
-        names: Of the images.
-        probabilities: Batches of them, float32 `(batch, classes)`.
-        labels: Of the classes.
+        names: One per image.
+        probabilities: Batches, float32 `(batch, classes)`.
+        labels: One per class.
     """
     start = 0
     with out.open("w", newline="") as stream:
@@ -41,7 +41,7 @@ def write_csv(
 def write_parquet(
     out: Path, names: Sequence[str], probabilities: Iterable[NDArray[np.float32]], labels: Sequence[str]
 ) -> None:
-    """The same columns, typed as ours."""
+    """Write the same columns, typed as Onward does."""
     pieces = [(batch.argmax(1).astype(np.int32), batch.max(1)) for batch in probabilities]
     indices, best = (np.concatenate(column) for column in zip(*pieces, strict=True))
     columns = [
@@ -54,7 +54,7 @@ def write_parquet(
 
 
 def labels_in(path: Path) -> list[str]:
-    """The column `label`, of a CSV or a Parquet file."""
+    """The column `label` of a CSV or Parquet file."""
     if path.suffix == ".parquet":
         found: list[str] = pa.parquet.read_table(path, columns=["label"])["label"].to_pylist()
         return found
@@ -63,5 +63,5 @@ def labels_in(path: Path) -> list[str]:
 
 
 def agreement(one: Path, other: Path) -> float:
-    """The share of rows that have the same label in both files."""
+    """The share of rows with the same label in both files."""
     return float(np.mean([a == b for a, b in zip(labels_in(one), labels_in(other), strict=True)]))

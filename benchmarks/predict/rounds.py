@@ -1,4 +1,4 @@
-"""Turns: several ways to do the same are measured one after the other, round after round."""
+"""Rounds: several ways to do the same are measured one after the other, round after round."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import TypeVar
 
 from onward.cli.console import remark
 
-__all__ = ["ratio_of", "speed_of", "take_turns"]
+__all__ = ["measure_in_rounds", "ratio_of", "throughput_of"]
 
 Measured = TypeVar("Measured")
 
-REST_S = 0.2  # onnxruntime's threads spin on after an inference; the next way should not pay for it
+REST_S = 0.2  # onnxruntime's threads spin for a while after an inference, which would slow the next way
 SEED = 0
 
 
-def take_turns(
+def measure_in_rounds(
     ways: Mapping[str, Callable[[], Measured]], num_rounds: int, *, warm_up: bool = True
 ) -> dict[str, list[Measured]]:
-    """Measure every way once a round, in an order that is drawn anew for each round.
+    """Measure every way once per round, in a new random order each round.
 
     Args:
         ways: Name -> measures once.
-        num_rounds: That count.
-        warm_up: Whether one more comes before them.
+        num_rounds: Number of rounds.
+        warm_up: Whether to run one more round first, which does not count.
 
     Returns:
-        Name -> what was measured, a round.
+        Name -> one measurement per round.
     """
     order, draw = list(ways), random.Random(SEED)
     measured: dict[str, list[Measured]] = {way: [] for way in ways}
@@ -44,8 +44,8 @@ def take_turns(
     return measured
 
 
-def speed_of(run: Callable[[], object], num_images: int) -> Callable[[], float]:
-    """Measures images/s of what deals with so many images a call."""
+def throughput_of(run: Callable[[], object], num_images: int) -> Callable[[], float]:
+    """A function that measures the images/s of `run`, which processes `num_images` per call."""
 
     def measure() -> float:
         began = time.perf_counter()
@@ -56,5 +56,5 @@ def speed_of(run: Callable[[], object], num_images: int) -> Callable[[], float]:
 
 
 def ratio_of(one: Sequence[float], other: Sequence[float]) -> float:
-    """The median of the ratios within a round."""
+    """The median over rounds of the ratio of two speeds."""
     return statistics.median(a / b for a, b in zip(one, other, strict=True))

@@ -1,4 +1,4 @@
-"""Subject: one network, as a bundle of ours, as a plain ONNX file that takes floats, and as a PyTorch module."""
+"""Network: one network as a bundle, as a plain ONNX file that takes floats, and as a PyTorch module."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from onward_export.publish import publish
 from onward_training.checkpoint import Checkpoint
 from onward_training.models import build
 
-__all__ = ["Subject", "normalise", "of_checkpoint", "of_torchvision", "session_of", "small_bundle"]
+__all__ = ["BenchmarkNetwork", "normalise", "of_checkpoint", "of_torchvision", "session_of", "small_bundle"]
 
 ONNX_ALONE = ExportOptions(formats=("onnx",))
 IMAGENET = Signature(
@@ -38,30 +38,30 @@ IMAGENET = Signature(
 
 
 @dataclass(frozen=True)
-class Subject:
-    """One network in all its forms.
+class BenchmarkNetwork:
+    """One network in all forms that the ways need.
 
     Args:
-        network: Normalised float32 `(batch, channels, height, width)` -> probabilities `(batch, classes)`.
-        signature: Its images and labels.
-        bundle: For Onward.
-        float_path: The network as `torch.onnx.export` writes it.
+        module: Normalised float32 `(batch, channels, height, width)` -> probabilities `(batch, classes)`.
+        signature: Its inputs and labels.
+        bundle: The network for Onward.
+        float_path: The ONNX file that `torch.onnx.export` writes.
     """
 
-    network: nn.Module
+    module: nn.Module
     signature: Signature
     bundle: Bundle
     float_path: Path
 
 
-def of_checkpoint(checkpoint: Checkpoint, folder: Path) -> Subject:
-    """What was trained here."""
+def of_checkpoint(checkpoint: Checkpoint, folder: Path) -> BenchmarkNetwork:
+    """The network of a checkpoint."""
     bundle = publish(ModelToExport.from_checkpoint(checkpoint), folder / "bundle", options=ONNX_ALONE)
-    return _subject(checkpoint.network(), of_images(checkpoint.signature), bundle, folder)
+    return _in_all_forms(checkpoint.network(), of_images(checkpoint.signature), bundle, folder)
 
 
-def of_torchvision(name: str, folder: Path) -> Subject:
-    """A network of torchvision with random weights, the same ones each time; a bundle that stands there is taken."""
+def of_torchvision(name: str, folder: Path) -> BenchmarkNetwork:
+    """A torchvision network with random weights, the same ones each time. An existing bundle is reused."""
     torch.manual_seed(0)
     network = torchvision.models.get_model(name, weights=None)
     make_alive(network, IMAGENET)
@@ -69,7 +69,7 @@ def of_torchvision(name: str, folder: Path) -> Subject:
     if not (path / MANIFEST).is_file():
         remark(f"{name}: exporting; the gate takes minutes …")
         publish(ModelToExport(network, IMAGENET), path, options=ONNX_ALONE)
-    return _subject(network, IMAGENET, Bundle.open(path), folder)
+    return _in_all_forms(network, IMAGENET, Bundle.open(path), folder)
 
 
 def small_bundle(folder: Path) -> Bundle:
@@ -79,12 +79,12 @@ def small_bundle(folder: Path) -> Bundle:
     return publish(ModelToExport(network, FASHION), folder / "bundle", options=ONNX_ALONE)
 
 
-def session_of(subject: Subject, num_threads: int, *, spin: bool = True) -> ort.InferenceSession:
-    """onnxruntime on the file that takes floats."""
+def session_of(network: BenchmarkNetwork, num_threads: int, *, spin: bool = True) -> ort.InferenceSession:
+    """An onnxruntime session on the file that takes floats."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
-    return ort.InferenceSession(subject.float_path, options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(network.float_path, options, providers=["CPUExecutionProvider"])
 
 
 def normalise(pixels: NDArray[np.uint8], signature: Signature) -> NDArray[np.float32]:
@@ -96,8 +96,8 @@ def normalise(pixels: NDArray[np.uint8], signature: Signature) -> NDArray[np.flo
     return planes
 
 
-def _subject(network: nn.Module, signature: Signature, bundle: Bundle, folder: Path) -> Subject:
+def _in_all_forms(network: nn.Module, signature: Signature, bundle: Bundle, folder: Path) -> BenchmarkNetwork:
     whole = nn.Sequential(network, nn.Softmax(1)).eval()
     path = folder / f"{bundle.path.name}.float.onnx"
     export_bare(whole, signature, path)
-    return Subject(whole, signature, bundle, path)
+    return BenchmarkNetwork(whole, signature, bundle, path)
