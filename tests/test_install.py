@@ -85,6 +85,20 @@ def test_what_needs_torch_says_what_to_install(command: list[str], installed: Pa
     assert "pip install 'onward[" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "extra"),
+    [("train", "training"), ("evaluate", "training"), ("Checkpoint", "training"), ("export", "export")],
+)
+def test_a_public_name_that_needs_torch_says_what_to_install(
+    name: str, extra: str, installed: Path, tmp_path: Path
+) -> None:
+    code = f"import onward\ntry:\n    onward.{name}\nexcept ImportError as error:\n    print(error)"
+    result = run(installed / "python", "-c", code, cwd=tmp_path)
+    assert result.stdout == (
+        f"onward.{name}: this needs torch, which is not installed: pip install 'onward[{extra}]'\n"
+    )
+
+
 def test_a_torch_artifact_says_that_it_needs_torch(installed: Path, shared_bundle: Bundle, tmp_path: Path) -> None:
     result = run(installed / "onward", "verify", shared_bundle.path, "--artifact", "pt2", cwd=tmp_path)
     assert result.returncode == 2

@@ -6,9 +6,9 @@
     bundle = onward.export(checkpoint, "artifacts/digits")
     predictions = onward.load("artifacts/digits")(images)
 
-This is the whole public face. Importing it loads neither PyTorch nor onnxruntime; a name is imported when it is first
-used.
-`onward.train`, `onward.evaluate` and `onward.export` need PyTorch: `pip install 'onward[export]'`.
+These names are the whole public face. Importing `onward` loads neither PyTorch nor onnxruntime: a name is imported when
+it is first used. `onward.train` and `onward.evaluate` need `pip install 'onward[training]'`, `onward.export` needs
+`pip install 'onward[export]'`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-#: Public name -> the module that holds it.
+#: Public name -> the module that defines it.
 _MODULES = {
     **dict.fromkeys(("bench", "embed", "inspect", "load", "predict", "verify"), "onward.api"),
     "Classifier": "onward.classifier",
@@ -74,10 +74,11 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'onward' has no attribute {name!r}")
     from onward.errors import missing_extra
 
+    module = _MODULES[name]
     try:
-        value = getattr(importlib.import_module(_MODULES[name]), name)
+        value = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
-        sentence = missing_extra(error)
+        sentence = missing_extra(error, package=module.partition(".")[0])
         if sentence is None:
             raise
         raise ImportError(f"onward.{name}: {sentence}", name=error.name) from error

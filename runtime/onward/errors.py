@@ -47,11 +47,11 @@ __all__ = [
 ]
 
 
-#: Module -> the extra of this distribution that installs it.
+#: Module -> the extra of this distribution that installs it, or for a package of Onward all that it needs.
 EXTRAS = {
     "openvino": "openvino",
-    **dict.fromkeys(("torch", "torchvision", "sklearn", "safetensors"), "training"),
-    **dict.fromkeys(("onnx", "onnx_ir", "onnxscript", "cloudpickle"), "export"),
+    **dict.fromkeys(("onward_training", "torch", "torchvision", "sklearn", "safetensors"), "training"),
+    **dict.fromkeys(("onward_export", "onnx", "onnx_ir", "onnxscript", "cloudpickle"), "export"),
 }
 
 
@@ -128,11 +128,17 @@ def install_command(module: str) -> str:
     return f"pip install 'onward[{EXTRAS[module]}]'" if module in EXTRAS else f"pip install {module}"
 
 
-def missing_extra(error: ModuleNotFoundError) -> str | None:
-    """A sentence that says how to install a missing module; None where no extra of Onward has it."""
+def missing_extra(error: ModuleNotFoundError, *, package: str = "") -> str | None:
+    """A sentence that says how to install a missing module; None where no extra of Onward has it.
+
+    Args:
+        error: What importing the module raised.
+        package: The package of Onward that needs it, whose extra has everything that the package needs.
+    """
     if error.name not in EXTRAS:
         return None
-    return f"this needs {error.name}, which is not installed: {install_command(error.name)}"
+    command = install_command(package if package in EXTRAS else error.name)
+    return f"this needs {error.name}, which is not installed: {command}"
 
 
 def reason_of(error: BaseException) -> str:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Column", "Columns", "Item", "Rows", "Sink"]
+__all__ = ["Column", "Columns", "ListEntry", "Rows", "Sink"]
 
 
 @dataclass(frozen=True)
-class Item:
+class ListEntry:
     """Where JSON Lines put a value of a ranking: in a list of objects, the best first.
 
     The values of the first object are also in the row itself. A list of one object is left out.
@@ -57,7 +57,7 @@ class Column:
     cell: str = ""
     format: str = ".9g"
     decimals: int | None = None
-    item: Item | None = None
+    item: ListEntry | None = None
 
 
 @dataclass(frozen=True)

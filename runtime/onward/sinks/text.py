@@ -81,7 +81,7 @@ def _encode_carefully(line: tuple[object, ...]) -> bytes:
 
 
 class JsonLinesSink:
-    """One object a row: `input`, then every column; a ranking is a list of objects, `Item` says how."""
+    """One object a row: `input`, then every column; a ranking is a list of objects, `ListEntry` says how."""
 
     def __init__(self, columns: Columns) -> None:
         self.columns = columns.columns

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onward.errors import SignatureError, UsageError
 from onward.parity import MAX_RELATIVE_ERROR, Noise, Outputs
 from onward.signature import AnySignature
-from onward.sinks.sink import Column, Columns, Item
+from onward.sinks.sink import Column, Columns, ListEntry
 from onward.tasks.task import NO_TARGET, Task
 
 __all__ = [
@@ -86,9 +86,9 @@ class Classification(Task):
         columns: list[Column] = []
         for place, (label, index, probability) in enumerate(_names(count)):
             columns += [
-                Column(label, "int32", categories=labels, item=Item(TOP, place, "label")),
-                Column(index, "int32", item=Item(TOP, place, "index")),
-                Column(probability, "float32", format=".6f", decimals=6, item=Item(TOP, place, "probability")),
+                Column(label, "int32", categories=labels, item=ListEntry(TOP, place, "label")),
+                Column(index, "int32", item=ListEntry(TOP, place, "index")),
+                Column(probability, "float32", format=".6f", decimals=6, item=ListEntry(TOP, place, "probability")),
             ]
         logits = Column("logits", "float32", (len(labels),), cell="logit", format=".6g", decimals=6)
         if options.get("logits", False):
