@@ -189,7 +189,7 @@ class Bench:
         self.path = folder / f"{subject.name}.onnx"
         deployable = make_deployable(subject.network, subject.signature)
         samples = gather_samples(subject.signature, None, num_samples=num_samples)
-        self.record: GoldenRecord = make_reference(deployable, samples, subject.signature.num_classes)
+        self.record: GoldenRecord = make_reference(deployable, samples, subject.signature)
         self.written: OnnxExport = _write(deployable, self.path, subject.signature)
         self.sound = self.path.read_bytes()
 

@@ -16,7 +16,7 @@ from onward_export.model_to_export import ModelToExport
 from onward_export.options import ExportOptions
 from onward_export.publish import publish
 from onward_training.checkpoint import Checkpoint
-from onward_training.models import as_logits_network
+from onward_training.tasks import network_task_of
 
 __all__ = ["export"]
 
@@ -65,7 +65,7 @@ def export(
             "an nn.Module needs a signature: pass `signature=`, a Signature for images or a TensorSignature."
         )
     provenance = {"architecture": type(model).__name__}
-    network = as_logits_network(model, signature, final_activation, output)
+    network = network_task_of(signature).adapt(model, final_activation, output)
     return publish(
         ModelToExport(network, signature, samples, provenance=provenance, licence=licence), Path(out), options=chosen
     )

@@ -15,10 +15,9 @@ from onward.errors import NotExportable
 from onward.feed import Feed, arrays_of
 from onward.parity import BATCH_SIZES, regroup
 from onward.signature import AnySignature, Signature
-from onward.tasks.classification import OUTPUTS
 from onward_export.hook_removal import without_hooks
-from onward_training.models import as_logits_network
 from onward_training.normalization import Normalize
+from onward_training.tasks import network_task_of
 
 __all__ = ["ByOutput", "Deployable", "TensorDeployable", "make_deployable", "run", "tensors_of"]
 
@@ -26,19 +25,19 @@ ByOutput = dict[str, NDArray[Any]]
 
 
 class Deployable(nn.Module):
-    """Raw pixels -> permute -> cast -> scale and shift -> model -> logits and probabilities.
+    """Raw pixels -> permute -> cast -> scale and shift -> model -> the outputs of the signature.
 
     The network given is copied, and the copy is brought to float32 and loses its hooks: the caller's keeps its mode,
     device, dtype and hooks.
 
     Args:
-        network: Takes float32 `(batch, channels, height, width)`, or the tensors of the signature; gives logits
-            `(batch, classes)`. A final softmax or sigmoid is left out (`onward_training.models.final_activation`).
-        signature: Mean, std and labels. Of interface `tensor`, nothing is scaled or shifted here.
+        network: Takes float32 `(batch, channels, height, width)`, or the tensors of the signature. Its task adapts it:
+            a classifier runs without its final softmax or sigmoid (`onward_training.tasks`).
+        signature: Mean, std, outputs and task. Of interface `tensor`, nothing is scaled or shifted here.
 
     Raises:
         NotExportable: A weight has no values; a hook changes what the network gives.
-        UsageError: Its outputs are probabilities by other means.
+        UsageError: The task cannot adapt it.
     """
 
     def __init__(self, network: nn.Module, signature: AnySignature) -> None:
@@ -47,23 +46,22 @@ class Deployable(nn.Module):
         takes_pixels = isinstance(signature, Signature) and signature.interface == "pixels"
         self.normalize = Normalize(signature) if takes_pixels else nn.Identity()  # type: ignore[arg-type]
         plain = without_hooks(_baked(copy.deepcopy(network).cpu().float().eval()), signature)
-        self.model = as_logits_network(plain, signature)
+        self.task = network_task_of(signature)
+        self.model = self.task.adapt(plain)
         self.eval()
         self.requires_grad_(False)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 `(batch, height, width, channels)` -> logits, probabilities, both `(batch, classes)`."""
-        logits = self.model(self.normalize(image))
-        return logits, torch.softmax(logits, dim=1)
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """uint8 `(batch, height, width, channels)` -> `(batch, *dims)` each."""
+        return self.task.outputs(self.model(self.normalize(image)))
 
 
 class TensorDeployable(Deployable):
-    """The tensors of a signature, one or several -> model -> logits and probabilities."""
+    """The tensors of a signature, one or several -> model -> the outputs of the signature."""
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Each `(batch, …)` -> logits, probabilities, both `(batch, classes)`."""
-        logits = self.model(*inputs)
-        return logits, torch.softmax(logits, dim=1)
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Each `(batch, …)` -> `(batch, *dims)` each."""
+        return self.task.outputs(self.model(*inputs))
 
 
 def make_deployable(network: nn.Module, signature: AnySignature) -> Deployable:
@@ -72,12 +70,13 @@ def make_deployable(network: nn.Module, signature: AnySignature) -> Deployable:
     return kind(network, signature)
 
 
-def run(module: nn.Module, samples: Feed, batch_size: int = max(BATCH_SIZES)) -> ByOutput:
-    """Run a deployable, in its own precision, in batches: output name -> `(samples, classes)`."""
+def run(module: Deployable, samples: Feed, batch_size: int = max(BATCH_SIZES)) -> ByOutput:
+    """Run a deployable, in its own precision, in batches: output name -> `(samples, *dims)`."""
+    names = module.task.signature.output_names
 
     def run_batch(batch: Feed) -> ByOutput:
         outputs = module(*tensors_of(batch, module))
-        return {name: out.numpy() for name, out in zip(OUTPUTS, outputs, strict=True)}
+        return {name: out.numpy() for name, out in zip(names, outputs, strict=True)}
 
     return regroup(run_batch, samples, batch_size)
 

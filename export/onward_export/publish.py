@@ -60,7 +60,7 @@ def publish(
     with staged_folder(out) as staged:
         with _tracing(deployable, model, staged, options):
             on_stage("reference in float64")
-            record = make_reference(deployable, samples, model.signature.num_classes)
+            record = make_reference(deployable, samples, model.signature)
             reference = _write_artifacts(deployable, model, record, staged, options, on_stage)
         on_stage("parity gate")
         results = [
@@ -70,7 +70,7 @@ def publish(
         page = out.parent / f"{out.name}.refused.html"
         if not all(item.passed for item in results):
             # it stays on this machine: all that the gate saw may be shown
-            write_parity_page(page, _title(model), results, record=record, labels=model.signature.labels)
+            write_parity_page(page, _title(model), results, record=record, signature=model.signature)
             raise refusal(results, page)
         _write_records(staged, model, reference, results)
         _write_manifest(staged, model, results)
@@ -135,7 +135,7 @@ def _write_records(staged: Path, model: ModelToExport, reference: ParityReferenc
         _title(model),
         results,
         record=reference.record,
-        labels=model.signature.labels,
+        signature=model.signature,
         num_shown={REAL: model.num_golden_real},
     )
 

@@ -35,7 +35,7 @@ from networks import (  # isort: skip
 
 
 def reference_of(network: nn.Module, signature=SIGNATURE) -> GoldenRecord:
-    return make_reference(Deployable(network, signature), gather_samples(signature, None, num_samples=32), 4)
+    return make_reference(Deployable(network, signature), gather_samples(signature, None, num_samples=32), signature)
 
 
 @pytest.mark.parametrize(

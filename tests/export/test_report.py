@@ -21,6 +21,7 @@ from onward.bundle.golden import GoldenRecord
 from onward.errors import ParityFailure
 from onward.parity import BATCH_SIZES, CONSTANT, Noise, measure_noise, replay
 from onward.report.charts import picture
+from onward.signature import Input, TensorSignature
 from onward_export.gate import GateResult
 from onward_export.model_to_export import ModelToExport
 from onward_export.options import ExportOptions
@@ -34,7 +35,7 @@ from onward_export.report.worst_samples import worst_samples
 from onward_export.weights.account import WeightCheck
 
 PICTURE = 'src="data:image/png;base64,'
-LABELS = ("cat", "dog", "horse")
+MODEL = TensorSignature((Input("x", "float32", (2,)),), ("cat", "dog", "horse"))
 ByKind = Mapping[str, NDArray[np.float64]]
 
 
@@ -77,7 +78,7 @@ def make_result(record: GoldenRecord, logits: ByKind, artifact: str = "onnx", **
 
 def make_results(given: ByKind, reference: ByKind, **options: object) -> ParityResults:
     record = make_record(reference)
-    return ParityResults([make_result(record, given)], record, LABELS, **options)  # type: ignore[arg-type]
+    return ParityResults([make_result(record, given)], record, MODEL, **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def render(tmp_path: Path, results: ParityResults) -> str:
         "parity of it",
         results.artifacts,
         record=results.record,
-        labels=results.labels,
+        signature=results.signature,
         num_shown=results.num_shown,
     )
     return path.read_text(encoding="utf-8")
@@ -123,7 +124,7 @@ def test_the_first_line_of_a_refusal_names_the_file_and_the_reason(tmp_path: Pat
 def test_a_refusal_for_a_weight_alone_does_not_speak_of_errors(tmp_path: Path, logits) -> None:
     record = make_record(logits)
     weights = WeightCheck(2, 0, (), 0, ("head.weight: 1 of 9 values differ",))
-    results = ParityResults([make_result(record, logits, weights=weights)], record, LABELS)
+    results = ParityResults([make_result(record, logits, weights=weights)], record, MODEL)
     document = render(tmp_path, results)
     _, lead = first_lines(document)
     assert "model.onnx holds 1 unexplained tensor" in lead
@@ -174,8 +175,8 @@ def test_an_output_besides_the_logits_has_its_histogram_where_it_failed(tmp_path
         for kind, groupings in sound.replayed.items()
     }
     faulty = replace(sound, replayed=outputs, verdict=record.judge_replay("onnx", outputs))
-    assert "onnx: 480 probabilities" in render(tmp_path, ParityResults([faulty], record, LABELS))
-    assert "onnx: 480 probabilities" not in render(tmp_path, ParityResults([sound], record, LABELS))
+    assert "onnx: 480 probabilities" in render(tmp_path, ParityResults([faulty], record, MODEL))
+    assert "onnx: 480 probabilities" not in render(tmp_path, ParityResults([sound], record, MODEL))
 
 
 def test_the_worst_samples_are_those_with_the_largest_errors_over_the_floor(logits) -> None:
@@ -184,7 +185,7 @@ def test_the_worst_samples_are_those_with_the_largest_errors_over_the_floor(logi
     for (kind, index), by in planted.items():
         wrong[kind][index, 0] += by
     record = make_record(logits)
-    first = worst_samples(ParityResults([make_result(record, wrong)], record, LABELS))
+    first = worst_samples(ParityResults([make_result(record, wrong)], record, MODEL))
     assert {(sample.kind, sample.index) for sample in first[:3]} == set(planted)
     assert [sample.noise_ratio for sample in first] == sorted((s.noise_ratio for s in first), reverse=True)
     assert len({sample.name for sample in first}) == len(first) == 8
@@ -194,7 +195,7 @@ def test_the_worst_sample_is_the_verdict_s_worst_error(tmp_path: Path, monkeypat
     kept: list[ParityResults] = []
 
     def write_and_keep(path: Path, title: str, results: list[GateResult], **named: Any) -> None:
-        kept.append(ParityResults(results, named["record"], named["labels"]))
+        kept.append(ParityResults(results, named["record"], named["signature"]))
         write_parity_page(path, title, results, **named)
 
     monkeypatch.setattr("onward_export.publish.write_parity_page", write_and_keep)
@@ -217,11 +218,13 @@ def test_a_worst_sample_says_at_which_batch_size_and_what_was_given(logits) -> N
     groupings = list(sound.replayed["real"])
     groupings[place] = swapped
     faulty = replace(sound, replayed={**sound.replayed, "real": groupings})
-    worst = worst_samples(ParityResults([faulty], record, LABELS))[0]
+    worst = worst_samples(ParityResults([faulty], record, MODEL))[0]
     assert (worst.kind, worst.index, worst.batch_size) == ("real", 5, 7)
     probabilities = record.reference["real"]["probabilities"][5]
-    assert worst.expected == (int(probabilities.argmax()), float(probabilities.max()))
-    assert worst.given[0] == int(probabilities[[1, 2, 0]].argmax()) != worst.expected[0]
+    label, other = (MODEL.labels[int(array.argmax())] for array in (probabilities, probabilities[[1, 2, 0]]))
+    assert worst.expected == f"{label} ({probabilities.max():.1%})"
+    assert worst.given == f"{other} ({probabilities.max():.1%})"
+    assert label != other
 
 
 @pytest.fixture
@@ -275,7 +278,7 @@ def test_real_pictures_are_shown_as_far_as_they_travel(tmp_path: Path, logits) -
 def test_samples_that_are_no_pictures_are_a_table_of_indices(tmp_path: Path, logits) -> None:
     tensors = {kind: np.zeros((20, 5), np.float32) for kind in logits}
     record = make_record(logits, tensors)
-    document = render(tmp_path, ParityResults([make_result(record, logits)], record, LABELS))
+    document = render(tmp_path, ParityResults([make_result(record, logits)], record, MODEL))
     assert PICTURE not in document
     assert len(re.findall(r"<td>(?:real|random) sample \d+</td>", document)) == 8
     assert "float32 5" in document
@@ -294,7 +297,7 @@ def swapped_agreements() -> tuple[list[ClassAgreement], ParityResults]:
     for array in (output for grouping in wrong.replayed["real"] for output in grouping.values()):
         array[-1, 2] = np.nextafter(array[-1, 1], np.float32(9))
     right = make_result(record, reference, "pt2")
-    results = ParityResults([wrong, right], record, LABELS)
+    results = ParityResults([wrong, right], record, MODEL)
     return class_agreements(results), results
 
 
@@ -322,7 +325,7 @@ def test_a_disagreement_at_one_batch_size_and_of_one_output_is_one() -> None:
     sound = make_result(record, {"random": rows})
     groupings = list(sound.replayed["random"])
     groupings[2] = {**groupings[2], "logits": rows[:, [1, 0, 2]].astype(np.float32)}
-    results = ParityResults([replace(sound, replayed={"random": groupings})], record, LABELS)
+    results = ParityResults([replace(sound, replayed={"random": groupings})], record, MODEL)
     cat = class_agreements(results)[0]
     assert (cat.num_samples, cat.num_disagreeing, cat.instead) == (2, {"onnx": 2}, {1: 2})
     assert cat.num_within_noise == {"onnx": 1}  # of the logits' noise; the probabilities, which agree, do not matter
@@ -330,7 +333,7 @@ def test_a_disagreement_at_one_batch_size_and_of_one_output_is_one() -> None:
 
 def test_of_many_classes_only_those_with_a_disagreement_are_listed(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(64, 1000))
-    labels = tuple(f"class {index}" for index in range(1000))
+    model = replace(MODEL, labels=tuple(f"class {index}" for index in range(1000)))
     wrong = rows.copy()
     expected = int(rows[9].argmax())
     wrong[9, expected] = -9
@@ -338,11 +341,11 @@ def test_of_many_classes_only_those_with_a_disagreement_are_listed(tmp_path: Pat
         {"random": rows}, {"random": np.random.default_rng(0).integers(0, 256, (64, 224, 224, 3), np.uint8)}
     )
     results = [make_result(record, {"random": wrong}, name) for name in ("onnx", "torchscript", "pt2")]
-    document = render(tmp_path, ParityResults(results, record, labels))
+    document = render(tmp_path, ParityResults(results, record, model))
     assert "999 of 1,000 classes have no disagreement." in document
     assert document.count(f"<td>class {expected}</td><td>1</td><td>0 of 1</td>") == 1
     assert len(document.encode()) < 1_000_000
-    sound = ParityResults([make_result(record, {"random": rows})], record, labels)
+    sound = ParityResults([make_result(record, {"random": rows})], record, model)
     assert "label from every artifact." in render(tmp_path, sound)
 
 

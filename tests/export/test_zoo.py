@@ -111,8 +111,8 @@ def test_plain_random_weights_are_refused_as_dead_and_made_alive(name: str) -> N
     samples = gather_samples(SIGNATURE, None, num_samples=4)
     torch.manual_seed(0)
     with pytest.raises(NotExportable, match="does not depend on the input"):
-        make_reference(Deployable(DEAD[name](), SIGNATURE), samples, 4)
-    make_reference(Deployable(alive(DEAD[name]), SIGNATURE), samples, 4)
+        make_reference(Deployable(DEAD[name](), SIGNATURE), samples, SIGNATURE)
+    make_reference(Deployable(alive(DEAD[name]), SIGNATURE), samples, SIGNATURE)
 
 
 def test_no_parameter_of_a_live_network_is_one_number_throughout_and_the_same_seed_gives_the_same() -> None:

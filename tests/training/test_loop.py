@@ -19,9 +19,9 @@ from onward_training.epoch_metrics import EpochMetrics, Step
 from onward_training.evaluator import checkpoint_runner, evaluate
 from onward_training.loop import train
 from onward_training.models import ARCHITECTURES, build
-from onward_training.optimization import Loss
 from onward_training.options import TrainOptions
 from onward_training.run_folder import RunFolder
+from onward_training.tasks.classification import ClassificationLoss
 
 
 @pytest.mark.parametrize("model", ARCHITECTURES)
@@ -155,7 +155,7 @@ def test_auxiliary_classifiers_learn_with_the_main_one() -> None:
             return (self.main(image), self.other(image)) if self.training else self.main(image)
 
     network = Auxiliary()
-    loss, logits = Loss()(network(torch.randn(4, 1, 8, 8)), torch.arange(4))
+    loss, logits = ClassificationLoss()(network(torch.randn(4, 1, 8, 8)), torch.arange(4))
     loss.backward()
     assert logits.shape == (4, 10)
     assert network.other[1].weight.grad.abs().max() > 0

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from onward.errors import CheckpointError, SignatureError, UsageError, reason_of
 from onward.files import written_whole
 from onward.signature import AnySignature, signature_from_json
-from onward_training.models import as_logits_network, build, is_user_code
+from onward_training.models import build, is_user_code
+from onward_training.tasks import network_task_of
 
 __all__ = ["FORMAT", "Checkpoint", "Epoch", "is_checkpoint", "load_weights"]
 
@@ -110,7 +111,7 @@ class Checkpoint:
             load_weights(network, self.state_dict)
         except RuntimeError as error:
             raise CheckpointError(f"the weights do not fit {self.architecture!r}: {error}") from error
-        return as_logits_network(network.eval(), self.signature, self.final_activation, self.output).eval()
+        return network_task_of(self.signature).adapt(network.eval(), self.final_activation, self.output).eval()
 
     def weights_digest(self) -> str:
         """SHA-256 over names, dtypes, shapes and values of all weights, in order of their names."""

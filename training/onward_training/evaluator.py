@@ -15,11 +15,12 @@ from onward.errors import DataError, UsageError
 from onward.feed import from_pixels
 from onward.parity import Run
 from onward.signature import Signature, of_images
-from onward.tasks.classification import LOGITS, PROBABILITIES
+from onward.tasks.classification import PROBABILITIES
 from onward_training.checkpoint import Checkpoint, Epoch
 from onward_training.data import AnySplit, Dataset, load_for
 from onward_training.evaluation import Evaluation
 from onward_training.normalization import Normalize
+from onward_training.tasks import network_task_of
 
 __all__ = ["ModelToEvaluate", "checkpoint_runner", "evaluate"]
 
@@ -107,12 +108,13 @@ def evaluate(run: Run, split: AnySplit, *, on_progress: Callable[[int], None] = 
 
 def checkpoint_runner(checkpoint: Checkpoint) -> Run:
     """Run a checkpoint's network in PyTorch, on raw pixels."""
-    network, normalize = checkpoint.network(), Normalize(of_images(checkpoint.signature))
+    signature = of_images(checkpoint.signature)
+    network, normalize, task = checkpoint.network(), Normalize(signature), network_task_of(signature)
 
     def run(images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         with torch.inference_mode():
-            logits = network(normalize(torch.tensor(images)))
-            return {LOGITS: logits.numpy(), PROBABILITIES: torch.softmax(logits, 1).numpy()}
+            outputs = task.outputs(network(normalize(torch.tensor(images))))
+            return {name: array.numpy() for name, array in zip(signature.output_names, outputs, strict=True)}
 
     return run
 

@@ -13,8 +13,9 @@ from onward.signature import AnySignature, Signature
 from onward_training.checkpoint import Checkpoint, is_checkpoint
 from onward_training.data import load
 from onward_training.external import load_state_dict, read_weights
-from onward_training.models import as_logits_network, build_checked, is_user_code
+from onward_training.models import build_checked, is_user_code
 from onward_training.models.libraries import signature_of_weights
+from onward_training.tasks import network_task_of
 
 __all__ = ["NetworkSpec", "import_weights", "open_checkpoint", "published_signature"]
 
@@ -117,7 +118,7 @@ def import_weights(
         arguments = known_arguments | arguments
     network, signature = build_checked(name, signature, arguments, output=spec.output)
     load_state_dict(network, weights, path=path)
-    as_logits_network(network, signature, spec.final_activation, spec.output)  # raises now, not at the first use
+    network_task_of(signature).adapt(network, spec.final_activation, spec.output)  # raises now, not at the first use
     return Checkpoint(
         architecture=name,
         arguments=arguments,

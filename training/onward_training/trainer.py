@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from onward.errors import Diverged, UsageError
 from onward.signature import Signature
@@ -18,12 +17,12 @@ from onward_training.augmentation import Augment, parse_augmentation
 from onward_training.batches import Batches, seed_of
 from onward_training.checkpoint import Checkpoint, Epoch, load_weights
 from onward_training.data import AnySplit, Dataset
-from onward_training.data.dataset import class_weights
 from onward_training.epoch_metrics import EpochMetrics
-from onward_training.models import as_logits_network, build_checked
+from onward_training.models import build_checked
 from onward_training.normalization import Normalize
-from onward_training.optimization import Loss, make_optimizer, make_schedule
+from onward_training.optimization import make_optimizer, make_schedule
 from onward_training.options import TrainOptions
+from onward_training.tasks import Loss, NetworkTask, network_task_of
 
 __all__ = ["Trainer"]
 
@@ -39,8 +38,9 @@ class Trainer:
         identity: What a resumed run must have in common with the first one: options and digest of the data.
         data: The data set's name in the checkpoint.
         network: The network whose weights the checkpoint holds.
-        model: The same network, returning logits.
+        model: The same network, returning the values that the task takes.
         signature: The network's inputs and outputs.
+        task: What the network is trained for.
         normalize: uint8 images -> the network's input.
         batches: The training images.
         loss: The loss function.
@@ -59,6 +59,7 @@ class Trainer:
     network: nn.Module
     model: nn.Module
     signature: Signature
+    task: NetworkTask
     normalize: nn.Module
     batches: Batches
     loss: Loss
@@ -87,20 +88,19 @@ class Trainer:
         network.to(device)
         names = parse_augmentation(options.augment)
         batches = Batches(dataset.train, options, Augment(names) if names else None)
-        weights = None
-        if options.class_weights == "balanced":
-            weights = torch.from_numpy(class_weights(dataset.train.targets, signature.num_classes)).to(device)
+        task = network_task_of(signature)
         optimizer = make_optimizer(network, options)
         return cls(
             options=options,
             identity=_identity(dataset, options),
             data=data,
             network=network,
-            model=as_logits_network(network, signature, options.final_activation),
+            model=task.adapt(network, options.final_activation),
             signature=signature,
+            task=task,
             normalize=Normalize(signature).to(device),
             batches=batches,
-            loss=Loss(options.label_smoothing, weights),
+            loss=task.make_loss(options, dataset.train.targets),
             optimizer=optimizer,
             schedule=make_schedule(optimizer, options, options.epochs * len(batches)),
             scaler=torch.amp.GradScaler(options.device, enabled=options.precision == "float16"),
@@ -147,7 +147,7 @@ class Trainer:
             self.metrics.skip_step()
             return
         with self._autocast():
-            loss, logits = self.loss(self.model(self.normalize(images)), targets)
+            loss, values = self.loss(self.model(self.normalize(images)), targets)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         if self.options.clip_norm:
@@ -157,7 +157,7 @@ class Trainer:
         self.scaler.update()
         self.schedule.step()
         try:
-            self.metrics.add_step(loss.detach(), logits.detach().argmax(1) == targets)
+            self.metrics.add_step(loss.detach(), self.task.is_right(values.detach(), targets))
         except FloatingPointError as error:
             raise self._diverged(error) from error
 
@@ -259,9 +259,9 @@ class Trainer:
                 images, targets = (
                     torch.tensor(part).to(device) for part in split.read(slice(at, at + VALIDATION_BATCH_SIZE))
                 )
-                logits = self.model(self.normalize(images))
-                loss += F.cross_entropy(logits, targets, reduction="sum").item()
-                num_correct += int((logits.argmax(1) == targets).sum())
+                values = self.model(self.normalize(images))
+                loss += self.task.validation_loss(values, targets).item()
+                num_correct += int(self.task.is_right(values, targets).sum())
                 num_images += len(targets)
         return loss / num_images, num_correct / num_images
 

@@ -17,7 +17,6 @@ from torch.export import ExportedProgram
 from onward.bundle.inspection import LICENCE_KEY, METADATA_KEY
 from onward.errors import NotExportable, reason_of
 from onward.signature import AnySignature, Signature
-from onward.tasks.classification import OUTPUTS
 from onward_export.formats.program import BATCH, line_of_code, quietly
 from onward_export.options import ExportOptions
 from onward_export.passes import Measure, PassResult, run_passes, weights_bytes
@@ -107,7 +106,7 @@ def _translate(
                 optimize=False,  # onward_export.passes does it: checked, measured, and with folds that round once
                 opset_version=options.opset,
                 input_names=[item.name for item in signature.inputs],
-                output_names=list(OUTPUTS),
+                output_names=list(signature.output_names),
             )
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
         raise NotExportable(_why_not(error, program)) from error

@@ -15,8 +15,8 @@ from onward.bundle.golden import GoldenRecord
 from onward.errors import NotExportable, reason_of
 from onward.feed import Feed, take
 from onward.parity import BATCH_SIZES, CONSTANT
-from onward.tasks.classification import OUTPUTS
-from onward_export.deployable import ByOutput, run, tensors_of
+from onward.signature import AnySignature
+from onward_export.deployable import ByOutput, Deployable, run, tensors_of
 from onward_export.reference.operator_trace import first_difference, trace_operators
 
 __all__ = [
@@ -48,8 +48,8 @@ def check_weights(deployable: nn.Module) -> None:
             )
 
 
-def check_runs(deployable: nn.Module, samples: Mapping[str, Feed], num_classes: int) -> None:
-    """It runs on every kind of sample, in batches of several sizes, and its outputs are as wide as there are labels."""
+def check_runs(deployable: nn.Module, samples: Mapping[str, Feed], signature: AnySignature) -> None:
+    """It runs on every kind of sample, in batches of several sizes, and its outputs have the signature's sizes."""
     for kind, size in _first_batches(samples):
         inputs = tensors_of(take(samples[kind], slice(size)), deployable)
         try:
@@ -60,12 +60,15 @@ def check_runs(deployable: nn.Module, samples: Mapping[str, Feed], num_classes: 
                 f"the model does not run on a batch of size {size} of {kind} samples {shapes}: {reason_of(error)}"
             ) from error
         count = len(inputs[0])
-        found = [tuple(output.shape) for output in outputs]
-        if found != [(count, num_classes)] * len(OUTPUTS):
-            raise NotExportable(
-                f"the model gives {found[0]} for {count} samples, the signature has {num_classes} labels: expected "
-                f"({count}, {num_classes}). If it returns several values, --output says which holds the logits."
-            )
+        for output, found in zip(signature.outputs, outputs, strict=True):
+            sizes = (count, *signature.sizes(output))
+            fits = len(sizes) == found.ndim
+            if not fits or any(size not in (None, side) for size, side in zip(sizes, found.shape, strict=True)):
+                labels = f", the signature has {signature.num_classes} labels" if signature.labels else ""
+                raise NotExportable(
+                    f"the model gives {tuple(found.shape)} as {output.name} for {count} samples{labels}: expected "
+                    f"{sizes}. If it returns several values, --output says which one is meant."
+                )
 
 
 def _first_batches(samples: Mapping[str, Feed]) -> list[tuple[str, int]]:
@@ -73,7 +76,7 @@ def _first_batches(samples: Mapping[str, Feed]) -> list[tuple[str, int]]:
     return [(first, 2), (first, max(BATCH_SIZES)), *((kind, 1) for kind in samples)]
 
 
-def check_deterministic(deployable: nn.Module, some: Feed) -> None:
+def check_deterministic(deployable: Deployable, some: Feed) -> None:
     """Two runs agree bit for bit, and leave no trace in the model."""
     before = {name: tensor.clone() for name, tensor in deployable.state_dict().items()}
     one, other = run(deployable, some), run(deployable, some)
@@ -83,7 +86,7 @@ def check_deterministic(deployable: nn.Module, some: Feed) -> None:
             f"{changed[0]} changes when the model is called in eval mode: an exported model keeps no state between "
             f"calls. Update it only `if self.training`."
         )
-    if all(np.array_equal(one[name], other[name], equal_nan=True) for name in OUTPUTS):
+    if all(np.array_equal(one[name], other[name], equal_nan=True) for name in one):
         return
     inputs = tensors_of(take(some, slice(8)), deployable)
     culprit = first_difference(trace_operators(deployable, *inputs), trace_operators(deployable, *inputs), _unequal)
@@ -109,7 +112,7 @@ def check_finite(module: nn.Module, samples: Mapping[str, Feed], outputs: Mappin
     """No output is NaN or infinite."""
     for kind, arrays in outputs.items():
         for name, array in arrays.items():
-            wrong = np.asarray(~np.isfinite(array).all(axis=1))
+            wrong = np.asarray(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
             if wrong.any():
                 inputs = tensors_of(take(samples[kind], np.flatnonzero(wrong)[:1]), module)
                 culprit = next(
@@ -123,12 +126,12 @@ def check_finite(module: nn.Module, samples: Mapping[str, Feed], outputs: Mappin
                 )
 
 
-def check_batching(double: nn.Module, samples: Mapping[str, Feed], reference: Mapping[str, ByOutput]) -> None:
+def check_batching(double: Deployable, samples: Mapping[str, Feed], reference: Mapping[str, ByOutput]) -> None:
     """Splitting a batch changes float64 outputs by rounding only."""
     for kind, feed in samples.items():
         alone = run(double, feed, 1)
-        apart = {name: np.abs(alone[name] - reference[kind][name]).max() for name in OUTPUTS}
-        if all(apart[name] <= ROUNDING_FLOAT64 * np.abs(reference[kind][name]).max() for name in OUTPUTS):
+        apart = {name: np.abs(alone[name] - reference[kind][name]).max() for name in alone}
+        if all(apart[name] <= ROUNDING_FLOAT64 * np.abs(reference[kind][name]).max() for name in alone):
             continue
         one, pair = (tensors_of(take(feed, slice(size)), double) for size in (1, 2))
         culprit = first_difference(trace_operators(double, *one), trace_operators(double, *pair), _first_row_differs)
@@ -143,7 +146,7 @@ def check_batching(double: nn.Module, samples: Mapping[str, Feed], reference: Ma
 def check_depends_on_input(record: GoldenRecord) -> None:
     """The outputs depend on the input."""
     kinds = [kind for kind in record.inputs if kind != CONSTANT]
-    for name in OUTPUTS:
+    for name in record.reference[kinds[0]]:
         outputs = np.concatenate([record.reference[kind][name] for kind in kinds])
         floor = max(record.noise[kind][name].floor for kind in kinds)
         if np.ptp(outputs, axis=0).max() <= floor:

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from onward.bundle.golden import GoldenRecord
 from onward.feed import Feed, take
 from onward.parity import BATCH_SIZES, Noise, measure_noise
-from onward.tasks.classification import LOGITS, OUTPUTS, PROBABILITIES, noise_of_probabilities
-from onward_export.deployable import ByOutput, run, tensors_of
+from onward.signature import AnySignature
+from onward.tasks import Task, task_of
+from onward_export.deployable import ByOutput, Deployable, run, tensors_of
 from onward_export.reference.preconditions import (
     check_batching,
     check_conditioning,
@@ -34,18 +34,18 @@ from onward_export.reference.preconditions import (
 __all__ = ["make_reference"]
 
 
-def make_reference(deployable: nn.Module, samples: Mapping[str, Feed], num_classes: int) -> GoldenRecord:
+def make_reference(deployable: Deployable, samples: Mapping[str, Feed], signature: AnySignature) -> GoldenRecord:
     """Compute the reference, PyTorch's float32 outputs and the noise floor for every kind of sample.
 
     A module that cannot run in float64 is its own reference in float32, to be compared by torch's tolerance.
 
     Args:
-        deployable: In eval mode, float32; logits and probabilities out.
+        deployable: In eval mode, float32.
         samples: Kind -> what it takes, e.g. uint8 `(samples, height, width, channels)`.
-        num_classes: The width that the outputs must have.
+        signature: The sizes that the outputs must have, and the task.
 
     Raises:
-        NotExportable: It does not run, or its outputs have another width; a weight or an output is NaN or
+        NotExportable: It does not run, or its outputs have other sizes; a weight or an output is NaN or
             infinite; two runs differ; an operator runs in a narrower float; the outputs depend on what else is in
             the batch, or not on the input; PyTorch itself is too far from the mathematics. The operator or module
             is named.
@@ -53,7 +53,7 @@ def make_reference(deployable: nn.Module, samples: Mapping[str, Feed], num_class
     some = next(iter(samples.values()))
     check_weights(deployable)
     with _mathematical_mode():
-        check_runs(deployable, samples, num_classes)
+        check_runs(deployable, samples, signature)
         check_deterministic(deployable, some)
         check_precision(deployable, some, torch.float32)
         double = _in_double(deployable, some)
@@ -65,7 +65,8 @@ def make_reference(deployable: nn.Module, samples: Mapping[str, Feed], num_class
             check_finite(double, samples, reference)
             check_batching(double, samples, reference)
         ways = {kind: list(_ways(deployable, images)) for kind, images in samples.items()}
-    noise = {kind: _noise(outputs, ways[kind]) for kind, outputs in reference.items()}
+    task = task_of(signature)
+    noise = {kind: _noise(outputs, ways[kind], task) for kind, outputs in reference.items()}
     eager = {kind: ways[kind][0] for kind in samples}
     record = GoldenRecord(dict(samples), reference, eager, noise)
     check_depends_on_input(record)
@@ -90,7 +91,7 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def _ways(deployable: nn.Module, samples: Feed) -> Iterator[ByOutput]:
+def _ways(deployable: Deployable, samples: Feed) -> Iterator[ByOutput]:
     """PyTorch's own ways of computing the same: batch sizes, the largest first, and channels_last."""
     channels_last = copy.deepcopy(deployable).to(memory_format=torch.channels_last)
     for module in (deployable, channels_last):
@@ -98,15 +99,12 @@ def _ways(deployable: nn.Module, samples: Feed) -> Iterator[ByOutput]:
             yield run(module, samples, batch_size)
 
 
-def _noise(reference: ByOutput, ways: Sequence[ByOutput]) -> dict[str, Noise]:
-    logits, probabilities = (measure_noise(reference[name], [way[name] for way in ways]) for name in OUTPUTS)
-    return {
-        LOGITS: logits,
-        PROBABILITIES: noise_of_probabilities(probabilities, reference[PROBABILITIES], logits),
-    }
+def _noise(reference: ByOutput, ways: Sequence[ByOutput], task: Task) -> dict[str, Noise]:
+    measured = {name: measure_noise(array, [way[name] for way in ways]) for name, array in reference.items()}
+    return task.noise(reference, measured)
 
 
-def _in_double(deployable: nn.Module, some: Feed) -> nn.Module | None:
+def _in_double(deployable: Deployable, some: Feed) -> Deployable | None:
     double = copy.deepcopy(deployable).double()
     try:
         with _default_dtype(torch.float64):
@@ -116,10 +114,10 @@ def _in_double(deployable: nn.Module, some: Feed) -> nn.Module | None:
     return double
 
 
-def _record_without_float64(deployable: nn.Module, samples: Mapping[str, Feed]) -> GoldenRecord:
+def _record_without_float64(deployable: Deployable, samples: Mapping[str, Feed]) -> GoldenRecord:
     eager = {kind: run(deployable, images) for kind, images in samples.items()}
     check_finite(deployable, samples, eager)
-    noise = {kind: {name: _unmeasured(outputs[name]) for name in OUTPUTS} for kind, outputs in eager.items()}
+    noise = {kind: {name: _unmeasured(array) for name, array in outputs.items()} for kind, outputs in eager.items()}
     reference = {
         kind: {name: array.astype(np.float64) for name, array in outputs.items()} for kind, outputs in eager.items()
     }

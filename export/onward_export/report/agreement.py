@@ -1,4 +1,4 @@
-"""Agreement: for every class, whether the artifacts give the reference's label."""
+"""Agreement of classifiers: for every class, whether the artifacts give the reference's label."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onward.report import Page
-from onward.tasks.classification import LOGITS
+from onward.tasks.classification import Classification
 from onward_export.gate import GateResult
 from onward_export.report.results import ParityResults
 
@@ -59,7 +59,7 @@ def class_agreements(results: ParityResults) -> list[ClassAgreement]:
     """One for each class, in the order of the labels; constant images are left out."""
     answers = _answers(results)
     agreements = []
-    for label in range(len(results.labels)):
+    for label in range(results.signature.num_classes):
         is_here = answers.expected == label
         differs = {name: is_here & (given != label) for name, given in answers.given.items()}
         others = np.stack([np.where(differs[name], answers.given[name], -1) for name in differs])
@@ -102,9 +102,9 @@ def add_agreement(page: Page, results: ParityResults) -> None:
 
 def _row(item: ClassAgreement, names: list[str], results: ParityResults) -> list[str]:
     instead = sorted(item.instead.items(), key=lambda pair: (-pair[1], pair[0]))
-    said = ", ".join(f"{_shorten(results.labels[label])} ×{count}" for label, count in instead[:3])
+    said = ", ".join(f"{_shorten(results.signature.labels[label])} ×{count}" for label, count in instead[:3])
     return [
-        _shorten(results.labels[item.label]),
+        _shorten(results.signature.labels[item.label]),
         f"{item.num_samples:,}",
         *(_cell(item, name) for name in names),
         said + (" …" if len(instead) > 3 else ""),
@@ -123,7 +123,8 @@ def _shorten(label: str) -> str:
 
 
 def _answers(results: ParityResults) -> _Answers:
-    expected = [results.record.reference[kind][LOGITS].argmax(1) for kind in results.kinds]
+    logits = Classification(results.signature).logits
+    expected = [results.record.reference[kind][logits].argmax(1) for kind in results.kinds]
     given, excused = {}, {}
     for item in results.artifacts:
         pairs = [_differing(results, item, kind) for kind in results.kinds]
@@ -134,7 +135,7 @@ def _answers(results: ParityResults) -> _Answers:
 
 def _differing(results: ParityResults, item: GateResult, kind: str) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """The label of each sample, another one if any output at any batch size gives it; and if that is within noise."""
-    expected = results.record.reference[kind][LOGITS].argmax(1)
+    expected = results.record.reference[kind][Classification(results.signature).logits].argmax(1)
     labels, is_excused = expected.copy(), np.ones(len(expected), bool)
     for output in results.outputs:
         top_two = np.sort(results.record.reference[kind][output], axis=1)[:, -2:]

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from onward.parity import CONSTANT, MAX_NOISE_RATIO, MAX_RELATIVE_ERROR, Verdict
 from onward.report import Page
 from onward.report.charts import bars, histogram
-from onward.tasks.classification import LOGITS
 from onward_export.gate import GateResult
 from onward_export.report.results import ParityResults, format_ratio
 
@@ -40,7 +39,7 @@ COLUMNS = (
     "rms ratio",
     "max |Δ|",
     "assert_close",
-    "top-1 agrees",
+    "agreement",
     "verdict",
 )
 #: Above this the bars that pass would be too low to be seen.
@@ -103,7 +102,8 @@ def parity_rows(results: Sequence[GateResult]) -> list[list[str]]:
     return [
         [item.artifact, row.output, f"{row.num_samples} {row.kind}", f"{row.error:.1e}"]
         + [f"{row.noise.floor:.1e}", format_ratio(row.noise_ratio), format_ratio(row.rms_ratio), f"{row.max_delta:.1e}"]
-        + ["yes" if row.assert_close else "no", f"{row.agreement or 0:.1%}", "passed" if row.passed else "failed"]
+        + ["yes" if row.assert_close else "no", "–" if row.agreement is None else f"{row.agreement:.1%}"]
+        + ["passed" if row.passed else "failed"]
         for item in results
         for row in item.verdict.comparisons
     ]
@@ -145,8 +145,8 @@ def make_histogram(series: Mapping[str, NDArray[np.float64]], *, highest: float 
 
 
 def add_histograms(page: Page, results: ParityResults) -> None:
-    """A histogram for each artifact, all on the same axis; of the logits, and of any other output that failed."""
-    outputs = [name for name in results.outputs if name == LOGITS or _has_failed(results, name)]
+    """A histogram for each artifact, all on the same axis; of the first output, and of any other that failed."""
+    outputs = [name for name in results.outputs if name == results.outputs[0] or _has_failed(results, name)]
     pairs = [(item, output, _series(results, item, output)) for output in outputs for item in results.artifacts]
     highest = max(_largest(series) for _, _, series in pairs)
     page.section(

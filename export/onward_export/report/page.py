@@ -10,6 +10,7 @@ from onward import __version__
 from onward.bundle.golden import GoldenRecord
 from onward.parity import CONSTANT, MAX_NOISE_RATIO, Comparison
 from onward.report import Page
+from onward.signature import CLASSIFICATION, AnySignature
 from onward_export.gate import GateResult
 from onward_export.report.agreement import add_agreement
 from onward_export.report.artifacts import add_explanations, add_passes, add_weights
@@ -18,7 +19,7 @@ from onward_export.report.noise_ratios import add_histograms, add_measurements, 
 from onward_export.report.results import ParityResults, format_ratio
 from onward_export.report.worst_samples import add_worst_samples
 
-__all__ = ["SECTIONS", "write_parity_page"]
+__all__ = ["write_parity_page"]
 
 
 def write_parity_page(
@@ -27,7 +28,7 @@ def write_parity_page(
     artifacts: Sequence[GateResult],
     *,
     record: GoldenRecord,
-    labels: Sequence[str],
+    signature: AnySignature,
     num_shown: Mapping[str, int] | None = None,
 ) -> None:
     """Write the page: one file that needs no network. The same results give the same bytes.
@@ -37,17 +38,17 @@ def write_parity_page(
         title: What the page is about; it follows the verdict and a colon.
         artifacts: The result of each artifact.
         record: All samples that the gate measured.
-        labels: One for each class.
+        signature: The signature of the model.
         num_shown: Kind -> how many of its samples may be shown as pictures, because the bundle holds them anyway; all
             of a kind that is not named.
 
     Raises:
         OutputError: The file cannot be written.
     """
-    results = ParityResults(artifacts, record, labels, num_shown or {})
+    results = ParityResults(artifacts, record, signature, num_shown or {})
     word, mood = ("Passed", "good") if results.passed else ("Failed", "bad")
     page = Page(f"{word}: {title}", verdict_sentence(results), mood=mood)
-    for add_section in SECTIONS:
+    for add_section in (*SECTIONS, *TASK_SECTIONS.get(signature.task, ()), *LAST_SECTIONS):
         add_section(page, results)
     page.footer(f"onward {__version__}. Made by the gate of `onward export`. This file needs no network.")
     page.write(path)
@@ -76,7 +77,9 @@ def add_key_figures(page: Page, results: ParityResults) -> None:
     worst = max((row.noise_ratio for row in rows), key=_nan_first)
     delta = max((row.max_delta for row in rows), key=_nan_first)
     num_close = sum(row.assert_close for row in rows)
-    agreement = min(row.agreement or 0 for row in rows)
+    shares = [row.agreement for row in rows if row.agreement is not None]
+    where = f"{results.task.agreement_name} with the reference, where it is least"
+    agreement = [(f"{min(shares):.1%}", where, "")] if shares else []
     num_unexplained = sum(len(item.weights.unexplained) for item in results.artifacts)
     within = "good" if worst <= MAX_NOISE_RATIO else "bad"
     page.tiles(
@@ -94,7 +97,7 @@ def add_key_figures(page: Page, results: ParityResults) -> None:
                 "torch.testing.assert_close at its defaults",
                 "" if results.is_measured else "good" if num_close == len(rows) else "bad",
             ),
-            (f"{agreement:.1%}", "lowest top-1 agreement with the reference", ""),
+            *agreement,
             (
                 f"{num_unexplained:,}",
                 "stored tensors that are unexplained",
@@ -131,16 +134,9 @@ def _nan_first(value: float) -> float:
     return math.inf if math.isnan(value) else value
 
 
-#: The sections of the page. Each adds itself, or nothing where it does not apply.
-SECTIONS: tuple[Callable[[Page, ParityResults], None], ...] = (
-    add_key_figures,
-    add_explanations,
-    add_ratios,
-    add_histograms,
-    add_worst_samples,
-    add_agreement,
-    add_weights,
-    add_passes,
-    add_measurements,
-    add_method,
-)
+Section = Callable[[Page, ParityResults], None]
+#: The first sections of the page. Each adds itself, or nothing where it does not apply.
+SECTIONS: tuple[Section, ...] = (add_key_figures, add_explanations, add_ratios, add_histograms, add_worst_samples)
+#: Task -> the sections that only it has.
+TASK_SECTIONS: dict[str, tuple[Section, ...]] = {CLASSIFICATION: (add_agreement,)}
+LAST_SECTIONS: tuple[Section, ...] = (add_weights, add_passes, add_measurements, add_method)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onward.bundle.golden import GoldenRecord
 from onward.parity import CONSTANT
+from onward.signature import AnySignature
+from onward.tasks import Task, task_of
 from onward_export.gate import GateResult
 
 __all__ = ["ParityResults", "format_ratio"]
@@ -23,14 +26,19 @@ class ParityResults:
     Args:
         artifacts: The result of each artifact.
         record: Samples, reference, PyTorch's outputs and noise, all of what the gate measured.
-        labels: One for each class.
+        signature: The signature of the model.
         num_shown: Kind -> how many of its samples may be shown as pictures; all of a kind that is not named.
     """
 
     artifacts: Sequence[GateResult]
     record: GoldenRecord
-    labels: Sequence[str]
+    signature: AnySignature
     num_shown: Mapping[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def task(self) -> Task:
+        """What the outputs mean."""
+        return task_of(self.signature)
 
     @property
     def passed(self) -> bool:
@@ -57,12 +65,12 @@ class ParityResults:
         return len(next(iter(self.record.reference[kind].values())))
 
     def ratios(self, result: GateResult, kind: str, output: str) -> NDArray[np.float64]:
-        """Every error of an artifact over the noise floor: `(batch sizes, samples, classes)`."""
+        """Every error of an artifact over the noise floor: `(batch sizes, samples, *dims)`."""
         given = np.stack([np.asarray(outputs[output], np.float64) for outputs in result.replayed[kind]])
         return np.abs(given - self.record.reference[kind][output]) / self.record.noise[kind][output].floor
 
     def eager_ratios(self, kind: str, output: str) -> NDArray[np.float64]:
-        """Every error of PyTorch's float32, in its largest batches, over the noise floor: `(samples, classes)`."""
+        """Every error of PyTorch's float32, in its largest batches, over the noise floor: `(samples, *dims)`."""
         errors = np.abs(self.record.eager[kind][output] - self.record.reference[kind][output])
         return np.asarray(errors / self.record.noise[kind][output].floor, np.float64)
 

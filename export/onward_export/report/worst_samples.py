@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from onward.parity import BATCH_SIZES, CONSTANT
 from onward.report import Page
 from onward.report.charts import picture
-from onward.tasks.classification import PROBABILITIES
 from onward_export.gate import GateResult
 from onward_export.report.results import ParityResults, format_ratio
 
@@ -34,7 +33,7 @@ class WorstSample:
         batch_size: How many samples were run at once.
         noise_ratio: The error over the noise floor.
         error: The largest absolute error.
-        expected: The reference's label, an index, and its probability.
+        expected: The reference's outputs, as the task describes them.
         given: The artifact's.
     """
 
@@ -45,8 +44,8 @@ class WorstSample:
     batch_size: int
     noise_ratio: float
     error: float
-    expected: tuple[int, float]
-    given: tuple[int, float]
+    expected: str
+    given: str
 
     @property
     def name(self) -> str:
@@ -76,9 +75,9 @@ def add_worst_samples(page: Page, results: ParityResults) -> None:
         "Each where its error is largest, over artifacts, outputs and batch sizes. Numbers count from 0.",
     )
     if not any(_is_image(results.record.inputs[sample.kind]) for sample in samples):
-        page.table(COLUMNS, [_sample_row(sample, results) for sample in samples])
+        page.table(COLUMNS, [_sample_row(sample) for sample in samples])
         return
-    page.samples([(*_picture(sample, results), _lines(sample, results)) for sample in samples])
+    page.samples([(*_picture(sample, results), _lines(sample)) for sample in samples])
 
 
 def _samples(results: ParityResults, item: GateResult) -> Iterator[WorstSample]:
@@ -86,7 +85,7 @@ def _samples(results: ParityResults, item: GateResult) -> Iterator[WorstSample]:
     failed = any(row.kind == CONSTANT and not row.passed for row in item.verdict.comparisons)
     for kind in [*results.kinds, *([CONSTANT] if failed else [])]:
         # (outputs, batch sizes, samples)
-        ratios = np.stack([results.ratios(item, kind, output).max(axis=2) for output in results.outputs])
+        ratios = np.stack([_largest(results.ratios(item, kind, output)) for output in results.outputs])
         badness = np.where(np.isnan(ratios), np.inf, ratios)
         for index in range(ratios.shape[2]):
             output, grouping = map(int, np.unravel_index(badness[:, :, index].argmax(), ratios.shape[:2]))
@@ -99,14 +98,14 @@ def _samples(results: ParityResults, item: GateResult) -> Iterator[WorstSample]:
                 batch_size=BATCH_SIZES[grouping],
                 noise_ratio=ratio,
                 error=ratio * results.record.noise[kind][results.outputs[output]].floor,
-                expected=_top(results.record.reference[kind][PROBABILITIES][index]),
-                given=_top(np.asarray(item.replayed[kind][grouping][PROBABILITIES][index], np.float64)),
+                expected=results.task.describe(results.record.reference[kind], index),
+                given=results.task.describe(item.replayed[kind][grouping], index),
             )
 
 
-def _top(probabilities: NDArray[np.float64]) -> tuple[int, float]:
-    label = int(probabilities.argmax())
-    return label, float(probabilities[label])
+def _largest(ratios: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of each sample: `(batch sizes, samples, *dims)` -> `(batch sizes, samples)`."""
+    return np.asarray(ratios.reshape(*ratios.shape[:2], -1).max(axis=2))
 
 
 def _badness(sample: WorstSample) -> float:
@@ -128,24 +127,19 @@ def _picture(sample: WorstSample, results: ParityResults) -> tuple[str, str]:
     return picture(feed[sample.index], max_side_px=MAX_SIDE_PX), sample.name
 
 
-def _lines(sample: WorstSample, results: ParityResults) -> list[str]:
+def _lines(sample: WorstSample) -> list[str]:
     return [
         sample.name,
         f"error {sample.error:.1e}, {format_ratio(sample.noise_ratio)} × the noise floor",
         f"{sample.output} of {sample.artifact} in batches of {sample.batch_size}",
-        f"reference: {_said(sample.expected, results)}",
-        f"{sample.artifact}: {_said(sample.given, results)}",
+        f"reference: {sample.expected}",
+        f"{sample.artifact}: {sample.given}",
     ]
 
 
-def _sample_row(sample: WorstSample, results: ParityResults) -> list[str]:
+def _sample_row(sample: WorstSample) -> list[str]:
     return [
         *(sample.name, f"{sample.error:.1e}", format_ratio(sample.noise_ratio)),
         *(f"{sample.output} of {sample.artifact}", str(sample.batch_size)),
-        *(_said(sample.expected, results), _said(sample.given, results)),
+        *(sample.expected, sample.given),
     ]
-
-
-def _said(top: tuple[int, float], results: ParityResults) -> str:
-    label, probability = top
-    return f"{results.labels[label]} ({probability:.1%})"

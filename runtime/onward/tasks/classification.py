@@ -58,6 +58,8 @@ class Predictions:
 class Classification(Task):
     """One label for each sample: the class with the largest probability, of equal ones the first."""
 
+    agreement_name = "top-1 agreement"
+
     def __init__(self, signature: AnySignature) -> None:
         super().__init__(signature)
         names = {output.meaning: output.name for output in signature.outputs}
@@ -71,6 +73,12 @@ class Classification(Task):
         indices = outputs[self.probabilities].argmax(1)
         labels = tuple(self.signature.labels[index] for index in indices)
         return Predictions(labels, indices, outputs[self.probabilities], outputs[self.logits])
+
+    def describe(self, outputs: Outputs, index: int) -> str:
+        """The label, with its probability."""
+        probabilities = outputs[self.probabilities][index]
+        label = int(probabilities.argmax())
+        return f"{self.signature.labels[label]} ({float(probabilities[label]):.1%})"
 
     def columns(self, options: Mapping[str, Any]) -> Columns:
         """Label, index and probability of the `top_k` most probable classes; all logits where `logits` is asked for.

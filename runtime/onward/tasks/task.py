@@ -33,6 +33,9 @@ class Task:
         SignatureError: The outputs are not those of the task.
     """
 
+    #: What the share of samples that `agreement` counts is called.
+    agreement_name = "agreement"
+
     def __init__(self, signature: AnySignature) -> None:
         self.signature = signature
 
@@ -50,6 +53,15 @@ class Task:
             outputs: Output name -> `(batch, *dims)`.
         """
         return dict(outputs)
+
+    def describe(self, outputs: Outputs, index: int) -> str:
+        """What the outputs say of one sample, in a few words; nothing where they are too many numbers.
+
+        Args:
+            outputs: Output name -> `(batch, *dims)`.
+            index: Of the sample.
+        """
+        return ", ".join(f"{name} {array[index]:.6g}" for name, array in outputs.items() if array.ndim == 1)
 
     def columns(self, options: Mapping[str, Any]) -> Columns:
         """What `onward predict` writes of each row.
