@@ -1,4 +1,4 @@
-"""Classifier: an opened bundle that takes images and gives predictions. `onward.load` returns one."""
+"""Classifier: an opened model that takes images or tensors and gives predictions. `onward.load` returns one."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Classifier:
     """A model ready to run, usable as a context manager, and by several threads at once.
 
     Args:
-        bundle: Where it comes from.
+        bundle: The bundle that it comes from.
         artifact: Which of the bundle's artifacts.
-        backend: What runs it.
+        backend: What runs the artifact.
     """
 
     def __init__(self, bundle: Bundle, artifact: Artifact, backend: Backend) -> None:
@@ -60,12 +60,12 @@ class Classifier:
                 size; or a Pillow image, a path or the bytes of an image file, of any size; or a list of these.
                 For a model that takes tensors: an array `(batch, …)`, or a dictionary of them by name.
 
+        Returns:
+            What the task makes of the outputs: `Predictions` for a classifier.
+
         Raises:
             FeedError: An array disagrees with the signature.
             ImageError: An image cannot be read.
-
-        Returns:
-            What the task makes of the outputs: of a classifier, `Predictions`.
         """
         feed = self._feed(images)
         size = default_batch_size(self.signature)
@@ -76,11 +76,11 @@ class Classifier:
         return predictions
 
     def verify(self) -> Verification:
-        """Prove again, with the backend that is open, that it is as close to the mathematical model as PyTorch is.
+        """Prove again that the opened artifact is as close to the mathematical model as PyTorch is.
 
         Returns:
-            The noise ratios here, and whether the outputs equal the building machine's bit for bit; `passed` is the
-            verdict.
+            The noise ratios on this machine, and whether the outputs equal the building machine's bit for bit.
+            `passed` is the verdict.
 
         Raises:
             BundleError: A file of the bundle is missing or changed.
@@ -107,7 +107,7 @@ class Classifier:
                 f"not a {type(images).__name__}."
             )
         pixels = self._pixels(images, self.signature)
-        # what disagrees is left as it is, for the backend to say so
+        # pixels that do not fit the signature stay as they are: the backend refuses them and says why
         return from_pixels(pixels, self.signature) if pixels.dtype == np.uint8 and pixels.ndim == 4 else pixels
 
     def _pixels(self, images: object, signature: Signature) -> NDArray[np.uint8]:
@@ -135,18 +135,20 @@ class Classifier:
 def load(
     path: str | Path, *, artifact: str = "onnx", provider: AnyProvider = "cpu", threads: Threads | None = None
 ) -> Classifier:
-    """Open a bundle for classifying.
+    """Open a model of a bundle.
 
     Args:
         path: The bundle's folder.
         artifact: `onnx`, which needs no PyTorch, `torchscript` or `pt2`.
-        provider: An execution provider, asked for strictly; or several, `cuda,cpu`; or a request with options.
-        threads: Of one inference; by default every core that this process may use.
+        provider: An execution provider, without a fallback; or several in order, `cuda,cpu`; or a request with
+            options.
+        threads: How many threads one inference may use; by default one for each core that this process may use.
 
     Raises:
         BackendError: The artifact cannot be run here.
         BundleError: There is no bundle, or it was changed.
         ProviderError: The provider is missing or did not take the model.
+        SignatureError: The model's task is unknown here.
     """
     bundle = Bundle.open(path)
     chosen = bundle.artifact(artifact)

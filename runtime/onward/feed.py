@@ -1,6 +1,6 @@
-"""Feed: what is fed to a model for one run, samples along the first axis.
+"""Feed: the arrays that a model takes in one run, with samples along the first axis.
 
-A dictionary of arrays by the names of the inputs; for a model of one input the array itself will do.
+It is a dictionary of arrays by the names of the inputs. For a model with one input, the array itself is a feed, too.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ Feed = NDArray[Any] | Mapping[str, NDArray[Any]]
 
 
 def num_samples(feed: Feed) -> int:
-    """How many samples it holds."""
+    """How many samples a feed holds."""
     return len(arrays_of(feed)[0])
 
 
 def take(feed: Feed, index: slice | NDArray[np.intp]) -> Feed:
-    """Some of the samples."""
+    """Some samples of a feed."""
     if isinstance(feed, Mapping):
         return {name: array[index] for name, array in feed.items()}
     return feed[index]
 
 
 def arrays_of(feed: Feed) -> list[NDArray[Any]]:
-    """Its arrays, in the order that it has them in."""
+    """The arrays of a feed, in its own order."""
     return list(feed.values()) if isinstance(feed, Mapping) else [feed]
 
 
 def by_name(feed: Feed, names: Sequence[str]) -> Mapping[str, NDArray[Any]]:
-    """Its arrays by the names of the inputs; nothing else is looked at.
+    """The arrays of a feed by the names of the inputs. Dtypes and shapes are not checked.
 
     Raises:
-        FeedError: An array itself, and the model does not take one input.
+        FeedError: The feed is one array, and the model takes several inputs.
     """
     if isinstance(feed, Mapping):
         return feed
@@ -51,7 +51,7 @@ def by_name(feed: Feed, names: Sequence[str]) -> Mapping[str, NDArray[Any]]:
 
 
 def draw(signature: AnySignature, count: int, generator: np.random.Generator) -> Feed:
-    """Random samples such as a model takes: pixels, or each input's own kind of number."""
+    """Random samples for a model: pixels, or numbers of each input's dtype and range."""
     if isinstance(signature, Signature):
         return from_pixels(generator.integers(0, 256, (count, *signature.image_shape), np.uint8), signature)
     if len(signature.inputs) == 1:
@@ -60,14 +60,14 @@ def draw(signature: AnySignature, count: int, generator: np.random.Generator) ->
 
 
 def from_pixels(images: NDArray[np.uint8], signature: Signature) -> NDArray[Any]:
-    """Raw pixels as the model takes them: untouched, or normalised here where the model does not do it.
+    """Raw pixels as the model takes them. They are normalised here if the model does not do it itself.
 
     Args:
         images: uint8 `(batch, height, width, channels)`.
-        signature: Says which; mean, std and repeat.
+        signature: Interface, mean, std and repeat.
 
     Returns:
-        The same, or float32 `(batch, network's channels, height, width)`.
+        The images themselves, or float32 `(batch, network's channels, height, width)`.
     """
     if signature.interface == "pixels":
         return images
@@ -79,7 +79,7 @@ def from_pixels(images: NDArray[np.uint8], signature: Signature) -> NDArray[Any]
 
 
 def check_feed(feed: Feed, signature: AnySignature) -> dict[str, NDArray[Any]]:
-    """Hold a feed against the signature.
+    """Check a feed against the signature.
 
     Returns:
         Input name -> array, in the signature's order.
