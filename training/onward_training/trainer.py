@@ -250,7 +250,7 @@ class Trainer:
         return Diverged(f"{error}: the training has diverged.{kept} A lower --learning-rate or --clip-norm 1 may help.")
 
     def _validate(self, split: AnySplit) -> tuple[float, float]:
-        """Mean cross-entropy and accuracy in eval mode, in float32."""
+        """Mean loss and accuracy in eval mode, in float32."""
         self.model.eval()
         device = torch.device(self.options.device)
         loss, num_correct, num_images = 0.0, 0, 0
