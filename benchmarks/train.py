@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from onward.cli.console import print_table, remark
+from onward_training.data import Dataset as Images
 from onward_training.data import load
-from onward_training.data.dataset import Dataset as Images
 from onward_training.evaluator import checkpoint_runner, evaluate
 from onward_training.loop import train
 from onward_training.models import build

@@ -161,7 +161,7 @@ def test_a_missing_checkpoint(onward, tmp_path: Path) -> None:
 def test_a_truncated_checkpoint(here, checkpoint_path: Path, tmp_path: Path) -> None:
     data = checkpoint_path.read_bytes()
     (tmp_path / "cut.pt").write_bytes(data[: len(data) // 2])
-    assert_sentence(here("export", tmp_path / "cut.pt"), 2, "cut.pt is cut short")
+    assert_sentence(here("export", tmp_path / "cut.pt"), 2, "cut.pt is damaged or not a checkpoint")
 
 
 def test_a_foreign_checkpoint(here, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_code_of_the_users_runs_when_they_name_it_and_only_then(onward, tmp_path
     assert trained.returncode == 0, trained.stderr
     unnamed = onward("evaluate", "run.pt", cwd=tmp_path)
     assert unnamed.returncode == 2
-    assert "A checkpoint runs none by itself: add --model my_net.py:Network" in unnamed.stderr
+    assert "code by itself: if you trust it, add --model my_net.py:Network" in unnamed.stderr
     named = onward("evaluate", "run.pt", "--model", "my_net.py:Network", cwd=tmp_path)
     assert named.returncode == 0, named.stderr
     exported = onward("export", "run.pt", "--model", "my_net.py:Network", cwd=tmp_path)

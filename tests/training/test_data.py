@@ -17,9 +17,10 @@ from onward.errors import DataError, UsageError
 from onward.images.decode import read_image
 from onward.signature import Preprocess, Signature
 from onward_training.data import Dataset, FileSplit, Split, class_weights, load
-from onward_training.data.dataset import divide, measure_signature
+from onward_training.data.dataset import measure_signature
 from onward_training.data.folder import load_folder
 from onward_training.data.idx_files import FILES, find_folder
+from onward_training.data.split import divide
 
 
 def write_idx(path: Path, array: np.ndarray, *, zipped: bool = False) -> None:
@@ -307,7 +308,7 @@ def test_images_beside_the_class_folders_are_left_out_and_counted(folder: Path) 
     (folder / "readme.txt").write_text("no image, and no matter")
     dataset = load(f"folder:{folder}")
     assert num_images(dataset) == 20
-    assert dataset.notes == ("left out: 1 image beside the class folders, e.g. cover.png",)
+    assert dataset.notes == ("left out: 1 image outside the class folders, e.g. cover.png",)
 
 
 @pytest.mark.parametrize("target", [".", "..", "../.."])
@@ -355,7 +356,7 @@ def test_what_there_is_not_is_an_error(name: str) -> None:
 
 
 def test_an_image_size_for_a_data_set_that_has_its_own_is_refused() -> None:
-    with pytest.raises(UsageError, match="image size of its own"):
+    with pytest.raises(UsageError, match="fixed image size"):
         load("digits", image_size=(16, 16))
 
 
@@ -398,7 +399,7 @@ def test_an_unknown_class_is_answered_with_the_nearest(fake: Dataset) -> None:
 
 @pytest.mark.parametrize("labels", [[], ["pattern 1"], ["pattern 1", "pattern 1"]])
 def test_fewer_than_two_classes_are_no_selection(fake: Dataset, labels: list[str]) -> None:
-    with pytest.raises(DataError, match="two classes or more"):
+    with pytest.raises(DataError, match="expected two classes or more"):
         fake.select(labels)
 
 
@@ -458,7 +459,7 @@ def test_the_digest_of_files_is_over_their_places_and_sizes(folder: Path, tmp_pa
     first.write_bytes(first.read_bytes() + b" ")
     assert dataset.digest() != before
     first.unlink()
-    with pytest.raises(DataError, match="was there when the data set was loaded"):
+    with pytest.raises(DataError, match="was readable when the data set was loaded"):
         dataset.digest()
 
 

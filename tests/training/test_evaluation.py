@@ -85,9 +85,9 @@ def test_top_k_accuracy_begins_at_the_accuracy_and_rises_to_one(evaluation: Eval
 
 @LAW
 @given(evaluations())
-def test_places_are_those_of_a_stable_sort(evaluation: Evaluation) -> None:
+def test_ranks_are_those_of_a_stable_sort(evaluation: Evaluation) -> None:
     ranked = np.argsort(-evaluation.probabilities, axis=1, kind="stable")
-    np.testing.assert_array_equal(evaluation.places, np.argmax(ranked == evaluation.targets[:, None], 1))
+    np.testing.assert_array_equal(evaluation.ranks, np.argmax(ranked == evaluation.targets[:, None], 1))
 
 
 @LAW
@@ -291,7 +291,7 @@ def test_a_short_table_has_the_worst_classes_and_those_without_images_last() -> 
 def test_probabilities_that_are_no_numbers_are_refused(wrong: float) -> None:
     probabilities = np.full((3, 2), 0.5, np.float32)
     probabilities[1, 1] = wrong
-    with pytest.raises(Refusal, match="1 of 3 images, number 1 the first"):
+    with pytest.raises(Refusal, match="1 of 3 images, first for image 1"):
         Evaluation(probabilities, np.zeros(3, np.int64))
 
 
@@ -341,9 +341,9 @@ def test_images_that_cannot_be_read_are_left_out_and_the_others_keep_their_place
 
 
 def test_a_split_of_which_nothing_can_be_read_is_a_data_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="of 2 images none"):
+    with pytest.raises(DataError, match="none of 2 images"):
         evaluate(by_brightness, grey_files(tmp_path, [None, None]))
-    with pytest.raises(DataError, match="of 0 images none"):
+    with pytest.raises(DataError, match="none of 0 images"):
         evaluate(by_brightness, Split(np.zeros((0, 2, 2, 1), np.uint8), np.zeros(0, np.int64)))
 
 
@@ -450,14 +450,14 @@ def test_cards_show_the_pictures_of_the_split_where_some_could_not_be_read(tmp_p
 def test_the_page_of_a_perfect_classifier_has_no_mistakes_to_show(write: Write) -> None:
     page = write(Evaluation(np.eye(4, dtype=np.float32), np.arange(4)))
     assert page.count("img") == 0
-    assert "There is none." in page.text
+    assert "There are none." in page.text
 
 
 def test_learning_curves_are_there_where_there_is_a_history(write: Write) -> None:
     evaluation = made_up(50, 4)
     without, with_curves = write(evaluation), write(evaluation, history=HISTORY)
     assert with_curves.count("svg") == without.count("svg") + 2
-    assert "that of epoch 3" in with_curves.text
+    assert "in epoch 3" in with_curves.text
 
 
 @pytest.mark.parametrize("loss", [0.0, math.nan, math.inf])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from onward_training.augmentation import Augment
-from onward_training.data.dataset import AnySplit, Split
+from onward_training.data import AnySplit, Split
 from onward_training.options import TrainOptions
 from onward_training.streaming_loader import stream_batches
 

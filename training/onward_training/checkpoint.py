@@ -1,7 +1,7 @@
-"""Checkpoint: weights with all that is needed to rebuild, export and train on.
+"""Checkpoint: weights and everything needed to rebuild the network, export it and continue training.
 
-A file of tensors and plain data only, so that it loads with `weights_only=True`: opening one runs no code.
-docs/checkpoint_format.md lists its parts.
+The file holds tensors and plain data only. It loads with `weights_only=True`, so opening it runs no code.
+docs/checkpoint_format.md lists its entries.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ FORMAT = "onward.checkpoint/1"
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch came to.
+    """Metrics of one epoch.
 
     Args:
         epoch: From 1.
         train_loss: Mean loss over the epoch, in training mode.
         validation_loss: Mean cross-entropy, in eval mode.
         validation_accuracy: 0 to 1.
-        elapsed_s: Wall-clock seconds of training, without validation.
+        elapsed_s: Wall-clock time of training, without validation.
         train_accuracy: 0 to 1, over the epoch, in training mode.
         learning_rate: At the end of the epoch.
     """
@@ -55,7 +55,7 @@ class Epoch:
     learning_rate: float = math.nan
 
     def is_better_than(self, other: Epoch) -> bool:
-        """By validation accuracy; of equals, by validation loss."""
+        """By validation accuracy; if equal, by validation loss."""
         return (self.validation_accuracy, -self.validation_loss) > (other.validation_accuracy, -other.validation_loss)
 
 
@@ -64,20 +64,20 @@ class Checkpoint:
     """A trained network.
 
     Args:
-        architecture: What `onward_training.models.build` takes.
-        arguments: Its further arguments.
-        signature: What goes in and what comes out.
+        architecture: The network's name, see `onward_training.models`.
+        arguments: Further arguments of the network.
+        signature: The network's inputs and outputs.
         state_dict: The weights.
-        data: What `--data` was.
-        history: One entry an epoch, up to the last one trained.
+        data: The value of `--data`.
+        history: One entry per epoch, up to the last one trained.
         optimizer: Its state_dict, at this epoch.
         random_state: PyTorch's generator, at this epoch.
-        provenance: Versions, options and figures: text and numbers.
-        final_activation: What the network ends in, of `onward_training.models.FINAL_ACTIVATIONS`.
-        output: Which of the values that the network returns holds the logits; None for the only one.
-        progress: Where the run stands that this is a part of; docs/checkpoint_format.md has its entries.
-        is_trusted: Whether code of the user's that it names may be run: where they have just trained it, or have
-            named it again. It is not saved.
+        provenance: Options, digest of the data, versions: text and numbers.
+        final_activation: One of `onward_training.models.FINAL_ACTIVATIONS`; `end` in the file.
+        output: Which of the returned values holds the logits; None finds them, see `logits_of`.
+        progress: The state of the run; docs/checkpoint_format.md lists its entries.
+        is_trusted: Whether user code that it names may run: because the user has just trained it, or named it again. It
+            is not saved.
     """
 
     architecture: str
@@ -95,16 +95,16 @@ class Checkpoint:
     is_trusted: bool = False
 
     def network(self) -> nn.Module:
-        """The network in eval mode, with these weights; it gives logits.
+        """The network in eval mode, with these weights; it returns logits.
 
         Raises:
             CheckpointError: The weights do not fit the architecture.
-            UsageError: It names code of the user's, which they have not named again.
+            UsageError: It names user code, which the user has not named again.
         """
         if is_user_code(self.architecture) and not self.is_trusted:
             raise UsageError(
-                f"this was trained with {self.architecture}, which is code of yours. A checkpoint runs none by itself: "
-                f"add --model {self.architecture}"
+                f"the checkpoint's network is {self.architecture}, which is code outside Onward. A checkpoint never "
+                f"runs code by itself: if you trust it, add --model {self.architecture}"
             )
         network = build(self.architecture, self.signature, self.arguments)
         try:
@@ -114,7 +114,7 @@ class Checkpoint:
         return network_task_of(self.signature).adapt(network.eval(), self.final_activation, self.output).eval()
 
     def weights_digest(self) -> str:
-        """SHA-256 over names, dtypes, shapes and values of all weights, in order of their names."""
+        """SHA-256 of names, dtypes, shapes and values of all weights, sorted by name."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.state_dict.items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -122,10 +122,10 @@ class Checkpoint:
         return digest.hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write the file whole: an error or a crash leaves an earlier one untouched.
+        """Write the file atomically: after an error or a crash, an earlier file is unchanged.
 
         Raises:
-            OutputError: The place cannot be written to, or is full.
+            OutputError: The file cannot be written, or the disk is full.
         """
         with written_whole(path) as staged:
             staged.write_bytes(self.to_bytes())
@@ -144,31 +144,31 @@ class Checkpoint:
             "provenance": dict(self.provenance),
             "progress": dict(self.progress),
         }
-        data = io.BytesIO()  # torch's own writer says of a full disk only that a position is unexpected
+        data = io.BytesIO()  # on a full disk, torch.save to a path fails with an unclear error
         torch.save(document, data)
         data.seek(0)
-        torch.load(data, weights_only=True)  # a stray object is found here, not by whoever opens the file
+        torch.load(data, weights_only=True)  # fails now if there is an object in it, not when the file is opened
         return data.getbuffer()
 
     @classmethod
     def load(cls, path: str | Path, *, model: str | None = None) -> Checkpoint:
-        """Read a checkpoint; nothing in it is run.
+        """Read a checkpoint without running code in it.
 
         Args:
             path: The file.
-            model: The user's own code that it was trained with, named again: `network()` may run it.
+            model: The user code that it was trained with; naming it allows `network()` to run it.
 
         Raises:
-            CheckpointError: Missing, cut short, foreign, or in need of more than tensors and plain data.
+            CheckpointError: The file is missing, damaged, not a checkpoint, or needs more than tensors and plain data.
         """
         path = Path(path)
         document = _read(path)
         if not isinstance(document, dict) or "format" not in document:
             raise CheckpointError(
-                f"{path} is no checkpoint of Onward's: it has no format entry. `onward train` writes them."
+                f"{path} is not a checkpoint of Onward's: it has no entry `format`. `onward train` writes checkpoints."
             )
         if document.pop("format") != FORMAT:
-            raise CheckpointError(f"{path} is of a format that this Onward does not read; expected {FORMAT}.")
+            raise CheckpointError(f"{path} has a format that this version of Onward does not read, expected {FORMAT}.")
         try:
             document["signature"] = signature_from_json(document["signature"])
             document["history"] = tuple(Epoch(**epoch) for epoch in document["history"])
@@ -176,16 +176,16 @@ class Checkpoint:
             checkpoint = cls(**document)
             return replace(checkpoint, architecture=model, is_trusted=True) if model else checkpoint
         except (KeyError, TypeError, SignatureError) as error:
-            raise CheckpointError(f"{path} does not have the parts of {FORMAT}: {error}.") from error
+            raise CheckpointError(f"{path} does not have the entries of {FORMAT}: {error}.") from error
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Load a checkpoint's weights, under the network's own version numbers: a checkpoint holds none.
+    """Load a checkpoint's weights with the network's own version numbers, because a checkpoint has none.
 
-    (torchvision's MNASNet changes its layers where it finds none.)
+    (Without version numbers, torchvision's MNASNet changes its layers.)
 
     Raises:
-        RuntimeError: They do not fit.
+        RuntimeError: The weights do not fit the network.
     """
     state = OrderedDict(weights)
     state._metadata = getattr(network.state_dict(), "_metadata", None)  # type: ignore[attr-defined]
@@ -193,7 +193,7 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a file is a checkpoint of Onward's, of any version, rather than somebody's weights."""
+    """Whether a file is a checkpoint of Onward's, of any version, and not another weights file."""
     try:
         with zipfile.ZipFile(path) as archive:
             pickled = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
@@ -204,29 +204,29 @@ def is_checkpoint(path: Path) -> bool:
 
 def _read(path: Path) -> Any:
     if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; a checkpoint is a file.")
+        raise CheckpointError(f"{path} is a folder, expected a checkpoint file.")
     if not path.is_file():
-        raise CheckpointError(f"{path} does not exist. `onward train --out {path}` would make it.")
+        raise CheckpointError(f"{path} does not exist. `onward train --out {path}` creates it.")
     if not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path} is cut short, or no checkpoint at all: it does not read as an archive.")
+        raise CheckpointError(f"{path} is damaged or not a checkpoint: it is not a complete zip archive.")
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.rpartition("/")[2] for name in archive.namelist()}
         if "data.pkl" not in names or "constants.pkl" in names:
             raise CheckpointError(
-                f"{path} is no checkpoint: it is TorchScript, a .pt2 or some other archive. `onward inspect` takes "
-                f"the bundle that it belongs to."
+                f"{path} is not a checkpoint: it is TorchScript, a .pt2 or another archive. For a file of a bundle, "
+                f"`onward inspect` takes the bundle."
             )
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} asks for more than tensors and plain data, so it was not opened: it needs {_blocked(error)}."
+            f"{path} needs more than tensors and plain data, so it was not opened: it needs {_blocked(error)}."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path} is damaged: {reason_of(error)}") from error
 
 
 def _blocked(error: pickle.UnpicklingError) -> str:
-    # torch explains at length; the name of what the file asks for is all that a reader needs
+    # of torch's long message, only the name that the file needs
     names = re.findall(r"GLOBAL ([\w.]+)", str(error))
     return f"the global {names[0]}" if names else "an object of an unknown kind"

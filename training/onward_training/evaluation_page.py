@@ -1,4 +1,4 @@
-"""The page of an evaluation: its figures, what is taken for what, how far to trust it, and its worst mistakes."""
+"""Evaluation page: metrics, learning curves, confusions, calibration and the most confident mistakes, as HTML."""
 
 from __future__ import annotations
 
@@ -36,30 +36,30 @@ def write_evaluation_page(
     history: Sequence[Epoch] = (),
     notes: Sequence[str] = (),
 ) -> None:
-    """Write the page: one file that needs no network.
+    """Write the page: one file that loads nothing from the network.
 
     Args:
-        path: Where to.
+        path: The file.
         evaluation: What it shows.
-        signature: Its labels.
-        images: Index of an image in the split that was evaluated -> uint8 `(height, width, channels)`; asked for 24
-            at most.
+        signature: Gives the labels.
+        images: Index of an image in the evaluated split -> uint8 `(height, width, channels)`; called 24 times at
+            most.
         title: The heading.
-        history: Of the training; where there is none, there are no learning curves.
-        notes: What a reader must know of these figures, e.g. how many images could not be read; a sentence each.
+        history: Of the training; if empty, there are no learning curves.
+        notes: What a reader must know about these metrics, e.g. how many images were unreadable; one sentence each.
 
     Raises:
-        OutputError: The place cannot be written to, or is full.
+        OutputError: The file cannot be written, or the disk is full.
     """
     low, high = evaluation.interval_95
     page = Page(
         title,
-        f"{evaluation.accuracy:.2%} of {len(evaluation.targets):,} images are given the right label "
+        f"{evaluation.accuracy:.2%} of {len(evaluation.targets):,} images are classified correctly "
         f"(95 % interval: {low:.2%} to {high:.2%}).",
     )
     _tiles(page, evaluation)
     if notes:
-        page.section("To know", " ".join(notes))
+        page.section("Notes", " ".join(notes))
     if history:
         _training(page, history)
     _overview(page, evaluation, signature.labels)
@@ -67,7 +67,7 @@ def write_evaluation_page(
     _confusions(page, evaluation, short)
     _classes(page, evaluation, short)
     _mistakes(page, evaluation, signature.labels, images)
-    page.footer(f"onward {__version__}. Made by `onward evaluate`. This file needs no network.")
+    page.footer(f"onward {__version__}. Made by `onward evaluate`. This file loads nothing from the network.")
     page.write(path)
 
 
@@ -77,11 +77,19 @@ def _tiles(page: Page, evaluation: Evaluation) -> None:
         [
             (f"{evaluation.accuracy:.2%}", f"accuracy (95 %: {low:.1%} to {high:.1%})", ""),
             *(
-                (f"{evaluation.top_k_accuracy(k):.2%}", f"the true class is among the {k} most probable", "")
+                (
+                    f"{evaluation.top_k_accuracy(k):.2%}",
+                    f"top {k}: the true class is among the {k} most probable",
+                    "",
+                )
                 for k in (3, 5)
                 if k < evaluation.num_classes
             ),
-            (f"{evaluation.calibration_error:.2%}", "calibration error: how far confidence is from accuracy", ""),
+            (
+                f"{evaluation.calibration_error:.2%}",
+                "calibration error: confidence minus accuracy, on average",
+                "",
+            ),
             (f"{evaluation.loss:.4f}", "mean loss (cross-entropy)", ""),
             (f"{len(evaluation.targets):,}", f"images of {evaluation.num_classes:,} classes", ""),
         ]
@@ -98,23 +106,23 @@ def _training(page: Page, history: Sequence[Epoch]) -> None:
         "training": [100 * epoch.train_accuracy for epoch in history],
         "validation": [100 * epoch.validation_accuracy for epoch in history],
     }
-    if all(math.isnan(epoch.train_accuracy) for epoch in history):  # a checkpoint from before it was kept
+    if all(math.isnan(epoch.train_accuracy) for epoch in history):  # an old checkpoint without it
         del accuracies["training"]
     has_zero = any(value <= 0 for line in losses.values() for value in line)
     best = max(history, key=lambda epoch: (epoch.validation_accuracy, -epoch.validation_loss))
     page.section(
         "Training",
-        f"{len(history)} epochs; the best validation accuracy, {best.validation_accuracy:.2%}, was that of epoch "
+        f"{len(history)} epochs; the best validation accuracy is {best.validation_accuracy:.2%}, in epoch "
         f"{best.epoch}.",
     )
     page.figures(
         [
             (
-                "Mean loss: training as it went, validation after the epoch",
+                "Mean loss: training during the epoch, validation after it",
                 lines(losses, x=epochs, x_label="epoch", y_label="loss", log_y=not has_zero),
             ),
             (
-                "Accuracy: training as it went, validation after the epoch",
+                "Accuracy: training during the epoch, validation after it",
                 lines(accuracies, x=epochs, x_label="epoch", y_label="accuracy, %"),
             ),
         ]
@@ -122,20 +130,20 @@ def _training(page: Page, history: Sequence[Epoch]) -> None:
 
 
 def _overview(page: Page, evaluation: Evaluation, labels: Sequence[str]) -> None:
-    """The confusion matrix, and beside it the reliability diagram."""
+    """The confusion matrix and the reliability diagram."""
     confidence = float(evaluation.confidence.mean())
     gap = confidence - evaluation.accuracy
     page.section(
-        "What is taken for what, and how far to trust a confidence",
-        f"The network's mean confidence is {confidence:.1%}, and {evaluation.accuracy:.1%} is right: it is "
+        "Confusions and calibration",
+        f"The mean confidence is {confidence:.1%} and the accuracy {evaluation.accuracy:.1%}: the network is "
         f"{'over' if gap > 0 else 'under'}confident by {100 * abs(gap):.1f} points.",
     )
     shown = _most_confused_classes(evaluation)
     caption = "Confusion matrix"
     if len(shown) < evaluation.num_classes:
         caption += (
-            f" of {len(shown)} of the {evaluation.num_classes:,} classes, those of the most frequent "
-            "confusions; images that were taken for other classes are not in it"
+            f" of {len(shown)} of the {evaluation.num_classes:,} classes, those with the most frequent "
+            "confusions; images predicted as other classes are not counted"
         )
     bins = [(item.mean_confidence, item.accuracy, item.num_images) for item in evaluation.calibration_bins]
     page.figures(
@@ -149,7 +157,7 @@ def _overview(page: Page, evaluation: Evaluation, labels: Sequence[str]) -> None
             ),
             (
                 "Reliability: accuracy by confidence. A bar below the diagonal is overconfident, one above it "
-                "underconfident; one of few images is a guess",
+                "underconfident; a bar of few images is uncertain",
                 reliability(bins),
             ),
         ]
@@ -161,8 +169,8 @@ def _shorten(label: str, num_letters: int) -> str:
 
 
 def _most_confused_classes(evaluation: Evaluation) -> list[int]:
-    """At most 20 classes, those of the most frequent confusions first to be taken, in their own order."""
-    pairs = evaluation.most_confused(NUM_HEATMAP**2)  # that many hold 20 classes, or there are no more
+    """At most 20 classes, those with the most frequent confusions, in their order."""
+    pairs = evaluation.most_confused(NUM_HEATMAP**2)  # so many pairs contain 20 classes, or there are no more
     confused = [index for pair in pairs for index in (pair.true, pair.predicted)]
     return sorted(list(dict.fromkeys([*confused, *range(evaluation.num_classes)]))[:NUM_HEATMAP])
 
@@ -172,13 +180,13 @@ def _confusions(page: Page, evaluation: Evaluation, labels: Sequence[str]) -> No
     if not pairs:
         return
     num_mistakes = int((evaluation.predicted != evaluation.targets).sum())
-    there = evaluation.by_class.num_images
-    page.section("The most frequent confusions", f"Of {num_mistakes:,} mistakes in all.")
+    num_images = evaluation.by_class.num_images
+    page.section("The most frequent confusions", f"There are {num_mistakes:,} mistakes.")
     page.table(
-        ["true → taken for", "images", "of all images of the class", "of all mistakes"],
+        ["true → predicted", "images", "share of the class", "share of all mistakes"],
         [
             [f"{labels[pair.true]} → {labels[pair.predicted]}", f"{pair.num_images:,}"]
-            + [f"{pair.num_images / total:.1%}" for total in (there[pair.true], num_mistakes)]
+            + [f"{pair.num_images / total:.1%}" for total in (num_images[pair.true], num_mistakes)]
             for pair in pairs
         ],
     )
@@ -188,9 +196,9 @@ def _classes(page: Page, evaluation: Evaluation, labels: Sequence[str]) -> None:
     is_cut = evaluation.num_classes > NUM_ROWS
     page.section(
         "Classes",
-        "Recall: the share of a class's images that is recognized. Precision: the share of what is taken for it that "
-        "is of it. F1: their harmonic mean; over the classes that have images it is "
-        f"{evaluation.by_class.macro('f1'):.1%} on average."
+        "Recall: the share of a class's images that are predicted correctly. Precision: the share of the images "
+        "predicted as the class that are of the class. F1: their harmonic mean; its average over the classes that have "
+        f"images is {evaluation.by_class.macro('f1'):.1%}."
         + (f" These are the {NUM_ROWS} of {evaluation.num_classes:,} with the lowest F1." if is_cut else ""),
     )
     columns = [column.removeprefix(">") for column in CLASS_COLUMNS]
@@ -202,17 +210,17 @@ def _mistakes(
 ) -> None:
     rows = evaluation.worst_mistakes(NUM_CARDS).tolist()
     if not rows:
-        page.section("Mistakes", "There is none.")
+        page.section("Mistakes", "There are none.")
         return
     page.section(
         "The most confident mistakes",
-        "The first label is the one that was given, a tick marks the true one. Wrong labels in the data show up here.",
+        "A tick marks the true class. Images with a wrong label in the data set show up here.",
     )
     page.cards(
         [
             (
                 picture(images(evaluation.index_of(row))),
-                f"{labels[evaluation.targets[row]]}, taken for {labels[evaluation.predicted[row]]}",
+                f"{labels[evaluation.targets[row]]}, predicted as {labels[evaluation.predicted[row]]}",
                 _bars(evaluation, row, labels),
             )
             for row in rows
@@ -221,7 +229,7 @@ def _mistakes(
 
 
 def _bars(evaluation: Evaluation, row: int, labels: Sequence[str]) -> list[tuple[str, float, bool]]:
-    """The three most probable classes of an image; the true one for the last of them where it is not among them."""
+    """The three most probable classes of an image; the true class replaces the third if it is not among them."""
     probabilities, truth = evaluation.probabilities[row], int(evaluation.targets[row])
     top = [int(place) for place in np.argsort(-probabilities, kind="stable")[:TOP_K]]
     if truth not in top:

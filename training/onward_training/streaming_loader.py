@@ -23,7 +23,7 @@ from onward.errors import ImageError
 from onward.images.decode import read_image
 from onward.signature import Signature
 from onward_training.augmentation import Augment
-from onward_training.data.files import FileSplit
+from onward_training.data.split import FileSplit
 
 __all__ = ["stream_batches"]
 

@@ -1,4 +1,4 @@
-"""Catalog: what `--data` may name."""
+"""Catalog: load a data set by the name that `--data` gives."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ def load(
 
     Args:
         name: `digits`, `fashion-mnist`, `mnist`, `folder:PATH` or `fake`.
-        data_dir: Where the IDX files of `mnist` and `fashion-mnist` are, if not in the usual places.
+        data_dir: Folder with the IDX files of `mnist` or `fashion-mnist`, if not in the usual places.
         image_size: `(height, width)`, for `folder` and `fake` only.
-        seed: Of the split into training and validation images.
-        streaming: Leave the images of a `folder` on disk and decode them as they are needed; by default where
-            the training images take more than 1 GiB.
-        preprocess: How the images of a `folder` get to their size.
-        like: Give `folder` and `fake` this one's size, channels and resize rule, so far as they are not given.
+        seed: Of the split into training and validation images, and of `fake`.
+        streaming: Leave the images of a `folder` on disk and decode them when needed; by default if the training
+            images take more than 1 GiB.
+        preprocess: How the images of a `folder` are resized.
+        like: Gives `folder` and `fake` size, channels and resize rule, unless these are given.
 
     Raises:
         DataError: No such data set, or it cannot be read.
-        UsageError: An option for a data set that has no use for it.
+        UsageError: The data set does not take an option.
     """
     kind, _, path = name.partition(":")
     if image_size is not None and kind not in ("folder", "fake"):
-        raise UsageError(f"{name} has an image size of its own; --image-size is for folder:PATH and fake.")
+        raise UsageError(f"{name} has a fixed image size; --image-size is only for folder:PATH and fake.")
     if kind != "folder" and (streaming or preprocess is not None):
-        raise UsageError(f"{name} is in memory, at its own size; streaming and preprocessing are for folder:PATH.")
+        raise UsageError(f"{name} is in memory at a fixed size; streaming and preprocessing are only for folder:PATH.")
     channels = None
     if like is not None:
         image_size, channels = image_size or (like.height, like.width), like.channels
@@ -68,15 +68,15 @@ def load(
 
             return load_fake(image_size, channels or 1, seed)
         case _:
-            raise DataError(f"data set {name!r} is unknown; there are {', '.join(NAMES)}.")
+            raise DataError(f"data set {name!r} is unknown, expected one of {', '.join(NAMES)}.")
 
 
 def load_for(signature: Signature, data: str, data_dir: Path | None = None) -> Dataset:
-    """A data set in the form that a model takes: its size, colour, resize rule and, of more classes, its own.
+    """Load a data set in the form that a model takes: its size, channels and resize rule, and only its classes.
 
     Raises:
         DataError: No such data set.
-        UsageError: Its labels or its images are others.
+        UsageError: The data set has other labels or another image shape than the model.
     """
     dataset = load(data, data_dir=data_dir, like=signature)
     if set(signature.labels) <= set(dataset.signature.labels):
@@ -84,5 +84,5 @@ def load_for(signature: Signature, data: str, data_dir: Path | None = None) -> D
     for what in ("labels", "image_shape"):
         theirs, ours = getattr(dataset.signature, what), getattr(signature, what)
         if theirs != ours:
-            raise UsageError(f"{data} has the {what.replace('_', ' ')} {theirs}, the model {ours}.")
+            raise UsageError(f"{data} has the {what.replace('_', ' ')} {theirs}, but the model has {ours}.")
     return dataset

@@ -1,4 +1,4 @@
-"""Dataset: three splits of labelled images, and the signature that a network trained on them has."""
+"""Dataset: labelled images for training, validation and testing, and the signature of a network trained on them."""
 
 from __future__ import annotations
 
@@ -8,68 +8,33 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onward.errors import DataError
 from onward.signature import Preprocess, Signature
-from onward_training.data.files import FileSplit
+from onward_training.data.split import AnySplit, FileSplit, Split
 
-__all__ = ["AnySplit", "Dataset", "Split", "class_weights", "divide", "measure_signature"]
-
-
-@dataclass(frozen=True)
-class Split:
-    """Labelled images in memory.
-
-    Args:
-        images: uint8 `(count, height, width, channels)`.
-        targets: int64 `(count,)`, class indices.
-    """
-
-    images: NDArray[np.uint8]
-    targets: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """`(height, width, channels)` of one image."""
-        _, height, width, channels = self.images.shape
-        return (height, width, channels)
-
-    def take(self, indices: NDArray[np.integer]) -> Split:
-        """The samples at these places, in this order."""
-        return Split(self.images[indices], self.targets[indices])
-
-    def read(self, where: slice | NDArray[np.integer]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Images uint8 `(count, height, width, channels)` and targets int64 `(count,)` at these places."""
-        return self.images[where], self.targets[where]
-
-
-#: Both have `targets`, `image_shape`, `take`, `read` and a length; only a Split has its `images` at hand.
-AnySplit: TypeAlias = Split | FileSplit
-SomeSplit = TypeVar("SomeSplit", Split, FileSplit)
+__all__ = ["Dataset", "class_weights", "measure_signature"]
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Everything that training and evaluation need.
+    """The images that training and evaluation need.
 
     Args:
-        name: What `--data` was, without a path: `digits`, `fashion-mnist`, `folder` …
-        train: Weights are fitted to these.
-        validation: The best epoch is chosen by these.
-        test: Looked at once, in the end.
-        signature: Of a network trained on these.
-        is_public: Whether its images may travel in a bundle; a folder is somebody's own.
-        notes: What was left out or converted, counted, a sentence each.
+        name: The value of `--data` without a path: `digits`, `fashion-mnist`, `folder` …
+        train: For fitting the weights.
+        validation: For choosing the best epoch.
+        test: For one evaluation at the end.
+        signature: Of a network trained on these images.
+        is_public: Whether a bundle may contain its images; a folder may be private.
+        notes: How many images were left out or converted; one sentence each.
 
     Raises:
-        DataError: A split is empty, or has a label that the signature has not.
+        DataError: A split is empty, or has a label that is not in the signature.
     """
 
     name: str
@@ -94,19 +59,16 @@ class Dataset:
                 )
 
     def select(self, labels: Sequence[str]) -> Dataset:
-        """Only these classes, in this order: targets are numbered anew, mean and std stay.
+        """Keep only these classes, in this order: targets are renumbered, mean and std stay.
 
         Raises:
-            DataError: A label is unknown (the nearest known ones are named) or given twice, fewer than two are
-                given, or a split has no image of any of them.
+            DataError: A label is unknown or given twice, there are fewer than two, or a split has no image of them.
         """
         known = self.signature.labels
         if unknown := [label for label in labels if label not in known]:
             raise DataError(f"data set {self.name!r} has no class {_suggest(unknown, known)}.")
         if len(labels) < 2 or len(set(labels)) != len(labels):
-            raise DataError(
-                f"{', '.join(labels) or 'nothing'} cannot be told apart: name two classes or more, each once."
-            )
+            raise DataError(f"the classes are {', '.join(labels) or 'none'}, expected two classes or more, each once.")
         numbers = np.full(len(known), -1, np.int64)
         numbers[[known.index(label) for label in labels]] = np.arange(len(labels))
         signature = replace(self.signature, labels=tuple(labels))
@@ -116,15 +78,15 @@ class Dataset:
         return replace(self, train=train, validation=validation, test=test, signature=signature)
 
     def digest(self) -> str:
-        """SHA-256 that says whether a run on another data set would train alike.
+        """SHA-256 of everything in the data set that affects training.
 
-        It covers the name, the signature (labels, size, mean, std …), the targets of train and validation, and
-        their pixels; of images on disk their relative paths and sizes in bytes instead.
+        It covers the name, the signature (labels, size, mean, std …), and the targets and pixels of train and
+        validation; for images on disk, their relative paths and sizes in bytes instead of pixels.
 
         Raises:
-            DataError: A file on disk is gone.
+            DataError: A file on disk is missing.
         """
-        digest = hashlib.sha256(json.dumps([self.name, self.signature.to_json()]).encode())
+        digest = hashlib.sha256(json.dumps([self.name, _describe(self.signature)]).encode())
         root = _common_folder([split for split in (self.train, self.validation) if isinstance(split, FileSplit)])
         for split in (self.train, self.validation):
             digest.update(f"{type(split).__name__} {len(split)} {split.image_shape}".encode())
@@ -136,22 +98,8 @@ class Dataset:
         return digest.hexdigest()
 
 
-def divide(split: SomeSplit, share: float, seed: int = 0) -> tuple[SomeSplit, SomeSplit]:
-    """Take `share` of a split out of it, the same share of every class, at random.
-
-    Returns:
-        What is left, and what was taken.
-    """
-    generator = np.random.default_rng(seed)
-    taken = np.zeros(len(split), bool)
-    for target in np.unique(split.targets):
-        members = generator.permutation(np.flatnonzero(split.targets == target))
-        taken[members[: max(1, round(share * len(members)))]] = len(members) > 1
-    return split.take(np.flatnonzero(~taken)), split.take(np.flatnonzero(taken))
-
-
 def measure_signature(train: Split, labels: tuple[str, ...], preprocess: Preprocess | None = None) -> Signature:
-    """The signature for these images, with their own mean and standard deviation to four decimals."""
+    """The signature for these images, with their mean and standard deviation rounded to four decimals."""
     height, width, channels = train.image_shape
     counts = np.stack([np.bincount(train.images[..., c].reshape(-1), minlength=256) for c in range(channels)])
     levels = np.arange(256) / 255
@@ -169,24 +117,24 @@ def measure_signature(train: Split, labels: tuple[str, ...], preprocess: Preproc
 
 
 def class_weights(targets: NDArray[np.int64], num_classes: int) -> NDArray[np.float32]:
-    """Balanced weights for the loss: the rarer a class, the heavier, so that all weigh the same in sum.
+    """Balanced weights for the loss: every class has the same total weight.
 
     Args:
         targets: int64 `(count,)`, class indices.
-        num_classes: How many there are.
+        num_classes: Number of classes.
 
     Returns:
-        float32 `(classes,)`: count / (num_classes × the class's own count); 1 for all where all are as common.
+        float32 `(classes,)`: count / (num_classes × count of the class); 1 if all classes are equally frequent.
 
     Raises:
-        DataError: A class has no image, so that no weight balances it.
+        DataError: A class has no image.
 
     Source: scikit-learn, `class_weight="balanced"`.
     """
     counts = np.bincount(targets, minlength=num_classes)
     if missing := np.flatnonzero(counts == 0).tolist():
         raise DataError(
-            f"class {', '.join(map(str, missing))} has no training image: balanced weights need some of each."
+            f"class {', '.join(map(str, missing))} has no training image: balanced weights need at least one."
         )
     return (len(targets) / (num_classes * counts)).astype(np.float32)
 
@@ -207,6 +155,15 @@ def _renumber(split: AnySplit, numbers: NDArray[np.int64], signature: Signature)
     return replace(kept, targets=targets[targets >= 0])
 
 
+def _describe(signature: Signature) -> dict[str, Any]:
+    """The signature as plain data with the entries of checkpoint format 1: entries added later do not change a digest,
+    so that runs of earlier versions resume."""
+    document = signature.to_json()
+    outputs = [{key: output[key] for key in ("name", "dtype", "shape")} for output in document["outputs"]]
+    kept = {key: document[key] for key in ("input", "preprocess", "normalize")}
+    return kept | {"outputs": outputs, "labels": document["labels"]}
+
+
 def _common_folder(splits: list[FileSplit]) -> str:
     return os.path.commonpath([path.parent for split in splits for path in split.paths]) if splits else ""
 
@@ -217,5 +174,5 @@ def _listing(split: FileSplit, root: str) -> Iterator[tuple[str, int]]:
             yield path.relative_to(root).as_posix(), path.stat().st_size
         except OSError as error:
             raise DataError(
-                f"{path} was there when the data set was loaded, and is not now: {error.strerror}."
+                f"{path} was readable when the data set was loaded, but is not now: {error.strerror}."
             ) from error

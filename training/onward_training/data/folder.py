@@ -1,4 +1,4 @@
-"""folder:PATH: one folder a class, images of any size and format that Pillow reads."""
+"""folder:PATH: one folder per class, with images of any size and any format that Pillow reads."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from PIL import Image, UnidentifiedImageError
 from onward.errors import DataError
 from onward.images.decode import DECODING_ERRORS, IMAGE_SUFFIXES
 from onward.signature import Preprocess, Signature
-from onward_training.data.dataset import Dataset, Split, divide, measure_signature
-from onward_training.data.files import FileSplit
+from onward_training.data.dataset import Dataset, measure_signature
+from onward_training.data.split import FileSplit, Split, divide
 
 __all__ = ["load_folder"]
 
 LARGEST_SIDE_PX = 64
-#: Training images that take more than this when decoded are streamed.
+#: If the decoded training images take more, they stay on disk.
 LARGEST_IN_MEMORY_BYTES = 2**30
 NUM_MEASURED = 2_000
 LARGEST_UNREADABLE_SHARE = 0.1
 VALIDATION_SHARE, TEST_SHARE = 0.15, 0.15
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
-#: What archivers leave behind.
+#: Created by macOS in archives.
 IGNORED_FOLDERS = frozenset({"__MACOSX"})
 GREY_MODES = frozenset({"1", "L", "LA"})
 
@@ -44,21 +44,21 @@ def load_folder(
 ) -> Dataset:
     """A data set from `PATH/<label>/*.png`, or from `PATH/train/<label>/…`, `PATH/val/…`, `PATH/test/…`.
 
-    Where `val` or `test` is not there, 15 % of each class of the training images is taken for it. Images that
-    cannot be read are left out and counted in the data set's notes, and so is what was converted. When they are
-    streamed, only their headers are read here; what is cut short is met, and counted in `failures`, on the way.
+    If `val` or `test` is missing, 15 % of each class of the training images is used instead. Unreadable images are
+    left out; the data set's notes count them and the converted images. If the images stay on disk, only their headers
+    are read here; an image with a damaged body is found later, and added to the split's `failures`.
 
     Args:
-        path: The folder. Hidden files and folders in it are ignored, links to folders inside a class not followed.
-        image_size: `(height, width)`; by default the commonest size of the training images, at most 64×64.
+        path: The folder. Hidden files and folders are ignored; links to folders inside a class are not followed.
+        image_size: `(height, width)`; by default the most frequent size of the training images, at most 64×64.
         seed: Of the split.
-        channels: 1 or 3; by default 1 where all training images are grey, else 3.
-        preprocess: How images get to that size; by default both sides are scaled to it.
+        channels: 1 or 3; by default 1 if all training images are grey, else 3.
+        preprocess: How images are resized; by default, both sides are scaled.
         streaming: Leave the images on disk; by default if the training images take more than 1 GiB.
 
     Raises:
-        DataError: No such folder, fewer than two classes, a class without images, one in `val` or `test` that
-            `train` has not, or more than one image in ten cannot be read.
+        DataError: No such folder, fewer than two classes, a class without images, a class of `val` or `test` that
+            `train` does not have, or more than one image in ten is unreadable.
     """
     listing = _list(path)
     headers = _read_headers([file for files in listing.files.values() for file, _ in files])
@@ -97,7 +97,7 @@ def load_folder(
 
 @dataclass(frozen=True)
 class _Header:
-    """What an image says of itself: height and width in pixels, and Pillow's name for its colours."""
+    """The header of an image: `(height, width)` in pixels, and Pillow's color mode."""
 
     size: tuple[int, int]
     mode: str
@@ -105,7 +105,7 @@ class _Header:
 
 @dataclass
 class _Listing:
-    """The files of each split with their class indices, and what was passed by."""
+    """The files of each split with their class indices, and what was ignored."""
 
     labels: tuple[str, ...]
     files: dict[str, list[tuple[Path, int]]]
@@ -115,7 +115,7 @@ class _Listing:
 
 def _list(path: Path) -> _Listing:
     if not path.is_dir():
-        raise DataError(f"folder:{path} does not exist or is no folder.")
+        raise DataError(f"folder:{path} does not exist, or is not a folder.")
     roots = {
         split: found
         for split, names in SPLIT_FOLDERS.items()
@@ -126,11 +126,11 @@ def _list(path: Path) -> _Listing:
         roots = {"train": path}
     labels = tuple(sorted(folder.name for folder in _class_folders(roots["train"])))
     if len(labels) < 2:
-        raise DataError(f"{roots['train']} has {len(labels)} folders in it, expected at least two: one a class.")
+        raise DataError(f"{roots['train']} has {len(labels)} folders in it, expected at least two: one per class.")
     listing = _Listing(labels, {})
     for split, root in roots.items():
-        if strangers := sorted({folder.name for folder in _class_folders(root)} - set(labels)):
-            raise DataError(f"{root} has the class {', '.join(strangers)}, which {roots['train']} does not have.")
+        if unknown := sorted({folder.name for folder in _class_folders(root)} - set(labels)):
+            raise DataError(f"{root} has the class {', '.join(unknown)}, which {roots['train']} does not have.")
         listing.files[split] = list(_list_split(root, listing))
         listing.strays += [file for file in _children(root) if _is_image(file) and not file.is_dir()]
     return listing
@@ -140,7 +140,7 @@ def _check_no_splits(path: Path, roots: dict[str, Path]) -> None:
     folders = list(_class_folders(path))
     if roots and {folder.name for folder in folders} == {root.name for root in roots.values()}:
         names = " and ".join(root.name for root in roots.values())
-        raise DataError(f"{path} has {names} but no train: expected one, or one folder a class.")
+        raise DataError(f"{path} has {names} but no train: expected a folder train, or one folder per class.")
 
 
 def _children(folder: Path) -> list[Path]:
@@ -162,12 +162,12 @@ def _list_split(root: Path, listing: _Listing) -> Iterator[tuple[Path, int]]:
     for target, label in enumerate(listing.labels):
         files = sorted(_walk(root / label, listing.links))
         if not files:
-            raise DataError(f"{root / label} holds no image; every class needs some.")
+            raise DataError(f"{root / label} holds no image, expected at least one for every class.")
         yield from ((file, target) for file in files)
 
 
 def _walk(folder: Path, links: list[Path]) -> Iterator[Path]:
-    """The images in a class's folder; the links to folders in it, which may lead round in circles, are noted."""
+    """The images in a class's folder. Links to folders may form a cycle: they are listed, not followed."""
 
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename} cannot be listed: {error.strerror}.") from error
@@ -179,8 +179,8 @@ def _walk(folder: Path, links: list[Path]) -> Iterator[Path]:
 
 
 def _read_headers(files: list[Path]) -> dict[Path, _Header | str]:
-    """Each image's header, or why it has none."""
-    Image.init()  # in threads its lists of formats would be filled while others look at them
+    """Each image's header, or why it cannot be read."""
+    Image.init()  # now: if threads fill its lists of formats, others read them half filled
     with ThreadPoolExecutor() as pool:
         return dict(zip(files, pool.map(_read_header, files), strict=True))
 
@@ -211,7 +211,7 @@ def _split(files: list[tuple[Path, int]], signature: Signature) -> FileSplit:
 
 
 def _divide(splits: dict[str, FileSplit], seed: int) -> dict[str, FileSplit]:
-    """With a test and a validation split taken out of the training images where there is none."""
+    """Split test and validation images off the training images, if they are missing."""
     train = splits["train"]
     test, validation = splits.get("test"), splits.get("validation")
     if test is None:
@@ -222,22 +222,22 @@ def _divide(splits: dict[str, FileSplit], seed: int) -> dict[str, FileSplit]:
 
 
 def _sample(train: FileSplit) -> Split:
-    """At most 2,000 training images, always the same."""
+    """At most 2,000 training images, the same in every run."""
     chosen = np.random.default_rng(0).permutation(len(train))[:NUM_MEASURED]
     return Split(*train.read(np.sort(chosen)))
 
 
 def _check_readable(path: Path, listing: _Listing, splits: dict[str, FileSplit], failures: dict[Path, str]) -> None:
-    """That few images are lost, and no class.
+    """Check that few images are unreadable, and not all of a class.
 
     Raises:
-        DataError: One in ten is, or a class.
+        DataError: More than one in ten is unreadable, or all images of a class.
     """
     num_images = sum(map(len, listing.files.values()))
     if len(failures) > LARGEST_UNREADABLE_SHARE * num_images:
         raise DataError(
             f"{len(failures):,} of {num_images:,} images in {path} cannot be read, e.g. {_example(path, failures)}. "
-            f"At most one in ten is left out: something is wrong with the folder."
+            f"At most one in ten may be unreadable: something is wrong with the folder."
         )
     for name, files in listing.files.items():
         split = splits[name]
@@ -248,7 +248,7 @@ def _check_readable(path: Path, listing: _Listing, splits: dict[str, FileSplit],
             file = next(file for file, target in files if target == lost[0] and file in failures)
             raise DataError(
                 f"no {name} image of the class {listing.labels[lost[0]]!r} can be read, e.g. {file}: "
-                f"{failures[file].rstrip('.')}; every class needs some."
+                f"{failures[file].rstrip('.')}. Every class needs at least one."
             )
 
 
@@ -258,7 +258,7 @@ def _example(path: Path, failures: dict[Path, str]) -> str:
 
 
 def _describe_conversion(headers: Iterable[_Header | str], signature: Signature) -> Iterator[str]:
-    """What images are turned into, if any are."""
+    """How many images are resized or converted to another color mode."""
     readable = [header for header in headers if isinstance(header, _Header)]
     sizes = {header.size for header in readable}
     modes = Counter(header.mode for header in readable)
@@ -277,7 +277,7 @@ def _describe_conversion(headers: Iterable[_Header | str], signature: Signature)
 
 
 def _describe_losses(path: Path, listing: _Listing, failures: dict[Path, str]) -> Iterator[str]:
-    """What is left out."""
+    """How many images are left out."""
     if failures:
         num_images = sum(map(len, listing.files.values()))
         were = "was" if len(failures) == 1 else "were"
@@ -286,7 +286,7 @@ def _describe_losses(path: Path, listing: _Listing, failures: dict[Path, str]) -
             f"{_example(path, failures)}"
         )
     for files, what, where in (
-        (listing.strays, "image", " beside the class folders"),
+        (listing.strays, "image", " outside the class folders"),
         (listing.links, "linked folder", ""),
     ):
         if files:

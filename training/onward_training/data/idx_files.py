@@ -1,6 +1,6 @@
-"""mnist and fashion-mnist: IDX files, found where the system keeps them or downloaded when there are none.
+"""mnist and fashion-mnist: IDX files, found on this machine or downloaded.
 
-Looked for in this order: `--data-dir`; `$ONWARD_DATA`; the system's shared data folder,
+They are looked for in this order: `--data-dir`; `$ONWARD_DATA`; the system's shared data folder,
 `share/datasets/<name>` (Debian's dataset-fashion-mnist); the user's cache; then torchvision downloads them.
 """
 
@@ -15,7 +15,8 @@ import numpy as np
 
 from onward.errors import DataError, reason_of
 from onward.images.idx import read_idx
-from onward_training.data.dataset import Dataset, Split, divide, measure_signature
+from onward_training.data.dataset import Dataset, measure_signature
+from onward_training.data.split import Split, divide
 
 __all__ = ["FASHION_LABELS", "find_folder", "load_idx_files"]
 
@@ -41,10 +42,10 @@ TORCHVISION_NAMES = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 
 
 def load_idx_files(name: str, data_dir: Path | None = None, seed: int = 0) -> Dataset:
-    """`mnist` or `fashion-mnist`; a tenth of the training images is set apart for validation.
+    """`mnist` or `fashion-mnist`; a tenth of the training images is used for validation.
 
     Raises:
-        DataError: The files are nowhere and cannot be downloaded, or are damaged.
+        DataError: The files are not found and cannot be downloaded, or are damaged.
     """
     folder = find_folder(name, data_dir) or _download(name)
     rest, test = _read(folder, "train"), _read(folder, "test")
@@ -54,10 +55,10 @@ def load_idx_files(name: str, data_dir: Path | None = None, seed: int = 0) -> Da
 
 
 def find_folder(name: str, data_dir: Path | None = None) -> Path | None:
-    """The first place that holds all four files; with `data_dir`, that one alone is looked at.
+    """The first folder that holds all four files; with `data_dir`, only that one is searched.
 
     Raises:
-        DataError: `data_dir` was given and does not hold them.
+        DataError: `data_dir` does not hold them.
     """
     for folder in _places(name, data_dir):
         if all(_find(folder, stem) for stems in FILES.values() for stem in stems):
@@ -89,7 +90,7 @@ def _find(folder: Path, stem: str) -> Path | None:
 
 def _read(folder: Path, split: str) -> Split:
     images_path, targets_path = (_find(folder, stem) for stem in FILES[split])
-    assert images_path is not None  # find_folder saw them
+    assert images_path is not None  # find_folder checked it
     assert targets_path is not None
     images, targets = read_idx(images_path), read_idx(targets_path)
     if images.ndim != 3 or targets.ndim != 1 or len(images) != len(targets):

@@ -1,4 +1,14 @@
-"""Models: everything that `--model` may name becomes a network that gives logits."""
+"""Models: a name becomes a network that returns logits. `--model` names one:
+
+    classifier, cnn                           architectures.py
+    neuron, two-layers, perceptron,
+    perceptron-module, sequential, network    course.py          the networks of the PyTorch course
+    torchvision:NAME, timm:NAME               libraries.py
+    FILE.py:NAME, package.module:NAME         user_code.py
+
+`catalog.py` finds the network by its name. `final_activation.py` makes any of them return logits
+(`--final-activation`), `output_selection.py` chooses among several returned values (`--output`).
+"""
 
 from onward_training.models.catalog import ARCHITECTURES, build, build_checked, is_user_code
 from onward_training.models.final_activation import FINAL_ACTIVATIONS, as_logits_network

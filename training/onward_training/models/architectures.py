@@ -1,4 +1,4 @@
-"""Architectures: a classifier of linear layers and a small CNN. Each takes normalised images and gives logits."""
+"""Architectures: a network of linear layers and a small CNN. Each takes normalised images and returns logits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ClassifierNetwork(nn.Module):
 
     Args:
         num_inputs: Pixels times channels.
-        num_classes: Width of the logits.
+        num_classes: Number of classes.
         hidden: Width of each hidden layer.
         dropout: Probability of dropping a hidden unit in training.
     """
@@ -43,7 +43,7 @@ class CNN(nn.Module):
 
     Args:
         image_shape: `(channels, height, width)`; each block halves height and width.
-        num_classes: Width of the logits.
+        num_classes: Number of classes.
         widths: Channels of each block.
         num_hidden: Width of the hidden linear layer.
         dropout: Probability of dropping a hidden unit in training.
@@ -69,7 +69,10 @@ class CNN(nn.Module):
             ]
         num_features = widths[-1] * (height >> len(widths)) * (width >> len(widths))
         if not num_features:
-            raise UsageError(f"the cnn halves {height}x{width} pixels {len(widths)} times: too small an image.")
+            raise UsageError(
+                f"the cnn halves the image {len(widths)} times, so {height}x{width} pixels is too small an image: give "
+                f"fewer widths in --model-args."
+            )
         self.features = nn.Sequential(*blocks)
         self.head = nn.Sequential(
             nn.Flatten(),

@@ -1,4 +1,4 @@
-"""Catalog: what `--model` may name."""
+"""Catalog: build a network by the name that `--model` gives."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _num_inputs(signature: Signature) -> int:
     return signature.network_channels * signature.height * signature.width
 
 
-#: Name -> (signature, **arguments) -> network, of our own; the course's networks in the order of its parts.
+#: Name -> (signature, **arguments) -> network. Checkpoints name their architecture by these names.
 ARCHITECTURES: Mapping[str, Builder] = {
     "neuron": _by_inputs(Neuron),
     "two-layers": _by_inputs(TwoLayers),
@@ -60,11 +60,11 @@ def build(name: str, signature: AnySignature, arguments: Mapping[str, Any] | Non
 
     Args:
         name: One of `ARCHITECTURES`, `torchvision:NAME`, `timm:NAME`, `FILE.py:NAME` or `package.module:NAME`.
-        signature: Decides the size of the first and of the last layer.
+        signature: Gives the sizes of the first and of the last layer.
         arguments: Further arguments of the architecture, e.g. `{"hidden": [512, 256]}`.
 
     Raises:
-        UsageError: No such architecture, or it does not take these arguments.
+        UsageError: There is no such network, or it does not take these arguments.
     """
     library, _, rest = name.partition(":")
     if name in ARCHITECTURES:
@@ -76,8 +76,8 @@ def build(name: str, signature: AnySignature, arguments: Mapping[str, Any] | Non
         return user_network(name, signature, **(arguments or {}))
     else:
         raise UsageError(
-            f"model {name!r} is unknown; there are {', '.join(ARCHITECTURES)}, torchvision:NAME, timm:NAME, "
-            f"FILE.py:NAME and package.module:NAME."
+            f"model {name!r} is unknown, expected one of {', '.join(ARCHITECTURES)}, torchvision:NAME, timm:NAME, "
+            f"FILE.py:NAME or package.module:NAME."
         )
     try:
         return builder(of_images(signature), **(arguments or {}))
@@ -90,13 +90,13 @@ def build(name: str, signature: AnySignature, arguments: Mapping[str, Any] | Non
 def build_checked(
     name: str, signature: S, arguments: Mapping[str, Any] | None = None, *, output: str | None = None
 ) -> tuple[nn.Module, S]:
-    """A new network that was seen to run on inputs of the signature, and the signature that it has.
+    """A new network, after a trial run on inputs of the signature; and the network's signature.
 
-    Where the images are grey and the network's first convolution takes three channels, the signature that comes back
-    says that the channel is repeated.
+    If the images are grey and the network's first convolution takes three channels, the returned signature repeats the
+    channel.
 
     Raises:
-        UsageError: As `build`; or the network does not run on such images, or gives another number of values.
+        UsageError: As `build`; or the network does not run on such inputs, or returns another number of values.
     """
     network = build(name, signature, arguments)
     first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
@@ -104,11 +104,11 @@ def build_checked(
     if isinstance(signature, Signature) and is_grey and first is not None and first.in_channels == 3:
         signature = replace(signature, repeat=3, mean=signature.mean * 3, std=signature.std * 3)
         network = build(name, signature, arguments)
-    _check_fit(name, network, signature, output)
+    _check_runs(name, network, signature, output)
     return network, signature
 
 
-def _check_fit(name: str, network: nn.Module, signature: AnySignature, output_name: str | None) -> None:
+def _check_runs(name: str, network: nn.Module, signature: AnySignature, output_name: str | None) -> None:
     inputs = probe_inputs(signature, 2)
     was_training = network.training
     try:
@@ -116,7 +116,7 @@ def _check_fit(name: str, network: nn.Module, signature: AnySignature, output_na
             output = logits_of(network.eval()(*inputs), output_name)
     except UsageError as error:
         raise UsageError(f"{name}: {error}") from error
-    except Exception as error:  # a network of the user's may raise anything
+    except Exception as error:  # user code can raise anything
         shapes = " and ".join(str(tuple(item.shape[1:])) for item in inputs)
         what = (
             f"images {shapes} of (channels, height, width)" if isinstance(signature, Signature) else f"inputs {shapes}"
@@ -128,11 +128,11 @@ def _check_fit(name: str, network: nn.Module, signature: AnySignature, output_na
         return
     if output.ndim != 2 or output.shape[1] not in widths:
         raise UsageError(
-            f"{name} gives {tuple(output.shape)} for 2 samples, and there are {signature.num_classes} labels: expected "
-            f"(2, {signature.num_classes}). Does it take the number of classes (`num_classes`)?"
+            f"{name} returns shape {tuple(output.shape)} for 2 samples, expected (2, {signature.num_classes}) for "
+            f"{signature.num_classes} labels. Does it take the number of classes (`num_classes`)?"
         )
 
 
 def is_user_code(name: str) -> bool:
-    """Whether building it runs code that is neither Onward's nor a library's."""
+    """Whether the name is that of user code: `FILE.py:NAME` or `package.module:NAME`."""
     return ":" in name and name.partition(":")[0] not in LIBRARIES

@@ -1,4 +1,4 @@
-"""Libraries: `torchvision:NAME` and `timm:NAME`, and what torchvision knows of its own weight files."""
+"""Libraries: `torchvision:NAME`, `timm:NAME`, and the signature that torchvision publishes for its weights files."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from onward.signature import Preprocess, Signature
 __all__ = ["LIBRARIES", "signature_of_weights", "timm_network", "torchvision_network"]
 
 LIBRARIES = ("torchvision", "timm")
-#: Their constructors want to be told whether to draw their weights.
-DRAWS_WEIGHTS = ("googlenet", "inception_v3")
+#: These constructors warn unless `init_weights` says whether to initialise the weights.
+NEEDS_INIT_WEIGHTS = ("googlenet", "inception_v3")
 
 
 def torchvision_network(name: str, signature: Signature, **arguments: Any) -> nn.Module:
     """A classification network of torchvision, with random weights.
 
     Args:
-        name: As `torchvision.models.list_models` has it.
-        signature: Its number of classes decides the last layer.
-        arguments: As the builder takes them.
+        name: One of `torchvision.models.list_models()`.
+        signature: Gives the number of classes.
+        arguments: Further arguments of torchvision's builder.
 
     Raises:
         UsageError: torchvision has no such classification network.
@@ -34,17 +34,17 @@ def torchvision_network(name: str, signature: Signature, **arguments: Any) -> nn
     from torchvision import models
 
     _check_name(name, models.list_models(module=models), "torchvision")
-    if name in DRAWS_WEIGHTS:
+    if name in NEEDS_INIT_WEIGHTS:
         arguments = {"init_weights": True} | arguments
     network: nn.Module = models.get_model_builder(name)(weights=None, num_classes=signature.num_classes, **arguments)
     return network
 
 
 def timm_network(name: str, signature: Signature, **arguments: Any) -> nn.Module:
-    """A network of timm, with random weights, for as many channels as the network is to take.
+    """A network of timm, with random weights, for the signature's number of channels and classes.
 
     Raises:
-        UsageError: timm is not installed, or has no such network.
+        UsageError: timm is not installed, or it has no such network.
 
     Source: timm, `create_model`.
     """
@@ -59,21 +59,21 @@ def timm_network(name: str, signature: Signature, **arguments: Any) -> nn.Module
 
 
 def signature_of_weights(name: str, path: Path) -> tuple[Signature, str, bool, dict[str, Any]]:
-    """What torchvision's metadata say of a weight file: size, resize rule, mean, std, the names of the classes.
+    """The signature of one of torchvision's weights files: size, resize rule, mean, std, names of the classes.
 
-    Which of a network's weights the file holds is told by its name, as torchvision publishes it
-    (`resnet50-0676ba61.pth`); under any other name the default ones are taken.
+    The file's name decides which of the network's weights it holds, e.g. `resnet50-0676ba61.pth`. For any other name,
+    the default weights are assumed.
 
     Args:
         name: Of the network.
         path: The file.
 
     Returns:
-        The signature, the name of the weights (`IMAGENET1K_V1`), whether the file has their name, and arguments that
-        the builder gives with them.
+        The signature, the name of the weights (e.g. `IMAGENET1K_V1`), whether the file has their name, and arguments
+        that belong to these weights.
 
     Raises:
-        UsageError: torchvision has no such network, or these are no classifier's weights.
+        UsageError: torchvision has no such network, or the weights are not those of a classifier.
 
     Source: torchvision, `torchvision.models.get_model_weights`, `WeightsEnum.meta`, `ImageClassification`.
     """
@@ -85,7 +85,10 @@ def signature_of_weights(name: str, path: Path) -> tuple[Signature, str, bool, d
     named = next((item for item in entries if item.url.rpartition("/")[2] == path.name), None)
     entry = named or default
     if entry.meta["categories"] is None:
-        raise UsageError(f"{path.name} are torchvision's {entry.name} of {name}, which name no classes.")
+        raise UsageError(
+            f"{path.name} holds torchvision's {entry.name} of {name}, which have no class names: they are not a "
+            f"classifier's weights."
+        )
     transform = entry.transforms()
     (side,), (shorter,) = transform.crop_size, transform.resize_size
     signature = Signature(
@@ -97,8 +100,8 @@ def signature_of_weights(name: str, path: Path) -> tuple[Signature, str, bool, d
         labels=tuple(entry.meta["categories"]),
         preprocess=Preprocess("shorter-side", shorter, transform.interpolation.value),
     )
-    # these two were trained on Inception's own scale, which their builders add only beside weights
-    return signature, entry.name, named is not None, {"transform_input": True} if name in DRAWS_WEIGHTS else {}
+    # these two were trained on pixels in Inception's scale; their builders convert to it only if they load weights
+    return signature, entry.name, named is not None, {"transform_input": True} if name in NEEDS_INIT_WEIGHTS else {}
 
 
 def _check_name(name: str, names: Sequence[str], library: str) -> None:
@@ -108,5 +111,5 @@ def _check_name(name: str, names: Sequence[str], library: str) -> None:
         near = get_close_matches(name, names, 3, 0.5)
         raise UsageError(
             f"{library} has no classification network {name!r}"
-            + (f"; near it are {', '.join(near)}." if near else f"; it has {len(names)}, e.g. {', '.join(names[:3])}.")
+            + (f"; nearest: {', '.join(near)}." if near else f"; it has {len(names)}, e.g. {', '.join(names[:3])}.")
         )

@@ -1,6 +1,6 @@
-"""Own: a network of the user's, `FILE.py:NAME` or `package.module:NAME`.
+"""User code: a network from `FILE.py:NAME` or `package.module:NAME`.
 
-This runs their code, and only when they name it.
+Building it runs the user's code. That happens only if the user names it; a checkpoint's word is not enough.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ __all__ = ["user_network"]
 
 
 def user_network(name: str, signature: AnySignature, **arguments: Any) -> nn.Module:
-    """Call a class or function of the user's.
+    """Call a class or function of the user's that returns a network.
 
-    Sizes that it asks for by one of the usual names (`_sizes`) and that were not given are filled in: where the
-    parameter has no default, and the number of classes always.
+    Parameters with a usual name for a size (`_sizes`) are filled in unless they are in `arguments`: sizes of the input
+    if the parameter has no default, the number of classes always.
 
     Args:
         name: `FILE.py:NAME` or `package.module:NAME`.
-        signature: Where the sizes come from.
+        signature: Gives the sizes.
         arguments: Its further arguments.
 
     Raises:
-        UsageError: No such file, module or name; it cannot be called so; or it returns no nn.Module.
+        UsageError: No such file, module or name; calling it failed; or it does not return an nn.Module.
     """
     builder = _find(name)
     try:
         network = builder(**_filled(builder, signature) | arguments)
     except UsageError:
         raise
-    except Exception as error:  # it is the user's code: whatever it raises is theirs to read
-        raise UsageError(f"{name} cannot be built: {type(error).__name__}: {reason_of(error)}") from error
+    except Exception as error:  # user code can raise anything
+        raise UsageError(f"building {name} failed: {type(error).__name__}: {reason_of(error)}") from error
     if not isinstance(network, nn.Module):
-        raise UsageError(f"{name} gives a {type(network).__name__}, expected an nn.Module.")
+        raise UsageError(f"{name} returned a {type(network).__name__}, expected an nn.Module.")
     return network
 
 
@@ -88,7 +88,7 @@ def _find(name: str) -> Callable[..., Any]:
             key for key, value in vars(module).items() if isinstance(value, type) and issubclass(value, nn.Module)
         ]
         raise UsageError(
-            f"{place} has no {attribute!r} that can be called; its networks: {', '.join(public) or 'none'}."
+            f"{place} has no class or function {attribute!r}; its networks are: {', '.join(public) or 'none'}."
         )
     result: Callable[..., Any] = found
     return result
@@ -103,8 +103,11 @@ def _import_file(path: Path) -> ModuleType:
     if loaded is not None and Path(getattr(loaded, "__file__", None) or "").resolve() == path:
         return loaded
     if loaded is not None or not name.isidentifier() or _is_taken(name, path):
-        raise UsageError(f"{path.name} cannot be imported under its name, which is taken or no name; rename the file.")
-    # its folder is importable as when Python runs a script, but last, so that it hides nothing
+        raise UsageError(
+            f"{path.name} cannot be imported: its name belongs to another module, or is not a Python identifier. "
+            "Please rename the file."
+        )
+    # as for a script, its folder becomes importable; but last in the path, so that it hides no other module
     sys.path.append(str(path.parent))
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -115,7 +118,7 @@ def _import_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise UsageError(f"{path} cannot be imported: {type(error).__name__}: {reason_of(error)}") from error
+        raise UsageError(f"importing {path} failed: {type(error).__name__}: {reason_of(error)}") from error
     return module
 
 
@@ -126,8 +129,8 @@ def _is_taken(name: str, path: Path) -> bool:
 
 def _import_module(name: str) -> ModuleType:
     if not name:
-        raise UsageError("a network of yours is named FILE.py:NAME or package.module:NAME.")
+        raise UsageError("there is no file or module before the colon, expected FILE.py:NAME or package.module:NAME.")
     try:
         return importlib.import_module(name)
     except Exception as error:
-        raise UsageError(f"{name} cannot be imported: {type(error).__name__}: {reason_of(error)}") from error
+        raise UsageError(f"importing {name} failed: {type(error).__name__}: {reason_of(error)}") from error

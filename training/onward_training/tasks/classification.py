@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onward.tasks.classification import LOGITS, PROBABILITIES
-from onward_training.data.dataset import class_weights
+from onward_training.data import class_weights
 from onward_training.models import as_logits_network, logits_of
 from onward_training.options import TrainOptions
 from onward_training.tasks.network_task import Loss, NetworkTask
