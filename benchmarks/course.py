@@ -1,7 +1,6 @@
 """The course's networks through the whole line: `make course` writes docs/course.md and its chart.
 
-Each is trained on Fashion-MNIST, exported to ONNX, TorchScript and .pt2 under the gate, and timed side by side with
-PyTorch.
+Each is trained on Fashion-MNIST and exported to ONNX, TorchScript and .pt2 under the gate.
 """
 
 from __future__ import annotations
@@ -14,8 +13,6 @@ from typing import Any
 
 import torch
 
-from onward.benchmarking.bench import bench
-from onward.benchmarking.spec import BenchOptions, BenchSpec, Selection
 from onward.classifier import load as load_bundle
 from onward.cli.console import remark
 from onward.report.charts import lines, standalone
@@ -30,8 +27,6 @@ from onward_training.options import TrainOptions
 
 DOCS = Path(__file__).parent.parent / "docs"
 SHOES = ("Sneaker", "Ankle boot")
-BENCH = BenchOptions(batch_sizes=(32,), num_process_runs=2)
-BACKENDS = ("torch", "torchscript", "onnxruntime")
 SGD: Mapping[str, Any] = {"optimizer": "sgd", "momentum": 0.0, "schedule": "constant", "learning_rate": 0.003}
 ADAM: Mapping[str, Any] = {"learning_rate": 0.003, "schedule": "one-cycle"}
 DROPOUT: Mapping[str, Any] = {"schedule": "constant", "learning_rate": 0.001, "epochs": 30}
@@ -84,8 +79,6 @@ def row_of(entry: Entry, checkpoint: Checkpoint, dataset: Dataset, folder: Path)
     bundle = publish(ModelToExport.from_checkpoint(checkpoint), folder)
     with load_bundle(folder) as classifier:
         evaluation = evaluate(classifier.backend.run, dataset.test)
-    timed = bench(BenchSpec([str(bundle.path)], Selection(backends=BACKENDS), with_files=False), BENCH)
-    rates = {row.candidate.backend: row.images_per_s or 0.0 for row in timed.rows}
     options = "".join(f" {key}={value}" for key, value in entry.arguments.items())
     ratios = ", ".join(f"{artifact.noise_ratio:.2f}" for artifact in bundle.artifacts)
     low, high = evaluation.interval_95
@@ -96,8 +89,6 @@ def row_of(entry: Entry, checkpoint: Checkpoint, dataset: Dataset, folder: Path)
         f"{evaluation.accuracy:.2%} ({low:.1%} to {high:.1%})",
         f"{min(epoch.train_loss for epoch in checkpoint.history):.3f}",
         ratios,
-        f"{rates['torch']:,.0f}",
-        f"{rates['onnxruntime']:,.0f}",
     ]
 
 
@@ -124,39 +115,40 @@ def train_on(dataset: Dataset, checkpoint: Checkpoint, folder: Path) -> Checkpoi
 
 def page(rows: Sequence[Sequence[str]], facts: Mapping[str, str]) -> str:
     columns = ["part", "network", "`--model`", "test accuracy of the ONNX file (95 %)", "training loss"]
-    columns += ["noise ratio: ONNX, TorchScript, .pt2", "PyTorch, images/s", "ONNX, images/s"]
-    table = [columns, ["---"] * 5 + ["---:"] * 3, *rows]
+    columns += ["noise ratio: ONNX, TorchScript, .pt2"]
+    table = [columns, ["---"] * len(columns), *rows]
     return TEMPLATE.format(table="\n".join(f"| {' | '.join(row)} |" for row in table), **facts)
 
 
-TEMPLATE = """# The course's networks, the whole line
+TEMPLATE = """# The course's networks, trained and exported
 
-Onward grew from a PyTorch course. Each network of it is trained here on Fashion-MNIST (part 1, which has one output, on
-its sneakers and ankle boots), exported under the parity gate, and timed at batch 32, interleaved with PyTorch. `make
-course` writes this page; `tests/test_course.py` takes each of them the same way on a small scale.
+Onward grew from a PyTorch course. Here each network of the course is trained on Fashion-MNIST and exported under the
+parity gate. Part 1 has one output, so it is trained on sneakers and ankle boots only. `make course` writes this page;
+`tests/test_course.py` does the same on a small scale. [Benchmarks](benchmarks.md) has speeds.
 
 {table}
 
-Whatever a network ends in, its bundle gives logits and probabilities. A final softmax or sigmoid is found and left out;
-a log-softmax already gives logits; a single output becomes the two logits (0, z). The code is in
+Whatever a network ends in, its bundle gives logits and probabilities. A final softmax or sigmoid is found and left
+out; a log-softmax already gives logits; a single output becomes the two logits (0, z). The code is in
 `training/onward_training/models/final_activation.py`; the option is `--final-activation`.
 
-**Part 3.** nn.NLLLoss on the log-softmax and nn.CrossEntropyLoss on the logits are one training. From the same seed,
-after {num_steps} steps of SGD, no weight differs by more than {difference}: that is rounding, and what {epochs} epochs
-made of it.
+**Part 3.** nn.NLLLoss on the log-softmax and nn.CrossEntropyLoss on the logits are the same training. From the same
+seed, after {num_steps} steps of SGD, no weight differs by more than {difference}: this is rounding, amplified over
+{epochs} epochs.
 
 **Part 4.** The training loss ends at {loss}, below the 0.4 that the course asks for.
 
-**Part 5.** The network without dropout overfits: its validation loss is lowest at epoch {best_without} ({low_without})
-and ends at {end_without}; with dropout it is lowest at epoch {best_with} ({low_with}) and ends at {end_with}.
-`--patience 3` would have stopped the first after epoch {stopped}; the epoch with the best validation accuracy is kept
-in any case.
+**Part 5.** The network without dropout overfits: its validation loss is lowest at epoch {best_without}
+({low_without}) and ends at {end_without}; with dropout it is lowest at epoch {best_with} ({low_with}) and ends at
+{end_with}. `--patience 3` would have stopped the first run after epoch {stopped}. The epoch with the best validation
+accuracy is kept in any case.
 
 ![Training and validation loss over 30 epochs, without dropout and with dropout of 0.2](course-dropout.svg)
 
-**Part 6.** Saved after 2 epochs at {saved} of the test images, loaded with `--weights`, and trained on for 2 more:
-{trained_on}. The course's own checkpoints (`input_size`, `output_size`, `hidden_layers`, `state_dict`) are read as they
-are: `onward evaluate checkpoint.pth --data fashion-mnist --mean 0.5 --std 0.5`.
+**Part 6.** After 2 epochs the network classifies {saved} of the test images correctly. Saved, loaded with
+`--weights`, and trained for 2 more epochs, it reaches {trained_on}. Onward reads the course's own checkpoints
+(`input_size`, `output_size`, `hidden_layers`, `state_dict`) directly:
+`onward evaluate checkpoint.pth --data fashion-mnist --mean 0.5 --std 0.5`.
 """
 
 

@@ -273,11 +273,11 @@ def write_page(path: Path, outcomes: Sequence[Outcome], seed: int) -> None:
         "# Faults, and whether the right node is named",
         "",
         f"`make faults` planted {len(outcomes)} random faults (seed {seed}) in the ONNX files of four networks with "
-        f"random weights. The gate's measure closed on {len(seen)}. Of these, the explanation named the very node in "
+        f"random weights. The gate refused {len(seen)}. For these, the explanation named the exact node in "
         f"{sum(item.is_exact for item in seen)}, and a node of the same PyTorch operator in "
         f"{sum(item.is_right for item in seen)} ({_share(sum(item.is_right for item in seen), len(seen))}).",
         "",
-        "| network | fault | planted | closed the gate | very node | same operator |",
+        "| network | fault | planted | refused | exact node | same operator |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
     counts = Counter((item.subject, item.kind) for item in outcomes)
@@ -288,16 +288,16 @@ def write_page(path: Path, outcomes: Sequence[Outcome], seed: int) -> None:
             f"{sum(item.is_right for item in those)} |"
         )
     wrong = [item for item in seen if not item.is_right]
-    rows += ["", "## Named wrongly", ""]
+    rows += ["", "## Wrong node named", ""]
     rows += [f"- {item.subject}, {item.kind} at `{item.planted}`: {item.sentence}" for item in wrong] or ["None."]
     unseen = Counter(f"{item.subject}, {item.kind}" for item in outcomes if not item.was_seen)
     rows += [
         "",
-        "## Did not close the gate",
+        "## Not refused",
         "",
-        "Faults that change no output by more than PyTorch's own rounding: a weight behind a unit that does not fire, "
-        "an activation whose inputs are all positive, the stride of a convolution over a single pixel. Rule 5 sees "
-        "each changed weight all the same.",
+        "These faults change no output by more than PyTorch's own rounding: a weight behind a unit that does not fire, "
+        "an activation whose inputs are all positive, the stride of a convolution over a single pixel. Rule 5 finds "
+        "each changed weight nevertheless.",
         "",
     ]
     rows += [f"- {what}: {count}" for what, count in unseen.items()] or ["None."]

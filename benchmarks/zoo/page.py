@@ -112,19 +112,19 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 TEMPLATE = """# The zoo: every classification builder of torchvision
 
-Each of torchvision's {num_members} classification builders, with random weights, through `publish` and its gate, in a
-process of its own: {num_passed} passed in every format, {num_refused} were refused, {num_open} were not run or did not
-end. `make zoo` writes this page within a budget of an hour on two cores, and goes on where it was broken off;
-`tests/export/test_zoo.py` takes a small family the same way.
+Each of torchvision's {num_members} classification builders, with random weights, was exported under the gate in a
+process of its own. {num_passed} passed in every format, {num_refused} were refused, {num_open} were not run or did
+not end. `make zoo` writes this page within an hour on two cores, and continues where it was interrupted.
+`tests/export/test_zoo.py` does the same with a small family.
 
-The weights are torchvision's random ones (seed 0), except that what is one number throughout is drawn, and batch norm's
-statistics are those of a batch of images: `benchmarks/zoo/alive.py` says why. A trained
-network is better conditioned than these. {num_samples} images of random pixels each, and the five constant ones, in
-batches of 1, 2, 7 and 16; members whose images cost much get smaller ones, as the table says.
+The weights are torchvision's random ones (seed 0), with two exceptions: a tensor of one repeated number is drawn at
+random, and batch norm's statistics are those of a batch of images. `benchmarks/zoo/alive.py` says why. A trained
+network is better conditioned than these. Each network gets {num_samples} images of random pixels and the five
+constant ones, in batches of 1, 2, 7 and 16. Networks that take long get smaller images, as the table says.
 
 ## Noise ratios
 
-The larger of logits and probabilities, over random images; the gate fails above {gate}.
+The larger ratio of logits and probabilities, over random images. The gate fails above {gate}.
 
 {distribution}
 
@@ -132,9 +132,9 @@ The larger of logits and probabilities, over random images; the gate fails above
 
 ## Every model that passed
 
-Ratios as above, ONNX, TorchScript and .pt2 in this order. On constant images they are only reported: there an error
-has to stay below 1e-4 of the output's scale, and onnxruntime's means over planes of equal numbers cost some of it
-([why](decisions/0010-gate.md)). *Export* is `torch.export`, ONNX and .pt2, and the wait for TorchScript.
+Ratios are in the order ONNX, TorchScript, .pt2. On constant images they are only reported: there an error must stay
+below 1e-4 of the output's scale, and onnxruntime's means over planes of equal numbers use up some of it
+([why](decisions/0010-gate.md)). *Export* is the time of `torch.export`, ONNX and .pt2, and the wait for TorchScript.
 *Folds* are the initializers of the ONNX file that were computed from several of the checkpoint's tensors.
 
 {table}
