@@ -17,11 +17,14 @@ from onward.bundle import Bundle
 from onward_training.data import Dataset, load
 from onward_training.data.idx_files import find_folder
 from tests.bundles import DIGITS, path_of
+from tests.forks import CAN_FORK, Fork
+from tests.needs import TORCH_IS_INSTALLED
 
 if TYPE_CHECKING:  # it would import PyTorch
     from onward_training.checkpoint import Checkpoint
 
 Onward = Callable[..., subprocess.CompletedProcess[str]]
+IMPORT_TORCH = ("train", "evaluate", "export", "verify", "inspect")
 
 
 @pytest.fixture(autouse=True)
@@ -80,17 +83,20 @@ def bundle(shared_bundle: Bundle, tmp_path: Path) -> Bundle:
 
 @pytest.fixture(scope="session")
 def onward() -> Onward:
-    """The command, in a process of its own: `onward("verify", path)`; text comes back."""
+    """The command, in a process of its own: `onward("verify", path)`; text comes back.
 
-    def run(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    Commands that import PyTorch run in a fork of a process that has imported it.
+    """
+
+    def run(*arguments: object, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+        command, environment = list(map(str, arguments)), os.environ | {"COLUMNS": "200"} | more
+        if CAN_FORK and TORCH_IS_INSTALLED and command[0] in IMPORT_TORCH:
+            with Fork("onward", command, cwd=cwd, env=environment) as process:
+                out, errors = process.communicate(timeout=300)
+                return subprocess.CompletedProcess(command, int(process.returncode or 0), out, errors)
+        command = [sys.executable, "-m", "onward", *command]
         return subprocess.run(
-            [sys.executable, "-m", "onward", *map(str, arguments)],
-            cwd=cwd,
-            env=os.environ | {"COLUMNS": "200"} | environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
+            command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=300
         )
 
     return run

@@ -66,7 +66,7 @@ def members(*, max_gmacs: float = MAX_GMACS) -> list[Member]:
     Args:
         max_gmacs: What costs more gets smaller images, where the architecture allows.
 
-    ModelToExport: torchvision, `WeightsEnum.meta`.
+    Source: torchvision, `WeightsEnum.meta`.
     """
     from torchvision import models
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 from onward.bundle import Bundle
 
-ROOT = Path(__file__).parents[2]
 #: `onward demo`, with fewer rounds of its bench: they make its figures surer, and take half a minute.
 DEMO = """
 import dataclasses, runpy
@@ -25,7 +23,6 @@ def test_the_demo_makes_everything_that_it_names(tmp_path: Path) -> None:
     out = tmp_path / "demo"
     result = subprocess.run(
         [sys.executable, "-c", DEMO, "demo", "--out", str(out), "--json"],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,

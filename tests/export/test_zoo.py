@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +15,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import typer
 from onnx import numpy_helper
 from torch import nn
 from torchvision import models
@@ -24,7 +23,9 @@ from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.mobilenetv3 import InvertedResidualConfig
 from torchvision.models.resnet import BasicBlock
 from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
+from typer.testing import CliRunner
 
+from benchmarks.zoo.__main__ import main
 from benchmarks.zoo.alive import make_alive
 from benchmarks.zoo.campaign import Plan, read, run
 from benchmarks.zoo.member import Member, members
@@ -41,7 +42,6 @@ from onward_export.reference import make_reference
 from onward_export.reference.samples import gather_samples
 from onward_export.weights.account import check_onnx
 
-ROOT = Path(__file__).parents[2]
 SIGNATURE = Signature(32, 32, 3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), ("zero", "one", "two", "three"))
 CHEAP = 0.008  # 1e9 multiply-adds: SqueezeNet on 32 pixels; it has the fewest nodes of all
 SQUEEZENET = "squeezenet1_1"
@@ -160,10 +160,16 @@ def test_every_builder_is_a_member_the_cheapest_first_and_the_hugest_are_left_ou
 
 
 def test_a_finished_member_stands_on_the_page_and_is_not_run_again(tmp_path: Path) -> None:
+    command = typer.Typer()
+    command.command()(main)
     arguments = ["--only", SQUEEZENET, "--max-gmacs", str(CHEAP), "--jobs", "1"]
     arguments += ["--out", str(tmp_path), "--docs", str(tmp_path)]
-    command = [sys.executable, "-m", "benchmarks.zoo", *arguments]
-    campaign = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        campaign = CliRunner().invoke(command, arguments)
+    finally:
+        signal.signal(signal.SIGTERM, before)  # it puts one of its own there
+    assert campaign.exit_code == 0, campaign.exception
     assert f"{SQUEEZENET}: passed" in campaign.stderr
     path, told = tmp_path / f"{SQUEEZENET}.json", list[str]()
     artifacts = json.loads(path.read_text())["artifacts"]

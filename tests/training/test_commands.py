@@ -20,6 +20,7 @@ from onward import app as front_door
 from onward.classifier import load as load_bundle
 from onward.errors import OnwardError
 from onward.signature import Signature
+from onward_export.publish import publish
 from onward_training.checkpoint import Checkpoint
 from onward_training.commands import app
 from onward_training.data import Dataset
@@ -161,9 +162,13 @@ def test_grey_images_train_a_network_of_torchvision_and_the_bundle_takes_them_as
     assert len(predicted.stdout.splitlines()) == 5
 
 
-def test_torchvisions_own_weights_bring_their_signature(onward, tmp_path: Path) -> None:
+def test_torchvisions_own_weights_bring_their_signature(
+    onward, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from torchvision.models import shufflenet_v2_x0_5
 
+    # large images in float64: with all samples of the gate this would take half a minute
+    monkeypatch.setitem(publish.__kwdefaults__, "num_samples", 4)
     torch.manual_seed(0)
     network = shufflenet_v2_x0_5(weights=None)  # a tenth of the multiply-adds of all others
     make_alive(network, THOUSAND)

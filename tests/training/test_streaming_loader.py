@@ -27,7 +27,6 @@ from onward_training.augmentation import Augment
 from onward_training.data import FileSplit
 from onward_training.streaming_loader import _Decoder, stream_batches
 
-ROOT = Path(__file__).parent.parent.parent
 SIGNATURE = Signature(12, 16, 3, (0.0,) * 3, (1.0,) * 3, ("cat", "dog"))
 NUM_IMAGES = 40
 #: Index -> what is done to the bytes of its file: no image at all, a PNG and a JPEG cut short.
@@ -187,7 +186,6 @@ def test_ctrl_c_ends_the_workers_and_prints_no_traceback_of_theirs(split: FileSp
     """
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(program)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

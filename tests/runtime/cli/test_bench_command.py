@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,7 +15,6 @@ from onward.benchmarking.report import Report
 from onward.bundle import Bundle
 from tests.needs import needs_torch
 
-ROOT = Path(__file__).parents[3]
 PLANTED = Path(__file__).parents[1] / "benchmarking" / "planted.py"
 QUICK = ("--process-runs", 1, "--rounds", 2, "--batch-sizes", 1, "--threads", 1, "--no-files")
 
@@ -113,7 +111,6 @@ def test_ctrl_c_keeps_what_was_measured(shared_bundle: Bundle, tmp_path: Path) -
     command = [sys.executable, "-m", "onward", "bench", shared_bundle.path, "--backends", "onnxruntime", "--json"]
     with subprocess.Popen(
         [*map(str, command), "--process-runs", "50", "--no-files"],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -168,7 +168,7 @@ def conflict(folder: Path) -> str:
         "from onward.host.doctor import examine\n"
         "print(*(item.detail for item in examine().findings if item.what == 'one onnxruntime'))"
     )
-    environment = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+    environment = os.environ | {"PYTHONPATH": str(folder)}
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
