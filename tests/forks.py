@@ -27,6 +27,8 @@ __all__ = ["CAN_FORK", "Fork", "TracedByFork"]
 
 CAN_FORK = hasattr(os, "fork")
 ROOT = Path(__file__).parents[1]
+#: Where a new process finds modules: what a script and this server's PYTHONPATH add comes off.
+PATHS = [path for path in sys.path if path not in (str(ROOT), str(ROOT / "tests"))]
 
 
 class Fork:
@@ -198,7 +200,8 @@ def _onward(*arguments: str) -> None:
     mine = SimpleNamespace(stdin=os.fdopen(requests[1], "wb", 0), stdout=os.fdopen(answers[0], "rb", 0))
     globals()["_server"] = lambda num_threads: mine
     onward_export.formats.torchscript.subprocess = SimpleNamespace(Popen=TracedByFork, PIPE=None)  # type: ignore
-    sys.path.insert(0, str(Path.cwd()))
+    added = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    sys.path[:] = [str(Path.cwd()), *added, *PATHS]
     sys.argv = ["onward", *arguments]
     main()
 

@@ -66,7 +66,7 @@ def leaks_threads(model: Path, threads: int) -> Infer:
     def run(arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         nonlocal calls
         calls += 1
-        if calls % 50 == 0:
+        if calls % 25 == 0:
             threading.Thread(target=never.wait, daemon=True).start()
         return infer(arrays)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -144,7 +145,8 @@ def test_a_candidate_that_gets_slower_is_unstable(shared_bundle: Bundle) -> None
 
 
 def test_a_candidate_that_leaks_threads_is_unstable(shared_bundle: Bundle) -> None:
-    report = run_bench(shared_bundle, *planted("leaks_threads"), options=ONE_SIZE)
+    options = replace(ONE_SIZE, sample_s=0.1)  # long enough for a hundred inferences on a busy machine
+    report = run_bench(shared_bundle, *planted("leaks_threads"), options=options)
     assert "threads" in {item.kind for item in row_of(report, "leaks_threads").instabilities}
 
 

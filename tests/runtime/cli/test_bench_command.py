@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -106,17 +107,29 @@ def test_wrong_usage_is_one_sentence(options: tuple[str, ...], what: str, onward
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def wait_for_children(pid: int, count: int) -> None:
+    """Wait until a process has started so many others, one after the other or at once."""
+    seen: set[str] = set()
+    until = time.monotonic() + 60
+    while len(seen) < count and time.monotonic() < until:
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            with contextlib.suppress(OSError):  # a thread that has just ended
+                seen.update(children.read_text().split())
+        time.sleep(0.05)
+    assert len(seen) >= count
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes are found in /proc")
 def test_ctrl_c_keeps_what_was_measured(shared_bundle: Bundle, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "onward", "bench", shared_bundle.path, "--backends", "onnxruntime", "--json"]
     with subprocess.Popen(
-        [*map(str, command), "--process-runs", "50", "--no-files"],
+        [*map(str, [*command, "--process-runs", 50, *QUICK[2:]])],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        time.sleep(8)
+        wait_for_children(process.pid, 2)  # the first of its processes has measured, then
         process.send_signal(signal.SIGINT)
         answer, said = process.communicate(timeout=60)
     assert process.returncode == 130, said

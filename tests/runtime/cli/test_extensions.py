@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.needs import needs_torch
+
 Onward = Callable[..., subprocess.CompletedProcess[str]]
 HELLO = '''
 def hello(name: str = "you") -> None:
@@ -75,6 +77,7 @@ def test_the_first_inspector_that_can_read_a_zip_file_prints(onward: Onward, tmp
     assert (result.returncode, result.stdout) == (0, "a greeting\n")
 
 
+@needs_torch
 def test_a_zip_file_that_no_inspector_can_read_ends_with_a_sentence(onward: Onward, tmp_path: Path) -> None:
     path = archive(tmp_path / "a.zip", "other.txt")
     alone = onward("inspect", path)
