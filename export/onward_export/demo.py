@@ -38,7 +38,6 @@ EPOCHS = 20
 #: One process run, to finish in a minute; `onward bench` has five, and its intervals are more precise.
 BENCH = BenchOptions(batch_sizes=(1, 8, 32), num_process_runs=1)
 CANDIDATES = ("torch", "torchscript", "onnxruntime")
-TITLES = {"torch": "PyTorch", "torchscript": "TorchScript", "onnxruntime": "ONNX (onnxruntime)"}
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def print_results(results: Results, out: Path) -> None:
     for name, evaluation in results.evaluations.items():
         single, many = rates[name, BENCH.batch_sizes[0]], rates[name, BENCH.batch_sizes[-1]]
         rows.append(
-            [TITLES[name], f"{evaluation.accuracy:.2%}"]
+            [BACKENDS[name].title, f"{evaluation.accuracy:.2%}"]
             + ["1 (the measure)" if name == "torch" else f"{ratios[BACKENDS[name].format]:.2f}"]
             + [f"{single.images_per_s or 0:,.0f}", f"{many.images_per_s or 0:,.0f}"]
             + ["–" if many.ratio is None else f"{many.ratio.value:.1f}"]

@@ -1,4 +1,4 @@
-"""What a program calls of this floor: load, verify, predict, bench, embed and inspect.
+"""The public functions of the runtime: load, verify, predict, bench, embed and inspect.
 
 Each function does what the command of its name does, and returns a value instead of printing one.
 """
@@ -33,7 +33,7 @@ def load(
         artifact: `onnx`, or `torchscript` or `pt2`, which need PyTorch.
         provider: An execution provider. A single provider is strict: there is no fallback. `cuda,cpu` lets the CPU run
             what CUDA leaves; a `ProviderRequest` carries options.
-        threads: Of one inference; by default every core that this process may use.
+        threads: How many threads one inference may use. Default: every core that this process may use.
 
     Returns:
         `classifier(images) -> Predictions`, for arrays, Pillow images, paths and bytes, one or many, from any number of
@@ -174,7 +174,7 @@ def inspect(path: str | Path) -> dict[str, Any]:
     """What a bundle or an ONNX file takes, gives and comes from, as plain data. Weights are not read.
 
     Raises:
-        BundleError: It is neither, or it was changed.
+        BundleError: The path is neither of them, or the bundle was changed.
     """
     from onward.bundle.inspection import inspect_bundle, inspect_onnx
 

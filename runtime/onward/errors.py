@@ -3,7 +3,7 @@
     OnwardError                    exit code 2: wrong usage, or something that cannot be used
     ├── BackendError               no backend can run this artifact here
     ├── BundleError                a bundle is missing, changed, or of an unknown format
-    ├── CheckpointError            a checkpoint is missing, cut short or foreign
+    ├── CheckpointError            a checkpoint is missing, cut short or not written by Onward
     ├── DataError                  a data set, an IDX file or a folder of inputs cannot be used
     ├── FeedError                  an array disagrees with the signature
     ├── ImageError                 one image cannot be read (predict lists and counts these)
@@ -12,10 +12,10 @@
     ├── SignatureError             a signature is inconsistent
     ├── UsageError                 an option has a value that cannot be used
     └── Refusal                    exit code 1: the answer is no
-        ├── BadInput               an input cannot be read, and the run was to stop at the first such
-        ├── Diverged               a training whose loss is no longer a number
+        ├── BadInput               an input cannot be read, and the run stops at the first one
+        ├── Diverged               the loss of a training is no longer a number
         ├── NotExportable          no reference can be made of this model
-        └── ParityFailure          an artifact is further from the mathematics than PyTorch is
+        └── ParityFailure          an artifact is further from the mathematical model than PyTorch is
 
 A message says what was found, what was expected and what to do, in a sentence or two.
 """
@@ -56,7 +56,7 @@ EXTRAS = {
 
 
 class OnwardError(Exception):
-    """The root: a command that meets one prints its message and ends with `exit_code`."""
+    """The base of all errors: a command prints its message and ends with `exit_code`."""
 
     exit_code = 2
 
@@ -70,7 +70,7 @@ class BundleError(OnwardError):
 
 
 class CheckpointError(OnwardError):
-    """A checkpoint is missing, cut short or foreign."""
+    """A checkpoint is missing, cut short or not written by Onward."""
 
 
 class DataError(OnwardError):
@@ -108,11 +108,11 @@ class Refusal(OnwardError):
 
 
 class BadInput(Refusal):
-    """An input cannot be read, and the run was to stop at the first such."""
+    """An input cannot be read, and the run stops at the first one."""
 
 
 class Diverged(Refusal):
-    """A training whose loss is no longer a number."""
+    """The loss of a training is no longer a number."""
 
 
 class NotExportable(Refusal):
@@ -120,7 +120,7 @@ class NotExportable(Refusal):
 
 
 class ParityFailure(Refusal):
-    """An artifact is further from the mathematics than PyTorch is."""
+    """An artifact is further from the mathematical model than PyTorch is."""
 
 
 def install_command(module: str) -> str:
@@ -142,7 +142,7 @@ def missing_extra(error: ModuleNotFoundError, *, package: str = "") -> str | Non
 
 
 def reason_of(error: BaseException) -> str:
-    """The first line of what a library says, from the innermost cause that says anything, without colours."""
+    """The first line of a library's message, from the innermost cause that has one, without colours."""
     reason = type(error).__name__
     cause: BaseException | None = error
     while cause is not None:

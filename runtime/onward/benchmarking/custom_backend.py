@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from onward.backends import Threads
 from onward.backends.backend import Backend
-from onward.bundle.onnx_header import read_outline
+from onward.bundle.onnx_header import read_header
 from onward.errors import BackendError
 
 __all__ = ["CustomBackend", "is_custom", "open_custom"]
@@ -59,7 +59,7 @@ def open_custom(backend: str, model: Path, threads: Threads) -> CustomBackend:
         BackendError: There is no such file or function, or it raises.
     """
     path, _, name = backend.rpartition(":")
-    outputs = tuple(value.name for value in read_outline(model).outputs)
+    outputs = tuple(value.name for value in read_header(model).outputs)
     try:
         spec = importlib.util.spec_from_file_location(Path(path).stem, path)
         assert spec is not None

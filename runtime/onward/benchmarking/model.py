@@ -21,7 +21,7 @@ from onward.backends.backend import Backend
 from onward.benchmarking.candidate import Candidate
 from onward.benchmarking.custom_backend import is_custom, open_custom
 from onward.bundle import MANIFEST, Bundle, digest_file
-from onward.bundle.onnx_header import TensorValue, read_outline
+from onward.bundle.onnx_header import TensorValue, read_header
 from onward.errors import BundleError, UsageError
 from onward.signature import AnySignature
 
@@ -67,7 +67,7 @@ class ModelUnderTest:
             BundleError: It is not an ONNX file.
             UsageError: An input has no batch axis, or `sizes` names an axis that no input has.
         """
-        inputs = tuple(OnnxInput.from_value(value, self.sizes) for value in read_outline(self.path).inputs)
+        inputs = tuple(OnnxInput.from_value(value, self.sizes) for value in read_header(self.path).inputs)
         unknown = set(self.sizes) - {name for item in inputs for name in item.dynamic_axes}
         if unknown:
             raise UsageError(f"--dim names {min(unknown)!r}, but no input of {self.path} has that axis.")
@@ -152,7 +152,7 @@ class ModelUnderTest:
     @cached_property
     def _external_data(self) -> list[Path]:
         """The files with weights that the ONNX file names; they must be in its folder."""
-        paths = [self.path.parent / item.location for item in read_outline(self.path).external]
+        paths = [self.path.parent / item.location for item in read_header(self.path).external]
         for path in paths:
             if path.parent != self.path.parent or path.is_symlink() or not path.is_file():
                 raise BundleError(

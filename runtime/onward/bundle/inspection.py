@@ -1,4 +1,4 @@
-"""Inspection: what a bundle or an ONNX file says of itself."""
+"""Inspection: what a bundle or an ONNX file states about itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from onward.bundle import Bundle
-from onward.bundle.onnx_header import read_outline
+from onward.bundle.onnx_header import read_header
 from onward.errors import BundleError, SignatureError
 from onward.signature import signature_from_json
 
@@ -16,7 +16,7 @@ __all__ = ["LICENCE_KEY", "METADATA_KEY", "inspect_bundle", "inspect_onnx"]
 
 #: The key of ONNX metadata_props under which model.onnx carries its signature.
 METADATA_KEY = "onward.signature"
-#: Under which it carries the licence of the model, where it has one.
+#: The key of the model's licence, where it has one.
 LICENCE_KEY = "onward.licence"
 
 
@@ -24,36 +24,36 @@ def inspect_bundle(path: Path) -> dict[str, Any]:
     """Signature, artifacts, parity and provenance of a bundle.
 
     Raises:
-        BundleError: There is none, or it was changed.
+        BundleError: There is no bundle, or it was changed.
     """
     bundle = Bundle.open(path)
     return bundle.to_json() | {"path": str(path)}
 
 
 def inspect_onnx(path: Path) -> dict[str, Any]:
-    """Inputs, outputs, nodes and metadata of any ONNX file; the signature where the file is ours.
+    """Inputs, outputs, nodes and metadata of any ONNX file; the signature where Onward wrote it.
 
-    Weights are not read: it takes as long for a file of 2 GB as for a small one.
+    Weights are not read: a file of 2 GB takes as long as a small one.
 
     Raises:
-        BundleError: The file is no ONNX model, or its signature is none.
+        BundleError: The file is not an ONNX model, or its signature cannot be read.
     """
-    outline = read_outline(path)
-    metadata = dict(outline.metadata)
+    header = read_header(path)
+    metadata = dict(header.metadata)
     signature = metadata.pop(METADATA_KEY, None)
-    document = asdict(outline) | {"path": str(path), "num_nodes": outline.num_nodes, "metadata": metadata}
+    document = asdict(header) | {"path": str(path), "num_nodes": header.num_nodes, "metadata": metadata}
     try:
         document["signature"] = signature_from_json(json.loads(signature)).to_json() if signature else None
     except (ValueError, RecursionError, SignatureError) as error:
         raise BundleError(f"the signature in the metadata of {path} cannot be read: {error}") from error
     document["external"] = [
-        asdict(item) | {"state": _state_of(path, item.location, item.size_bytes)} for item in outline.external
+        asdict(item) | {"state": _state_of(path, item.location, item.size_bytes)} for item in header.external
     ]
     return document
 
 
 def _state_of(path: Path, location: str, size_bytes: int) -> str:
-    """Whether weights beside a file are there; a place outside its folder is not looked at."""
+    """Whether a file of weights exists; a path outside the model's folder is not looked at."""
     relative = PurePosixPath(location)
     if relative.is_absolute() or ".." in relative.parts or "\\" in location or ":" in location or "\0" in location:
         return "outside the folder: not looked at"

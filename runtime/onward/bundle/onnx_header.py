@@ -1,7 +1,7 @@
-"""Outline: what an ONNX file says of itself, read without its weights and without the onnx package.
+"""OnnxHeader: what an ONNX file states about itself, read without its weights and without the onnx package.
 
-Only the parts that say what a model takes, gives and is made of are read; weights are stepped over, so that a model of
-any size takes as long as its nodes do.
+Only inputs, outputs, operators and metadata are read. Weights are skipped, so that the time depends on the number of
+nodes and not on the size of the file.
 
 Source: onnx/onnx.proto3 of ONNX 1.23, for the numbers of the fields.
 """
@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from onward.bundle.protobuf import Field, Span, Wire
+from onward.bundle.protobuf import Field, ProtobufReader, Span
 from onward.errors import BundleError
 
-__all__ = ["ExternalData", "Outline", "TensorValue", "read_outline"]
+__all__ = ["ExternalData", "OnnxHeader", "TensorValue", "read_header"]
 
 #: Element type -> name, bits of one element (0: strings, which have no fixed size).
 DTYPES = {
@@ -51,7 +51,7 @@ DTYPES = {
 DEFAULT_DOMAIN = "ai.onnx"
 #: Graphs within graphs. protobuf refuses messages deeper than 100, and a graph within a graph takes three.
 MAX_DEPTH = 33
-#: numpy has arrays of up to as many axes.
+#: The most axes that an array of numpy can have.
 MAX_AXES = 64
 EXTERNAL = 1
 
@@ -85,10 +85,10 @@ class TensorValue:
     """An input or an output.
 
     Args:
-        name: What a feed or an answer calls it.
-        dtype: `uint8`, `float32` …; for what is no tensor, in words: `sequence of float32`.
-        shape: A number, the name of a dynamic size, or None where nothing is said of an axis; None where nothing is
-            said of the shape.
+        name: Its name in a feed or in the outputs.
+        dtype: `uint8`, `float32` …; in words for what is not a tensor: `sequence of float32`.
+        shape: For each axis a number, the name of a dynamic size, or None where the file does not say; None where the
+            file does not state the shape.
     """
 
     name: str
@@ -98,12 +98,12 @@ class TensorValue:
 
 @dataclass(frozen=True)
 class ExternalData:
-    """A file beside the model that holds weights of it.
+    """Another file that holds weights of the model.
 
     Args:
-        location: As the model has it; nothing says that it is safe to follow.
-        num_tensors: How many are in it.
-        size_bytes: What it must have at the least.
+        location: Its path, as the model states it; it may not be safe to open.
+        num_tensors: How many tensors it holds.
+        size_bytes: The size that it must have at least.
     """
 
     location: str
@@ -112,22 +112,22 @@ class ExternalData:
 
 
 @dataclass(frozen=True)
-class Outline:
-    """What an ONNX file says of itself.
+class OnnxHeader:
+    """What an ONNX file states about itself.
 
     Args:
-        size_bytes: Of the file.
-        ir_version: Of the format.
-        producer: What wrote it.
-        producer_version: Of that.
+        size_bytes: Size of the file.
+        ir_version: Version of the file format.
+        producer: The program that wrote the file.
+        producer_version: Version of that program.
         opsets: Domain -> version of its operators; the default domain is `ai.onnx`.
         metadata: Key -> value.
-        inputs: Without those that are initializers, too.
-        outputs: Of the graph.
-        nodes: Operator -> how many of it are stored, in graphs within nodes and in functions, too; one that is not
-            of the default domain has its domain before it, `com.microsoft.Gelu`.
-        num_initializers: Weights and constants of all graphs.
-        initializers_bytes: What these take, here or in other files.
+        inputs: Inputs of the graph that are not initializers.
+        outputs: Outputs of the graph.
+        nodes: Operator -> number of nodes, including those of graphs within nodes and of functions; an operator outside
+            the default domain is written with its domain, `com.microsoft.Gelu`.
+        num_initializers: Number of weights and constants of all graphs.
+        initializers_bytes: Their size, in this file or in others.
         external: Other files that hold some of them.
     """
 
@@ -146,31 +146,31 @@ class Outline:
 
     @property
     def num_nodes(self) -> int:
-        """All of them."""
+        """The number of all nodes."""
         return sum(self.nodes.values())
 
 
-def read_outline(path: Path) -> Outline:
-    """Read what an ONNX file says of itself.
+def read_header(path: Path) -> OnnxHeader:
+    """Read the header of an ONNX file.
 
     Args:
-        path: The file. Files that it names are not touched.
+        path: The file. Files that it names are not opened.
 
     Raises:
-        BundleError: It cannot be read, is no ONNX model, or was cut short.
+        BundleError: The file cannot be read, is not an ONNX model, or was cut short.
     """
     try:
         with path.open("rb", buffering=0) as stream:
-            return _Reading(Wire(stream, str(path))).model()
+            return _Reading(ProtobufReader(stream, str(path))).model()
     except (OSError, ValueError) as error:  # a ValueError is a name that no file can have
         raise BundleError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
 
 
 @dataclass
 class _Reading:
-    """What was found so far."""
+    """What was read so far."""
 
-    wire: Wire
+    reader: ProtobufReader
     ir_version: int = 0
     producer: str = ""
     producer_version: str = ""
@@ -184,31 +184,31 @@ class _Reading:
     initializers_bytes: int = 0
     external: dict[str, ExternalData] = field(default_factory=dict)
 
-    def model(self) -> Outline:
+    def model(self) -> OnnxHeader:
         has_graph = False
-        for item in self.wire.fields(self.wire.whole):
+        for item in self.reader.fields(self.reader.whole):
             match item.number:
                 case _Model.IR_VERSION:
-                    self.ir_version = self.wire.number(item)
+                    self.ir_version = self.reader.number(item)
                 case _Model.PRODUCER:
-                    self.producer = self.wire.text(item)
+                    self.producer = self.reader.text(item)
                 case _Model.PRODUCER_VERSION:
-                    self.producer_version = self.wire.text(item)
+                    self.producer_version = self.reader.text(item)
                 case _Model.GRAPH:
                     has_graph = True
                     self.graph(item, depth=0)
                 case _Model.OPSET:
-                    domain, version = self.opset(self.wire.span(item))
+                    domain, version = self.opset(self.reader.span(item))
                     self.opsets[domain] = version
                 case _Model.METADATA:
-                    key, value = self.entry(self.wire.span(item))
+                    key, value = self.entry(self.reader.span(item))
                     self.metadata[key] = value
                 case _Model.FUNCTION:
                     self.function(item)
         if not has_graph or self.ir_version < 1:
-            raise self.wire.broken(self.wire.whole.end, "the file is at its end and held no graph and IR version")
-        return Outline(
-            size_bytes=self.wire.whole.size_bytes,
+            raise self.reader.broken(self.reader.whole.end, "the file is at its end and held no graph and IR version")
+        return OnnxHeader(
+            size_bytes=self.reader.whole.size_bytes,
             ir_version=self.ir_version,
             producer=self.producer,
             producer_version=self.producer_version,
@@ -224,90 +224,92 @@ class _Reading:
 
     def opset(self, span: Span) -> tuple[str, int]:
         domain, version = "", 0
-        for item in self.wire.fields(span):
+        for item in self.reader.fields(span):
             if item.number == 1:
-                domain = self.wire.text(item)
+                domain = self.reader.text(item)
             elif item.number == 2:
-                version = self.wire.number(item)
+                version = self.reader.number(item)
         return domain or DEFAULT_DOMAIN, version
 
     def entry(self, span: Span) -> tuple[str, str]:
-        texts = {item.number: self.wire.text(item) for item in self.wire.fields(span) if item.number in (1, 2)}
+        texts = {item.number: self.reader.text(item) for item in self.reader.fields(span) if item.number in (1, 2)}
         return texts.get(1, ""), texts.get(2, "")
 
     def graph(self, graph: Field, *, depth: int) -> None:
         if depth > MAX_DEPTH:
-            raise self.wire.broken(graph.position, f"graphs are within graphs, more than {MAX_DEPTH} deep")
-        for item in self.wire.fields(self.wire.span(graph)):
+            raise self.reader.broken(graph.position, f"graphs are within graphs, more than {MAX_DEPTH} deep")
+        for item in self.reader.fields(self.reader.span(graph)):
             match item.number:
                 case _Graph.NODE:
-                    self.node(self.wire.span(item), depth)
+                    self.node(self.reader.span(item), depth)
                 case _Graph.INITIALIZER | _Graph.SPARSE_INITIALIZER:
                     tensor = self.sparse_tensor if item.number == _Graph.SPARSE_INITIALIZER else self.tensor
-                    name, size_bytes = tensor(self.wire.span(item))
+                    name, size_bytes = tensor(self.reader.span(item))
                     self.num_initializers += 1
                     self.initializers_bytes += size_bytes
                     if depth == 0:
                         self.initializer_names.add(name)
                 case _Graph.INPUT if depth == 0:
-                    self.inputs.append(self.value(self.wire.span(item)))
+                    self.inputs.append(self.value(self.reader.span(item)))
                 case _Graph.OUTPUT if depth == 0:
-                    self.outputs.append(self.value(self.wire.span(item)))
+                    self.outputs.append(self.value(self.reader.span(item)))
 
     def function(self, function: Field) -> None:
-        for item in self.wire.fields(self.wire.span(function)):
+        for item in self.reader.fields(self.reader.span(function)):
             if item.number == 7:
-                self.node(self.wire.span(item), depth=1)
+                self.node(self.reader.span(item), depth=1)
 
     def node(self, span: Span, depth: int) -> None:
         op_type, domain = "", ""
-        for item in self.wire.fields(span):
+        for item in self.reader.fields(span):
             match item.number:
                 case _Node.OP_TYPE:
-                    op_type = self.wire.text(item)
+                    op_type = self.reader.text(item)
                 case _Node.DOMAIN:
-                    domain = self.wire.text(item)
+                    domain = self.reader.text(item)
                 case _Node.ATTRIBUTE:
-                    self.attribute(self.wire.span(item), depth)
+                    self.attribute(self.reader.span(item), depth)
         self.nodes[op_type if domain in ("", DEFAULT_DOMAIN) else f"{domain}.{op_type}"] += 1
 
     def attribute(self, span: Span, depth: int) -> None:
-        for item in self.wire.fields(span):
+        for item in self.reader.fields(span):
             match item.number:
                 case _Attribute.GRAPH | _Attribute.GRAPHS:
                     self.graph(item, depth=depth + 1)
                 case _Attribute.TENSOR | _Attribute.TENSORS:
-                    self.tensor(self.wire.span(item))
+                    self.tensor(self.reader.span(item))
                 case _Attribute.SPARSE_TENSOR | _Attribute.SPARSE_TENSORS:
-                    self.sparse_tensor(self.wire.span(item))
+                    self.sparse_tensor(self.reader.span(item))
 
     def sparse_tensor(self, span: Span) -> tuple[str, int]:
         """Name and size of its values and indices together."""
-        parts = {item.number: self.tensor(self.wire.span(item)) for item in self.wire.fields(span) if item.number < 3}
+        parts = {
+            item.number: self.tensor(self.reader.span(item)) for item in self.reader.fields(span) if item.number < 3
+        }
         return parts.get(1, ("", 0))[0], sum(size_bytes for _, size_bytes in parts.values())
 
     def tensor(self, span: Span) -> tuple[str, int]:
-        """Name and size; where its values are in another file, that is noted."""
+        """Name and size; a file that holds its values is added to `external`."""
         name, dtype, location, stored_bytes = "", 0, 0, 0
         dims: list[int] = []
         entries: dict[str, str] = {}
-        for item in self.wire.fields(span):
+        for item in self.reader.fields(span):
             match item.number:
                 case _Tensor.DIMS:
-                    dims += self.wire.numbers(item)
+                    dims += self.reader.numbers(item)
                     if len(dims) > MAX_AXES or min(dims, default=0) < 0:
-                        raise self.wire.broken(item.position, "a tensor has a size below 0, or far too many axes")
+                        raise self.reader.broken(item.position, "a tensor has a size below 0, or far too many axes")
                 case _Tensor.DTYPE:
-                    dtype = self.wire.number(item)
+                    dtype = self.reader.number(item)
                 case _Tensor.NAME:
-                    name = self.wire.text(item)
+                    name = self.reader.text(item)
                 case _Tensor.RAW | _Tensor.STRINGS:
-                    stored_bytes += self.wire.span(item).size_bytes
+                    stored_bytes += self.reader.span(item).size_bytes
                 case _Tensor.EXTERNAL_DATA:
-                    key, value = self.entry(self.wire.span(item))
+                    key, value = self.entry(self.reader.span(item))
                     entries[key] = value
                 case _Tensor.LOCATION:
-                    location = self.wire.number(item)
+                    location = self.reader.number(item)
         num_bits = DTYPES.get(dtype, ("", 0))[1]
         size_bytes = (math.prod(dims) * num_bits + 7) // 8 if num_bits else stored_bytes
         if location == EXTERNAL:
@@ -318,53 +320,53 @@ class _Reading:
         place = entries.get("location", "")
         numbers = [entries.get("offset", "0"), entries.get("length", str(size_bytes))]
         if not place or not all(text.isascii() and text.isdigit() and len(text) < 20 for text in numbers):
-            raise self.wire.broken(span.start, "a tensor is in another file, and it is not said where")
+            raise self.reader.broken(span.start, "a tensor is in another file, and it is not said where")
         known = self.external.get(place, ExternalData(place, 0, 0))
         reach = max(known.size_bytes, sum(map(int, numbers)))
         self.external[place] = ExternalData(place, known.num_tensors + 1, reach)
 
     def value(self, span: Span) -> TensorValue:
         name, dtype, shape = "", "unknown", None
-        for item in self.wire.fields(span):
+        for item in self.reader.fields(span):
             if item.number == 1:
-                name = self.wire.text(item)
+                name = self.reader.text(item)
             elif item.number == 2:
                 dtype, shape = self.type(item, depth=0)
         return TensorValue(name, dtype, shape)
 
     def type(self, type: Field, *, depth: int) -> tuple[str, tuple[int | str | None, ...] | None]:
         if depth > MAX_DEPTH:
-            raise self.wire.broken(type.position, f"a type is made of types, more than {MAX_DEPTH} deep")
-        for item in self.wire.fields(self.wire.span(type)):
+            raise self.reader.broken(type.position, f"a type is made of types, more than {MAX_DEPTH} deep")
+        for item in self.reader.fields(self.reader.span(type)):
             match item.number:
                 case _Type.TENSOR | _Type.SPARSE_TENSOR:
-                    return self.tensor_type(self.wire.span(item))
+                    return self.tensor_type(self.reader.span(item))
                 case _Type.SEQUENCE | _Type.OPTIONAL | _Type.MAP:
                     word = {_Type.SEQUENCE: "sequence of", _Type.OPTIONAL: "optional", _Type.MAP: "map to"}[item.number]
                     element = 2 if item.number == _Type.MAP else 1
-                    inner = [part for part in self.wire.fields(self.wire.span(item)) if part.number == element]
+                    inner = [part for part in self.reader.fields(self.reader.span(item)) if part.number == element]
                     return f"{word} {self.type(inner[-1], depth=depth + 1)[0] if inner else 'unknown'}", None
         return "unknown", None
 
     def tensor_type(self, span: Span) -> tuple[str, tuple[int | str | None, ...] | None]:
         dtype, shape = "unknown", None
-        for item in self.wire.fields(span):
+        for item in self.reader.fields(span):
             if item.number == 1:
-                number = self.wire.number(item)
+                number = self.reader.number(item)
                 dtype = DTYPES.get(number, (f"type {number}", 0))[0]
             elif item.number == 2:
                 shape = tuple(
-                    self.axis(self.wire.span(axis))
-                    for axis in self.wire.fields(self.wire.span(item))
+                    self.axis(self.reader.span(axis))
+                    for axis in self.reader.fields(self.reader.span(item))
                     if axis.number == 1
                 )
         return dtype, shape
 
     def axis(self, span: Span) -> int | str | None:
         size: int | str | None = None
-        for item in self.wire.fields(span):
+        for item in self.reader.fields(span):
             if item.number == 1:
-                size = self.wire.number(item)
+                size = self.reader.number(item)
             elif item.number == 2:
-                size = self.wire.text(item)
+                size = self.reader.text(item)
         return size

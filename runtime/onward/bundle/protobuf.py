@@ -1,7 +1,7 @@
-"""Wire: a file in protobuf's wire format, read field by field; what is large is stepped over and never loaded.
+"""ProtobufReader: reads a file in protobuf's wire format field by field; large fields are skipped and never loaded.
 
-It knows nothing of what the fields mean. Numbers and lengths come from a file that may be cut short or made to do harm:
-each is held against the end of what it is in before anything is read.
+It does not know what the fields mean. Numbers and lengths come from a file that may be cut short or hostile: each is
+checked against the end of its message before anything is read.
 
 Source: protobuf.dev, "Encoding".
 """
@@ -13,24 +13,24 @@ from typing import BinaryIO, NamedTuple
 
 from onward.errors import BundleError
 
-__all__ = ["Field", "Span", "Wire"]
+__all__ = ["Field", "ProtobufReader", "Span"]
 
 WINDOW_BYTES = 16384
 MAX_VARINT_BYTES = 10
-#: Of one text: names are short, and labels of 20,000 classes take 1 MB.
+#: The longest text: names are short, and labels of 20,000 classes take 1 MB.
 MAX_TEXT_BYTES = 1 << 24
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 
 
 class Span(NamedTuple):
-    """Bytes of the file, from `start` up to and without `end`."""
+    """Bytes of the file, from `start` up to, but not including, `end`."""
 
     start: int
     end: int
 
     @property
     def size_bytes(self) -> int:
-        """How many."""
+        """The number of bytes."""
         return self.end - self.start
 
 
@@ -38,9 +38,9 @@ class Field(NamedTuple):
     """One field of a message.
 
     Args:
-        number: As the message's definition has it, from 1.
-        value: A number; where a text, a message or an array is; None for 4 or 8 fixed bytes, which nobody here reads.
-        position: Where in the file it begins.
+        number: Its number in the definition of the message, from 1.
+        value: A number, or the span of a text, a message or an array; None for 4 or 8 fixed bytes, which are not read.
+        position: Its first byte in the file.
     """
 
     number: int
@@ -48,12 +48,12 @@ class Field(NamedTuple):
     position: int
 
 
-class Wire:
-    """A file of one message.
+class ProtobufReader:
+    """Reads a file that holds one message.
 
     Args:
-        stream: Open for reading, in binary.
-        name: What messages call the file.
+        stream: The file, open for reading in binary.
+        name: The name of the file in error messages.
     """
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
@@ -66,7 +66,7 @@ class Wire:
         """The fields of a message.
 
         Raises:
-            BundleError: They are not protobuf's, or one ends beyond the message.
+            BundleError: The bytes are not protobuf, or a field ends beyond the message.
         """
         position, end = span
         while position < end:
@@ -97,7 +97,7 @@ class Wire:
         return _signed(field.value)
 
     def numbers(self, field: Field) -> list[int]:
-        """The field of a repeated int64: one of them, or several, packed."""
+        """The numbers of a repeated int64: one number, or several packed ones."""
         if not isinstance(field.value, Span):
             return [self.number(field)]
         numbers, (position, end) = [], field.value
@@ -107,27 +107,27 @@ class Wire:
         return numbers
 
     def span(self, field: Field) -> Span:
-        """Where the message or the array is that the field holds."""
+        """The span of the message or the array in the field."""
         if not isinstance(field.value, Span):
             raise self.broken(field.position, f"field {field.number} is a number, where a message or text belongs")
         return field.value
 
     def text(self, field: Field) -> str:
-        """The field as text; what is no UTF-8 becomes U+FFFD."""
+        """The field as text; bytes that are not UTF-8 become U+FFFD."""
         span = self.span(field)
         if span.size_bytes > MAX_TEXT_BYTES:
             raise self.broken(field.position, f"a text has {span.size_bytes:,} bytes, at most {MAX_TEXT_BYTES:,} fit")
         return self._read(span.start, span.size_bytes).decode("utf-8", "replace")
 
     def broken(self, position: int, reason: str) -> BundleError:
-        """The error that the file is none of ours to read."""
+        """The error that the file cannot be read."""
         return BundleError(
             f"{self.name} is neither a bundle, nor a checkpoint, nor an ONNX model that is whole: at byte "
             f"{position:,} of {self.whole.end:,}, {reason}."
         )
 
     def _varint(self, position: int, end: int) -> tuple[int, int]:
-        """A number, unsigned, and the position after it."""
+        """An unsigned number and the position after it."""
         value = 0
         for index, byte in enumerate(self._read(position, min(MAX_VARINT_BYTES, end - position))):
             value |= (byte & 0x7F) << (7 * index)

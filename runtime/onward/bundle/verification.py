@@ -1,4 +1,4 @@
-"""Verify: replay a bundle's golden record on this machine, without PyTorch."""
+"""Verification: replays a bundle's golden record on this machine, without PyTorch."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["Verification", "verify", "verify_backend"]
 
 @dataclass(frozen=True)
 class Verification:
-    """One artifact, measured here.
+    """The result for one artifact on this machine.
 
     Args:
         artifact: Its name.
-        backend: What ran it.
-        verdict: The noise ratios here; None where it was not run.
+        backend: The backend that ran it.
+        verdict: The noise ratios on this machine; None where the artifact was not run.
         same_bits: Whether every output equals the building machine's, bit for bit.
-        skipped: Why it was not run.
+        skipped: The reason why it was not run.
     """
 
     artifact: str
@@ -39,11 +39,11 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether it is as good as PyTorch here; an artifact that was not run does not count against it."""
+        """Whether the artifact is as good as PyTorch here; one that was not run passes."""
         return self.verdict is None or self.verdict.passed
 
     def to_json(self) -> dict[str, Any]:
-        """The verdict with where it was measured."""
+        """The one JSON form."""
         return {
             "artifact": self.artifact,
             "backend": self.backend,
@@ -62,8 +62,8 @@ def verify(
     Args:
         bundle: An opened bundle.
         artifacts: Names; by default all, and those that need PyTorch are skipped where it is not installed.
-        provider: For ONNX an execution provider, asked for strictly; or several, `cuda,cpu`; or a request with
-            options. PyTorch's artifacts run on `cpu` or `cuda` and are skipped, by default, without one of them.
+        provider: For ONNX an execution provider, without a fallback; or several, `cuda,cpu`; or a request with
+            options. PyTorch's artifacts run on `cpu` or `cuda`; without one of them they are skipped by default.
 
     Raises:
         BundleError: A file is missing or changed.

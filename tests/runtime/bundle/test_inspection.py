@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from onward.bundle import Bundle
 from onward.bundle.inspection import inspect_onnx
-from onward.bundle.onnx_header import read_outline
+from onward.bundle.onnx_header import read_header
 from onward.errors import BundleError
 
 onnx = pytest.importorskip("onnx", reason="onnx, which makes these files, is not installed here")
@@ -54,17 +54,15 @@ def a_model(*, weights: int = 12) -> onnx.ModelProto:
 def test_what_onnx_writes_is_read(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(a_model(), path)
-    outline = read_outline(path)
-    assert (outline.ir_version, outline.producer, outline.producer_version) == (10, "hand", "1.5")
-    assert outline.opsets == {"ai.onnx": 18, "com.microsoft": 1}
-    assert outline.metadata == {"author": "somebody", "ünïcode": "→"}
-    assert [(value.name, value.dtype, value.shape) for value in outline.inputs] == [("x", "float32", ("batch", 3))]
-    assert [(value.name, value.dtype, value.shape) for value in outline.outputs] == [
-        ("out", "float32", ("batch", None))
-    ]
-    assert outline.nodes == {"Constant": 1, "If": 1, "MatMul": 1, "Neg": 1, "Relu": 1, "com.microsoft.Gelu": 1}
-    assert (outline.num_initializers, outline.initializers_bytes) == (1, 48)
-    assert outline.size_bytes == path.stat().st_size
+    header = read_header(path)
+    assert (header.ir_version, header.producer, header.producer_version) == (10, "hand", "1.5")
+    assert header.opsets == {"ai.onnx": 18, "com.microsoft": 1}
+    assert header.metadata == {"author": "somebody", "ünïcode": "→"}
+    assert [(value.name, value.dtype, value.shape) for value in header.inputs] == [("x", "float32", ("batch", 3))]
+    assert [(value.name, value.dtype, value.shape) for value in header.outputs] == [("out", "float32", ("batch", None))]
+    assert header.nodes == {"Constant": 1, "If": 1, "MatMul": 1, "Neg": 1, "Relu": 1, "com.microsoft.Gelu": 1}
+    assert (header.num_initializers, header.initializers_bytes) == (1, 48)
+    assert header.size_bytes == path.stat().st_size
 
 
 def test_a_file_of_ours_is_read_as_onnx_reads_it(shared_bundle: Bundle) -> None:
@@ -84,11 +82,11 @@ def test_weights_are_stepped_over(tmp_path: Path) -> None:
     """The middle of a large file may be anything: it is not read."""
     path = tmp_path / "model.onnx"
     onnx.save(a_model(weights=3_000_000), path)
-    before = read_outline(path)
+    before = read_header(path)
     with path.open("r+b") as stream:
         stream.seek(path.stat().st_size // 2)
         stream.write(b"\xff" * 1000)
-    assert read_outline(path) == before
+    assert read_header(path) == before
     assert before.initializers_bytes == 12_000_000
 
 
@@ -127,7 +125,7 @@ def test_a_model_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
     for end in range(len(whole)):
         path.write_bytes(whole[:end])
         try:
-            read_outline(path)
+            read_header(path)
         except BundleError:
             refused += 1
     assert refused >= len(whole) * 0.9, "only a cut between two fields at the top leaves a model"
