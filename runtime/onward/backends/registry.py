@@ -75,6 +75,8 @@ class BackendSpec:
         providers: Full names of the providers that it can run on; None for all that the installed onnxruntime has.
         needs_signature: Whether it can run an artifact only with a signature, because the file itself does not name
             its inputs and outputs.
+        late_import: A module that the library imports only when it opens an artifact; a benchmark counts it as part of
+            the import. Empty for none.
     """
 
     name: str
@@ -86,6 +88,7 @@ class BackendSpec:
     variant: str = ""
     providers: tuple[str, ...] | None = None
     needs_signature: bool = False
+    late_import: str = ""
 
     @property
     def is_installed(self) -> bool:
@@ -163,7 +166,12 @@ class BackendSpec:
 _onnxruntime = partial(BackendSpec, format="onnx", library="onnxruntime", distribution="onnxruntime")
 _openvino = partial(BackendSpec, format="onnx", library="OpenVINO", distribution="openvino", providers=(CPU,))
 _torch = partial(BackendSpec, library="PyTorch", distribution="torch", providers=(CPU, CUDA), needs_signature=True)
-_pt2 = partial(_torch, format="pt2", implementation="onward.backends.torch_backend:ExportedProgramBackend")
+_pt2 = partial(
+    _torch,
+    format="pt2",
+    implementation="onward.backends.torch_backend:ExportedProgramBackend",
+    late_import="torch._dynamo",  # by `torch.export.load`: 900 modules
+)
 
 #: Name -> backend, in the order of tables. The first one of a format runs its artifacts unless another is named.
 #:

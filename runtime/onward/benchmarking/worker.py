@@ -214,7 +214,8 @@ class Worker:
 
         spec = self.candidate.backend_spec or BACKENDS["onnxruntime"]
         if spec.is_installed:  # else opening the model raises an error that says what to install
-            importlib.import_module(spec.module)
+            for module in filter(None, (spec.module, spec.late_import)):
+                importlib.import_module(module)
 
     def _open(self, sizes: dict[str, int], digest: str) -> None:
         from pathlib import Path

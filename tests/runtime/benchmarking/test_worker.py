@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
+
+import pytest
+
+from onward.bundle import Bundle
 
 PROGRAM = """
 import importlib, json, sys
@@ -40,3 +45,25 @@ def test_each_stage_imports_only_what_it_needs() -> None:
     assert not {"onward.bundle.golden", "onward.parity"} & model
     assert {name.partition(".")[0] for name in inputs - model} <= {"onward", *sys.stdlib_module_names}
     assert not {"onward.sources", "onward.prediction", "PIL"} & inputs
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs PyTorch")
+def test_a_pt2_file_opens_with_most_of_pytorch_imported(shared_bundle: Bundle) -> None:
+    """What `torch.export.load` imports by itself counts as the import, not as opening the file."""
+    program = """
+import sys
+from onward.benchmarking.candidate import Candidate
+from onward.benchmarking.model import ModelUnderTest
+from onward.benchmarking.worker import Worker
+from pathlib import Path
+worker = Worker(0.0)
+worker.candidate = Candidate(sys.argv[1], "torch", "cpu", 1)
+worker._import_library()
+before = set(sys.modules)
+ModelUnderTest(Path(sys.argv[1])).open(worker.candidate)
+print(len(before), len(set(sys.modules) - before))
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program, str(shared_bundle.path)]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    num_imported, num_opened = map(int, output.split())
+    assert num_opened < num_imported / 2  # without `late_import` it is more than 1
