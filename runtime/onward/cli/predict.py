@@ -49,7 +49,9 @@ def predict(
         bool | None,
         typer.Option("--resume/--no-resume", help="Resume an unfinished run at this output, or start over."),
     ] = None,
-    commit_every: Annotated[float, typer.Option(help="Seconds between commits: what a crash can cost.")] = 1.0,
+    commit_every: Annotated[
+        float, typer.Option(help="Seconds between commits; a crash loses at most that much work.")
+    ] = 1.0,
     on_error: Annotated[
         str,
         typer.Option(help="Unreadable inputs: `list` writes them to OUT.errors.jsonl, `fail` stops at the first."),

@@ -1,4 +1,4 @@
-"""`onward predict` as a person or a script meets it."""
+"""`onward predict` as a person or a script uses it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run(shared_bundle: Bundle) -> Run:
 
 @pytest.fixture
 def photos(pixels: NDArray[np.uint8], tmp_path: Path) -> Path:
-    """Three images and one that is none."""
+    """Three images, and one file that is not an image."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for index in range(3):
@@ -58,7 +58,7 @@ def test_paths_on_standard_input_are_read(run: Run, photos: Path, tmp_path: Path
         assert result.stderr == f"{names[3]}: not an image: Pillow recognises no format in its content\n"
 
 
-def test_what_is_said_is_said_once_and_on_standard_error(run: Run, photos: Path, tmp_path: Path) -> None:
+def test_the_summary_is_printed_once_on_standard_error(run: Run, photos: Path, tmp_path: Path) -> None:
     result = run(photos, "--out", tmp_path / "rows.csv")
     assert result.stdout == ""
     first, *others = result.stderr.splitlines()
@@ -80,7 +80,7 @@ def test_json_holds_all_figures_and_nothing_else_is_printed(run: Run, photos: Pa
     assert set(document["shares"]) == {"read", "decode", "resize", "infer", "write", "wait"}
 
 
-def test_the_first_bad_input_ends_a_run_that_is_to_fail(run: Run, photos: Path, tmp_path: Path) -> None:
+def test_on_error_fail_stops_at_the_first_bad_input(run: Run, photos: Path, tmp_path: Path) -> None:
     result = run(photos, "--out", tmp_path / "rows.csv", "--on-error", "fail")
     assert result.returncode == 1
     assert result.stderr == f"onward: {photos / 'bad.png'}: not an image: Pillow recognises no format in its content\n"
@@ -102,7 +102,7 @@ def test_the_first_bad_input_ends_a_run_that_is_to_fail(run: Run, photos: Path, 
         (["--provider-option", "nonsense"], "nonsense"),
     ],
 )
-def test_what_cannot_be_meant_is_answered_in_a_sentence(run: Run, photos: Path, options: list[str], words: str) -> None:
+def test_wrong_usage_is_answered_in_a_sentence(run: Run, photos: Path, options: list[str], words: str) -> None:
     result = run(photos, *options)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
@@ -110,13 +110,13 @@ def test_what_cannot_be_meant_is_answered_in_a_sentence(run: Run, photos: Path, 
     assert len([line for line in result.stderr.splitlines() if line.startswith("onward: ")]) == 1
 
 
-def test_fallback_that_is_wanted_is_told(run: Run, photos: Path, tmp_path: Path) -> None:
+def test_a_requested_fallback_is_reported(run: Run, photos: Path, tmp_path: Path) -> None:
     options = ("--provider", "AzureExecutionProvider,cpu", "--json")
     placement = json.loads(run(photos, "--out", tmp_path / "rows.csv", *options).stdout)["placement"]
     assert placement["providers"]["CPUExecutionProvider"]["share"] == 1
 
 
-def test_who_has_seen_enough_ends_the_run(shared_bundle: Bundle, digits: Any, tmp_path: Path) -> None:
+def test_a_reader_that_closes_standard_output_ends_the_run(shared_bundle: Bundle, digits: Any, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", digits.train.images)
     line = command(shared_bundle, tmp_path / "x.npy", "--out", "-", "--batch-size", 4)
     with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -153,7 +153,9 @@ def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
-def test_another_request_does_not_go_on(shared_bundle: Bundle, digits: Any, run: Run, tmp_path: Path) -> None:
+def test_a_run_is_not_resumed_with_a_different_request(
+    shared_bundle: Bundle, digits: Any, run: Run, tmp_path: Path
+) -> None:
     np.save(tmp_path / "x.npy", np.tile(digits.train.images, (40, 1, 1, 1)))
     options = ("--out", tmp_path / "rows.csv", "--batch-size", 1, "--commit-every", 0.01)
     process = subprocess.Popen(command(shared_bundle, tmp_path / "x.npy", *options), cwd=ROOT, stderr=subprocess.PIPE)
@@ -177,7 +179,7 @@ def test_on_a_terminal_there_is_a_bar_with_rate_and_errors(shared_bundle: Bundle
     try:
         while piece := os.read(parent, 4096):
             seen += piece
-    except OSError:  # the terminal is gone with the process
+    except OSError:  # the terminal closes with the process
         pass
     assert process.wait(30) == 1
     assert b"predict" in seen

@@ -82,7 +82,7 @@ def test_the_shorter_side_rule_keeps_proportions_and_takes_the_centre() -> None:
 def test_scaling_and_cropping_is_within_one_level_of_torchvisions(
     height: int, width: int, sizes: tuple[int, int], interpolation: str, photograph: str
 ) -> None:
-    """On photographs of all sizes, as its transforms do it one after the other on Pillow's images."""
+    """On photographs of all sizes, compared with torchvision's two transforms on Pillow images."""
     from sklearn.datasets import load_sample_image
     from torchvision import transforms
 
@@ -170,7 +170,7 @@ def test_an_image_cut_in_half_is_an_image_error(format: str) -> None:
         read_image(data[: len(data) // 2], RGB)
 
 
-@pytest.mark.filterwarnings("ignore")  # Pillow's remarks on damaged metadata
+@pytest.mark.filterwarnings("ignore")  # Pillow warns of damaged metadata
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from(FORMATS), st.data())
 def test_a_damaged_image_is_an_image_error_or_an_image(format: str, data: st.DataObject) -> None:
@@ -183,7 +183,7 @@ def test_a_damaged_image_is_an_image_error_or_an_image(format: str, data: st.Dat
         pass
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # it is we who refuse
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # our own limit refuses first
 @pytest.mark.parametrize("num_pixels_over", [1.5, 3])
 def test_an_image_of_too_many_pixels_is_refused(num_pixels_over: float) -> None:
     assert Image.MAX_IMAGE_PIXELS is not None

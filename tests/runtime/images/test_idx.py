@@ -125,7 +125,7 @@ def test_garbage_after_a_gzip_stream_is_a_data_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"\0\0\x0d\x03" + bytes(12), b"\x93NUMPY\x01\x00"])
-def test_what_is_no_idx_of_uint8_is_named_so(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_idx_of_uint8_is_refused(content: bytes, tmp_path: Path) -> None:
     path = write(tmp_path, content)
     assert not is_idx(path)
     with pytest.raises(DataError, match="not an IDX file of uint8"):

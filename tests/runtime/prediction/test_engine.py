@@ -17,7 +17,7 @@ from onward.tasks.classification import LOGITS
 from tests.needs import needs_torch
 
 ROOT = Path(__file__).parents[3]
-#: Runs a batch of 32,768 where onnxruntime's allocator may take so many MiB, and again by single images.
+#: Runs a batch of 32,768 with a limit in MiB on onnxruntime's allocator, and again in batches of 64.
 SCARCE = """
 import sys
 import numpy as np
@@ -43,7 +43,7 @@ print(engine.plan.batch_size)
 """
 
 
-def test_where_memory_runs_out_batches_become_smaller(shared_bundle: Bundle) -> None:
+def test_batches_become_smaller_if_memory_runs_out(shared_bundle: Bundle) -> None:
     def largest(num_mib: int) -> int:
         command = [sys.executable, "-c", SCARCE, str(shared_bundle.path), str(num_mib)]
         return int(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout)
@@ -52,7 +52,7 @@ def test_where_memory_runs_out_batches_become_smaller(shared_bundle: Bundle) -> 
     assert 1 <= largest(16) < 32768
 
 
-def test_on_a_processor_there_is_one_inference_on_each_core(shared_bundle: Bundle) -> None:
+def test_a_processor_runs_one_inference_per_core(shared_bundle: Bundle) -> None:
     engine = open_engine(shared_bundle, PredictOptions(num_threads=3))
     assert engine.plan == Plan(256, streams=3, threads=1)
     assert engine.num_workers == 3
@@ -65,7 +65,7 @@ def test_pytorchs_formats_run_one_inference_at_a_time(shared_bundle: Bundle, art
     assert open_engine(shared_bundle, PredictOptions(num_threads=1), artifact=artifact).plan == Plan(256, 1, 1)
 
 
-def test_a_list_that_falls_back_on_the_processor_is_run_as_a_processor_wants_it(shared_bundle: Bundle) -> None:
+def test_a_provider_list_that_falls_back_to_the_processor_gets_the_processors_plan(shared_bundle: Bundle) -> None:
     fallen = open_engine(shared_bundle, PredictOptions(num_threads=2), provider="cuda,cpu")
     if fallen.placement is None or fallen.placement.main != "CPUExecutionProvider":
         pytest.skip("CUDA is here")

@@ -1,4 +1,4 @@
-"""A run is killed, with SIGKILL at random moments, and goes on: no row is lost, none comes twice.
+"""A run is killed with SIGKILL at random moments and resumed: no row is lost or written twice.
 
 A subprocess runs the command; nothing in it is replaced. `make soak` asks for 200 kills over all sources and sinks.
 """
@@ -38,7 +38,7 @@ SINKS = ("csv", "jsonl", "parquet", "npy")
 
 @pytest.fixture(scope="module")
 def inputs(digits: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same digits in every kind of source; every 50th image file is none."""
+    """The same digits in every kind of source; every 50th file is damaged."""
     root = tmp_path_factory.mktemp("inputs")
     images = digits.train.images[:NUM_IMAGES, ..., 0]
     (root / "folder").mkdir()
@@ -62,7 +62,7 @@ def inputs(digits: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def named(inputs: Path, source: str) -> tuple[str, Path | None]:
-    """What the command is given: an argument, and a file for its standard input."""
+    """The command's argument, and the file for its standard input."""
     if source == "stdin":
         return "-", inputs / "stdin"
     name = {"npy": "npy.npy", "npz": "npz.npz", "csv": "list.csv"}.get(source, source)
@@ -91,7 +91,7 @@ def finish(process: subprocess.Popen[str]) -> None:
 
 
 def kill_at_random(process: subprocess.Popen[str], out: Path, taken_s: float, generator: random.Random) -> None:
-    """From its start on or, as often, from its first commit on, if it gets that far."""
+    """At a random moment after the start or, equally often, after the first commit."""
     if generator.random() < 0.5:
         journal = out.with_name(f".{out.name}.journal")
         while process.poll() is None and not journal.exists():
@@ -107,7 +107,7 @@ def kill_at_random(process: subprocess.Popen[str], out: Path, taken_s: float, ge
 
 
 def content(out: Path) -> object:
-    """The bytes; of Parquet the rows."""
+    """The bytes, or the rows of a Parquet file."""
     return pa.parquet.read_table(out) if out.suffix == ".parquet" else out.read_bytes()
 
 

@@ -37,7 +37,7 @@ def test_every_result_comes_once_in_the_order_of_the_tasks(count: int, num_worke
 
 @LAW
 @given(st.integers(1, 4), st.integers(0, 3))
-def test_no_more_is_taken_than_there_is_room_for(num_workers: int, ahead: int) -> None:
+def test_no_more_tasks_are_taken_than_workers_and_waiting_results(num_workers: int, ahead: int) -> None:
     taken: list[int] = []
 
     def take() -> int | None:
@@ -45,7 +45,7 @@ def test_no_more_is_taken_than_there_is_room_for(num_workers: int, ahead: int) -
         return taken[-1] if len(taken) <= 30 else None
 
     for index, _ in enumerate(in_order(take, slowly, num_workers=num_workers, ahead=ahead)):
-        # one more once this one was given
+        # one more after this result was yielded
         assert len(taken) <= index + 1 + num_workers + ahead
 
 
@@ -73,14 +73,14 @@ def test_an_error_comes_after_the_results_before_it(count: int, kind: type[BaseE
     assert not crew()
 
 
-def test_the_threads_end_when_nobody_wants_more() -> None:
+def test_closing_the_results_ends_the_threads() -> None:
     results = in_order(taking(iter(range(1000))), slowly, num_workers=3, ahead=2)
     assert [next(results) for _ in range(5)] == [0, 2, 4, 6, 8]
     results.close()  # type: ignore[attr-defined]
     assert not crew()
 
 
-def test_it_stops_when_asked_to_while_it_waits_for_a_source_that_gives_nothing() -> None:
+def test_stop_is_noticed_while_the_source_yields_nothing() -> None:
     asked = threading.Event()
     more = threading.Event()
 

@@ -39,7 +39,7 @@ def at(count: int) -> Position:
 
 
 def go(output: FileOutput, upto: int, commit_at: frozenset[int] = frozenset(), *, fail: int = -1) -> None:
-    """Rows and errors by number from where the output is; every third gives no row."""
+    """Append numbered rows from where the output is; every third input has an error instead of a row."""
     start = output.committed.position.counts.num_inputs if output.committed else 0
     for number in range(start, upto):
         if number == fail:
@@ -66,7 +66,7 @@ def check(out: Path, count: int) -> None:
 
 @LAW
 @given(st.integers(0, 20), st.frozensets(st.integers(1, 20)), st.lists(st.integers(0, 20), max_size=4))
-def test_a_run_that_is_cut_and_goes_on_gives_the_bytes_of_one_that_never_was(
+def test_a_resumed_run_gives_the_bytes_of_an_uninterrupted_one(
     count: int, commit_at: frozenset[int], cuts: list[int]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -84,7 +84,7 @@ def test_a_run_that_is_cut_and_goes_on_gives_the_bytes_of_one_that_never_was(
         check(out, count)
 
 
-def test_without_a_commit_nothing_is_left_of_a_run_that_failed(tmp_path: Path) -> None:
+def test_a_failed_run_without_a_commit_leaves_nothing(tmp_path: Path) -> None:
     out = tmp_path / "rows.csv"
     out.write_text("earlier")
     with pytest.raises(ZeroDivisionError), opened(out) as output:
@@ -93,7 +93,7 @@ def test_without_a_commit_nothing_is_left_of_a_run_that_failed(tmp_path: Path) -
     assert hidden(tmp_path) == []
 
 
-def test_what_was_committed_is_kept_and_the_earlier_file_stands(tmp_path: Path) -> None:
+def test_a_failed_run_keeps_its_commits_and_the_existing_file(tmp_path: Path) -> None:
     out = tmp_path / "rows.csv"
     out.write_text("earlier")
     with pytest.raises(ZeroDivisionError), opened(out) as output:
@@ -109,7 +109,7 @@ def test_what_was_committed_is_kept_and_the_earlier_file_stands(tmp_path: Path) 
     check(out, 9)
 
 
-def test_no_resume_begins_anew(tmp_path: Path) -> None:
+def test_no_resume_starts_over(tmp_path: Path) -> None:
     out = tmp_path / "rows.csv"
     with pytest.raises(ZeroDivisionError), opened(out) as output:
         go(output, 9, frozenset({4}), fail=6)
@@ -120,14 +120,14 @@ def test_no_resume_begins_anew(tmp_path: Path) -> None:
     check(out, 3)
 
 
-def test_resuming_where_nothing_stands_begins(tmp_path: Path) -> None:
+def test_resume_without_an_unfinished_run_starts(tmp_path: Path) -> None:
     with opened(tmp_path / "rows.csv", resume=True) as output:
         go(output, 3)
         output.finish(at(3))
     check(tmp_path / "rows.csv", 3)
 
 
-def test_another_request_is_refused_with_both_sides(tmp_path: Path) -> None:
+def test_a_different_request_is_refused_and_both_are_named(tmp_path: Path) -> None:
     out = tmp_path / "rows.csv"
     with pytest.raises(ZeroDivisionError), opened(out) as output:
         go(output, 9, frozenset({4}), fail=6)
@@ -135,7 +135,7 @@ def test_another_request_is_refused_with_both_sides(tmp_path: Path) -> None:
         opened(out, True, REQUEST | {"top_k": 3}).__enter__()
 
 
-def test_errors_of_an_earlier_run_go_when_this_one_has_none(tmp_path: Path) -> None:
+def test_the_errors_of_an_earlier_run_are_removed_if_this_one_has_none(tmp_path: Path) -> None:
     out = tmp_path / "rows.csv"
     for count in (9, 2):
         with opened(out) as output:
@@ -154,7 +154,7 @@ def test_a_second_run_at_the_same_output_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", [1, 20, 60])
-def test_where_staged_rows_are_missing_it_goes_back_to_a_commit_before(lost: int, tmp_path: Path) -> None:
+def test_missing_staged_rows_send_the_run_back_to_an_earlier_commit(lost: int, tmp_path: Path) -> None:
     out = tmp_path / "rows.csv"
     with pytest.raises(ZeroDivisionError), opened(out) as output:
         go(output, 20, frozenset(range(1, 20)), fail=15)
@@ -169,7 +169,7 @@ def test_where_staged_rows_are_missing_it_goes_back_to_a_commit_before(lost: int
 
 
 @pytest.mark.parametrize("length", range(0, 120, 7))
-def test_a_journal_cut_short_anywhere_costs_no_more_than_its_last_line(length: int, tmp_path: Path) -> None:
+def test_a_journal_cut_short_anywhere_loses_only_the_incomplete_line(length: int, tmp_path: Path) -> None:
     out = tmp_path / "rows.csv"
     with pytest.raises(ZeroDivisionError), opened(out) as output:
         go(output, 9, frozenset({3, 6}), fail=8)
@@ -185,7 +185,7 @@ def test_a_journal_cut_short_anywhere_costs_no_more_than_its_last_line(length: i
 
 @pytest.mark.parametrize("torn", [b"", b"{", b'{"position": {', b"\0" * 40, b"[]", b'{"position": 7}', b"{}"])
 @pytest.mark.parametrize("line", [1, 2, 3])
-def test_a_damaged_line_of_the_journal_costs_only_the_commits_from_there_on(
+def test_a_damaged_line_of_the_journal_loses_only_the_commits_from_there_on(
     line: int, torn: bytes, tmp_path: Path
 ) -> None:
     out, journal = tmp_path / "rows.csv", tmp_path / ".rows.csv.journal"
@@ -231,8 +231,8 @@ print("whole", steps)
 """
 
 
-def test_killed_at_every_step_on_the_file_system_it_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
-    """SIGKILL before each renaming, removing and opening of the last steps, and again before each of the next."""
+def test_a_run_killed_at_any_file_operation_resumes_to_the_same_bytes(tmp_path: Path) -> None:
+    """SIGKILL before each rename, removal and opening, and once more while the run is resumed."""
     functions = "".join(map(inspect.getsource, (opened, at, go)))
     script = "from __future__ import annotations\n" + functions + CRASHING
     killed = 0
@@ -256,7 +256,7 @@ def test_killed_at_every_step_on_the_file_system_it_goes_on_to_the_same_bytes(tm
     assert killed > 5
 
 
-def test_the_journal_is_readable_and_says_where_the_run_is(tmp_path: Path) -> None:
+def test_the_json_of_the_journal(tmp_path: Path) -> None:
     out = tmp_path / "rows.csv"
     with pytest.raises(ZeroDivisionError), opened(out) as output:
         go(output, 9, frozenset({3, 6}), fail=8)

@@ -13,7 +13,7 @@ Speed = Callable[[Plan], float]
 
 
 def tune(tuner: Tuner, speed: Speed, num_inferences: int = 2000) -> list[Plan]:
-    """Every plan that inferences were run by, on a machine that gives so many images/s."""
+    """The plan of every inference, on a machine with this speed in images/s."""
     plans = []
     for _ in range(num_inferences):
         plan = tuner.plan
@@ -23,7 +23,7 @@ def tune(tuner: Tuner, speed: Speed, num_inferences: int = 2000) -> list[Plan]:
 
 
 def busy(plan: Plan, **options: Any) -> Tuner:
-    """A tuner on whose machine nothing but inference takes time."""
+    """A tuner on a machine where only inference takes time."""
     return Tuner(plan, clock=lambda: 0.0, **options)
 
 
@@ -43,13 +43,13 @@ def test_it_climbs_to_the_best_size_from_anywhere(start: int, best: int) -> None
 
 @settings(max_examples=50, deadline=None)
 @given(st.floats(0.97, 1.03), st.floats(0.97, 1.03))
-def test_what_is_not_clearly_better_changes_nothing(half: float, double: float) -> None:
+def test_a_difference_within_noise_changes_nothing(half: float, double: float) -> None:
     tuner = busy(Plan(16, 2, 1), arrangements=[(1, 2)])
     tune(tuner, lambda plan: {8: half, 16: 1.0, 32: double}[plan.batch_size] * 1000)
     assert tuner.plan == Plan(16, 2, 1)
 
 
-def test_another_arrangement_is_taken_where_it_is_much_better() -> None:
+def test_a_much_faster_arrangement_is_chosen() -> None:
     tuner = busy(Plan(16, 4, 1), arrangements=[(1, 4)])
     tune(tuner, lambda plan: 1500 if plan.threads == 4 else 1000)
     assert tuner.plan == Plan(16, 1, 4)
@@ -63,19 +63,19 @@ def test_a_given_size_is_kept(sizes: bool) -> None:
     assert ({plan.batch_size for plan in plans} == {16}) is not sizes
 
 
-def test_with_nothing_to_find_it_is_settled_at_once() -> None:
+def test_with_nothing_to_tune_it_is_settled_at_once() -> None:
     assert busy(Plan(16, 2, 1), sizes=False).is_settled
 
 
-def test_a_trial_is_not_ended_by_the_rest_of_a_source() -> None:
+def test_incomplete_batches_do_not_count_towards_a_trial() -> None:
     tuner = busy(Plan(16, 1, 1))
     for _ in range(100):
-        tuner.record(tuner.plan, 3, 1.0)  # a batch that was not full
+        tuner.record(tuner.plan, 3, 1.0)  # an incomplete batch
     assert tuner.plan == Plan(16, 1, 1)
     assert not tuner.is_settled
 
 
-def test_once_memory_ran_out_no_batch_is_larger() -> None:
+def test_after_running_out_of_memory_no_batch_is_larger() -> None:
     tuner = busy(Plan(64, 2, 1))
     tuner.limit(32)
     assert tuner.plan.batch_size == 32
@@ -84,20 +84,20 @@ def test_once_memory_ran_out_no_batch_is_larger() -> None:
     assert tuner.plan.batch_size == 8
 
 
-def test_looking_costs_few_inferences() -> None:
+def test_tuning_costs_few_inferences() -> None:
     tuner = busy(Plan(16, 2, 1), arrangements=[(1, 2)])
     plans = tune(tuner, peak_at(16))
     assert plans.index(tuner.plan) == 0
     assert len([plan for plan in plans if plan != tuner.plan]) < 40
 
 
-def test_where_decoding_takes_most_of_the_time_nothing_larger_is_tried() -> None:
+def test_tuning_stops_if_decoding_takes_most_of_the_time() -> None:
     now = 0.0
     tuner = Tuner(Plan(16, 1, 1), arrangements=[(1, 2)], clock=lambda: now)
     plans = []
     for _ in range(200):
         plans.append(tuner.plan)
-        now += 0.002  # of which decoding takes the most
+        now += 0.002  # most of it for decoding
         tuner.record(tuner.plan, tuner.plan.batch_size, 0.00005 * tuner.plan.batch_size)
         if tuner.is_settled:
             break

@@ -1,4 +1,4 @@
-"""What the tests of sources share: small images, all kinds of files that hold them, and what a source gives."""
+"""Shared by the tests of sources: small images, files of all kinds with them, and the rows of a source."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def tar(members: Mapping[str, bytes] | Iterable[tuple[str, bytes]], *, how: str 
 
 
 def rows_of(source: Source) -> list[Row]:
-    """Name, pixels as bytes or the reason why there are none, and label."""
+    """Name, pixels as bytes or the reason of the failure, and label."""
     return [row for block in source.blocks() for row in block_rows(block)]
 
 
@@ -67,7 +67,7 @@ def stamps_of(source: Source) -> bytes:
 
 
 def build(kind: str, folder: Path, count: int, seed: int = 0) -> Path:
-    """A path of this kind that holds `pixels(count + seed)[seed:]`, in order."""
+    """A file or folder of this kind with `pixels(count + seed)[seed:]`, in order."""
     images = pixels(count + seed)[seed:]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"images.{kind}"

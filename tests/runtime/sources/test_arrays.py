@@ -144,7 +144,7 @@ def test_an_npz_file_damaged_in_the_middle_gives_what_is_before_it(
     assert "is a damaged .npz file" in reason
 
 
-def test_an_npz_file_whose_sum_is_wrong_says_so(make: Any, tmp_path: Path) -> None:
+def test_an_npz_file_with_a_wrong_checksum_is_reported(make: Any, tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", images=make.pixels(3000))  # not compressed
     data = (tmp_path / "x.npz").read_bytes()
     pixels = make.pixels(3000).tobytes()
@@ -152,7 +152,7 @@ def test_an_npz_file_whose_sum_is_wrong_says_so(make: Any, tmp_path: Path) -> No
     assert "CRC" in make.rows_of(make.opened(tmp_path / "x.npz"))[-1][1]
 
 
-def test_the_sum_of_a_compressed_npz_file_is_checked_at_its_end(make: Any, tmp_path: Path) -> None:
+def test_the_checksum_of_a_compressed_npz_file_is_checked_at_its_end(make: Any, tmp_path: Path) -> None:
     path = npz(tmp_path / "x.npz", images=make.pixels(3000))
     with zipfile.ZipFile(path) as archive:
         stated = struct.pack("<I", archive.infolist()[0].CRC)
@@ -192,9 +192,7 @@ def test_labels_lie_beside_the_images_of_an_npz(
         assert [label for *_, label in make.rows_of(make.opened(path))] == [str(label) for label in labels]
 
 
-def test_a_large_array_that_lies_column_by_column_is_refused(
-    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_array_in_fortran_order_is_refused(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrays, "MAX_WHOLE_BYTES", 31)
     with pytest.raises(FeedError, match="ascontiguousarray"):
         make.opened(npz(tmp_path / "x.npz", images=np.asfortranarray(make.pixels(2))))
@@ -245,7 +243,7 @@ def test_an_array_that_was_replaced_since_it_was_opened_is_not_read_as_the_old_o
     assert "has changed since" in make.rows_of(source)[0][1]
 
 
-def test_an_array_on_standard_input_that_does_not_fit_stops_nothing(make: Any, tmp_path: Path) -> None:
+def test_an_unsuitable_array_on_standard_input_does_not_stop_the_others(make: Any, tmp_path: Path) -> None:
     names = [npy(tmp_path / "a.npy", np.zeros((2, 5, 5), np.uint8)), make.build("npy", tmp_path, 1)]
     wrong, right = make.rows_of(make.opened("-", stdin=io.BytesIO("\n".join(map(os.fspath, names)).encode())))
     assert (wrong[0], "has shape (2, 5, 5)" in wrong[1]) == (os.fspath(names[0]), True)

@@ -60,7 +60,7 @@ def test_the_folder_of_an_image_is_its_label(make: Any, tmp_path: Path, monkeypa
     assert [label for *_, label in make.rows_of(make.opened("1.png"))] == [None]
 
 
-def test_what_is_hidden_or_left_behind_by_an_archiver_is_left_alone(make: Any, tmp_path: Path) -> None:
+def test_hidden_files_and_files_of_archivers_are_ignored(make: Any, tmp_path: Path) -> None:
     save(make, tmp_path, ["a.png", ".a.png", "._b.png", ".git/c.png", "__MACOSX/d.png"])
     assert names_of(make, tmp_path) == [f"{tmp_path}/a.png"]
     assert make.opened(tmp_path).count() == 1
@@ -79,7 +79,7 @@ def test_a_folder_named_as_an_image_is_a_folder(make: Any, tmp_path: Path) -> No
     assert names_of(make, tmp_path) == [f"{tmp_path}/y.png", f"{tmp_path}/x.jpg/1.png"]
 
 
-def test_a_link_back_to_its_folder_is_said_and_not_followed(make: Any, tmp_path: Path) -> None:
+def test_a_link_back_to_its_folder_is_reported_and_not_followed(make: Any, tmp_path: Path) -> None:
     save(make, tmp_path, ["a/1.png"])
     (tmp_path / "a" / "back").symlink_to(tmp_path, target_is_directory=True)
     (tmp_path / "a" / "self").symlink_to("self")
@@ -96,7 +96,7 @@ def test_a_link_to_a_folder_elsewhere_is_followed(make: Any, tmp_path: Path) -> 
     assert names_of(make, tmp_path / "photos") == [f"{tmp_path}/photos/2.png", f"{tmp_path}/photos/more/1.png"]
 
 
-def test_folders_may_lie_deeper_than_calls_do(make: Any, tmp_path: Path) -> None:
+def test_folders_may_be_nested_deeper_than_the_recursion_limit(make: Any, tmp_path: Path) -> None:
     name = "d/" * 200 + "x.png"
     save(make, tmp_path, [name])
     limit = sys.getrecursionlimit()
@@ -115,7 +115,7 @@ def test_folders_may_lie_deeper_than_calls_do(make: Any, tmp_path: Path) -> None
         (b"\x89PNG\r\n\x1a\n", "not an image|cannot be decoded"),
     ],
 )
-def test_what_is_no_image_gives_no_row_and_the_others_go_on(
+def test_a_file_that_is_not_an_image_does_not_stop_the_others(
     make: Any, content: bytes, reason: str, tmp_path: Path
 ) -> None:
     save(make, tmp_path, ["a.png", "c.png"])
@@ -196,7 +196,7 @@ def test_a_name_that_is_not_utf8_is_read_and_stamped(make: Any, tmp_path: Path) 
 
 
 @pytest.mark.skipif(not hasattr(os, "setuid"), reason="this system has no permissions to take away")
-def test_what_one_may_not_read_gives_no_row_and_the_others_go_on(make: Any) -> None:
+def test_a_file_without_read_permission_does_not_stop_the_others(make: Any) -> None:
     code = (
         "import os, sys\n"
         "from onward.sources import open_sources\n"

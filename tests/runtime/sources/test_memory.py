@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 FEW, MANY = 1_000, 10_000
-#: Of 10,000 inputs, anything that is held for each of them takes more: a path alone is some 70 bytes.
+#: Anything that is kept for each of 10,000 inputs takes more: a path alone takes about 70 bytes.
 MAX_GROWTH_BYTES = 256 << 10
 
 
@@ -39,7 +39,7 @@ def shard(path: Path, count: int) -> Path:
 
 
 class Names(io.RawIOBase):
-    """A pipe that paths come out of."""
+    """A pipe with paths."""
 
     def __init__(self, count: int) -> None:
         self.pieces: Iterator[bytes] = (b"/gone/%06d.png\n" % index for index in range(count))
@@ -75,9 +75,9 @@ def opened(make: Any, kind: str, folder: Path, count: int) -> Any:
 def test_ten_times_the_inputs_take_no_more_memory(
     make: Any, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("onward.sources.arrays.PIECE_BYTES", 64 << 10)  # else the few are less than one piece
+    monkeypatch.setattr("onward.sources.arrays.PIECE_BYTES", 64 << 10)  # else FEW would fit into one piece
     factor = 10 if kind == "npz" else 1
-    peak_bytes(opened(make, kind, tmp_path, FEW), FEW * factor)  # imports what it needs, or few would pay for that
+    peak_bytes(opened(make, kind, tmp_path, FEW), FEW * factor)  # imports are not part of the comparison
     few = peak_bytes(opened(make, kind, tmp_path, FEW), FEW * factor)
     many = peak_bytes(opened(make, kind, tmp_path, MANY), MANY * factor)
     assert many - few < MAX_GROWTH_BYTES

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onward.errors import DataError
 from onward.sources.files import MAX_PATH_BYTES, read_paths
 
-#: Of a path: whatever ends none of them.
+#: Paths without a line ending.
 LINES = st.binary(min_size=1, max_size=30).filter(lambda line: not set(line) & set(b"\0\n\r"))
 
 
@@ -62,7 +62,7 @@ def test_a_pattern_gives_what_fits_it_in_the_order_of_names(make: Any, tmp_path:
             path.rename(tmp_path / f"{name}.{kind}")
     found = [f"{tmp_path}/{name}.npy[0]" for name in ("a", "b", "c[1]")]
     assert names_of(make, tmp_path / "*.npy") == found
-    assert names_of(make, tmp_path / "c[1].npy") == found[2:]  # a path that is there is no pattern
+    assert names_of(make, tmp_path / "c[1].npy") == found[2:]  # an existing path is not a pattern
     assert names_of(make, tmp_path / "?.tar") == [f"{tmp_path}/{name}.tar/000.png" for name in ("a", "b")]
     with pytest.raises(DataError, match="no path matches the pattern"):
         make.opened(tmp_path / "*.csv")
@@ -91,7 +91,7 @@ def test_a_pattern_through_all_folders_gives_each_image_once(make: Any, tmp_path
 
 
 @given(st.lists(LINES), st.sampled_from([b"\n", b"\r\n", b"\0"]), st.booleans(), st.integers(1, 40))
-def test_what_is_listed_is_read_whatever_ends_a_path_and_however_it_arrives(
+def test_listed_paths_are_read_for_any_line_ending_and_any_pieces(
     lines: list[bytes], end: bytes, has_last: bool, piece: int
 ) -> None:
     class Pipe(io.BytesIO):
@@ -100,7 +100,7 @@ def test_what_is_listed_is_read_whatever_ends_a_path_and_however_it_arrives(
 
     data = end.join(lines) + (end if has_last and lines else b"")
     if end == b"\0" and b"\0" not in data[:60]:
-        return  # one path only, which needs no end
+        return  # a single path needs no ending
     assert list(map(os.fsencode, read_paths(Pipe(data)))) == lines
 
 

@@ -123,7 +123,7 @@ def test_a_table_that_cannot_be_used_is_a_data_error(
     assert message.format(path=path) in str(found.value)
 
 
-def test_a_column_that_is_there_twice_cannot_be_told(make: Any, tmp_path: Path) -> None:
+def test_a_column_name_that_occurs_twice_is_not_used(make: Any, tmp_path: Path) -> None:
     table = pa.table([pa.array([b""]), pa.array([b""]), pa.array([1])], names=["image", "image", "id"])
     with pytest.raises(DataError, match=r"its columns are: id\."):
         make.opened(make.parquet(tmp_path / "x.parquet", table))

@@ -69,9 +69,7 @@ def test_a_sample_with_two_images_is_two_inputs_of_one_class(make: Any, tmp_path
     assert names_and_labels(make, path) == [("x.y/a.left.jpg", "1"), ("x.y/a.right.jpg", "1"), ("x.y/b.jpg", None)]
 
 
-def test_a_sample_without_end_is_given_out_block_by_block(
-    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_very_long_sample_is_split_into_blocks(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frames = {f"video.{index:03}.png": b"" for index in range(150)}
     path = save(make, tmp_path / "x.tar", {"video.cls": b"7", **frames})
     assert names_and_labels(make, path) == [(name, "7") for name in frames]
@@ -80,7 +78,7 @@ def test_a_sample_without_end_is_given_out_block_by_block(
     assert names_and_labels(make, path) == [("a.1.png", None), ("a.2.png", "7")]
 
 
-def test_hidden_members_are_left_alone_and_odd_names_are_just_names(make: Any, tmp_path: Path) -> None:
+def test_hidden_members_are_ignored_and_odd_names_are_kept(make: Any, tmp_path: Path) -> None:
     left_alone = ["._1.png", ".hidden/2.png", "a/.3.png", "__MACOSX/4.png", "./.5/6.png"]
     names = ["../../etc/1.png", "/absolute/2.png", "./3.png", "a/../4.png", "a_b.c/5.png", "a//6.png"]
     path = save(make, tmp_path / "x.tar", [(name, b"") for name in left_alone + names])
@@ -164,7 +162,7 @@ def test_a_header_damaged_in_the_middle_is_never_taken_for_the_end(make: Any, tm
     assert "the header at byte 2,048 cannot be read: bad checksum" in rows[-1][1]
 
 
-def test_an_image_that_the_cut_goes_through_is_no_input(make: Any, tmp_path: Path) -> None:
+def test_an_incomplete_image_at_the_cut_is_not_an_item(make: Any, tmp_path: Path) -> None:
     whole = make.tar({"1.png": bytes(700), "2.png": bytes(700)})
     (tmp_path / "x.tar").write_bytes(whole[: 3 * 512 + 512 + 600])
     first, rest = make.rows_of(make.opened(tmp_path / "x.tar"))
@@ -205,7 +203,7 @@ def test_stamps_are_the_shards_once_and_each_members(make: Any, tmp_path: Path) 
     assert others == [f"{path}/{index}.png\0{512 * (index + 1)} 0 5" for index in (1, 2)]
 
 
-def test_a_damaged_shard_among_others_stops_nothing(make: Any, tmp_path: Path) -> None:
+def test_a_damaged_shard_does_not_stop_the_others(make: Any, tmp_path: Path) -> None:
     good = make.build("tar", tmp_path, 1)
     (tmp_path / "bad.tar").write_bytes(b"text" * 500)
     names = f"{tmp_path}/bad.tar\n{good}\n".encode()

@@ -1,4 +1,4 @@
-"""What holds for a source of any kind."""
+"""Laws of sources of every kind."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ def test_blocks_can_be_sent_to_another_process(make: Any, kind: str, tmp_path: P
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_that_is_gone_before_it_is_read_stops_nothing(make: Any, kind: str, tmp_path: Path) -> None:
+def test_a_file_that_is_deleted_before_it_is_read_does_not_stop_the_others(
+    make: Any, kind: str, tmp_path: Path
+) -> None:
     path = make.build(kind, tmp_path, 3)
     source = make.opened(path)
     for file in sorted(tmp_path.rglob("*"), reverse=True):

@@ -148,7 +148,7 @@ def test_tabs_separate_a_tsv_table(make: Any, tmp_path: Path) -> None:
     assert read(make, tmp_path, "path\tlabel\na,b.png\tcat\n", "x.TSV")[0][::2] == ("a,b.png", "cat")
 
 
-def test_a_quote_that_is_never_closed_stops_nothing(make: Any, tmp_path: Path) -> None:
+def test_an_unclosed_quote_does_not_stop_the_others(make: Any, tmp_path: Path) -> None:
     rows = read(make, tmp_path, 'path,label\n1.png,a\n"2.png,b\n' + "3.png,c\n" * 30_000)
     assert rows[0][0] == "1.png"
     assert "field larger than field limit" in rows[1][1]

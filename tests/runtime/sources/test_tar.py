@@ -14,7 +14,7 @@ from onward.sources.tar import read_data, read_members
 
 LAW = settings(max_examples=150, deadline=None)
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
-#: tarfile takes the slashes at a name's end away; neither has it names that begin with none.
+#: Without a slash at the end, which tarfile removes, and without an empty name.
 NAMES = st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1, max_size=90)
 PATHS = st.lists(NAMES, min_size=1, max_size=4).map("/".join)
 TYPES = [tarfile.REGTYPE, tarfile.CONTTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE]
@@ -90,7 +90,7 @@ def test_a_damaged_archive_is_a_data_error_or_an_archive(data: st.DataObject, fo
 
 
 @pytest.mark.parametrize("size", [b"-0000000001\0", b"\xff" * 12, b"\x80" + b"\xff" * 11, b"zzz\0"])
-def test_a_size_that_leads_nowhere_is_a_data_error(size: bytes) -> None:
+def test_an_impossible_size_is_a_data_error(size: bytes) -> None:
     header = bytearray(tarfile.TarInfo("x.png").tobuf(tarfile.GNU_FORMAT))
     header[124:136] = size.ljust(12, b"\0")
     header[148:156] = b" " * 8

@@ -27,7 +27,7 @@ from tests.needs import needs_torch
 
 UNREADABLE = (0, 5, 6, 7, 11)
 NUM_FILES = 14
-#: Rows hold six decimals; half of the last one, and what float32 makes of it.
+#: Rows have six decimals: half of the last one, plus rounding to float32.
 ROUNDING = 0.51e-6
 CUDA = "CUDAExecutionProvider"
 
@@ -39,7 +39,7 @@ def engine(shared_bundle: Bundle) -> Engine:
 
 @pytest.fixture(scope="module")
 def mixed(digits: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Real digits `7/00.png` … in folders of their labels; those of `UNREADABLE` are text."""
+    """Real digits `00.png` …; those of `UNREADABLE` are text."""
     folder = tmp_path_factory.mktemp("mixed")
     for index in range(NUM_FILES):
         path = folder / f"{index:02}.png"
@@ -60,7 +60,7 @@ def rows_of(out: Path) -> list[dict[str, str]]:
 
 
 def failing_after(source: Source, count: int) -> Source:
-    """A source that is pulled out after so many inputs."""
+    """A source that fails after `count` inputs."""
 
     def blocks() -> Iterator[Block]:
         left = count
@@ -183,7 +183,7 @@ def test_without_labels_there_is_no_accuracy(engine: Engine, mixed: Path, tmp_pa
     assert predict(engine, open_sources([mixed], engine.signature), tmp_path / "rows.csv").counts.accuracy is None
 
 
-def test_the_first_bad_input_ends_a_run_that_is_to_fail(engine: Engine, mixed: Path, tmp_path: Path) -> None:
+def test_on_error_fail_stops_at_the_first_bad_input(engine: Engine, mixed: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"00\.png: not an image"):
         predict(engine, open_sources([mixed], engine.signature), tmp_path / "rows.csv", PredictOptions(on_error="fail"))
     assert list(tmp_path.iterdir()) == []
@@ -201,7 +201,7 @@ def test_an_error_of_the_source_ends_the_run_and_leaves_the_earlier_file(
 
 @settings(max_examples=12, deadline=None)
 @given(cut=st.integers(1, NUM_FILES), batch_size=st.integers(1, 5), suffix=st.sampled_from(["csv", "jsonl", "npy"]))
-def test_a_run_that_goes_on_gives_the_bytes_of_one_that_was_never_cut(
+def test_resuming_after_any_cut_gives_the_bytes_of_an_uninterrupted_run(
     shared_bundle: Bundle, mixed: Path, cut: int, batch_size: int, suffix: str
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -212,7 +212,7 @@ def test_a_run_that_goes_on_gives_the_bytes_of_one_that_was_never_cut(
         predict(engine, source, whole, options)
         with pytest.raises(DataError):
             predict(engine, failing_after(source, cut), out, options)
-        # another batch size: what was computed before and what comes now need not be cut alike
+        # another batch size: the two parts of a run need not use the same one
         other = PredictOptions(batch_size=3, resume=True)
         summary = predict(open_engine(shared_bundle, other), source, out, other)
         assert out.read_bytes() == whole.read_bytes()
@@ -225,7 +225,7 @@ def test_a_run_that_goes_on_gives_the_bytes_of_one_that_was_never_cut(
 
 
 @pytest.mark.parametrize("other", [{"top_k": 2}, {"logits": True}, {"request": {"inputs": ["elsewhere"]}}])
-def test_a_run_goes_on_only_as_it_was_asked_for(
+def test_a_run_is_only_resumed_with_the_same_request(
     shared_bundle: Bundle, mixed: Path, other: dict[str, object], tmp_path: Path
 ) -> None:
     options = PredictOptions(batch_size=2, commit_every_s=0)
@@ -238,9 +238,7 @@ def test_a_run_goes_on_only_as_it_was_asked_for(
 
 
 @pytest.mark.parametrize("change", ["touched", "removed", "added", "renamed"])
-def test_inputs_that_changed_in_between_are_noticed(
-    shared_bundle: Bundle, digits: Any, change: str, tmp_path: Path
-) -> None:
+def test_changed_inputs_are_detected_on_resume(shared_bundle: Bundle, digits: Any, change: str, tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
     for index in range(8):
@@ -263,9 +261,7 @@ def test_inputs_that_changed_in_between_are_noticed(
         predict(engine, open_sources([images], engine.signature), tmp_path / "rows.csv", options)
 
 
-def test_a_run_that_is_asked_to_stop_commits_and_goes_on_later(
-    shared_bundle: Bundle, digits: Any, tmp_path: Path
-) -> None:
+def test_a_stopped_run_commits_and_can_be_resumed(shared_bundle: Bundle, digits: Any, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", digits.train.images)
     options = PredictOptions(batch_size=8)
     engine = open_engine(shared_bundle, options)
@@ -304,14 +300,14 @@ def test_pytorchs_own_formats_give_the_same_labels(
 
 
 @pytest.mark.parametrize("top_k", [0, 11])
-def test_top_k_is_held_against_the_classes(engine: Engine, mixed: Path, top_k: int, tmp_path: Path) -> None:
+def test_top_k_must_be_within_the_number_of_classes(engine: Engine, mixed: Path, top_k: int, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected 1 to 10, the number of classes"):
         predict(engine, open_sources([mixed], engine.signature), tmp_path / "x.csv", PredictOptions(top_k=top_k))
 
 
 @pytest.mark.skipif(CUDA not in available_providers(), reason="this onnxruntime has no CUDA: install onnxruntime-gpu")
 @pytest.mark.skipif(not Path("/dev/nvidia0").exists(), reason="this machine has no NVIDIA device")
-def test_a_card_gives_the_same_labels_and_takes_most_of_the_nodes(
+def test_a_gpu_gives_the_same_labels_and_runs_most_of_the_nodes(
     shared_bundle: Bundle, engine: Engine, digits: Any, tmp_path: Path
 ) -> None:
     np.save(tmp_path / "x.npy", digits.test.images)
