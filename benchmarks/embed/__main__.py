@@ -22,7 +22,7 @@ from benchmarks.embed.figures import NUM_COLD, Figures, measure, size_bytes
 from benchmarks.embed.page import measure_page
 from onward.bundle import Bundle
 from onward.cli.console import app, print_table, remark, run
-from onward.embedding import BrowserRuntime, Options, embed
+from onward.embedding import BrowserRuntime, EmbedOptions, embed
 from onward.signature import of_images
 
 HERE = Path(__file__).parent
@@ -53,7 +53,7 @@ def compare(bundle: Bundle, folder: Path, num_images: int) -> list[Figures]:
     child = [sys.executable, str(HERE / "python_app.py")]
     command = [*child, "load", str(bundle.path.resolve())]
     found.append(measure("onward.load", command, Path.cwd(), model_bytes, python_bytes))
-    options = Options(overwrite=True, browser_runtime=BrowserRuntime(download=True))
+    options = EmbedOptions(overwrite=True, browser_runtime=BrowserRuntime(download=True))
     python = embed(bundle, "python", folder / "python", options).path
     found.append(measure("--target python", [*child, "app", str(python)], python, model_bytes, python_bytes))
     if shutil.which("npm") is None:

@@ -20,7 +20,7 @@ from PIL import Image
 from benchmarks.embed.page import served
 from onward.bundle import Bundle
 from onward.cli.console import app, run
-from onward.embedding import BrowserRuntime, Options, embed
+from onward.embedding import BrowserRuntime, EmbedOptions, embed
 from onward.errors import UsageError
 
 OUT = Path("docs/embedding")
@@ -86,7 +86,7 @@ def take(bundle: Bundle, title: str, shots: list[Shot], out: Path) -> None:
     if chromium is None:
         raise UsageError("Chromium is not installed.")
     with tempfile.TemporaryDirectory() as folder:
-        options = Options(title, browser_runtime=BrowserRuntime(download=True))
+        options = EmbedOptions(title, browser_runtime=BrowserRuntime(download=True))
         site = embed(bundle, "web", Path(folder) / "site", options).path
         with served(site) as address, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])

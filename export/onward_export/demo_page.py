@@ -9,7 +9,8 @@ import numpy as np
 
 from onward.parity import MAX_NOISE_RATIO
 from onward.report import Page
-from onward.report.charts import bars, heatmap, lines, picture
+from onward.report.charts import bars, heatmap, lines
+from onward.report.png import png_data_uri
 from onward_export.report import ratio_charts
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def _digits(page: Page, results: Results) -> None:
         truth = int(evaluation.targets[index])
         cards.append(
             (
-                picture(results.dataset.test.read(slice(index, index + 1))[0][0]),
+                png_data_uri(results.dataset.test.read(slice(index, index + 1))[0][0]),
                 f"a handwritten {labels[truth]}",
                 [
                     (

@@ -157,17 +157,17 @@ def embed(bundle: Bundle | str | Path, target: str, out: str | Path, **options: 
         bundle: The bundle's folder, or an opened bundle.
         target: `python`, `node`, `web` or `triton`.
         out: The app's folder, new or empty.
-        options: As `onward.embedding.Options` has them: `title`, `overwrite`, `browser_runtime`.
+        options: As `onward.embedding.EmbedOptions` has them: `title`, `overwrite`, `browser_runtime`.
 
     Raises:
         BundleError: There is no ONNX artifact, or a file was changed.
         OutputError: The folder cannot be written.
         UsageError: The target is unknown or does not serve such a model.
     """
-    from onward.embedding import Options
+    from onward.embedding import EmbedOptions
     from onward.embedding import embed as run
 
-    return run(_opened(bundle), target, Path(out), Options(**options))
+    return run(_opened(bundle), target, Path(out), EmbedOptions(**options))
 
 
 def inspect(path: str | Path) -> dict[str, Any]:

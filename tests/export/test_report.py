@@ -20,7 +20,7 @@ from onward.bundle import Bundle
 from onward.bundle.golden import GoldenRecord
 from onward.errors import ParityFailure
 from onward.parity import BATCH_SIZES, CONSTANT, Noise, measure_noise, replay
-from onward.report.charts import picture
+from onward.report.png import png_data_uri
 from onward.signature import Input, TensorSignature
 from onward_export.gate import GateResult
 from onward_export.model_to_export import ModelToExport
@@ -240,7 +240,7 @@ def test_somebody_s_pictures_do_not_travel_in_the_page(tmp_path: Path, private) 
     document = (bundle.path / "parity.html").read_text(encoding="utf-8")
     assert document.count("<b>real sample") == document.count("not shown: it does not travel") >= 1
     assert document.count("<b>random sample") == document.count(PICTURE) >= 1
-    assert not any(picture(image) in document for image in private)
+    assert not any(png_data_uri(image) in document for image in private)
 
 
 def test_the_page_of_a_refusal_stays_and_shows_them(tmp_path: Path, private, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +258,7 @@ def test_the_page_of_a_refusal_stays_and_shows_them(tmp_path: Path, private, mon
     assert [path.name for path in tmp_path.iterdir()] == ["private.refused.html"]
     document = (tmp_path / "private.refused.html").read_text(encoding="utf-8")
     assert first_lines(document)[0] == "Failed: parity of Residual"
-    assert sum(picture(image) in document for image in private) == document.count("<b>real sample") >= 1
+    assert sum(png_data_uri(image) in document for image in private) == document.count("<b>real sample") >= 1
     assert "not shown" not in document
 
 

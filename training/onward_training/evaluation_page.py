@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from onward import __version__
 from onward.report import Page
-from onward.report.charts import heatmap, lines, picture, reliability
+from onward.report.charts import heatmap, lines, reliability
+from onward.report.png import png_data_uri
 from onward.signature import Signature
 from onward_training.checkpoint import Epoch
 from onward_training.evaluation import CLASS_COLUMNS, Evaluation, class_rows
@@ -219,7 +220,7 @@ def _mistakes(
     page.cards(
         [
             (
-                picture(images(evaluation.index_of(row))),
+                png_data_uri(images(evaluation.index_of(row))),
                 f"{labels[evaluation.targets[row]]}, predicted as {labels[evaluation.predicted[row]]}",
                 _bars(evaluation, row, labels),
             )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from onward.parity import BATCH_SIZES, CONSTANT
 from onward.report import Page
-from onward.report.charts import picture
+from onward.report.png import png_data_uri
 from onward_export.gate import GateResult
 from onward_export.report.results import ParityResults, format_ratio
 
@@ -124,7 +124,7 @@ def _picture(sample: WorstSample, results: ParityResults) -> tuple[str, str]:
         return "", "no picture"
     if sample.index >= results.num_shown.get(sample.kind, len(feed)):
         return "", "not shown: it does not travel"
-    return picture(feed[sample.index], max_side_px=MAX_SIDE_PX), sample.name
+    return png_data_uri(feed[sample.index], max_side_px=MAX_SIDE_PX), sample.name
 
 
 def _lines(sample: WorstSample) -> list[str]:

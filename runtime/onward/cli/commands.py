@@ -79,11 +79,11 @@ def embed(
 ) -> None:
     """Write a small app around the model: source code to read and change, that verifies itself where it runs."""
     from onward.bundle import Bundle
-    from onward.embedding import BrowserRuntime, Options
+    from onward.embedding import BrowserRuntime, EmbedOptions
     from onward.embedding import embed as run
 
     opened = Bundle.open(bundle)
-    options = Options(title, overwrite, BrowserRuntime(onnxruntime_web, download, webgpu))
+    options = EmbedOptions(title, overwrite, BrowserRuntime(onnxruntime_web, download, webgpu))
     path = opened.path.resolve()
     written = run(opened, target, out or path.with_name(f"{path.name}-{target}"), options)
     if as_json:

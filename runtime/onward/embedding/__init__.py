@@ -4,6 +4,6 @@ Knows how apps are put together, and runs no model: the apps do, with what their
 """
 
 from onward.embedding.browser_runtime import BrowserRuntime
-from onward.embedding.embed import TARGETS, Embedding, Options, Target, embed
+from onward.embedding.embed import TARGETS, Embedding, EmbedOptions, Target, embed
 
-__all__ = ["TARGETS", "BrowserRuntime", "Embedding", "Options", "Target", "embed"]
+__all__ = ["TARGETS", "BrowserRuntime", "EmbedOptions", "Embedding", "Target", "embed"]

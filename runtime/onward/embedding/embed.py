@@ -1,7 +1,4 @@
-"""Target: where an app is to run, and which templates make it.
-
-Embed: a bundle becomes an app's folder.
-"""
+"""Embed: write a bundle as the folder of an app, from the templates of a target platform."""
 
 from __future__ import annotations
 
@@ -17,12 +14,12 @@ from onward import __version__
 from onward.bundle import Bundle
 from onward.embedding import triton
 from onward.embedding.browser_runtime import BrowserRuntime
-from onward.embedding.record import write_record
+from onward.embedding.golden_samples import write_golden_samples
 from onward.errors import UsageError
 from onward.files import staged_folder
 from onward.signature import Signature
 
-__all__ = ["MODEL_JSON", "TARGETS", "Embedding", "Options", "Target", "embed", "find"]
+__all__ = ["MODEL_JSON", "TARGETS", "EmbedOptions", "Embedding", "Target", "embed", "find"]
 
 
 @dataclass(frozen=True)
@@ -30,10 +27,10 @@ class Target:
     """A kind of app.
 
     Args:
-        name: What `--target` says.
-        templates: Folders of templates/, copied one after the other.
-        next_steps: Commands, run inside the app's folder, that show it at work.
-        takes_tensors: Whether it serves models that take no images, too.
+        name: The value of `--target`.
+        templates: Folders of templates/, copied in this order.
+        next_steps: Commands to run in the app's folder.
+        takes_tensors: Whether it also serves models that take tensors.
     """
 
     name: str
@@ -62,10 +59,10 @@ TARGETS = {
 
 
 def find(name: str) -> Target:
-    """The target of that name.
+    """Find a target by name.
 
     Raises:
-        UsageError: There is none.
+        UsageError: There is no such target.
     """
     if name not in TARGETS:
         raise UsageError(f"there is no target {name!r}; expected one of {', '.join(TARGETS)}.")
@@ -73,21 +70,21 @@ def find(name: str) -> Target:
 
 
 TEMPLATES = Path(__file__).parent / "templates"
-#: What an app knows of its model, and by which a folder is told to be an app of ours.
+#: Describes the model to the app, and marks a folder as an app of Onward.
 MODEL_JSON = "model.json"
 FORMAT = 1
-#: The only files that are filled in: a name made of letters, digits and hyphens. All else an app reads from model.json.
+#: Only these files are filled in, with a name of letters, digits and hyphens. Apps read all else from model.json.
 FILLED = ("README.md", "package.json")
 
 
 @dataclass(frozen=True)
-class Options:
-    """How an app is made.
+class EmbedOptions:
+    """How to write an app.
 
     Args:
-        title: What its users read above it; by default the name of the bundle's folder.
-        overwrite: Whether an app of ours that stands there may be replaced.
-        browser_runtime: Where onnxruntime-web comes from; only for the web.
+        title: The title that users see. Default: the name of the bundle's folder.
+        overwrite: Whether to replace an app of Onward in that folder.
+        browser_runtime: Where onnxruntime-web comes from, for the web target.
     """
 
     title: str | None = None
@@ -97,13 +94,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Embedding:
-    """An app that was written.
+    """A written app.
 
     Args:
         path: Its folder.
-        target: What it is for.
-        sizes_bytes: What it weighs: `model`, `runtime` (0 where a package manager brings it), `golden` (needed by the
-            self-test alone) and `app`.
+        target: Its target platform.
+        sizes_bytes: Sizes of `model`, `runtime` (0 where a package manager installs it), `golden` (only for the
+            self-test) and `app`.
     """
 
     path: Path
@@ -111,7 +108,7 @@ class Embedding:
     sizes_bytes: dict[str, int]
 
     def to_json(self) -> dict[str, Any]:
-        """The same, for machines."""
+        """The JSON form."""
         return {
             "path": str(self.path),
             "target": self.target.name,
@@ -120,24 +117,24 @@ class Embedding:
         }
 
 
-def embed(bundle: Bundle, target_name: str, out: Path, options: Options | None = None) -> Embedding:
+def embed(bundle: Bundle, target_name: str, out: Path, options: EmbedOptions | None = None) -> Embedding:
     """Write an app around the bundle's ONNX file.
 
-    The same bundle and options give the same bytes. It is written whole or not at all.
+    The same bundle and options give the same bytes. The folder is written completely or not at all.
 
     Args:
         bundle: An opened bundle with an ONNX artifact.
         target_name: `python`, `node`, `web` or `triton`.
-        out: The app's folder; it may be there and empty.
-        options: Title and the like.
+        out: The app's folder, new or empty.
+        options: Title, overwrite and browser runtime.
 
     Raises:
         BundleError: There is no ONNX artifact, or a file was changed.
-        OutputError: The place cannot be written to.
-        UsageError: The target is unknown or does not serve such a model; something stands there; onnxruntime-web
+        OutputError: The folder cannot be written.
+        UsageError: The target is unknown or cannot serve this model; the folder is not empty; onnxruntime-web
             is needed and was not given.
     """
-    options = options or Options()
+    options = options or EmbedOptions()
     target = find(target_name)
     _check_serves(target, bundle)
     _check_free(out, options.overwrite)
@@ -151,7 +148,7 @@ def embed(bundle: Bundle, target_name: str, out: Path, options: Options | None =
             model = triton.write_repository(bundle, staged, name)
         else:
             model = _write_model(bundle, staged)
-            write_record(bundle, staged / "golden")
+            write_golden_samples(bundle, staged / "golden")
         _write(staged / MODEL_JSON, _describe(bundle, title, model))
         for path, content in browser_files.items():
             _write(staged / "onnxruntime" / path, content)
@@ -162,7 +159,7 @@ def embed(bundle: Bundle, target_name: str, out: Path, options: Options | None =
 
 
 def slug(name: str) -> str:
-    """A name of small letters, digits and hyphens, for package managers and servers."""
+    """A name of lower-case letters, digits and hyphens, for package managers and servers."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "model"
 
 
@@ -194,7 +191,7 @@ def _check_free(out: Path, overwrite: bool) -> None:
 
 
 def _write_model(bundle: Bundle, staged: Path) -> str:
-    """model.onnx and what belongs to it; where it lies."""
+    """Write model.onnx and its external data; return its path in the folder."""
     onnx = bundle.preferred("onnx")
     for file in (onnx.file, *bundle.beside(onnx)):
         _write(staged / file.path, bundle.read(file))
@@ -202,7 +199,7 @@ def _write_model(bundle: Bundle, staged: Path) -> str:
 
 
 def _describe(bundle: Bundle, title: str, model: str) -> bytes:
-    """model.json."""
+    """The content of model.json."""
     onnx = bundle.preferred("onnx")
     document = {
         "format": FORMAT,

@@ -15,7 +15,7 @@ from onward.benchmarking.formatting import difference, interval, mebibytes, mill
 from onward.benchmarking.page import write_page
 from onward.benchmarking.report import Report
 from onward.benchmarking.row import DRAWN_PERCENT
-from onward.report.charts import spans
+from onward.report.charts import violin
 from onward.statistics import Interval
 from tests.runtime.benchmarking.reports import EVIL, REPORTS, row
 
@@ -220,11 +220,11 @@ def test_numbers_have_the_digits_that_matter() -> None:
 def test_percentiles_are_drawn_like_the_values_themselves() -> None:
     values = np.random.default_rng(0).gamma(4.0, 0.1, 20_000)
     percentiles = dict(zip(DRAWN_PERCENT, np.percentile(values, DRAWN_PERCENT).tolist(), strict=True))
-    drawn, summed = (np.array(marks(spans({"onnx": found}, x_label="ms"))) for found in (values, percentiles))
+    drawn, summed = (np.array(marks(violin({"onnx": found}, x_label="ms"))) for found in (values, percentiles))
     assert np.abs(drawn - summed).max() < 0.2  # of 460 wide; places are written with one decimal
-    assert "no values" in spans({"onnx": {}}, x_label="ms")
-    assert "values" in spans({"onnx": values}, x_label="ms")
-    assert "values" not in spans({"onnx": percentiles}, x_label="ms")  # how many there were is not known
+    assert "no values" in violin({"onnx": {}}, x_label="ms")
+    assert "values" in violin({"onnx": values}, x_label="ms")
+    assert "values" not in violin({"onnx": percentiles}, x_label="ms")  # how many there were is not known
 
 
 def marks(picture: str) -> list[float]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from onward.bundle import Bundle, FileDigest
-from onward.embedding import TARGETS, BrowserRuntime, Embedding, Options, embed
+from onward.embedding import TARGETS, BrowserRuntime, Embedding, EmbedOptions, embed
 from onward.embedding.embed import slug
 from onward.errors import BundleError, UsageError
 from onward.signature import Input, Signature, TensorSignature
@@ -89,7 +89,7 @@ def test_labels_and_title_are_in_no_source(target: str, shared_bundle: Bundle, t
     signature = shared_bundle.signature
     assert isinstance(signature, Signature)
     hostile = replace(shared_bundle, signature=replace(signature, labels=(*HOSTILE, "8", "9")))
-    app = embed(hostile, target, tmp_path / "x", Options(title=HOSTILE[2]))
+    app = embed(hostile, target, tmp_path / "x", EmbedOptions(title=HOSTILE[2]))
     plain = embed(shared_bundle, target, tmp_path / "digits")
     described = json.loads((app.path / "model.json").read_text())
     assert tuple(described["signature"]["labels"][: len(HOSTILE)]) == HOSTILE
@@ -116,20 +116,20 @@ def test_what_stands_there_is_not_lost(shared_bundle: Bundle, tmp_path: Path) ->
     with pytest.raises(UsageError, match="--overwrite"):
         embed(shared_bundle, "python", out)
     assert (out / "mine.txt").is_file()
-    embed(shared_bundle, "node", out, Options(overwrite=True))
+    embed(shared_bundle, "node", out, EmbedOptions(overwrite=True))
     assert (out / "package.json").is_file()
     assert not (out / "mine.txt").exists()
     for target in ("triton", "python"):
-        embed(shared_bundle, target, out, Options(overwrite=True))
+        embed(shared_bundle, target, out, EmbedOptions(overwrite=True))
     assert (out / "classifier.py").is_file()
 
 
 def test_what_is_no_app_is_never_replaced(shared_bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years")
     with pytest.raises(UsageError, match="something else"):
-        embed(shared_bundle, "python", tmp_path, Options(overwrite=True))
+        embed(shared_bundle, "python", tmp_path, EmbedOptions(overwrite=True))
     with pytest.raises(UsageError, match="is a file"):
-        embed(shared_bundle, "python", tmp_path / "thesis.tex", Options(overwrite=True))
+        embed(shared_bundle, "python", tmp_path / "thesis.tex", EmbedOptions(overwrite=True))
     assert (tmp_path / "thesis.tex").read_text() == "years"
 
 
@@ -188,5 +188,5 @@ def test_a_page_needs_onnxruntime_web(shared_bundle: Bundle, tmp_path: Path, mon
         embed(shared_bundle, "web", tmp_path / "site")
     for strange in (tmp_path / "missing", tmp_path):
         with pytest.raises(UsageError, match="no npm package"):
-            embed(shared_bundle, "web", tmp_path / "site", Options(browser_runtime=BrowserRuntime(strange)))
+            embed(shared_bundle, "web", tmp_path / "site", EmbedOptions(browser_runtime=BrowserRuntime(strange)))
     assert not (tmp_path / "site").exists()

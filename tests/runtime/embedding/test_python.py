@@ -28,7 +28,7 @@ from PIL import Image, ImageOps
 import onward
 from onward.bundle import Bundle
 from onward.bundle.verification import verify
-from onward.embedding import Options, embed
+from onward.embedding import EmbedOptions, embed
 from onward.images.decode import prepare
 from tests.bundles import HOSTILE_PYTHON as LABELS
 from tests.bundles import path_of
@@ -57,7 +57,7 @@ def colour() -> Bundle:
 @pytest.fixture(scope="module")
 def colour_app(colour: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("app") / "colour"
-    embed(colour, "python", folder, Options(title='</title>"""'))
+    embed(colour, "python", folder, EmbedOptions(title='</title>"""'))
     return folder
 
 

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 import onward
 from onward.bundle import Bundle
-from onward.embedding import BrowserRuntime, Options, embed
+from onward.embedding import BrowserRuntime, EmbedOptions, embed
 from onward.errors import UsageError
 from onward.images.decode import prepare
 from onward.parity import MAX_NOISE_RATIO
@@ -37,7 +37,7 @@ def app(shared_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path
     runtime = BrowserRuntime(download=True, webgpu=False)
     try:
         out = tmp_path_factory.mktemp("app") / "digits"
-        return embed(shared_bundle, "web", out, Options(title="Digits", browser_runtime=runtime)).path
+        return embed(shared_bundle, "web", out, EmbedOptions(title="Digits", browser_runtime=runtime)).path
     except UsageError as error:
         lack(str(error))
 

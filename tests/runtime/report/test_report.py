@@ -24,14 +24,14 @@ from onward.report.charts import (
     heatmap,
     histogram,
     lines,
-    picture,
     reliability,
     scatter,
-    spans,
     stacked,
     standalone,
+    violin,
 )
 from onward.report.colours import SERIES
+from onward.report.png import png_data_uri
 
 LAW = settings(max_examples=40, deadline=None)
 EVIL = "\"'><script>alert(1)</script>&amp;"
@@ -74,7 +74,7 @@ class Reader(HTMLParser):
 
 def full_page(text: str) -> Page:
     """A page with `text` wherever text can stand."""
-    image = picture(np.zeros((2, 2, 1), np.uint8))
+    image = png_data_uri(np.zeros((2, 2, 1), np.uint8))
     page = Page(text, text)
     page.tiles([(text, text, "good")])
     page.section(text, text)
@@ -84,7 +84,7 @@ def full_page(text: str) -> Page:
             (text, lines({text: [1.0, 2.0]}, x=[1, 2], x_label=text, y_label=text)),
             (text, heatmap(np.eye(2, dtype=int), [text, "other"])),
             (text, histogram({text: [1, 2]}, edges=[0.1, 1, 10], x_label=text, marks={text: 1.0})),
-            (text, spans({text: [1.0, 2.0]}, x_label=text)),
+            (text, violin({text: [1.0, 2.0]}, x_label=text)),
             (text, stacked({text: {text: 1.0}}, x_label=text)),
             (text, scatter({text: (1.0, 2.0)}, x_label=text, y_label=text, errors={text: (1.0, 3.0)})),
         ]
@@ -247,7 +247,7 @@ def test_one_value_among_thousands_is_seen_in_a_histogram() -> None:
 
 
 def test_a_picture_with_a_long_side_is_made_smaller() -> None:
-    _, _, data = picture(np.zeros((300, 150, 3), np.uint8), max_side_px=72).partition(",")
+    _, _, data = png_data_uri(np.zeros((300, 150, 3), np.uint8), max_side_px=72).partition(",")
     with Image.open(io.BytesIO(base64.b64decode(data))) as read:
         assert read.size == (36, 72)
 
@@ -287,7 +287,7 @@ def test_taller_bars_stand_for_larger_figures() -> None:
 @LAW
 @given(arrays(np.uint8, st.sampled_from([(3, 5, 1), (3, 5, 3)])))
 def test_a_picture_reads_back_equal(image: NDArray[np.uint8]) -> None:
-    kind, _, data = picture(image).partition(",")
+    kind, _, data = png_data_uri(image).partition(",")
     assert kind == "data:image/png;base64"
     with Image.open(io.BytesIO(base64.b64decode(data))) as read:
         np.testing.assert_array_equal(np.asarray(read).reshape(image.shape), image)
@@ -301,7 +301,7 @@ WORDS = st.dictionaries(TEXT | st.just(EVIL), ANY, max_size=14)
 @LAW
 @given(st.dictionaries(TEXT | st.just(EVIL), st.lists(ANY, max_size=60), max_size=14), st.booleans())
 def test_spans_have_a_row_for_each_name_whatever_the_values(rows: dict[str, list[float]], log_x: bool) -> None:
-    root = parse(spans(rows, x_label=EVIL, log_x=log_x))
+    root = parse(violin(rows, x_label=EVIL, log_x=log_x))
     some = [name for name, values in rows.items() if any(abs(v) < 1e38 and (v > 1e-38 or not log_x) for v in values)]
     said = [item.text or "" for item in root.iter("title") if "median" in (item.text or "")]
     assert len(said) == len(some)
@@ -350,7 +350,7 @@ def test_charts_of_nothing_are_drawn() -> None:
         heatmap(np.zeros((0, 0), int), []),
         histogram({}, edges=[], x_label="x"),
         reliability([]),
-        spans({}, x_label="ms"),
+        violin({}, x_label="ms"),
         stacked({"a": {}}, x_label="s"),
         scatter({}, x_label="ms", y_label="%"),
     ):
@@ -371,7 +371,7 @@ def test_a_logarithmic_x_axis_has_its_ticks_at_the_batch_sizes() -> None:
 
 def test_the_marks_of_a_span_stand_at_its_quantiles() -> None:
     values = np.linspace(1, 101, 1001)
-    root = parse(spans({"onnx": values}, x_label="ms", log_x=False))
+    root = parse(violin({"onnx": values}, x_label="ms", log_x=False))
     ticks = [line for line in root.iter("line") if line.get("stroke") == "var(--c0)"]
     p90, p99 = (float(line.attrib["x1"]) for line in ticks if line.get("x1") == line.get("x2"))
     median = float(next(root.iter("circle")).attrib["cx"])
@@ -382,7 +382,7 @@ def test_the_marks_of_a_span_stand_at_its_quantiles() -> None:
 
 def test_a_span_of_many_values_is_a_small_chart() -> None:
     values = np.random.default_rng(0).lognormal(size=300_000)
-    assert len(spans({"onnx": values}, x_label="ms")) < 10_000
+    assert len(violin({"onnx": values}, x_label="ms")) < 10_000
 
 
 def test_the_total_of_stacked_bars_is_written() -> None:

@@ -9,7 +9,7 @@ from onward.benchmarking.formatting import interval, milliseconds, ratio, thousa
 from onward.benchmarking.report_view import ReportView
 from onward.benchmarking.row import MEASURED, Latency, Row
 from onward.report import Page
-from onward.report.charts import bars, lines, spans
+from onward.report.charts import bars, lines, violin
 
 __all__ = ["add_latencies", "add_speed"]
 
@@ -118,7 +118,7 @@ def _distributions(view: ReportView) -> Iterator[tuple[str, str]]:
         rows: dict[str, Mapping[int, float]] = {
             view.flagged_name(candidate): found.get(candidate, {}) for candidate in view.candidates
         }
-        yield f"Batch size {size}", spans(rows, x_label="ms")
+        yield f"Batch size {size}", violin(rows, x_label="ms")
 
 
 def _tails(view: ReportView) -> Iterator[tuple[str, str]]:

@@ -1,28 +1,27 @@
-"""Charts: numbers become SVG that takes its colours from the page, in light and dark.
+"""Charts: SVG drawings of numbers; a report page sets their colours for light and dark mode.
 
-Drawn here rather than by a plotting library, because the runtime floor writes reports where nothing but
-onnxruntime is installed (docs/decisions/0003-charts.md).
+There is no plotting library, because the runtime floor writes reports where only onnxruntime is installed
+(docs/decisions/0003-charts.md).
 """
 
 from __future__ import annotations
 
 from onward.report.charts.bars import bars, stacked
-from onward.report.charts.canvas import picture, standalone
+from onward.report.charts.canvas import standalone
 from onward.report.charts.heatmap import heatmap
 from onward.report.charts.histogram import histogram, reliability
 from onward.report.charts.lines import lines
 from onward.report.charts.scatter import scatter
-from onward.report.charts.violin import spans
+from onward.report.charts.violin import violin
 
 __all__ = [
     "bars",
     "heatmap",
     "histogram",
     "lines",
-    "picture",
     "reliability",
     "scatter",
-    "spans",
     "stacked",
     "standalone",
+    "violin",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping
 
+from onward.report.charts.axes import Scale, close_ticks, drawable, grid, scale, ticks, upright_grid, value_range
 from onward.report.charts.canvas import (
     BOTTOM,
     HEIGHT,
@@ -16,21 +17,13 @@ from onward.report.charts.canvas import (
     ROW,
     TOP,
     WIDTH,
-    Scale,
     blank,
-    close_ticks,
-    drawable,
-    grid,
     name_column,
     place_legend,
     row_name,
-    scale,
     short,
     svg,
     text,
-    ticks,
-    upright_grid,
-    value_range,
 )
 from onward.report.colours import series_colour
 

@@ -9,6 +9,7 @@ import html
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+from onward.report.charts.axes import Scale, decades, grid, scale, ticks, value_range
 from onward.report.charts.canvas import (
     BOTTOM,
     HEIGHT,
@@ -17,17 +18,11 @@ from onward.report.charts.canvas import (
     RIGHT,
     TOP,
     WIDTH,
-    Scale,
     blank,
-    decades,
-    grid,
     place_legend,
-    scale,
     short,
     svg,
     text,
-    ticks,
-    value_range,
 )
 from onward.report.colours import series_colour
 

@@ -6,26 +6,8 @@ import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from onward.report.charts.canvas import (
-    BOTTOM,
-    LEFT,
-    RIGHT,
-    TOP,
-    WIDTH,
-    Scale,
-    blank,
-    close_range,
-    close_ticks,
-    cut,
-    drawable,
-    scale,
-    short,
-    svg,
-    text,
-    text_width,
-    upright_grid,
-    written,
-)
+from onward.report.charts.axes import Scale, close_range, close_ticks, drawable, scale, upright_grid, written
+from onward.report.charts.canvas import BOTTOM, LEFT, RIGHT, TOP, WIDTH, blank, cut, short, svg, text, text_width
 from onward.report.colours import series_colour
 
 __all__ = ["scatter"]
