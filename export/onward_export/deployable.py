@@ -27,17 +27,17 @@ ByOutput = dict[str, NDArray[Any]]
 class Deployable(nn.Module):
     """Raw pixels -> permute -> cast -> scale and shift -> model -> the outputs of the signature.
 
-    The network given is copied, and the copy is brought to float32 and loses its hooks: the caller's keeps its mode,
-    device, dtype and hooks.
+    The network is copied; the copy is converted to float32 and its hooks are removed. The caller's network keeps its
+    mode, device, dtype and hooks.
 
     Args:
         network: Takes float32 `(batch, channels, height, width)`, or the tensors of the signature. Its task adapts it:
             a classifier runs without its final softmax or sigmoid (`onward_training.tasks`).
-        signature: Mean, std, outputs and task. Of interface `tensor`, nothing is scaled or shifted here.
+        signature: Mean, std, outputs and task. With interface `tensor` nothing is scaled or shifted here.
 
     Raises:
-        NotExportable: A weight has no values; a hook changes what the network gives.
-        UsageError: The task cannot adapt it.
+        NotExportable: A weight has no values, or a hook changes the outputs.
+        UsageError: The task cannot adapt the network.
     """
 
     def __init__(self, network: nn.Module, signature: AnySignature) -> None:
@@ -45,7 +45,7 @@ class Deployable(nn.Module):
         _check_values(network)
         takes_pixels = isinstance(signature, Signature) and signature.interface == "pixels"
         self.normalize = Normalize(signature) if takes_pixels else nn.Identity()  # type: ignore[arg-type]
-        plain = without_hooks(_baked(copy.deepcopy(network).cpu().float().eval()), signature)
+        plain = without_hooks(_without_parametrizations(copy.deepcopy(network).cpu().float().eval()), signature)
         self.task = network_task_of(signature)
         self.model = self.task.adapt(plain)
         self.eval()
@@ -57,7 +57,7 @@ class Deployable(nn.Module):
 
 
 class TensorDeployable(Deployable):
-    """The tensors of a signature, one or several -> model -> the outputs of the signature."""
+    """One or several tensors -> model -> the outputs of the signature."""
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Each `(batch, …)` -> `(batch, *dims)` each."""
@@ -82,14 +82,14 @@ def run(module: Deployable, samples: Feed, batch_size: int = max(BATCH_SIZES)) -
 
 
 def tensors_of(feed: Feed, module: nn.Module) -> tuple[Tensor, ...]:
-    """A feed as a module takes it: numbers that are not whole ones in the module's own precision."""
+    """A feed as tensors for a module; floating-point numbers in the module's own precision."""
     dtype = next((item.dtype for item in module.state_dict().values() if item.is_floating_point()), torch.float32)
     tensors = (torch.tensor(np.ascontiguousarray(array)) for array in arrays_of(feed))
     return tuple(tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in tensors)
 
 
-def _baked(network: nn.Module) -> nn.Module:
-    """Weights that are computed from others at each call, such as a weight norm's, as what they come to."""
+def _without_parametrizations(network: nn.Module) -> nn.Module:
+    """Replace weights that are computed at each call, such as those of a weight norm, by their values."""
     for module in list(network.modules()):
         if parametrize.is_parametrized(module):
             for name in list(module.parametrizations):  # type: ignore[arg-type]

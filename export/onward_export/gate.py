@@ -1,4 +1,4 @@
-"""Gate: opens each artifact anew from the file that ships and says whether it may.
+"""Gate: opens each artifact from the file that ships, compares it with the reference and says whether it passes.
 
 Rules 3, 4, 5 and 7 of docs/parity.md.
 """
@@ -28,21 +28,21 @@ from onward_export.weights.account import WeightCheck, check_onnx, check_pt2, ch
 
 __all__ = ["GateResult", "ParityReference", "check_artifact", "refusal"]
 
-#: What onnxruntime and PyTorch raise while they run a model that does not take a batch.
+#: What onnxruntime and PyTorch raise when they run a model that does not accept a batch.
 BACKEND_ERRORS: tuple[type[Exception], ...] = (*ORT_ERRORS, RuntimeError, ValueError, TypeError)
 
 
 @dataclass(frozen=True)
 class ParityReference:
-    """What artifacts are held against.
+    """What artifacts are compared with.
 
     Args:
-        signature: What they take and give.
+        signature: The inputs and outputs.
         record: Samples, reference and noise.
-        golden: The part of it that will travel.
+        golden: The part of the record that is stored in the bundle.
         expected: The state_dict of the module that was exported.
-        program: Its exported program; None where TorchScript is all that is made.
-        written: What became of it on its way into ONNX.
+        program: Its exported program; None where TorchScript is the only format.
+        written: The passes over the ONNX graph and the program that it was translated from; None without ONNX.
     """
 
     signature: AnySignature
@@ -53,26 +53,26 @@ class ParityReference:
     written: OnnxExport | None
 
     def passes(self, format: str) -> tuple[PassResult, ...]:
-        """What was done to the graph of an artifact."""
+        """The results of the passes over an artifact's graph; none except for ONNX."""
         return self.written.passes if self.written is not None and format == "onnx" else ()
 
 
 @dataclass(frozen=True)
 class GateResult:
-    """One artifact before the gate.
+    """The result of the gate for one artifact.
 
     Args:
-        artifact: Its format, which is its name here.
-        verdict: Outputs against the reference.
-        weights: Stored values against the checkpoint.
-        outputs: What it gives for the golden inputs: kind -> output -> float32.
-        replayed: What it gives for all samples, once for each batch size: what the report draws from. It stays on
-            the machine that builds.
+        artifact: Its format, which is also its name here.
+        verdict: The comparison of its outputs with the reference.
+        weights: The comparison of its stored values with the checkpoint.
+        outputs: Its outputs for the golden inputs: kind -> output -> float32.
+        replayed: Its outputs for all samples, once for each batch size. The report is drawn from them; they are not
+            stored in the bundle.
         file: The name of the file that was opened.
-        size_bytes: Of that file, and of the weights beside it.
-        opset: Of ONNX, else None.
-        passes: What was done to its graph; none but of ONNX.
-        explanation: The error along its graph, where that was asked for or it did not pass; ONNX only.
+        size_bytes: The size of that file and of the weights beside it.
+        opset: The opset of an ONNX file, else None.
+        passes: The results of the passes over its graph; none except for ONNX.
+        explanation: The error along its graph, if the user asked for it or the artifact failed; ONNX only.
     """
 
     artifact: str
@@ -88,11 +88,11 @@ class GateResult:
 
     @property
     def passed(self) -> bool:
-        """Whether it may ship."""
+        """Whether outputs and weights passed."""
         return self.verdict.passed and self.weights.passed
 
     def reasons(self) -> list[str]:
-        """Why it may not, a sentence each."""
+        """Why it failed, one sentence each."""
         sentences = [f"{self.artifact}: {tensor}." for tensor in self.weights.unexplained]
         for row in self.verdict.comparisons:
             if row.passed:
@@ -111,11 +111,11 @@ class GateResult:
         if self.explanation is not None and not self.passed:
             sentences.append(self.explanation.sentence())
             if self.explanation.first is None and self.explanation.broken is None:
-                sentences.append("What is wrong is made by those optimisations, or by the size of the batch.")
+                sentences.append("The error comes from those optimisations, or from the batch size.")
         return sentences
 
     def to_json(self) -> dict[str, Any]:
-        """The verdict, its rows, the weights, and the passes where there were any."""
+        """The verdict with its comparisons, the weights, the passes and the explanation, if there are any."""
         passes: dict[str, Any] = {"passes": [item.to_json() for item in self.passes]} if self.passes else {}
         if self.explanation is not None:
             passes |= {"explanation": self.explanation.to_json()}
@@ -123,17 +123,16 @@ class GateResult:
 
 
 def check_artifact(path: Path, format: str, reference: ParityReference, *, always_explain: bool = False) -> GateResult:
-    """Open a file that is about to ship and measure it.
+    """Open a file that is about to ship and compare it with the reference.
 
     Args:
         path: The file.
         format: `onnx`, `torchscript` or `pt2`.
-        reference: What it is held against.
-        always_explain: Whether the error is followed along the graph of an ONNX file even if it passes.
+        reference: What it is compared with.
+        always_explain: Whether the error along the graph of an ONNX file is measured even if the file passes.
 
     Raises:
-        ParityFailure: The file does not open, or does not run on a batch of some size; of an ONNX file the node is
-            named.
+        ParityFailure: The file does not open, or does not run at some batch size. For an ONNX file the node is named.
     """
     try:
         beside = _beside(path)
@@ -170,19 +169,19 @@ def check_artifact(path: Path, format: str, reference: ParityReference, *, alway
 
 
 def _is_small(path: Path) -> bool:
-    """Whether inner values can be made outputs: the graph with all its weights has to fit into one protobuf."""
+    """Whether inner values can be made outputs: the graph with its weights must fit into one protobuf."""
     return path.stat().st_size + sum(map(len, _beside(path).values())) <= MAX_PROTOBUF_BYTES
 
 
 def _where(path: Path, format: str, reference: ParityReference) -> str:
-    """The node with which an ONNX file does not open or run."""
+    """A sentence that names the node at which an ONNX file does not open or run; empty for other formats."""
     if format != "onnx" or reference.written is None or not _is_small(path):
         return ""
     return f" {explain(path, reference.written.program, samples_to_explain(reference.record)).sentence()}"
 
 
 def refusal(results: Sequence[GateResult], page: Path) -> ParityFailure:
-    """The error that closes the gate, with every reason and the page that shows them."""
+    """The error that stops the export, with every reason and the page that shows them."""
     reasons = [reason for result in results for reason in result.reasons()]
     return ParityFailure(f"the gate is closed, nothing was published. {' '.join(reasons)} See {page}.")
 

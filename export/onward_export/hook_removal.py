@@ -1,4 +1,4 @@
-"""Hooks: what somebody has hung on a module's calls. None of them is exported, so none may matter."""
+"""Hook removal: hooks on a module's calls are not exported, so they may not change its outputs."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from onward_training.models.final_activation import probe_inputs
 __all__ = ["without_hooks"]
 
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks", "_backward_pre_hooks")
-#: Parametrised before there were parametrisations: the hook computes the weight, which stands there computed.
+#: Number of random samples on which a network is compared with and without its hooks.
 NUM_PROBED = 2
 
 
 def without_hooks(network: nn.Module, signature: AnySignature) -> nn.Module:
-    """The network itself, in eval mode, its hooks removed after they were seen to change nothing.
+    """The network itself without its hooks, after a check that they do not change its outputs.
 
     Raises:
-        NotExportable: With a hook the outputs are others than without it; it is named.
+        NotExportable: A hook changes the outputs; it is named.
     """
     hooked = list(_hooked(network))
     if not hooked:
@@ -37,8 +37,9 @@ def without_hooks(network: nn.Module, signature: AnySignature) -> nn.Module:
         return network
     path, hook = _culprit(with_hooks, signature)
     raise NotExportable(
-        f"{hook} on {path or 'the network itself'} changes the outputs, and a hook is not part of an exported model: "
-        f"compute in `forward` what it computes, or remove it (`handle.remove()`)."
+        f"{hook} on {path or 'the network itself'} changes the outputs, and hooks are not exported. Move its "
+        "computation "
+        f"into `forward`, or remove it (`handle.remove()`)."
     )
 
 
@@ -51,7 +52,7 @@ def _hooked(network: nn.Module) -> Iterator[tuple[str, str, MutableMapping[int, 
 
 
 def _culprit(network: nn.Module, signature: AnySignature) -> tuple[str, str]:
-    """The last module whose hooks alone make the difference; the first one where it takes several."""
+    """The first hook whose removal changes the outputs; the first of all where only several together do."""
     found = []
     for path, kind, hooks in _hooked(network):
         name = "a forward pre-hook" if "pre" in kind else "a forward hook"

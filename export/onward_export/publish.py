@@ -1,4 +1,4 @@
-"""Publish: a network becomes a bundle, written whole behind the gate or not at all."""
+"""Publish: export a network, check every artifact, and write the bundle. It is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ def publish(
     num_samples: int = NUM_SAMPLES,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Bundle:
-    """Export, hold every artifact against the reference, and publish the bundle under its name.
+    """Export, compare every artifact with the reference, and publish the bundle under its name.
 
     Args:
         model: What is exported.
-        out: The bundle's folder; one that stands there is replaced in one step.
-        options: How it is exported.
-        num_samples: Of a kind, for the gate.
-        on_stage: Called with the name of each stage as it begins.
+        out: The bundle's folder; an existing bundle is replaced in one step.
+        options: How the model is exported.
+        num_samples: The number of samples of each kind in the gate.
+        on_stage: Called with the name of each stage when it begins.
 
     Raises:
-        NotExportable: No reference can be made of the model, or it cannot be exported.
-        ParityFailure: An artifact did not pass; nothing is published, and a page beside `out` says why.
-        OutputError: The place cannot be written to, or is full.
+        NotExportable: The model cannot serve as a reference, or it cannot be exported.
+        ParityFailure: An artifact failed; nothing is published, and a page beside `out` says why.
+        OutputError: The folder cannot be written.
     """
     options = options or ExportOptions()
     _check_target(out)
@@ -69,12 +69,12 @@ def publish(
         ]
         page = out.parent / f"{out.name}.refused.html"
         if not all(item.passed for item in results):
-            # it stays on this machine: all that the gate saw may be shown
+            # this page stays on this machine, so it may show every sample
             write_parity_page(page, _title(model), results, record=record, signature=model.signature)
             raise refusal(results, page)
         _write_records(staged, model, reference, results)
         _write_manifest(staged, model, results)
-    page.unlink(missing_ok=True)  # of an earlier try
+    page.unlink(missing_ok=True)  # of an earlier export that failed
     return Bundle.open(out)
 
 
@@ -86,7 +86,7 @@ def _write_artifacts(
     options: ExportOptions,
     on_stage: Callable[[str], None],
 ) -> ParityReference:
-    """All but TorchScript, which a process of its own is writing; and what all are to be held against."""
+    """Write all artifacts except TorchScript, which another process writes. Returns what all are compared with."""
     program, written = None, None
     if options.formats != ("torchscript",):
         on_stage("torch.export")
@@ -107,7 +107,7 @@ def _write_artifacts(
 
 def _check_target(out: Path) -> None:
     if out.exists() and not (out / MANIFEST).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} exists and is no bundle; it is left alone. Choose another --out.")
+        raise UsageError(f"{out} exists and is not a bundle, so it is not replaced. Choose another --out.")
 
 
 def _tracing(

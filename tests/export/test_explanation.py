@@ -158,7 +158,7 @@ def test_the_worst_samples_are_those_with_the_largest_error() -> None:
 
 def test_a_refusal_names_the_node_and_the_page_shows_the_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     plant(monkeypatch, nudge("model.head.weight"))
-    with pytest.raises(ParityFailure, match=r"It begins at \S+ \(Gemm\), from aten\.linear in model\.head"):
+    with pytest.raises(ParityFailure, match=r"The error begins at \S+ \(Gemm\), from aten\.linear in model\.head"):
         publish(ModelToExport(Residual(), RGB), tmp_path / "model", options=ONNX)
     assert "aten.linear in model.head" in (tmp_path / "model.refused.html").read_text()
 

@@ -175,7 +175,7 @@ EXPORTED: Mapping[str, tuple[nn.Module, AnySignature, dict[str, Any]]] = {
 REFUSED: Mapping[str, tuple[nn.Module, AnySignature, dict[str, Any], str]] = {
     "a dictionary without logits": (InDictionary(), SIGNATURE, {}, r"dict with features, scores, none .*--output"),
     "a key that is not there": (InDictionary(), SIGNATURE, {"output": "x"}, r"no tensor 'x'; it has features, scores"),
-    "a tuple whose first is wide": (InTuple(), SIGNATURE, {}, r"gives \(2, 64\) .* 4 labels.*--output"),
+    "a tuple whose first is wide": (InTuple(), SIGNATURE, {}, r"gives shape \(2, 64\) .* 4 labels.*--output"),
     "a loop over data": (Branch(), SIGNATURE, {}, r"on its data, at test_kinds\.py:\d+, in forward: while bool"),
     "an operator without ONNX form": (
         Bessel(), SIGNATURE, {"formats": ("onnx",)},
@@ -188,8 +188,8 @@ REFUSED: Mapping[str, tuple[nn.Module, AnySignature, dict[str, Any], str]] = {
     "no values yet": (on_meta(), SIGNATURE, {}, r"2 of 2 weights are on the meta device"),
     "a size that is not free": (Plain(), replace(SIGNATURE, dynamic_size=True), {},
                                 r"does not run .* resized samples \(10, 12, 1\)"),
-    "more labels than outputs": (Plain(), replace(SIGNATURE, labels=("a", "b")), {}, r"gives \(2, 4\).*2 labels"),
-    "an opset of long ago": (Plain(), SIGNATURE, {"opset": 9}, r"opset 9 .* 18 to 23"),
+    "more labels than outputs": (Plain(), replace(SIGNATURE, labels=("a", "b")), {}, r"gives shape \(2, 4\).*2 labels"),
+    "an opset of long ago": (Plain(), SIGNATURE, {"opset": 9}, r"opset is 9 .* 18 to 23"),
 }  # fmt: skip
 
 

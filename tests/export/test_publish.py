@@ -115,7 +115,7 @@ def test_a_new_bundle_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_bundle_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("all of it")
-    with pytest.raises(UsageError, match="is no bundle; it is left alone"):
+    with pytest.raises(UsageError, match="is not a bundle, so it is not replaced"):
         publish(ModelToExport(Plain(), SIGNATURE), tmp_path / "thesis", options=ExportOptions(formats=("onnx",)))
 
 

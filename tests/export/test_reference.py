@@ -60,7 +60,7 @@ def test_a_model_that_can_be_no_reference_is_refused_and_the_place_is_named(netw
 
 def test_batch_norm_without_running_statistics_is_named_where_a_batch_of_one_runs() -> None:
     network = nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), *Plain())
-    with pytest.raises(NotExportable, match=r"depends on what else is in its batch, first at .*model\.0"):
+    with pytest.raises(NotExportable, match=r"depends on the other samples of its batch, first at .*model\.0"):
         reference_of(network)
 
 

@@ -1,4 +1,11 @@
-"""Explanation: where in a file the error begins, and which operator of PyTorch that was."""
+"""Explanation: the first node of an ONNX file at which the error leaves the noise floor, and its operator of PyTorch.
+
+In the order of reading: expected (every value of PyTorch's program, in float64 and float32), candidate (the inner
+values of the file, as far as it runs), origins (operator and module of a value), explanation (the comparison and the
+first wrong node).
+
+The room does not decide whether a file passes; it says where to look when it does not.
+"""
 
 from onward_export.explanation.candidate import FailingNode, run_candidate, samples_to_explain
 from onward_export.explanation.explanation import ComparedValue, Explanation, explain

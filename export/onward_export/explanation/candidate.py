@@ -1,7 +1,4 @@
-"""Candidate: an ONNX file with its inner values made outputs, as far as it can be run at all.
-
-Samples: those on which an artifact is furthest from the reference.
-"""
+"""Candidate: the inner values of an ONNX file, and the samples to compute them for."""
 
 from __future__ import annotations
 
@@ -28,8 +25,8 @@ class FailingNode:
     """The first node with which a graph no longer opens or runs.
 
     Args:
-        index: Of the node, in the order of the file.
-        reason: What onnxruntime says.
+        index: The position of the node in the file.
+        reason: The error of onnxruntime.
     """
 
     index: int
@@ -37,28 +34,28 @@ class FailingNode:
 
 
 def load_graph(path: Path) -> onnx.ModelProto:
-    """A file, with the weights that lie beside it."""
+    """Load a file with the weights beside it."""
     return onnx.load(path)
 
 
 def run_candidate(
     model: onnx.ModelProto, feed: Mapping[str, NDArray[Any]], names: Sequence[str]
 ) -> tuple[dict[str, NDArray[Any]], FailingNode | None]:
-    """Run a graph without onnxruntime's optimisations, and keep inner values.
+    """Run a graph without onnxruntime's optimisations and return inner values.
 
     Args:
-        model: The graph; where it does not open or run as a whole, the longest beginning of it that does is run.
+        model: The graph. Where it does not open or run as a whole, the longest beginning that does is run.
         feed: Input name -> array.
-        names: Of the values that are asked for.
+        names: The names of the values to return.
 
     Returns:
-        Name -> value, for all that were computed; and the node that breaks the graph, if one does.
+        Name -> value, for all that were computed; and the first node that does not run, if there is one.
     """
     nodes = len(model.graph.node)
     values, reason = _run_beginning(model, nodes, feed, names)
     if values is not None:
         return values, None
-    runs, breaks = 0, nodes  # nodes before `runs` run, nodes before `breaks` do not
+    runs, breaks = 0, nodes  # the first `runs` nodes run, the first `breaks` do not
     while breaks - runs > 1:
         middle = (runs + breaks) // 2
         found, why = _run_beginning(model, middle, feed, names)
@@ -77,10 +74,10 @@ def _run_beginning(
     beginning.CopyFrom(model)
     del beginning.graph.node[count:]
     del beginning.graph.output[:]
-    del beginning.graph.value_info[:]  # of the sound graph, perhaps: shapes are to be found anew
+    del beginning.graph.value_info[:]  # these shapes may be wrong for the changed graph; onnxruntime infers them again
     produced = [name for node in beginning.graph.node for name in node.output if name]
     kept = [name for name in produced if name in set(names)]
-    # the last ones too, so that they are run at all
+    # the last ones too, else they would not run
     last = [name for name in beginning.graph.node[-1].output if name] if beginning.graph.node else []
     outputs = list(dict.fromkeys([*kept, *last]))
     if not outputs:
@@ -93,16 +90,16 @@ def _run_beginning(
     return {name: np.asarray(value) for name, value in zip(outputs, found, strict=True) if name in kept}, ""
 
 
-#: Every inner value of so many samples is held in memory.
+#: Every inner value for this many samples is held in memory.
 NUM_EXPLAINED = 8
 
 
 def samples_to_explain(record: GoldenRecord, run: Callable[[Feed], Outputs] | None = None) -> Feed:
-    """The samples with the largest errors, of the kind that has the largest; the first ones where nothing runs.
+    """The samples with the largest errors, of one kind; the first samples if the artifact does not run.
 
     Args:
         record: Samples, reference and noise.
-        run: The artifact, if it runs.
+        run: Runs the artifact; None if it does not run.
     """
     kinds = [kind for kind in record.inputs if kind != CONSTANT]
     if run is None:

@@ -1,4 +1,4 @@
-"""Reference: every value that an exported program computes on the way, in float64 and in float32."""
+"""Expected values: every value inside an exported program, in float64 and in float32."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from onward.parity import MIN_FLOOR_ULPS
 
 __all__ = ["Expected", "expected_values"]
 
-#: No float32 way of computing a value is this share of its scale away; the same values in another order are.
+#: No float32 computation of a value differs by this share of its scale; the same values in another order do.
 WRONG_ORDER = 1e-2
 
 
 class Expected:
-    """What a value must be, and how near PyTorch itself comes to it.
+    """A value in float64, and how close PyTorch's float32 comes to it.
 
     Args:
         reference: float64.
-        ways: PyTorch's float32 ways of computing it.
+        ways: The value in float32, computed by PyTorch in several batch sizes.
     """
 
     def __init__(self, reference: NDArray[np.float64], ways: list[NDArray[Any]]) -> None:
@@ -36,7 +36,7 @@ class Expected:
         self.scale = float(np.abs(reference).max()) if reference.size else 0.0
         ulp = float(np.spacing(np.float32(self.scale)))
         errors = [np.abs(way.astype(np.float64) - reference) for way in ways]
-        # an infinity less itself is no error: masks are full of them
+        # infinity minus infinity gives NaN and is not an error: masks hold many infinities
         largest = max((float(np.nanmax(error, initial=0.0)) for error in errors), default=0.0)
         rms = max((float(np.sqrt(np.nanmean(np.square(error)))) for error in errors if error.size), default=0.0)
         self.floor = max(largest, MIN_FLOOR_ULPS * ulp)
@@ -47,12 +47,12 @@ def expected_values(program: ExportedProgram, feed: Feed, names: Collection[str]
     """Interpret a program in float64, and in float32 in one batch and sample by sample.
 
     Args:
-        program: As the ONNX exporter took it apart.
-        feed: What goes in; a few samples, since all the values named are held in memory.
-        names: Of the values that are asked for.
+        program: The program after the ONNX exporter's decompositions.
+        feed: A few samples, since all requested values are held in memory.
+        names: The names of the requested values.
 
     Returns:
-        Name -> what it must be, for those that are floating-point tensors.
+        Name -> its expected value, for those that are floating-point tensors.
     """
     reference = _values(program, feed, names, torch.float64)
     together = _values(program, feed, names, torch.float32)
@@ -92,7 +92,7 @@ def _values(
 
 
 class _InPrecision(Interpreter):
-    """Runs a program's graph with every float32 in it taken for another precision."""
+    """Runs the graph of a program with every float32 in it replaced by another precision."""
 
     def __init__(self, program: ExportedProgram, dtype: torch.dtype, keep: Callable[[str, Any], None]) -> None:
         super().__init__(program.graph_module)

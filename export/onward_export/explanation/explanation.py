@@ -1,7 +1,7 @@
 """Explanation: the error along the graph of an ONNX file, and the first node at which it leaves the noise floor.
 
-The file is held against the exported program interpreted in float64, value by value: its values have the names of the
-program's nodes. What PyTorch itself loses up to a node, in float32, is the floor there.
+Each value of the file is compared with the same value of the exported program, interpreted in float64; the names are
+equal. The noise floor of a value is the error of PyTorch's own float32 there.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from onward_export.explanation.origins import Origin, origins_of
 
 __all__ = ["ComparedValue", "Explanation", "explain"]
 
-#: A floor over few values may be a lucky one: above the gate's ratio, the root-mean-square must have left it too, ...
+#: A floor over few values may be low by chance: so the root-mean-square error must have left it too, ...
 MIN_RMS_RATIO = 2.0
-#: ... unless the largest error is beyond any luck, as where one channel of many is wrong.
-BEYOND_LUCK = 10.0
+#: ... unless the largest error is too large for chance, as where one channel of many is wrong.
+BEYOND_CHANCE = 10.0
 
 
 @dataclass(frozen=True)
 class ComparedValue:
-    """One value of the file that is comparable.
+    """One value of the file that was compared with the program.
 
     Args:
-        value: Its name, in the file and in the program.
-        node: Name of the ONNX node that gives it.
-        op_type: Of that node.
-        others: Names of the ONNX nodes between it and the comparable values before it: the operator of PyTorch may have
-            become several.
-        origins: The operators of PyTorch between the same values, the last one last.
-        inputs: The comparable values before it.
-        error: Largest absolute error against float64.
-        floor: PyTorch float32's own.
-        rms_ratio: Root-mean-square error over PyTorch's.
-        mismatch: What is wrong with its shape, if anything is.
+        value: Its name in the file and in the program.
+        node: The name of the ONNX node that computes it.
+        op_type: The type of that node.
+        others: Names of the ONNX nodes between it and the compared values before it: one operator of PyTorch may
+            become several nodes.
+        origins: The operators of PyTorch between the same values, in order.
+        inputs: The compared values before it.
+        error: The largest absolute error against float64.
+        floor: The largest absolute error of PyTorch's float32.
+        rms_ratio: The root-mean-square error over PyTorch's.
+        mismatch: What is wrong with its shape or its numbers; empty if nothing is.
     """
 
     value: str
@@ -64,19 +64,19 @@ class ComparedValue:
 
     @property
     def ratio(self) -> float:
-        """Error over the floor."""
+        """The error over the floor."""
         return self.error / self.floor
 
     @property
     def is_above_floor(self) -> bool:
-        """Whether the error has left the noise floor here."""
-        if math.isnan(self.ratio) or self.ratio > BEYOND_LUCK:
+        """Whether the error is above the noise floor here."""
+        if math.isnan(self.ratio) or self.ratio > BEYOND_CHANCE:
             return True
         return self.ratio > MAX_NOISE_RATIO and self.rms_ratio > MIN_RMS_RATIO
 
     @property
     def origin(self) -> str:
-        """The operators of PyTorch that it comes from."""
+        """The operators of PyTorch that it comes from, as text."""
         return ", then ".join(map(str, self.origins))
 
     def to_json(self) -> dict[str, Any]:
@@ -89,8 +89,8 @@ class Explanation:
     """The error along a graph.
 
     Args:
-        points: In the order of the file.
-        broken: Where the graph does not open or run: the node (name, type) and the reason.
+        points: The compared values, in the order of the file.
+        broken: Name and type of the first node with which the graph does not run, and the reason; else None.
     """
 
     points: tuple[ComparedValue, ...]
@@ -98,36 +98,36 @@ class Explanation:
 
     @property
     def first(self) -> ComparedValue | None:
-        """The first value whose error has left the noise floor."""
+        """The first value whose error is above the noise floor."""
         return next((point for point in self.points if point.is_above_floor), None)
 
     @property
     def before(self) -> ComparedValue | None:
-        """Of the values that the first one is computed from, the worst."""
+        """The value with the largest ratio among those that the first one is computed from."""
         if self.first is None:
             return None
         inputs = [point for point in self.points if point.value in self.first.inputs]
         return max(inputs, key=lambda point: point.ratio, default=None)
 
     def sentence(self) -> str:
-        """Where it begins, for people."""
+        """Where the error begins, in a sentence."""
         point, before = self.first, self.before
         if point is None:
             if self.broken is not None:
                 node, op_type, reason = self.broken
                 return f"The first node with which the graph does not run is {node} ({op_type}): {reason}"
-            return "No node of the file leaves the noise floor when onnxruntime's own optimisations are off."
-        others = f", one of {len(point.others) + 1} nodes that it became" if point.others else ""
+            return "No node of the file is above the noise floor when onnxruntime's own optimisations are off."
+        others = f", which became {len(point.others) + 1} nodes" if point.others else ""
         if point.mismatch:
-            return f"It begins at {point.node} ({point.op_type}), from {point.origin}{others}: {point.mismatch}."
+            return f"The error begins at {point.node} ({point.op_type}), from {point.origin}{others}: {point.mismatch}."
         earlier = f", {before.ratio:,.1f} before it" if before is not None else ""
         return (
-            f"It begins at {point.node} ({point.op_type}), from {point.origin}{others}: the error there is "
-            f"{point.error:.1e}, {point.ratio:,.1f} times PyTorch's own{earlier}."
+            f"The error begins at {point.node} ({point.op_type}), from {point.origin}{others}: it is "
+            f"{point.error:.1e} there, {point.ratio:,.1f} times PyTorch's own{earlier}."
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The sentence and every point."""
+        """The sentence and every compared value."""
         first = self.first
         return {
             "sentence": self.sentence(),
@@ -137,15 +137,15 @@ class Explanation:
 
 
 def explain(path: Path, program: ExportedProgram, feed: Feed) -> Explanation:
-    """Hold every value of a file that has a counterpart in the program against it.
+    """Compare every value of a file with its counterpart in the program, where it has one.
 
     Args:
         path: The ONNX file.
-        program: The one that it was translated from, as the exporter took it apart.
-        feed: A few samples, by preference those with the largest errors.
+        program: The program that it was translated from, after the exporter's decompositions.
+        feed: A few samples, preferably those with the largest errors.
 
     Returns:
-        The error along the graph. Where the file does not open or run, as far as it does.
+        The error along the graph, as far as the file runs.
     """
     model = load_graph(path)
     origins = origins_of(program)
@@ -173,13 +173,13 @@ def _broken(model: onnx.ModelProto, broken: FailingNode | None) -> tuple[str, st
 
 
 def _outputs(program: ExportedProgram, model: onnx.ModelProto) -> dict[str, str]:
-    """The file's outputs have names of their own: output -> node of the program."""
+    """Output of the file -> node of the program; their names differ."""
     names = [str(name) for name in program.graph_signature.user_outputs]
     return dict(zip((item.name for item in model.graph.output), names, strict=False))
 
 
 class _Segments:
-    """What lies between comparable values, in the file and in the program."""
+    """The nodes between compared values, in the file and in the program."""
 
     def __init__(
         self,
@@ -213,7 +213,7 @@ class _Segments:
         )
 
     def _before(self, name: str) -> tuple[list[onnx.NodeProto], list[str]]:
-        """The nodes between a value and the comparable ones before it, and those values."""
+        """The nodes between a value and the compared values before it, and those values."""
         others: list[onnx.NodeProto] = []
         inputs: list[str] = []
         open_names, seen = list(self.produced[name].input), set()
@@ -230,7 +230,7 @@ class _Segments:
         return others[::-1], inputs
 
     def _origins(self, counterpart: str) -> Iterator[Origin]:
-        """The operators of the program between a value and the comparable ones before it, in order."""
+        """The operators of the program between a value and the compared values before it, in order."""
         open_nodes: list[Node] = [self.nodes[counterpart]]
         found: list[Node] = []
         while open_nodes:
@@ -248,7 +248,7 @@ class _Segments:
 
 
 def _computes(node: Node) -> bool:
-    """Whether an operator changes values, rather than their arrangement or a shape."""
+    """Whether an operator changes values, not only their arrangement or shape."""
     value = node.meta.get("val")
     moves = ("view", "permute", "transpose", "sym_size", "unsqueeze", "squeeze", "select", "clone", "alias", "slice")
     return (
@@ -257,7 +257,7 @@ def _computes(node: Node) -> bool:
 
 
 def _compare(found: NDArray[Any], expected: Expected) -> tuple[float, float, str]:
-    """Largest error, root-mean-square over the floor's, and what is wrong with the shape."""
+    """The largest error, the root-mean-square error over the floor's, and what is wrong with shape or numbers."""
     reference = expected.reference
     if found.shape != reference.shape:
         return math.inf, math.inf, f"it gives shape {found.shape}, PyTorch gives {reference.shape}"

@@ -1,4 +1,4 @@
-"""Origin: the operator and the module of PyTorch that a value of an ONNX file comes from."""
+"""Origins: the operator and the module of PyTorch that a value of an ONNX file comes from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.fx import Node
 
 __all__ = ["Origin", "origins_of"]
 
-#: What the exporter takes an operator apart into, under the name that people know.
+#: Operators after the exporter's decompositions -> the name that people know.
 SHORTER = {"aten._native_batch_norm_legit_no_training": "aten.batch_norm", "aten._to_copy": "aten.to"}
 
 

@@ -1,4 +1,4 @@
-"""Archive: PyTorch's zip files, written again so that the same model gives the same bytes and names no machine."""
+"""Archive: PyTorch's zip files, written again, so that the same model gives the same bytes and no machine is named."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ __all__ = ["clean_archive"]
 
 ALIGNMENT = 64
 HEADER_BYTES = 30
-EXTRA_ID = 0x4246  # "FB": what PyTorch itself pads with
+EXTRA_ID = 0x4246  # "FB": the padding that PyTorch itself writes
 EPOCH = (1980, 1, 1, 0, 0, 0)
-#: Debug records hold the source lines and paths of whoever exported; the serialization id is a hash of no use.
+#: Debug records hold source lines and paths of the exporting machine; the serialization id is a hash that nothing
+#: reads.
 DROPPED = (".debug_pkl", ".data/serialization_id")
 
 
 def clean_archive(data: bytes) -> bytes:
-    """A zip of PyTorch's again: uncompressed, tensors aligned to 64 bytes, without debug records.
+    """Write a zip of PyTorch's again: uncompressed, tensors aligned to 64 bytes, without debug records.
 
     Args:
         data: The file that PyTorch wrote.
 
     Returns:
-        The file to ship; its top folder is called `model`, whatever the first one was.
+        The file to ship; its top folder is called `model`.
     """
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = [(name, archive.read(name)) for name in archive.namelist() if not name.endswith(DROPPED)]

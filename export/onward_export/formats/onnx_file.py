@@ -1,4 +1,4 @@
-"""ONNX: the exported program as one file, clean of the machine that made it, with its signature inside."""
+"""ONNX: the exported program as one file, with its signature inside and nothing about the machine that wrote it."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from onward_export.passes import Measure, PassResult, run_passes, weights_bytes
 
 __all__ = ["OnnxExport", "opset_of", "write_onnx"]
 
-#: Where weights go that do not fit into one file, beside it.
+#: Suffix of the file for weights that do not fit into the ONNX file.
 DATA_SUFFIX = ".data"
 
 
 @dataclass(frozen=True)
 class OnnxExport:
-    """What became of a program on its way into an ONNX file.
+    """How a program was translated to an ONNX file.
 
     Args:
-        passes: What each pass over the graph did.
-        program: The program as the exporter took it apart; values of the file are named after its nodes.
+        passes: The result of each pass over the graph.
+        program: The program after the exporter's decompositions; values of the file are named after its nodes.
     """
 
     passes: tuple[PassResult, ...]
@@ -48,18 +48,18 @@ def write_onnx(
     options: ExportOptions | None = None,
     measure: Measure | None = None,
 ) -> OnnxExport:
-    """Write the program as ONNX; labels, signature and provenance go into its metadata.
+    """Write the program as ONNX, with labels, signature and provenance in its metadata.
 
     Args:
-        program: What is written.
-        path: The file; weights that do not fit into it go into a second one, of the same name with `.data` behind it.
-        signature: What goes in and what comes out.
+        program: The exported program.
+        path: The file; weights that do not fit into it go into a second file, `NAME.data`.
+        signature: The inputs and outputs.
         provenance: Text and numbers.
-        options: Opset, IR version, and from which size on weights are kept apart.
-        measure: The worst noise ratio of a graph: what each pass over it is judged by.
+        options: Opset, IR version, and the size from which on weights go into the second file.
+        measure: Gives the worst noise ratio of a graph; each pass is judged by it.
 
     Raises:
-        NotExportable: An operator has no ONNX form, or a pass does not keep what it promises.
+        NotExportable: An operator has no ONNX form, or a pass gives a wrong graph.
 
     Source: torch.onnx, `export(dynamo=True)`.
     """
@@ -89,7 +89,7 @@ def write_onnx(
 
 
 def opset_of(path: Path) -> int:
-    """The version of the default operator set that a file asks for."""
+    """The version of the default operator set that a file uses."""
     model = onnx.load(path, load_external_data=False)
     return next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
@@ -103,7 +103,7 @@ def _translate(
                 program,
                 dynamo=True,
                 verbose=False,
-                optimize=False,  # onward_export.passes does it: checked, measured, and with folds that round once
+                optimize=False,  # onward_export.passes does it, checked and measured, and its folds round once
                 opset_version=options.opset,
                 input_names=[item.name for item in signature.inputs],
                 output_names=list(signature.output_names),
@@ -116,7 +116,7 @@ def _translate(
 
 
 def _strip(model: onnx_ir.Model) -> None:
-    """Remove what the exporter notes of its machine: stack traces, class names, node descriptions."""
+    """Remove what the exporter notes about its machine: stack traces, class names, node descriptions."""
     model.metadata_props.clear()
     model.doc_string = None
     model.graph.metadata_props.clear()
@@ -136,7 +136,7 @@ def _why_not(error: Exception, program: ExportedProgram) -> str:
         causes.append(causes[-1].__cause__)
     found = re.search(r"OpOverload\(op='\w+\.(\w+)'", " ".join(str(cause) for cause in reversed(causes)))
     calls = [node for node in program.graph.nodes if node.op == "call_function"]
-    # the exporter may have taken the operator apart: prims.bessel_j0 was aten.special_bessel_j0
+    # the exporter may have decomposed the operator: prims.bessel_j0 was aten.special_bessel_j0
     node = next((node for node in calls if found and found[1] in str(node.target)), None)
     if node is None:
         return f"torch.onnx cannot translate the model: {reason_of(causes[-1])}"
@@ -144,13 +144,13 @@ def _why_not(error: Exception, program: ExportedProgram) -> str:
     module = stack[-1][0].removeprefix("L['self'].") if stack else ""
     where = line_of_code(node.meta.get("stack_trace") or "")
     return (
-        f"{node.target} in {module or 'the top module'} has no ONNX form{f', at {where}' if where else ''}. Write it "
-        f"with other operators of PyTorch, try a later --opset, or leave ONNX out: `--formats torchscript,pt2`."
+        f"{node.target} in {module or 'the top module'} has no ONNX form{f', at {where}' if where else ''}. Use "
+        f"other operators of PyTorch, try a later --opset, or leave ONNX out: `--formats torchscript,pt2`."
     )
 
 
 def _name_sizes(model: onnx_ir.Model, signature: AnySignature) -> None:
-    """Call the batch, and the height and the width where they are free, by their names in every shape."""
+    """Name the batch, and height and width where they are free, in every shape."""
     names = {str(model.graph.inputs[0].shape[0]): BATCH}  # type: ignore[index]
     if isinstance(signature, Signature) and signature.dynamic_size:
         first = 1 if signature.interface == "pixels" else 2

@@ -27,16 +27,16 @@ BATCH = "batch"
 
 
 def export_program(deployable: Deployable, signature: AnySignature) -> ExportedProgram:
-    """The program, with a batch of any size, and other sides of any size where the signature has None.
+    """The program, for a batch of any size, and for any size wherever the signature has None.
 
     Raises:
-        NotExportable: The model cannot be captured, depends on its data, or fixes a size that should be free.
+        NotExportable: The model cannot be captured, its control flow depends on data, or it fixes a free size.
 
-    Source: torch.export, `export`; `Dim` (an explicit one: what fixes it is an error, `Dim.AUTO` would accept it).
+    Source: torch.export, `export`; `Dim` (an explicit one: a model that fixes it is an error, `Dim.AUTO` accepts it).
     """
     inputs = example_inputs(deployable, signature)
     batch = Dim(BATCH, min=1)
-    # a free side may be bounded by the model (a kernel of 7 takes 7 pixels at the least), so it is not named here
+    # the model may bound a free size (a kernel of 7 takes at least 7 pixels), so it is not named here
     free = [
         {0: batch} | {axis: Dim.DYNAMIC for axis, size in enumerate(item.shape, 1) if size is None}
         for item in signature.inputs
@@ -50,7 +50,7 @@ def export_program(deployable: Deployable, signature: AnySignature) -> ExportedP
 
 
 def example_inputs(deployable: Deployable, signature: AnySignature) -> tuple[torch.Tensor, ...]:
-    """Two samples to capture a module with."""
+    """Two samples for capturing a module."""
     return tensors_of(draw(signature, 2, np.random.default_rng(0)), deployable)
 
 
@@ -71,7 +71,7 @@ def write_pt2(program: ExportedProgram, path: Path) -> None:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without what PyTorch's exporters tell their own developers: warnings, and whole graphs in the log."""
+    """Silence the warnings and logs of PyTorch's exporters, which are meant for their developers."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -83,7 +83,7 @@ def quietly() -> Iterator[None]:
 
 
 def line_of_code(text: str) -> str:
-    """The last place of a traceback's text that is not PyTorch's own: `net.py:12, in forward: if x.sum() > 0:`."""
+    """The last line of a traceback that is not in PyTorch: `net.py:12, in forward: if x.sum() > 0:`."""
     frames = re.findall(r'File "([^"]+)", line (\d+), in (\S+)\n\s*(\S[^\n]*)', text)
     theirs = [frame for frame in frames if "/site-packages/torch/" not in frame[0] and "<" not in frame[0]]
     if not theirs:
@@ -100,12 +100,13 @@ def _sentence(error: Exception) -> str:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         reason = next((line for line in lines if "specialized" in line), lines[0])
         return (
-            f"the model fixes a size that is to be free{at}: {reason} Compute it from `x.shape` in `forward`, or "
-            f"export without --dynamic-size if it is the height or the width."
+            f"the model fixes a size that must be free{at}: {reason} Compute it from `x.shape` in `forward`. If it "
+            "is the "
+            f"height or the width, export without --dynamic-size."
         )
     if "data-dependent" in text.lower() or "DataDependent" in type(error).__name__ or "Eq(u0" in text:
         return (
-            f"the model's control flow depends on its data{at}. Write the choice with `torch.where` or `torch.cond`; "
-            f"or keep it, for TorchScript alone: `--formats torchscript --torchscript script`."
+            f"the model's control flow depends on its data{at}. Write the choice with `torch.where` or `torch.cond`, "
+            f"or export it to TorchScript only: `--formats torchscript --torchscript script`."
         )
     return f"torch.export cannot capture the model{at}: {reason_of(error)}"

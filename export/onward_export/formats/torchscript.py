@@ -1,6 +1,6 @@
-"""TorchScript: the module traced in a process of its own, so that its bytes do not depend on what ran before.
+"""TorchScript: the module is traced in a separate process, so that the bytes do not depend on what ran before.
 
-PyTorch numbers the classes of a process (`___torch_mangle_7`); only a fresh one gives the same numbers again.
+PyTorch numbers the classes of a process (`___torch_mangle_7`); only a fresh process gives the same numbers again.
 `python -m onward_export.formats.torchscript MODULE OUT trace|script` is that process.
 """
 
@@ -33,16 +33,16 @@ __all__ = ["torchscript_in_background"]
 def torchscript_in_background(
     deployable: Deployable, path: Path, signature: AnySignature, *, how: str = "trace"
 ) -> Iterator[None]:
-    """Trace a module to `path`, for a batch of any size, while the body runs; on leaving, the file is there.
+    """Trace a module to `path` while the body of the context runs; on leaving, the file is written.
 
     Args:
         deployable: The module.
-        path: Where to.
-        signature: What it takes.
-        how: `trace`, or `script`, by which the network inside keeps control flow that depends on data.
+        path: The file to write.
+        signature: The inputs and outputs.
+        how: `trace`, or `script`, which keeps control flow of the network that depends on data.
 
     Raises:
-        NotExportable: The module cannot be handed over to the other process, or cannot be traced.
+        NotExportable: The module cannot be pickled for the other process, or cannot be traced.
 
     Source: torch.jit, `trace`, `script`, `save`.
     """
@@ -52,7 +52,7 @@ def torchscript_in_background(
         try:
             handed_over.write_bytes(cloudpickle.dumps((deployable, example)))
         except (TypeError, AttributeError, pickle.PicklingError) as error:
-            raise NotExportable(f"the model cannot be pickled to be traced: {error}") from error
+            raise NotExportable(f"the model cannot be pickled for the process that traces it: {error}") from error
         with subprocess.Popen(
             [sys.executable, "-m", __spec__.name, str(handed_over), str(traced), how],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
@@ -61,23 +61,23 @@ def torchscript_in_background(
         ) as process:
             try:
                 yield
-                _, complaint = process.communicate()
+                _, stderr = process.communicate()
             except BaseException:
                 process.kill()
                 raise
         if process.returncode:
-            raise NotExportable(f"torch.jit cannot {how} the model: {_reason(complaint)}")
+            raise NotExportable(f"torch.jit cannot {how} the model: {_reason(stderr)}")
         path.write_bytes(clean_archive(traced.read_bytes()))
 
 
-def _reason(complaint: str) -> str:
-    """The error's first line, and the line of code that a compiler's marker points at."""
-    lines = [line.rstrip() for line in complaint.splitlines() if line.strip()]
+def _reason(stderr: str) -> str:
+    """The first line of the error, and the line of code that the compiler marks."""
+    lines = [line.rstrip() for line in stderr.splitlines() if line.strip()]
     first = next(
         (at for at, line in enumerate(lines) if re.match(r"[\w.]+(Error|Exception|NotSupported\w*):?", line)), None
     )
     if first is None:
-        return lines[-1] if lines else "no reason was given"
+        return lines[-1] if lines else "it gave no reason"
     message = lines[first].partition(":")[2].strip() or (lines[first + 1].strip() if first + 1 < len(lines) else "")
     marked = next((lines[at - 1].strip() for at in range(first, len(lines)) if "<--- HERE" in lines[at]), "")
     return f"{message} ({marked})" if marked else message or lines[-1]
@@ -86,7 +86,7 @@ def _reason(complaint: str) -> str:
 def _write(handed_over: Path, path: Path, how: str) -> None:
     deployable, example = pickle.loads(handed_over.read_bytes())
     with torchscript_is_meant(), torch.no_grad():
-        if how == "script":  # inside, where the control flow is; what is around it is traced
+        if how == "script":  # the network has the control flow; the normalisation around it is traced
             deployable.model = torch.jit.script(deployable.model)
         traced = torch.jit.trace(deployable, example)  # type: ignore[no-untyped-call]
         torch.jit.save(traced, path)

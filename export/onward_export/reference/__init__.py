@@ -1,4 +1,10 @@
-"""Reference: what artifacts are held against, and the samples on which they are."""
+"""Reference: what artifacts are compared with. The module runs in float64, and its float32 error is the noise floor.
+
+In the order of reading: samples (the inputs), operator_trace (which operator of which module computed what),
+preconditions (what must hold of the module), reference (the float64 outputs and the noise floor).
+
+The room knows the module, not the artifacts.
+"""
 
 from onward_export.reference.reference import make_reference
 

@@ -1,4 +1,4 @@
-"""Watch: what every operator inside a module gave, and in which submodule, during one forward pass."""
+"""Operator trace: the outputs of every operator inside a module during one forward pass, and its submodule."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["Operation", "first_difference", "trace_operators"]
 
 @dataclass(frozen=True)
 class Operation:
-    """One operator that ran.
+    """One call of an operator.
 
     Args:
         name: e.g. `aten.native_dropout`.
-        module: Path of the submodule that called it, e.g. `model.layers.3`; empty at the top.
-        outputs: Its floating-point outputs, copied.
+        module: Path of the submodule that called it, e.g. `model.layers.3`; empty for the top module.
+        outputs: Copies of its floating-point outputs.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Operation:
 
 
 def trace_operators(module: nn.Module, *inputs: Tensor) -> list[Operation]:
-    """Run a module once and list its operators in the order in which they ran."""
+    """Run a module once and list its operator calls in order."""
     path: list[str] = []
     recorder = _Recorder(path)
     with _tracking(module, path), recorder:

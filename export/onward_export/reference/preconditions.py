@@ -1,4 +1,4 @@
-"""Fitness: whether a module may be a reference; else it is refused, and the operator or module is named.
+"""Preconditions: what must hold for a module to be a reference. The error names the operator or module.
 
 Rule 1 of docs/parity.md. Every check raises NotExportable.
 """
@@ -30,7 +30,7 @@ __all__ = [
     "check_weights",
 ]
 
-#: Splitting a batch may move a float64 output by this share of the output's scale: rounding, and no more.
+#: Splitting a batch may change a float64 output by this share of its scale, which is rounding.
 ROUNDING_FLOAT64 = 1e-9
 
 
@@ -38,18 +38,18 @@ def check_weights(deployable: nn.Module) -> None:
     """No weight is NaN or infinite."""
     parameters = {name for name, _ in deployable.named_parameters()}
     for name, tensor in deployable.state_dict().items():
-        # an infinite buffer may be a mask; an infinite weight is a run that diverged
+        # an infinite buffer may be a mask; an infinite weight comes from diverged training
         bad = ~torch.isfinite(tensor) if name in parameters else torch.isnan(tensor)
         if bad.any():
             value = "NaN" if torch.isnan(tensor).any() else "infinite"
             raise NotExportable(
                 f"{int(bad.sum())} of {tensor.numel()} values of {name} are {value}: the training has diverged, "
-                f"or the file is damaged. Nothing was exported."
+                f"or the file is damaged. Export an earlier checkpoint. Nothing was exported."
             )
 
 
 def check_runs(deployable: nn.Module, samples: Mapping[str, Feed], signature: AnySignature) -> None:
-    """It runs on every kind of sample, in batches of several sizes, and its outputs have the signature's sizes."""
+    """The module runs on every kind of sample, in batches of several sizes, and gives the signature's sizes."""
     for kind, size in _first_batches(samples):
         inputs = tensors_of(take(samples[kind], slice(size)), deployable)
         try:
@@ -64,10 +64,10 @@ def check_runs(deployable: nn.Module, samples: Mapping[str, Feed], signature: An
             sizes = (count, *signature.sizes(output))
             fits = len(sizes) == found.ndim
             if not fits or any(size not in (None, side) for size, side in zip(sizes, found.shape, strict=True)):
-                labels = f", the signature has {signature.num_classes} labels" if signature.labels else ""
+                labels = f": the signature has {signature.num_classes} labels" if signature.labels else ""
                 raise NotExportable(
-                    f"the model gives {tuple(found.shape)} as {output.name} for {count} samples{labels}: expected "
-                    f"{sizes}. If it returns several values, --output says which one is meant."
+                    f"the model gives shape {tuple(found.shape)} as {output.name} for {count} samples, expected {sizes}"
+                    f"{labels}. If the model returns several values, --output says which one is meant."
                 )
 
 
@@ -77,7 +77,7 @@ def _first_batches(samples: Mapping[str, Feed]) -> list[tuple[str, int]]:
 
 
 def check_deterministic(deployable: Deployable, some: Feed) -> None:
-    """Two runs agree bit for bit, and leave no trace in the model."""
+    """Two runs agree bit for bit, and do not change the model."""
     before = {name: tensor.clone() for name, tensor in deployable.state_dict().items()}
     one, other = run(deployable, some), run(deployable, some)
     changed = [name for name, tensor in deployable.state_dict().items() if _unequal(tensor, before[name])]
@@ -91,8 +91,9 @@ def check_deterministic(deployable: Deployable, some: Feed) -> None:
     inputs = tensors_of(take(some, slice(8)), deployable)
     culprit = first_difference(trace_operators(deployable, *inputs), trace_operators(deployable, *inputs), _unequal)
     raise NotExportable(
-        f"two runs of the model in eval mode differ, first at {culprit}: something in it is random, or counts its "
-        f"calls. Dropout that `eval()` does not reach (`F.dropout` without `training=self.training`) does this."
+        f"two runs of the model in eval mode differ, first at {culprit}: an operator is random, or the model counts "
+        "its "
+        f"calls. A common cause is `F.dropout` without `training=self.training`, which `eval()` does not turn off."
     )
 
 
@@ -103,8 +104,8 @@ def check_precision(module: nn.Module, some: Feed, dtype: torch.dtype) -> None:
         for output in operation.outputs:
             if torch.finfo(output.dtype).bits < width:
                 raise NotExportable(
-                    f"{operation} computes in {_name(output.dtype)} while the model runs in {_name(dtype)}: an "
-                    f"autocast or a cast inside `forward` is still there. Remove it for export."
+                    f"{operation} computes in {_name(output.dtype)} while the model runs in {_name(dtype)}: `forward` "
+                    f"contains an autocast or a cast. Remove it for export."
                 )
 
 
@@ -137,9 +138,9 @@ def check_batching(double: Deployable, samples: Mapping[str, Feed], reference: M
         culprit = first_difference(trace_operators(double, *one), trace_operators(double, *pair), _first_row_differs)
         place = f", first at {culprit}" if culprit else ""
         raise NotExportable(
-            f"the output for a sample depends on what else is in its batch{place}: batch normalisation without "
-            f"running statistics does this (train with `track_running_stats=True`), and so does a network so chaotic "
-            f"that rounding in float64 shows."
+            f"the output for a sample depends on the other samples of its batch{place}. Common causes: batch "
+            f"normalisation without running statistics (train with `track_running_stats=True`), or a network so "
+            f"chaotic that float64 rounding changes its outputs."
         )
 
 
@@ -151,19 +152,19 @@ def check_depends_on_input(record: GoldenRecord) -> None:
         floor = max(record.noise[kind][name].floor for kind in kinds)
         if np.ptp(outputs, axis=0).max() <= floor:
             raise NotExportable(
-                f"{name} is the same for all {len(outputs)} samples: the output does not depend on the input, so "
-                f"nothing can be proven. A last layer of zeros does this; was the model trained?"
+                f"{name} is the same for all {len(outputs)} samples: the output does not depend on the input, so no "
+                f"comparison is possible. A common cause is a last layer of zeros. Was the model trained?"
             )
 
 
 def check_conditioning(record: GoldenRecord) -> None:
-    """PyTorch itself is near enough to the mathematics to measure by."""
+    """PyTorch's own float32 error is small enough to measure by."""
     for kind, by_output in record.noise.items():
         for name, noise in by_output.items():
             if kind != CONSTANT and noise.is_ill_conditioned:
                 raise NotExportable(
                     f"PyTorch's own float32 error on {kind} samples is {noise.floor:.1e}, more than 1e-4 of the "
-                    f"largest {name} ({noise.scale:.1e}): the model is ill-conditioned, and no export of it could "
+                    f"largest {name} ({noise.scale:.1e}): the model is ill-conditioned, and a correct export could not "
                     f"be told from a wrong one."
                 )
 

@@ -1,4 +1,4 @@
-"""Reference: the module in float64, after it was found fit to be one, with PyTorch's own noise around it.
+"""Reference: the outputs of the module in float64 and PyTorch's own noise around them, after all preconditions hold.
 
 Rules 1 and 2 of docs/parity.md.
 """
@@ -37,18 +37,18 @@ __all__ = ["make_reference"]
 def make_reference(deployable: Deployable, samples: Mapping[str, Feed], signature: AnySignature) -> GoldenRecord:
     """Compute the reference, PyTorch's float32 outputs and the noise floor for every kind of sample.
 
-    A module that cannot run in float64 is its own reference in float32, to be compared by torch's tolerance.
+    For a module that cannot run in float64 its float32 outputs are the reference, compared by torch's tolerance.
 
     Args:
         deployable: In eval mode, float32.
-        samples: Kind -> what it takes, e.g. uint8 `(samples, height, width, channels)`.
+        samples: Kind -> its inputs, e.g. uint8 `(samples, height, width, channels)`.
         signature: The sizes that the outputs must have, and the task.
 
     Raises:
-        NotExportable: It does not run, or its outputs have other sizes; a weight or an output is NaN or
-            infinite; two runs differ; an operator runs in a narrower float; the outputs depend on what else is in
-            the batch, or not on the input; PyTorch itself is too far from the mathematics. The operator or module
-            is named.
+        NotExportable: The module does not run, or its outputs have other sizes; a weight or an output is NaN or
+            infinite; two runs differ; an operator computes in a narrower float; the output for a sample depends on
+            the rest of its batch; the outputs do not depend on the input; PyTorch's own float32 error is too large.
+            The operator or module is named.
     """
     some = next(iter(samples.values()))
     check_weights(deployable)
@@ -82,7 +82,7 @@ def _mathematical_mode() -> Iterator[None]:
 
 @contextmanager
 def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    # tensors that a forward pass makes for itself follow the default
+    # tensors created inside `forward` have the default dtype
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -92,7 +92,7 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 def _ways(deployable: Deployable, samples: Feed) -> Iterator[ByOutput]:
-    """PyTorch's own ways of computing the same: batch sizes, the largest first, and channels_last."""
+    """Outputs of PyTorch for every batch size, the largest first, in contiguous and channels_last memory format."""
     channels_last = copy.deepcopy(deployable).to(memory_format=torch.channels_last)
     for module in (deployable, channels_last):
         for batch_size in sorted(BATCH_SIZES, reverse=True):

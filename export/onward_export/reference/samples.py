@@ -1,4 +1,4 @@
-"""Samples: the images on which artifacts are held against the reference."""
+"""Samples: the inputs on which artifacts are compared with the reference."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from onward.signature import AnySignature, Signature, TensorSignature
 __all__ = ["NUM_GOLDEN", "NUM_SAMPLES", "RANDOM", "REAL", "RESIZED", "gather_samples"]
 
 REAL, RANDOM, RESIZED = "real", "random", "resized"
-#: Of a kind, in the gate. Pooled over this many, one lucky sample does not decide the noise floor.
+#: Samples of each kind in the gate. With this many, one lucky sample does not decide the noise floor.
 NUM_SAMPLES = 64
-#: Of a kind, in the golden record that travels.
+#: Samples of each kind in the golden record of the bundle.
 NUM_GOLDEN = 32
 
 
@@ -28,10 +28,10 @@ def gather_samples(
     """Kind -> samples, as the model takes them.
 
     Args:
-        signature: What goes in.
-        real: Real samples, or None where there are none; images are uint8 `(count, height, width, channels)`.
-        num_samples: Of a kind; at least 32 make a noise floor that does not depend on luck.
-        seed: Of the random ones.
+        signature: The inputs.
+        real: Real samples, or None; images are uint8 `(count, height, width, channels)`.
+        num_samples: The number of samples of each kind; use at least 32, so that no single one decides the floor.
+        seed: The seed of the random samples.
     """
     generator = np.random.default_rng(seed)
     samples = {RANDOM: draw(signature, num_samples, generator)}
