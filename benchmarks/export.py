@@ -1,7 +1,7 @@
-"""What an export takes and weighs: Onward's, gate and all, beside a bare `torch.onnx.export`. Part of `make bench`.
+"""Time and size of an export by Onward, with the gate, beside a bare `torch.onnx.export`. Part of `make bench`.
 
-Each in turns in one run, medians. Onward's is three artifacts, each opened anew and measured; the bare one is one file
-that nobody has looked at.
+Both run alternately in one process; the figures are medians. Onward writes three artifacts and measures each; the bare
+export writes one file and checks nothing.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Round:
     """One export.
 
     Args:
-        bare_s: `torch.onnx.export` and the saving of it.
-        stages_s: Stage -> seconds, of Onward's.
+        bare_s: Seconds of `torch.onnx.export`, with saving.
+        stages_s: Stage of Onward's export -> seconds.
         sizes_bytes: Artifact -> its size; `bare` is the bare ONNX file.
     """
 
@@ -58,7 +58,7 @@ def networks() -> Iterator[tuple[str, nn.Module, Signature]]:
 
 
 def export_bare(network: nn.Module, signature: Signature, path: Path) -> float:
-    """Seconds of the shortest way to an ONNX file, for float input and a free batch."""
+    """Seconds of the plain export to an ONNX file, for float input and a free batch."""
     example = torch.zeros(2, signature.channels, signature.height, signature.width)
     began = time.perf_counter()
     with quietly():
@@ -85,14 +85,14 @@ def one_round(network: nn.Module, signature: Signature, folder: Path) -> Round:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What an export takes and weighs.")
+    parser = argparse.ArgumentParser(description="Time and size of an export, beside a bare torch.onnx.export.")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     times, sizes = [], []
     for name, network, signature in networks():
         remark(f"{name} …")
         with tempfile.TemporaryDirectory() as folder:
-            export_bare(network, signature, Path(folder, "warm.onnx"))  # the exporter's own first import
+            export_bare(network, signature, Path(folder, "warm.onnx"))  # the first call imports the exporter
             rounds = [one_round(network, signature, Path(folder)) for _ in range(arguments.rounds)]
         bare = statistics.median(item.bare_s for item in rounds)
         stages = {key: statistics.median(item.stages_s[key] for item in rounds) for key in rounds[0].stages_s}

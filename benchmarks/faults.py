@@ -1,7 +1,7 @@
-"""Random faults planted in ONNX files: does the gate see them, and is the right node named? `make faults`.
+"""Random faults in ONNX files: does the gate find them, and is the right node named? `make faults`.
 
-Writes docs/faults.md. A fault is one of those that exporters and hands have made: a weight nudged, a ReLU removed, an
-axis swapped, the epsilon of a normalisation changed, a kernel's stride, an Add that became a Mul.
+Writes docs/faults.md. The faults are those that exporters and people have made: a changed weight, a removed ReLU, a
+swapped axis, another epsilon of a normalisation, another stride, a Mul in place of an Add.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ LABELS = tuple(f"class {index}" for index in range(10))
 RGB = Signature(SIZE, SIZE, 3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), LABELS)
 NUM_SAMPLES = 32
 
-#: What a file raises that does not open or run.
+#: Errors of a file that does not open or run.
 BROKEN: tuple[type[Exception], ...] = (OnwardError, *BACKEND_ERRORS)
 
-#: Edits a graph at one place, and says at which node; None where there is no such place.
+#: Edits a graph at one place and returns the node; None where there is no such place.
 Fault = Callable[[onnx.ModelProto, random.Random], str | None]
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A network that faults are planted in.
+class NetworkUnderTest:
+    """A network in which faults are planted.
 
     Args:
-        name: What it is called.
-        network: It.
-        signature: What it takes and gives.
+        name: Its name.
+        network: The module.
+        signature: Its inputs and outputs.
     """
 
     name: str
@@ -67,19 +67,19 @@ class Subject:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one fault.
+    """The result of one fault.
 
     Args:
-        subject: The network.
+        network: The name of the network.
         kind: The fault.
-        planted: The node that it was planted at.
-        was_seen: Whether the gate's measure closed.
+        planted: The node with the fault.
+        was_seen: Whether the gate failed.
         named: The node that the explanation named first.
-        others: The further nodes of the same operator that it named.
-        sentence: All that it said.
+        others: The other nodes of the same operator that it named.
+        sentence: The sentence of the explanation.
     """
 
-    subject: str
+    network: str
     kind: str
     planted: str
     was_seen: bool
@@ -89,17 +89,17 @@ class Outcome:
 
     @property
     def is_exact(self) -> bool:
-        """Whether the very node was named."""
+        """Whether exactly this node was named."""
         return self.named == self.planted
 
     @property
     def is_right(self) -> bool:
-        """Whether it was named, or is one of those that the same operator of PyTorch became."""
+        """Whether this node, or another node of the same PyTorch operator, was named."""
         return self.planted in (self.named, *self.others)
 
 
 def nudge_a_weight(model: onnx.ModelProto, choice: random.Random) -> str | None:
-    """One value of a weight or bias moves by a tenth of the tensor's spread."""
+    """Change one value of a weight or bias by a tenth of the tensor's standard deviation."""
     tensors = [item for item in model.graph.initializer if item.data_type == onnx.TensorProto.FLOAT and item.dims]
     if not tensors:
         return None
@@ -112,7 +112,7 @@ def nudge_a_weight(model: onnx.ModelProto, choice: random.Random) -> str | None:
 
 
 def remove_a_relu(model: onnx.ModelProto, choice: random.Random) -> str | None:
-    """An activation lets everything through."""
+    """Replace an activation by an Identity."""
     node = _choose(model, choice, lambda node: node.op_type in ("Relu", "HardSwish", "Gelu"))
     if node is None:
         return None
@@ -122,7 +122,7 @@ def remove_a_relu(model: onnx.ModelProto, choice: random.Random) -> str | None:
 
 
 def swap_an_axis(model: onnx.ModelProto, choice: random.Random) -> str | None:
-    """Two axes of a Transpose are swapped, or a Softmax runs along the one before."""
+    """Swap two axes of a Transpose, or run a Softmax along the axis before."""
     node = _choose(model, choice, lambda node: node.op_type in ("Transpose", "Softmax"))
     if node is None:
         return None
@@ -138,7 +138,7 @@ def swap_an_axis(model: onnx.ModelProto, choice: random.Random) -> str | None:
 
 
 def change_an_epsilon(model: onnx.ModelProto, choice: random.Random) -> str | None:
-    """The epsilon of a normalisation that is a node of its own becomes a thousand times larger."""
+    """Multiply the epsilon of a normalisation node by 1000."""
     node = _choose(model, choice, lambda node: node.op_type in ("LayerNormalization", "BatchNormalization"))
     if node is None:
         return None
@@ -151,7 +151,7 @@ def change_an_epsilon(model: onnx.ModelProto, choice: random.Random) -> str | No
 
 
 def change_a_stride(model: onnx.ModelProto, choice: random.Random) -> str | None:
-    """A convolution or a pooling takes other steps."""
+    """Change the strides of a convolution or pooling."""
     node = _choose(model, choice, lambda node: any(item.name == "strides" for item in node.attribute))
     if node is None:
         return None
@@ -161,7 +161,7 @@ def change_a_stride(model: onnx.ModelProto, choice: random.Random) -> str | None
 
 
 def multiply_in_place_of_adding(model: onnx.ModelProto, choice: random.Random) -> str | None:
-    """A residual connection is multiplied."""
+    """Multiply in place of adding."""
     node = _choose(model, choice, lambda node: node.op_type == "Add")
     if node is None:
         return None
@@ -177,25 +177,25 @@ FAULTS: Mapping[str, Fault] = {
     "a stride changed": change_a_stride,
     "Mul for Add": multiply_in_place_of_adding,
 }
-#: Planted in the module before its export, since the exported file has batch norm folded into what is before it.
+#: Planted in the module before its export, because the exported file has batch norm folded into the layer before it.
 FOLDED_EPSILON = "a folded epsilon changed"
 
 
-class Bench:
-    """One network, exported soundly, in which faults can be planted again and again."""
+class FaultBench:
+    """One network with a correct ONNX file, in which faults can be planted repeatedly."""
 
-    def __init__(self, subject: Subject, folder: Path, num_samples: int = NUM_SAMPLES) -> None:
-        self.subject = subject
-        self.path = folder / f"{subject.name}.onnx"
-        deployable = make_deployable(subject.network, subject.signature)
-        samples = gather_samples(subject.signature, None, num_samples=num_samples)
-        self.record: GoldenRecord = make_reference(deployable, samples, subject.signature)
-        self.written: OnnxExport = _write(deployable, self.path, subject.signature)
+    def __init__(self, network: NetworkUnderTest, folder: Path, num_samples: int = NUM_SAMPLES) -> None:
+        self.network = network
+        self.path = folder / f"{network.name}.onnx"
+        deployable = make_deployable(network.network, network.signature)
+        samples = gather_samples(network.signature, None, num_samples=num_samples)
+        self.record: GoldenRecord = make_reference(deployable, samples, network.signature)
+        self.written: OnnxExport = _write(deployable, self.path, network.signature)
         self.sound = self.path.read_bytes()
 
     def plant(self, kind: str, seed: int) -> Outcome | None:
-        """Plant one fault, and see what is said of it; None where the file has no place for such a fault."""
-        choice = random.Random(f"{self.subject.name} {kind} {seed}")
+        """Plant one fault and return the result; None where the file has no place for such a fault."""
+        choice = random.Random(f"{self.network.name} {kind} {seed}")
         if kind == FOLDED_EPSILON:
             planted = self._write_with_another_epsilon(choice)
         else:
@@ -205,13 +205,13 @@ class Bench:
         return None if planted is None else self._observe(kind, planted)
 
     def _write_with_another_epsilon(self, choice: random.Random) -> str | None:
-        network = copy.deepcopy(self.subject.network)
-        norms = [(name, item) for name, item in network.named_modules() if isinstance(item, nn.BatchNorm2d)]
+        module = copy.deepcopy(self.network.network)
+        norms = [(name, item) for name, item in module.named_modules() if isinstance(item, nn.BatchNorm2d)]
         if not norms:
             return None
         name, norm = choice.choice(norms)
         norm.eps *= 1000
-        _write(make_deployable(network, self.subject.signature), self.path, self.subject.signature)
+        _write(make_deployable(module, self.network.signature), self.path, self.network.signature)
         explanation = explain(self.path, self.written.program, samples_to_explain(self.record))
         path = f"model.{name}"
         return next((point.node for point in explanation.points if point.origins[-1].module == path), None)
@@ -219,7 +219,7 @@ class Bench:
     def _observe(self, kind: str, planted: str) -> Outcome:
         backend: Backend | None = None
         try:
-            backend = open_backend("onnx", self.path.read_bytes(), self.subject.signature)
+            backend = open_backend("onnx", self.path.read_bytes(), self.network.signature)
             was_seen = not self.record.judge("onnx", backend.run).passed
         except BROKEN:
             backend, was_seen = None, True
@@ -228,11 +228,11 @@ class Bench:
         first, broken = explanation.first, explanation.broken
         named = first.node if first else broken[0] if broken else ""
         others = first.others if first else ()
-        return Outcome(self.subject.name, kind, planted, was_seen, named, others, explanation.sentence())
+        return Outcome(self.network.name, kind, planted, was_seen, named, others, explanation.sentence())
 
 
-def subjects() -> Iterator[Subject]:
-    """A plain, two residual, a mobile and an attention network, random weights brought to life."""
+def networks() -> Iterator[NetworkUnderTest]:
+    """A plain, a residual, a mobile and an attention network with random weights."""
     torch.manual_seed(0)
     plain = nn.Sequential(
         *(nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
@@ -248,7 +248,7 @@ def subjects() -> Iterator[Subject]:
     }
     for name, network in networks.items():
         make_alive(network, RGB)
-        yield Subject(name, network, RGB)
+        yield NetworkUnderTest(name, network, RGB)
 
 
 def _write(deployable: Deployable, path: Path, signature: Signature) -> OnnxExport:
@@ -280,17 +280,17 @@ def write_page(path: Path, outcomes: Sequence[Outcome], seed: int) -> None:
         "| network | fault | planted | refused | exact node | same operator |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
-    counts = Counter((item.subject, item.kind) for item in outcomes)
-    for (subject, kind), count in counts.items():
-        those = [item for item in seen if (item.subject, item.kind) == (subject, kind)]
+    counts = Counter((item.network, item.kind) for item in outcomes)
+    for (network, kind), count in counts.items():
+        those = [item for item in seen if (item.network, item.kind) == (network, kind)]
         rows.append(
-            f"| {subject} | {kind} | {count} | {len(those)} | {sum(item.is_exact for item in those)} | "
+            f"| {network} | {kind} | {count} | {len(those)} | {sum(item.is_exact for item in those)} | "
             f"{sum(item.is_right for item in those)} |"
         )
     wrong = [item for item in seen if not item.is_right]
     rows += ["", "## Wrong node named", ""]
-    rows += [f"- {item.subject}, {item.kind} at `{item.planted}`: {item.sentence}" for item in wrong] or ["None."]
-    unseen = Counter(f"{item.subject}, {item.kind}" for item in outcomes if not item.was_seen)
+    rows += [f"- {item.network}, {item.kind} at `{item.planted}`: {item.sentence}" for item in wrong] or ["None."]
+    unseen = Counter(f"{item.network}, {item.kind}" for item in outcomes if not item.was_seen)
     rows += [
         "",
         "## Not refused",
@@ -315,15 +315,15 @@ def main() -> None:
     arguments = parser.parse_args()
     outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory() as folder:
-        for subject in subjects():
-            bench = Bench(subject, Path(folder))
+        for network in networks():
+            bench = FaultBench(network, Path(folder))
             for kind in (*FAULTS, FOLDED_EPSILON):
                 found = (bench.plant(kind, 1000 * arguments.seed + at) for at in range(arguments.each))
                 those = [item for item in found if item is not None]
                 outcomes += those
                 right = sum(item.is_right for item in those if item.was_seen)
                 if those:
-                    remark(f"{subject.name}, {kind}: {right} of {sum(item.was_seen for item in those)} seen")
+                    remark(f"{network.name}, {kind}: {right} of {sum(item.was_seen for item in those)} seen")
     write_page(DOCS / "faults.md", outcomes, arguments.seed)
 
 

@@ -1,8 +1,8 @@
-"""What raw pixels cost: uint8 NHWC in, scaled and shifted in the graph, beside a float32 NCHW input.
+"""The cost of raw pixels: uint8 NHWC input, normalised in the graph, beside float32 NCHW input.
 
-The same weights twice: (a) as Onward exports them; (b) the network alone, fed images that were normalised before the
-clock starts. Both through the same passes, both in onnxruntime, in one process, in turns (A B B A …); the ratio is the
-median over rounds. It should be at most 1.05 at batch 32 and above.
+The same weights run twice: (a) as Onward exports them; (b) the network alone, on images that were normalised before the
+timing. Both go through the same passes and run in onnxruntime, in one process, alternately (A B B A …). The ratio is
+the median over rounds. It should be at most 1.05 at batch 32 and above.
 
     python -m benchmarks.interface [NAME ...]
 """
@@ -50,7 +50,7 @@ NETWORKS: dict[str, tuple[Signature, Callable[[], nn.Module]]] = {
 
 
 class FloatInput(nn.Module):
-    """The network of a Deployable alone: float32 `(batch, channels, height, width)`, normalised, in."""
+    """The network of a Deployable alone, for normalised float32 `(batch, channels, height, width)`."""
 
     def __init__(self, deployable: Deployable) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ def float_session(deployable: Deployable, signature: Signature) -> ort.Inference
 
 
 def time_beside(one: Callable[[], object], other: Callable[[], object]) -> tuple[list[float], list[float]]:
-    """Seconds of a call of each, by round; who begins changes from round to round."""
+    """Seconds of one call of each, for every round; the order alternates."""
     ways = (one, other)
     seconds: tuple[list[float], list[float]] = ([], [])
     began = time.perf_counter()

@@ -19,22 +19,28 @@ from onward.errors import UsageError
 
 
 def main(
-    budget_minutes: Annotated[float, typer.Option(help="Of wall time; 0 only writes the page.")] = 60,
-    only: Annotated[str, typer.Option(metavar="GLOB", help="Run those alone.")] = "*",
-    again: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Run it though it is done.")] = None,
-    jobs: Annotated[int | None, typer.Option(help="Processes at a time; by default one for each core.")] = None,
-    timeout_s: Annotated[float, typer.Option(help="Of one model.")] = 1200,
-    max_gmacs: Annotated[float, typer.Option(help="What costs more gets smaller images.")] = MAX_GMACS,
-    out: Annotated[Path, typer.Option(help="Where results are kept.")] = ROOT / "artifacts" / "zoo",
-    docs: Annotated[Path, typer.Option(help="Where the page is written.")] = ROOT / "docs",
+    budget_minutes: Annotated[float, typer.Option(help="Wall time for all models; 0 only writes the page.")] = 60,
+    only: Annotated[str, typer.Option(metavar="GLOB", help="Run only models whose name matches.")] = "*",
+    again: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Run this model again (repeatable).")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Processes at a time. [default: one for each core]")] = None,
+    timeout_s: Annotated[float, typer.Option(help="Time limit for one model.")] = 1200,
+    max_gmacs: Annotated[
+        float, typer.Option(help="A model with more multiply-adds (10^9 an image) gets smaller images.")
+    ] = MAX_GMACS,
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = ROOT / "artifacts" / "zoo",
+    docs: Annotated[Path, typer.Option(help="Folder of the page.")] = ROOT / "docs",
 ) -> None:
-    """Export every classification builder of torchvision; what is done already is not done again."""
+    """Export every classification builder of torchvision. Completed models are skipped."""
     zoo = members(max_gmacs=max_gmacs)
     chosen = [member for member in zoo if fnmatch(member.name, only)]
     unknown = [name for name in again or () if name not in {member.name for member in chosen}]
     if unknown or not chosen:
-        raise UsageError(f"torchvision has no classification builder {', '.join(unknown) or only}.")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is under way ends, too
+        raise UsageError(
+            f"torchvision has no classification builder {', '.join(unknown) or only}: "
+            "`torchvision.models.list_models()` lists "
+            "them."
+        )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that running processes end, too
     plan = Plan(out, budget_minutes * 60, timeout_s, jobs or Threads().count, tuple(again or ()))
     run(chosen, plan, tell=remark)
     rows = read(out, zoo)

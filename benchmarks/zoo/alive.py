@@ -1,4 +1,4 @@
-"""Alive: random weights under which every part of a network does something, so that a wrong export would show."""
+"""Alive: random weights with which every part of a network has an effect, so that a wrong export is visible."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ from onward_training.normalization import Normalize
 
 __all__ = ["make_alive"]
 
-#: Noise of as many coarsenesses, as much fine noise, and four images that are nearly constant, twice.
+#: Number of coarse noise images, of fine noise images, and of sets of four nearly constant images.
 NUM_COARSE, NUM_FINE, NUM_CONSTANT = 14, 10, 2
-#: A layer scale of ConvNeXt is 1e-6 throughout: what is smaller than this leaves a branch without effect.
+#: Every layer scale of ConvNeXt is 1e-6; a branch with a scale below this has no effect.
 DEAD = 1e-3
 
 
 def make_alive(network: nn.Module, signature: Signature, *, seed: int = 0) -> None:
     """Change a freshly built network in place, and leave it in eval mode.
 
-    Built with random weights, torchvision's networks are not fit for the gate:
+    torchvision's random weights do not suffice for the gate:
 
-    - ViT's head and class token are zeros, ConvNeXt's layer scales 1e-6: nothing comes through. They are drawn.
-    - Every bias is 0 and every scale of a norm 1: an export that lost or mixed them up would not be noticed. They
-      are drawn, too. Those of batch norm lie above 0: around 0, some fifty layers of ReLU or SiLU are chaotic, and
+    - ViT's head and class token are zeros, ConvNeXt's layer scales 1e-6: these parts have no effect. They are drawn at
+      random.
+    - Every bias is 0 and every scale of a norm 1: an export that lost or exchanged them would not be noticed. They are
+      drawn, too. Those of batch norm lie above 0: around 0, some fifty layers of ReLU or SiLU are chaotic, and
       PyTorch's own rounding grows to 1e-4 of the logits (ResNet-152) or to all of them (EfficientNet-B7).
     - Running statistics of 0 and 1 let the activations die out (MobileNetV3-small gives the same logits for every
       image). They are set to those of one batch, with batch norm alone in training mode, so that dropout and
-      stochastic depth stay out of it. (The mean over several batches is not what the next layer meets in eval mode:
-      EfficientNetV2 grew to logits of 800.)
+      stochastic depth have no influence. (With means over several batches EfficientNetV2 gave logits of 800: the next
+      layer receives other values in eval mode.)
 
     Args:
         network: Takes float32 `(batch, channels, height, width)`.
         signature: Size, mean and std of its images.
-        seed: Of what is drawn; the images are not those of the gate.
+        seed: The seed of the drawn values; the images differ from those of the gate.
     """
     generator = torch.Generator().manual_seed(seed)
     network.eval()
@@ -54,7 +55,7 @@ def make_alive(network: nn.Module, signature: Signature, *, seed: int = 0) -> No
 
 
 def _draw(parameter: Tensor, generator: torch.Generator) -> None:
-    """Draw a parameter that is one number throughout: zeros, ones, or next to nothing."""
+    """Draw a parameter whose values are all equal: zeros, ones, or a tiny number."""
     if parameter.numel() < 2 or parameter.min() != parameter.max():
         return
     value = float(parameter.flatten()[0])
@@ -80,10 +81,9 @@ def _set_statistics(network: nn.Module, norms: Sequence[_BatchNorm], image: Tens
 
 
 def _image(signature: Signature, seed: int) -> Tensor:
-    """Normalised images of all kinds that the gate shows: noise, fine and coarse, one colour, a checkerboard.
+    """Normalised images of all kinds that the gate uses: fine and coarse noise, one colour, a checkerboard.
 
-    An image unlike all of these leaves the range that the statistics are of, further with every layer: with fine
-    noise alone, images of one colour overflowed.
+    The statistics must cover all of them: with fine noise alone, images of one colour overflowed.
     """
     rng = np.random.default_rng(seed + 1)
     size = (signature.height, signature.width)

@@ -1,6 +1,6 @@
-"""Campaign: the members of the zoo one after the other, each in a process of its own, within a budget.
+"""Campaign: exports the members of the zoo one after the other, each in its own process, within a time budget.
 
-Each leaves a file NAME.json as soon as it is done, so that a campaign goes on where it was broken off.
+Each member writes NAME.json when it is done, so that an interrupted campaign can be continued.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from onward.files import written_whole
 
 __all__ = ["Plan", "read", "run"]
 
-#: A member takes so long on one core of ours, beside what its images take.
+#: Estimated time of a member on one core of our machine.
 BASE_S, S_PER_GMAC, S_PER_1E6_PARAMETERS = 15.0, 18.0, 0.3
-#: Two of more parameters than this at a time would need more than 16 GB of memory.
+#: Two members with more parameters than this at the same time would need more than 16 GB of memory.
 LARGE = 150e6
-#: Outcomes that are answers: they are not asked for again.
+#: Outcomes that are final: such members are not run again.
 ANSWERS = ("passed", "refused")
 
 
@@ -37,10 +37,10 @@ class Plan:
 
     Args:
         out: The folder of the results.
-        budget_s: Of wall time; what does not fit is left for the next time.
-        timeout_s: Of one member.
-        num_jobs: Processes at a time; each has its share of the cores.
-        again: Names that are run though they are done.
+        budget_s: Wall time for all members; members that do not fit are skipped.
+        timeout_s: Time limit for one member.
+        num_jobs: Processes at a time; the cores are divided among them.
+        again: Names of members that are run again.
     """
 
     out: Path
@@ -51,7 +51,7 @@ class Plan:
 
 
 def read(out: Path, zoo: Sequence[Member]) -> dict[str, dict[str, Any]]:
-    """Name -> result, of those members whose result was made with today's code, versions and settings."""
+    """Name -> result, for members whose result was made with the present code, versions and settings."""
     settings = digest_of_settings()
     rows: dict[str, dict[str, Any]] = {}
     for member in zoo:
@@ -65,12 +65,12 @@ def read(out: Path, zoo: Sequence[Member]) -> dict[str, dict[str, Any]]:
 
 
 def run(zoo: Sequence[Member], plan: Plan, *, tell: Callable[[str], None] = lambda line: None) -> None:
-    """Run what is not done, the quickest first, and write a result for each.
+    """Run the members without a result, the quickest first, and write a result for each.
 
     Args:
         zoo: The members.
-        plan: How.
-        tell: Called with a line as each member ends, or is left for another time.
+        plan: How the campaign is run.
+        tell: Called with a line when a member ends or is skipped.
     """
     done = read(plan.out, zoo)
     deadline = time.monotonic() + plan.budget_s
@@ -84,7 +84,7 @@ def run(zoo: Sequence[Member], plan: Plan, *, tell: Callable[[str], None] = lamb
         with alone if member.num_parameters > LARGE else threading.Lock():
             left = deadline - time.monotonic()
             if left < min(estimate, plan.timeout_s):
-                tell(f"{member.name}: left for another time, {left:,.0f} s are left and it may take {estimate:,.0f} s")
+                tell(f"{member.name}: skipped, {left:,.0f} s are left and it may take {estimate:,.0f} s")
                 return
             tell(f"{member.name}: {_run_one(member, plan, running)}")
 
@@ -92,13 +92,13 @@ def run(zoo: Sequence[Member], plan: Plan, *, tell: Callable[[str], None] = lamb
         try:
             for future in [pool.submit(take, member) for member in sorted(zoo, key=_estimate_s)]:
                 future.result()
-        except BaseException:  # Ctrl-C: what is under way is ended, and leaves no result
+        except BaseException:  # Ctrl-C: running processes are ended and leave no result
             running.stop()
             raise
 
 
 class _Running:
-    """The processes under way."""
+    """The running processes."""
 
     def __init__(self) -> None:
         self.processes: set[subprocess.Popen[str]] = set()
@@ -111,7 +111,7 @@ class _Running:
 
 
 def _estimate_s(member: Member) -> float:
-    """Of one core, were it alone; half as long again was seen where others used the machine."""
+    """Seconds on one free core; on a shared machine 1.5 times as long was measured."""
     return BASE_S + S_PER_GMAC * member.gmacs + S_PER_1E6_PARAMETERS * member.num_parameters / 1e6
 
 
@@ -120,7 +120,7 @@ def _is_answered(row: Mapping[str, Any] | None, member: Member, plan: Plan) -> b
 
 
 def _run_one(member: Member, plan: Plan, running: _Running) -> str:
-    """Run a member in its process; where that leaves no result, write why."""
+    """Run a member in its own process; if it leaves no result, write the reason."""
     path = plan.out / f"{member.name}.json"
     path.unlink(missing_ok=True)
     num_threads = max(1, (os.cpu_count() or 1) // plan.num_jobs)
@@ -132,14 +132,14 @@ def _run_one(member: Member, plan: Plan, running: _Running) -> str:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # so that the process it traces in ends with it
+        start_new_session=True,  # so that the process that traces for it ends with it
     )
     running.processes.add(process)
     try:
-        _, complaint = process.communicate(timeout=plan.timeout_s)
-        reason = _reason(process.returncode, complaint)
+        _, stderr = process.communicate(timeout=plan.timeout_s)
+        reason = _reason(process.returncode, stderr)
     except subprocess.TimeoutExpired:
-        reason = f"not done after {plan.timeout_s:,.0f} s, and stopped."
+        reason = f"stopped after the time limit of {plan.timeout_s:,.0f} s."
     finally:
         running.processes.discard(process)
         _end(process)
@@ -155,15 +155,15 @@ def _run_one(member: Member, plan: Plan, running: _Running) -> str:
     return f"failed after {elapsed:,.0f} s: {reason}"
 
 
-def _reason(returncode: int, complaint: str) -> str | None:
-    """Why a process left no result; None where it left one."""
+def _reason(returncode: int, stderr: str) -> str | None:
+    """The reason why a process left no result; None where it left one."""
     if returncode == 0:
         return None
     if returncode < 0:
         name = signal.Signals(-returncode).name
-        return f"its process was ended by {name}{', as a lack of memory does' if name == 'SIGKILL' else ''}."
-    lines = [line.strip() for line in complaint.splitlines() if line.strip()]
-    return f"its process ended with exit code {returncode}: {lines[-1] if lines else 'nothing was said'}"
+        return f"its process was ended by {name}{', which a lack of memory causes' if name == 'SIGKILL' else ''}."
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    return f"its process ended with exit code {returncode}: {lines[-1] if lines else 'it printed no error'}"
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -1,7 +1,7 @@
 """Member: one network of the zoo, exported under the gate and measured.
 
-`python -m benchmarks.zoo.member MEMBER OUT` is the process that each member, as JSON, has to itself: it gives back its
-memory, and where it crashes or hangs, only its own row is lost.
+`python -m benchmarks.zoo.member MEMBER OUT` exports one member, given as JSON, in its own process. Its memory is freed
+afterwards, and a crash or a hang loses only its own row.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ __all__ = ["MAX_GMACS", "Member", "digest_of_settings", "measure", "members"]
 
 ROOT = Path(__file__).parents[2]
 SEED, NUM_SAMPLES = 0, 16
-#: Multiply-adds of one image, in 10^9. The gate runs some 500 images of a member through, 50 of them in float64, which
-#: is slow: 1e9 take 15 to 20 seconds of one core. A costlier member gets smaller images.
+#: Multiply-adds for one image, in 10^9. The gate runs about 500 images of a member, 50 of them in float64, which is
+#: slow: 1e9 take 15 to 20 seconds of one core. A member with more gets smaller images.
 MAX_GMACS = 6.0
-#: torchvision's networks halve an image five times, and some of them count on whole patches of 32 or 16 pixels.
+#: torchvision's networks halve an image five times, and some of them need whole patches of 32 or 16 pixels.
 STEP = 32
 #: An ONNX file holds less than 2^31 bytes, 4 of them a parameter.
 MAX_PARAMETERS = 2**29
 PACKAGES = ("torch", "torchvision", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy")
-#: What has no part in how a network is exported and judged.
-NO_PART = {"commands", "demo", "demo_page", "report", "__main__"}
+#: Files and rooms that do not influence how a network is exported and judged.
+NOT_RELEVANT = {"api", "commands", "demo", "demo_page", "report", "signature_options", "__main__"}
 
 
 @dataclass(frozen=True)
 class Member:
-    """A builder of torchvision's, with the figures that it publishes.
+    """A builder of torchvision, with the figures that torchvision publishes.
 
     Args:
-        name: As `torchvision.models.list_models` has it.
-        side: Of its images here, in pixels.
-        native_side: Of the images that it was made for.
-        gmacs: Multiply-adds of one image of `side`, in 10^9.
-        num_parameters: Of the network with 1,000 classes.
+        name: Its name in `torchvision.models.list_models`.
+        side: The side of its images here, in pixels.
+        native_side: The side of the images that it was made for.
+        gmacs: Multiply-adds for one image of `side`, in 10^9.
+        num_parameters: Parameters of the network with 1,000 classes.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Member:
 
     @property
     def left_out(self) -> str | None:
-        """Why it is not tried, or None."""
+        """The reason why it is not exported, or None."""
         if self.num_parameters < MAX_PARAMETERS:
             return None
         return f"{self.num_parameters / 1e6:,.0f} million parameters do not fit into one ONNX file of 2 GB."
@@ -64,7 +64,7 @@ def members(*, max_gmacs: float = MAX_GMACS) -> list[Member]:
     """Every classification builder of torchvision, the cheapest first.
 
     Args:
-        max_gmacs: What costs more gets smaller images, where the architecture allows.
+        max_gmacs: A network with more multiply-adds gets smaller images, where the architecture allows.
 
     Source: torchvision, `WeightsEnum.meta`.
     """
@@ -91,7 +91,7 @@ def _side(native: int, smallest: int, gmacs: float, max_gmacs: float) -> int:
 
 
 def digest_of_settings() -> str:
-    """Of all that a result depends on: versions, samples, and the code that exports and judges, but for its layout."""
+    """A digest of what a result depends on: versions, samples, and the code that exports and judges."""
     parts = [f"{package} {version(package)}" for package in PACKAGES] + [f"{SEED} {NUM_SAMPLES}"]
     parts += [ast.dump(ast.parse(path.read_text(encoding="utf-8"))) for path in _code()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -99,14 +99,14 @@ def digest_of_settings() -> str:
 
 def _code() -> Iterator[Path]:
     for path in sorted((ROOT / "export").rglob("*.py")):
-        if path.stem not in NO_PART:
+        if not NOT_RELEVANT & {path.stem, *path.parts}:
             yield path
     yield ROOT / "runtime" / "onward" / "parity.py"
     yield from (Path(__file__), Path(__file__).with_name("alive.py"))
 
 
 def measure(member: Member) -> dict[str, Any]:
-    """Export a member to all formats and tell how it went.
+    """Export a member to all formats and return the result.
 
     Returns:
         `outcome` is `passed`, or `refused` with the `reason`; figures of the artifacts, seconds of each stage.
@@ -128,7 +128,7 @@ def measure(member: Member) -> dict[str, Any]:
                 on_stage=lambda stage: stages.append((stage, time.perf_counter())),
             )
         except OnwardError as error:
-            reason = str(error).partition(" See ")[0]  # a page that goes with the folder
+            reason = str(error).partition(" See ")[0]  # the page is deleted with the folder
             return row | {"outcome": "refused", "reason": reason, "seconds": time.perf_counter() - began}
         row |= {"outcome": "passed", "seconds": time.perf_counter() - began}
         artifacts = [

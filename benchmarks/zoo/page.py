@@ -1,4 +1,4 @@
-"""Page: docs/zoo.md and its chart, from the results that are there."""
+"""Page: docs/zoo.md and its chart, from the results of the campaign."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def page(zoo: Sequence[Member], rows: Mapping[str, Row]) -> str:
 
     Args:
         zoo: All members.
-        rows: Name -> result, of those that are done.
+        rows: Name -> result, for completed members.
     """
     passed = [rows[member.name] for member in zoo if _outcome(rows, member) == "passed"]
     table = [[*COLUMNS, *COLUMNS_RIGHT], ["---"] * len(COLUMNS) + ["---:"] * len(COLUMNS_RIGHT)]
     table += [_cells(row) for row in sorted(passed, key=lambda row: str(row["member"]["name"]))]
-    others = [["model", "why not"], ["---", "---"]]
+    others = [["model", "reason"], ["---", "---"]]
     others += [[member.name, _why_not(rows, member)] for member in zoo if _outcome(rows, member) != "passed"]
     distribution = [["", "median", "90 %", "largest", "of", "at most 1", "at most 1.5", "at most 2"], ["---"] * 8]
     distribution += [_distribution(passed, name) for name in TITLES if passed]
@@ -65,7 +65,7 @@ def _why_not(rows: Mapping[str, Row], member: Member) -> str:
     if member.left_out:
         return f"left out: {member.left_out}"
     if member.name not in rows:
-        return f"not run: the budget ended before it ({member.gmacs:,.2f}e9 multiply-adds an image)."
+        return f"not run: the time budget ended before ({member.gmacs:,.2f}e9 multiply-adds an image)."
     row = rows[member.name]
     return f"{row['outcome']}: {row['reason']}"
 

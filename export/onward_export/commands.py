@@ -1,4 +1,4 @@
-"""The command of the export floor."""
+"""The commands of the export floor: export and demo."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from onward_training.cli_options import (
 if TYPE_CHECKING:
     from onward.bundle import Bundle
 
-__all__ = ["app", "export"]
+__all__ = ["app", "demo", "export"]
 
-app = make_app("Turn checkpoints into bundles, under the parity gate.")
+app = make_app("Export models to bundles, behind the parity gate.")
 
 
-THEIRS, FORM = "Weights that are not ours", "The form of the artifacts"
+FOREIGN, FORM = "Models not trained with Onward", "Artifacts"
 
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("artifacts/demo"),
+    out: Annotated[Path, typer.Option(help="Folder for all results.")] = Path("artifacts/demo"),
     as_json: AsJson = False,
 ) -> None:
-    """Train, export, verify, predict and bench on handwritten digits: no download, about a minute."""
+    """Train, export, verify, predict and bench on handwritten digits. Takes about a minute and downloads nothing."""
     from onward_export.demo import demo as run
     from onward_export.demo import print_results
 
@@ -54,74 +54,95 @@ def export(
         str,
         typer.Argument(
             metavar="CHECKPOINT|WEIGHTS|MODEL",
-            help="What `onward train` wrote; or weights; or a model, with --weights.",
+            help="A checkpoint of `onward train`; a weights file, with --model; or a model, with --weights.",
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="The bundle's folder; by default the file's name without its ending.")
+        Path | None, typer.Option(help="The bundle's folder. [default: the file's path without its suffix]")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Where real samples come from; by default the checkpoint's own data set.")
+        str | None, typer.Option(help="Data set of the real samples in the gate. [default: the checkpoint's own]")
     ] = None,
     data_dir: DataDir = None,
     golden_samples: Annotated[
         int | None,
-        typer.Option(help="Real images that travel in the bundle; by default 32 of a public data set, else none."),
+        typer.Option(help="Number of real images stored in the bundle. [default: 32 of a public data set, else 0]"),
     ] = None,
     licence: Annotated[
-        str | None, typer.Option(help="Of the model, for whoever gets it: Apache-2.0, or any text.")
+        str | None,
+        typer.Option(
+            help="The model's licence, stored in every file: an SPDX expression such as Apache-2.0, or any text."
+        ),
     ] = None,
-    formats: Annotated[str, typer.Option(help="Comma-separated: onnx, torchscript, pt2.")] = "onnx,torchscript,pt2",
+    formats: Annotated[
+        str, typer.Option(help="Formats to write, separated by commas: onnx, torchscript, pt2.")
+    ] = "onnx,torchscript,pt2",
     inputs: Annotated[
         list[str] | None,
         typer.Option(
             "--input",
-            help="pixels (uint8 NHWC, normalised inside), tensor (float32 NCHW, normalised by the app), or, "
-            "repeatable, a tensor of a model that takes no image: NAME:DTYPE:SHAPE[:LOW..HIGH].",
+            help="pixels: uint8 NHWC, normalised in the model; tensor: float32 NCHW, normalised by the app; or a named "
+            "tensor of a model without images, NAME:DTYPE:SHAPE[:LOW..HIGH] (repeatable). [default: pixels]",
             rich_help_panel=FORM,
         ),
     ] = None,
     dynamic_size: Annotated[
-        bool, typer.Option("--dynamic-size", help="Take images of any height and width.", rich_help_panel=FORM)
+        bool, typer.Option("--dynamic-size", help="Accept images of any height and width.", rich_help_panel=FORM)
     ] = False,
-    opset: Annotated[int, typer.Option(help="Version of ONNX's operators, 18 to 23.", rich_help_panel=FORM)] = 18,
-    ir_version: Annotated[int, typer.Option(help="Version of ONNX's file, 8 to 11.", rich_help_panel=FORM)] = 10,
+    opset: Annotated[int, typer.Option(help="Version of ONNX's operator set, 18 to 23.", rich_help_panel=FORM)] = 18,
+    ir_version: Annotated[int, typer.Option(help="Version of ONNX's file format, 8 to 11.", rich_help_panel=FORM)] = 10,
     torchscript: Annotated[
         str,
-        typer.Option(help="trace, or script where control flow depends on data.", rich_help_panel=FORM),
+        typer.Option(help="trace, or script if control flow depends on data.", rich_help_panel=FORM),
     ] = "trace",
     model: Annotated[
-        str | None, typer.Option(help=f"What the weights are of: {MODELS}", rich_help_panel=THEIRS)
+        str | None, typer.Option(help=f"Architecture of the weights: {MODELS}", rich_help_panel=FOREIGN)
     ] = None,
     model_args: ModelArguments = "{}",
     weights: Annotated[
-        Path | None, typer.Option(help="Where MODEL was given: the file that holds them.", rich_help_panel=THEIRS)
+        Path | None,
+        typer.Option(help="The file with the weights, if the argument is a model.", rich_help_panel=FOREIGN),
     ] = None,
     final_activation: FinalActivation = "auto",
     output: Annotated[
         str | None,
         typer.Option(
-            help="Which of several values that it returns holds the logits: key, attribute or index.",
-            rich_help_panel=THEIRS,
+            help="Key, attribute or index of the logits, if the model returns several values.",
+            rich_help_panel=FOREIGN,
         ),
     ] = None,
     input_size: Annotated[
-        str | None, typer.Option(help="HEIGHTxWIDTHxCHANNELS, without --data.", rich_help_panel=THEIRS)
+        str | None,
+        typer.Option(help="HEIGHTxWIDTHxCHANNELS of the images, if --data is not given.", rich_help_panel=FOREIGN),
     ] = None,
     labels: Annotated[
-        str | None, typer.Option(help="A file with one a line, or comma-separated.", rich_help_panel=THEIRS)
+        str | None,
+        typer.Option(
+            help="The classes: a file with one label a line, or labels separated by commas.", rich_help_panel=FOREIGN
+        ),
     ] = None,
     mean: Annotated[
-        str | None, typer.Option(help="One or three numbers, of pixels in 0..1.", rich_help_panel=THEIRS)
+        str | None,
+        typer.Option(
+            help="Mean of the pixels, scaled to 0..1: one number, or one for each channel.", rich_help_panel=FOREIGN
+        ),
     ] = None,
-    std: Annotated[str | None, typer.Option(help="One or three numbers.", rich_help_panel=THEIRS)] = None,
+    std: Annotated[
+        str | None,
+        typer.Option(
+            help="Standard deviation of the pixels: one number, or one for each channel.", rich_help_panel=FOREIGN
+        ),
+    ] = None,
     allow_global: AllowGlobal = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Follow the error along the graph of the ONNX file, into parity.html.")
+        bool,
+        typer.Option(
+            "--explain", help="Show the error along the graph of the ONNX file in parity.html, even if it passes."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Export to ONNX, TorchScript and .pt2; nothing is published unless each is as close as PyTorch."""
+    """Export to ONNX, TorchScript and .pt2. Nothing is published unless every file passes the parity gate."""
     from dataclasses import replace
 
     from onward_export.model_to_export import ModelToExport
@@ -137,7 +158,7 @@ def export(
     path = Path(what)
     if not path.exists() and ":" in what:
         if weights is None:
-            raise UsageError(f"{what} names a network: --weights says which file holds its weights.")
+            raise UsageError(f"{what} names a model: add --weights FILE with its weights.")
         model, path = what, weights
     checkpoint = open_checkpoint(
         path,
@@ -163,11 +184,11 @@ def export(
 
 
 def print_bundle(bundle: Bundle) -> None:
-    """What was published, and how close it is."""
+    """Print the artifacts with their noise ratios."""
     rows = [
         [artifact.name, artifact.file.path, f"{artifact.file.size_bytes / 1e3:,.0f} kB"]
         + [f"{artifact.noise_ratio:.2f}", artifact.file.sha256[:12]]
         for artifact in bundle.artifacts
     ]
     print_table(["artifact", "file", ">size", ">noise ratio", "SHA-256"], rows)
-    print(f"published {bundle.path}: every artifact is as close to the mathematical model as PyTorch is.")
+    print(f"published {bundle.path}: every artifact is as close to the mathematical model as PyTorch itself.")

@@ -1,4 +1,4 @@
-"""Demo: the whole line on scikit-learn's digits, and a page about it. It needs no download."""
+"""Demo: train, export, verify, predict and bench on scikit-learn's digits, and a page about it. No download."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CANDIDATES = ("torch", "torchscript", "onnxruntime")
 
 @dataclass(frozen=True)
 class Results:
-    """All that the page tells."""
+    """The results of each step."""
 
     dataset: Dataset
     checkpoint: Checkpoint
@@ -54,7 +54,7 @@ class Results:
     elapsed_s: float
 
     def to_json(self) -> dict[str, Any]:
-        """All figures of the line."""
+        """The figures of each step."""
         return {
             "bundle": str(self.bundle.path),
             "test": {name: evaluation.to_json() for name, evaluation in self.evaluations.items()},
@@ -86,11 +86,11 @@ def demo(out: Path) -> Results:
     bundle = publish(
         ModelToExport.from_checkpoint(checkpoint), out / "digits", on_stage=lambda stage: remark(f"  {stage} …")
     )
-    remark("3/5 verify: the bundle again, as any machine that has it could")
+    remark("3/5 verify: the finished bundle, as any other machine can do it")
     verifications = verify(bundle)
-    remark(f"4/5 predict: {len(dataset.test)} PNG files that the network has not seen")
+    remark(f"4/5 predict: {len(dataset.test)} PNG files of the test set")
     summary = _predict(bundle, dataset, out)
-    remark("5/5 bench: the backends side by side, each in a process of its own, in interleaved rounds")
+    remark("5/5 bench: every backend in its own process, in interleaved rounds")
     results = Results(
         dataset=dataset,
         checkpoint=checkpoint,
@@ -140,7 +140,7 @@ def print_results(results: Results, out: Path) -> None:
         single, many = rates[name, BENCH.batch_sizes[0]], rates[name, BENCH.batch_sizes[-1]]
         rows.append(
             [BACKENDS[name].title, f"{evaluation.accuracy:.2%}"]
-            + ["1 (the measure)" if name == "torch" else f"{ratios[BACKENDS[name].format]:.2f}"]
+            + ["1 (by definition)" if name == "torch" else f"{ratios[BACKENDS[name].format]:.2f}"]
             + [f"{single.images_per_s or 0:,.0f}", f"{many.images_per_s or 0:,.0f}"]
             + ["–" if many.ratio is None else f"{many.ratio.value:.1f}"]
         )

@@ -1,4 +1,4 @@
-"""The demo's page: learning curves, confusion matrix, error against the noise floor, latency, some digits."""
+"""Demo page: learning curves, confusion matrix, error against the noise floor, latency, some digits."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def write_demo_page(path: Path, results: Results) -> None:
     """Write the page.
 
     Args:
-        path: Where to.
-        results: Of the whole line.
+        path: The file to write.
+        results: The results of the demo.
     """
     reference, onnx = results.evaluations["torch"], results.evaluations["onnxruntime"]
     agreement = float((reference.predicted == onnx.predicted).mean())
     worst = max(item.verdict.noise_ratio for item in results.verifications if item.verdict)
     passed = all(item.passed for item in results.verifications)
     page = Page(
-        "Handwritten digits, from training to anywhere",
+        "Handwritten digits, from training to deployment",
         f"{'Passed' if passed else 'FAILED'}: the exported models are at most {worst:.2f} times as far from the "
         f"mathematical model as PyTorch itself is, and give the same label on {agreement:.1%} of the test images.",
     )
@@ -58,8 +58,8 @@ def _tiles(page: Page, results: Results, worst: float, passed: bool) -> None:
         [
             (f"{onnx.accuracy:.2%}", f"test accuracy of the ONNX file (95 %: {low:.1%} to {high:.1%})", ""),
             (f"{worst:.2f}", f"worst noise ratio; {MAX_NOISE_RATIO:g} is the gate", "good" if passed else "bad"),
-            (f"{max(ratios, default=0):.1f}×", "PyTorch's images/s, at the best batch size", ""),
-            (f"{results.summary.images_per_s:,.0f}", "PNG files/s, from the folder to the CSV", ""),
+            (f"{max(ratios, default=0):.1f}×", "times PyTorch's images/s, at the best batch size", ""),
+            (f"{results.summary.images_per_s:,.0f}", "PNG files/s, from the folder to the CSV file", ""),
         ]
     )
 
@@ -92,8 +92,9 @@ def _training(page: Page, results: Results) -> None:
 def _parity(page: Page, results: Results) -> None:
     page.section(
         "Error against the noise floor",
-        "The reference is the network in float64. PyTorch's own float32 is some way from it: that is 1 here. "
-        "Measured again from the finished bundle, as `onward verify` does anywhere, without PyTorch.",
+        "The reference is the network in float64. The largest error of PyTorch's own float32 is 1 here. Measured on "
+        "the "
+        "finished bundle by `onward verify`, which needs no PyTorch and runs on any machine.",
     )
     verdicts = [item.verdict for item in results.verifications if item.verdict]
     page.figures(
@@ -107,8 +108,9 @@ def _parity(page: Page, results: Results) -> None:
 def _speed(page: Page, results: Results) -> None:
     page.section(
         "Latency of the backends",
-        "Each in a process of its own, in interleaved rounds, raw uint8 in and probabilities out; half of the batches "
-        "are of images whose outputs are known and checked. The intervals are those of 95 %.",
+        "Each backend runs in its own process, in interleaved rounds, from raw uint8 pixels to probabilities. The "
+        "outputs of "
+        "half of the batches are known and checked. Intervals are 95 % confidence intervals.",
     )
     rows = [row for row in results.bench.rows if row.latency]
     sizes = sorted({row.batch_size for row in rows})
@@ -152,7 +154,7 @@ def _digits(page: Page, results: Results) -> None:
     wrong = evaluation.predicted != evaluation.targets
     order = np.lexsort((confidence, ~wrong))[:NUM_CARDS]  # mistakes first, then the least certain
     page.section(
-        "Some digits", f"All {int(wrong.sum())} mistakes first, then those that the network is least certain of."
+        "Some digits", f"All {int(wrong.sum())} mistakes first, then the digits of which the network is least certain."
     )
     cards = []
     for index in order:

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 import onward_export.publish
-from benchmarks.faults import FAULTS, FOLDED_EPSILON, Bench, Subject
+from benchmarks.faults import FAULTS, FOLDED_EPSILON, FaultBench, NetworkUnderTest
 from onward.errors import ParityFailure
 from onward.feed import draw
 from onward.signature import Signature
@@ -51,9 +51,9 @@ class Stepping(nn.Module):
 
 
 NETWORKS = {
-    "plain": Subject("plain", Plain(), SIGNATURE),
-    "residual": Subject("residual", Stepping().eval(), RGB),
-    "attention": Subject("attention", Attention(), SIGNATURE),
+    "plain": NetworkUnderTest("plain", Plain(), SIGNATURE),
+    "residual": NetworkUnderTest("residual", Stepping().eval(), RGB),
+    "attention": NetworkUnderTest("attention", Attention(), SIGNATURE),
 }
 #: Nothing in these networks can be changed so.
 ABSENT = {
@@ -64,14 +64,14 @@ ABSENT = {
 
 
 @pytest.fixture(scope="module")
-def benches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bench]:
+def benches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FaultBench]:
     folder = tmp_path_factory.mktemp("faults")
-    return {name: Bench(subject, folder) for name, subject in NETWORKS.items()}
+    return {name: FaultBench(subject, folder) for name, subject in NETWORKS.items()}
 
 
 @pytest.mark.parametrize("kind", [*FAULTS, FOLDED_EPSILON])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_a_planted_fault_is_found_at_its_node(network: str, kind: str, benches: dict[str, Bench]) -> None:
+def test_a_planted_fault_is_found_at_its_node(network: str, kind: str, benches: dict[str, FaultBench]) -> None:
     outcomes = [benches[network].plant(kind, seed) for seed in range(4)]
     planted = [outcome for outcome in outcomes if outcome is not None]
     assert (not planted) == ((network, kind) in ABSENT)
@@ -81,7 +81,7 @@ def test_a_planted_fault_is_found_at_its_node(network: str, kind: str, benches: 
 
 
 @pytest.mark.parametrize("subject", NETWORKS.values(), ids=str)
-def test_in_a_sound_file_no_node_leaves_the_floor(subject: Subject, tmp_path: Path) -> None:
+def test_in_a_sound_file_no_node_leaves_the_floor(subject: NetworkUnderTest, tmp_path: Path) -> None:
     written = write(subject.network, subject.signature, tmp_path / "model.onnx")
     feed = draw(subject.signature, 8, np.random.default_rng(1))
     explanation = explain(tmp_path / "model.onnx", written.program, feed)

@@ -238,7 +238,7 @@ def test_somebody_s_pictures_do_not_travel_in_the_page(tmp_path: Path, private) 
         ModelToExport(Residual(), RGB, private), tmp_path / "private", options=ExportOptions(formats=("onnx",))
     )
     document = (bundle.path / "parity.html").read_text(encoding="utf-8")
-    assert document.count("<b>real sample") == document.count("not shown: it does not travel") >= 1
+    assert document.count("<b>real sample") == document.count("not shown: not stored in the bundle") >= 1
     assert document.count("<b>random sample") == document.count(PICTURE) >= 1
     assert not any(png_data_uri(image) in document for image in private)
 
@@ -271,7 +271,7 @@ def test_real_pictures_are_shown_as_far_as_they_travel(tmp_path: Path, logits) -
     assert hidden
     document = render(tmp_path, results)
     assert document.count(PICTURE) == len(shown)
-    assert document.count("not shown: it does not travel") == len(hidden)
+    assert document.count("not shown: not stored in the bundle") == len(hidden)
     assert render(tmp_path, replace(results, num_shown={})).count(PICTURE) == 8  # of a refusal: it stays here
 
 
@@ -375,7 +375,7 @@ def test_what_was_tried_names_samples_files_and_versions(tmp_path: Path) -> None
 def test_folds_are_named_behind_a_summary(tmp_path: Path) -> None:
     bundle = publish(ModelToExport(Residual(), RGB), tmp_path / "residual", options=ExportOptions(formats=("onnx",)))
     document = (bundle.path / "parity.html").read_text(encoding="utf-8")
-    assert "<details><summary>onnx: 5 folds, by name</summary>" in document
+    assert "<details><summary>onnx: 5 folded values, by name</summary>" in document
     for fold in bundle.parity()["artifacts"][0]["weights"]["folds"]:
         assert f"<li>{fold}</li>" in document
 
@@ -395,7 +395,7 @@ def test_a_check_of_the_reference_says_its_figure(logits) -> None:
     results = make_results(logits, logits)
     noise = results.record.noise["real"]["logits"]
     assert any(f"{noise.floor / noise.scale:.0e}"[2:] in sentence for sentence in preconditions(results))
-    assert any("same to 1e-09" in sentence for sentence in preconditions(results))
+    assert any("same to within 1e-09" in sentence for sentence in preconditions(results))
 
 
 def test_a_replay_holds_every_sample_once_for_each_batch_size() -> None:

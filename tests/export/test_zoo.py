@@ -180,7 +180,7 @@ def test_a_finished_member_stands_on_the_page_and_is_not_run_again(tmp_path: Pat
     run([squeezenet()], Plan(tmp_path), tell=told.append)
     assert (path.stat().st_mtime_ns, told) == (before, [])
     run([squeezenet()], Plan(tmp_path, budget_s=0, again=(SQUEEZENET,)), tell=told.append)
-    assert told[0].startswith(f"{SQUEEZENET}: left for another time")
+    assert told[0].startswith(f"{SQUEEZENET}: skipped, ")
     assert path.stat().st_mtime_ns == before
 
 
@@ -189,9 +189,9 @@ def test_a_member_that_does_not_end_says_so_and_is_tried_again(tmp_path: Path) -
     for attempt in (1, 2):
         run([member], Plan(tmp_path, timeout_s=1), tell=told.append)
         row = read(tmp_path, [member])[SQUEEZENET]
-        assert (row["outcome"], row["reason"]) == ("failed", "not done after 1 s, and stopped.")
+        assert (row["outcome"], row["reason"]) == ("failed", "stopped after the time limit of 1 s.")
         assert len(told) == attempt
-    assert f"| {SQUEEZENET} | failed: not done after 1 s" in page([member], {SQUEEZENET: row})
+    assert f"| {SQUEEZENET} | failed: stopped after the time limit of 1 s" in page([member], {SQUEEZENET: row})
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="the process is found in /proc")

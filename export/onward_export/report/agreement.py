@@ -16,21 +16,21 @@ from onward_export.report.results import ParityResults
 
 __all__ = ["ClassAgreement", "add_agreement", "class_agreements"]
 
-#: Of so many classes all are listed; of more, those with a disagreement.
+#: Up to this many classes are all listed; of more, only those with a disagreement.
 MAX_CLASSES = 30
 MAX_LETTERS = 32
 
 
 @dataclass(frozen=True)
 class ClassAgreement:
-    """The samples that the reference gives one label.
+    """The samples to which the reference gives one label.
 
     Args:
-        label: Its index.
-        num_samples: How many they are.
+        label: The index of the label.
+        num_samples: How many samples have it.
         num_disagreeing: Artifact -> how many of them get another label from it, at some batch size.
-        num_within_noise: Artifact -> how many of those do not count, because the reference's own two best are
-            nearer to each other than the noise floor.
+        num_within_noise: Artifact -> how many of those do not count, because the two largest outputs of the reference
+            are closer to each other than the noise floor.
         instead: Other label -> how many samples got it from some artifact.
     """
 
@@ -84,18 +84,19 @@ def add_agreement(page: Page, results: ParityResults) -> None:
     num_classes = sum(item.num_samples > 0 for item in agreements)
     page.section(
         "Agreement by class",
-        f"Which label the reference gives to each of {num_samples:,} samples, {num_classes:,} of "
-        f"{len(agreements):,} classes, and for how many an artifact gives the same in batches of every size. A "
-        "disagreement is within noise where the reference's two best are nearer to each other than the noise floor.",
+        f"The reference gives {num_samples:,} samples {num_classes:,} of {len(agreements):,} classes. The table says "
+        "for "
+        "how many an artifact gives the same class in batches of every size. A disagreement is within noise if the "
+        "two largest outputs of the reference are closer to each other than the noise floor.",
     )
     names = [item.artifact for item in results.artifacts]
     if shown:
         page.table(
-            ["class", "samples", *names, "given instead"],
+            ["class", "samples", *names, "other labels given"],
             [_row(item, names, results) for item in shown],
         )
     if not any(item.has_disagreement for item in agreements):
-        page.points(["Every sample gets the reference's label from every artifact."])
+        page.points(["Every artifact gives the reference's label for every sample."])
     elif len(shown) < len(agreements):
         page.points([f"{len(agreements) - len(shown):,} of {len(agreements):,} classes have no disagreement."])
 
@@ -134,7 +135,7 @@ def _answers(results: ParityResults) -> _Answers:
 
 
 def _differing(results: ParityResults, item: GateResult, kind: str) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """The label of each sample, another one if any output at any batch size gives it; and if that is within noise."""
+    """The label of each sample, another one if any output at any batch size gives it, and whether that is noise."""
     expected = results.record.reference[kind][Classification(results.signature).logits].argmax(1)
     labels, is_excused = expected.copy(), np.ones(len(expected), bool)
     for output in results.outputs:

@@ -1,4 +1,4 @@
-"""Artifacts: what became of every stored weight, what was done to the ONNX graph, the error along it."""
+"""Artifacts: where the stored values come from, the passes over the ONNX graph, and the error along it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from onward_export.report.results import ParityResults
 
 __all__ = ["add_explanations", "add_passes", "add_weights"]
 
-ACCOUNT_COLUMNS = (
+WEIGHT_COLUMNS = (
     "artifact",
     "equal bit for bit",
     "rearranged",
-    "folds",
-    "scalars of the graph",
+    "folded",
+    "single numbers",
     "unexplained",
     "verdict",
 )
-#: So many are said at once; of more, the others have to be opened.
+#: This many are listed; the others are behind a summary line.
 MAX_UNEXPLAINED = 12
 
 
@@ -28,8 +28,8 @@ def add_weights(page: Page, results: ParityResults) -> None:
     """A table of counts, then the names behind them."""
     page.section(
         "Weights",
-        "Every stored value is the model's, bit for bit, or a stated fold of it. Outputs alone would miss a changed "
-        "weight behind a unit that never fires.",
+        "Every stored value must equal the checkpoint's bit for bit, or a value computed from it, such as a folded "
+        "batch norm. Outputs alone would miss a changed weight behind a unit that never fires.",
     )
     rows = [
         [item.artifact, f"{item.weights.num_exact:,}", f"{item.weights.num_rearranged:,}"]
@@ -37,29 +37,31 @@ def add_weights(page: Page, results: ParityResults) -> None:
         + ["passed" if item.weights.passed else "failed"]
         for item in results.artifacts
     ]
-    page.table(ACCOUNT_COLUMNS, rows)
+    page.table(WEIGHT_COLUMNS, rows)
     for item in results.artifacts:
         unexplained, folds = item.weights.unexplained, item.weights.folds
         if unexplained:
             page.points([f"{item.artifact}: {tensor}." for tensor in unexplained[:MAX_UNEXPLAINED]])
         if len(unexplained) > MAX_UNEXPLAINED:
             others = unexplained[MAX_UNEXPLAINED:]
-            page.details(f"{item.artifact}: {len(others):,} more that are unexplained", others)
+            page.details(f"{item.artifact}: {len(others):,} more unexplained tensors", others)
         if folds:
-            page.details(f"{item.artifact}: {len(folds):,} {'fold' if len(folds) == 1 else 'folds'}, by name", folds)
+            page.details(
+                f"{item.artifact}: {len(folds):,} folded {'value' if len(folds) == 1 else 'values'}, by name", folds
+            )
 
 
 def add_passes(page: Page, results: ParityResults) -> None:
-    """Each step with its noise ratio, and those that were left out."""
+    """Each pass with its noise ratio, and whether it was kept."""
     passes = [result for item in results.artifacts for result in item.passes]
     if not passes:
         return
     page.section(
         "Passes",
-        "What was done to the ONNX graph, each step on a copy that was measured. A step that would "
-        "take the noise ratio above 2 was left out.",
+        "The changes to the ONNX graph. Each pass ran on a copy, which was measured. An optional pass that would raise "
+        "the noise ratio above 2 was left out.",
     )
-    page.table(["pass", "places", "noise ratio before", "after", "kept", ""], [_row(item) for item in passes])
+    page.table(["pass", "changes", "noise ratio before", "after", "kept", "reason"], [_row(item) for item in passes])
 
 
 def _row(item: PassResult) -> list[str]:
@@ -69,14 +71,14 @@ def _row(item: PassResult) -> list[str]:
     return [item.name, str(item.num_applied), before, after, "yes" if item.was_kept else "no", item.reason]
 
 
-EXPLANATION_COLUMNS = ("ONNX node", "operator", "from PyTorch's", "error", "PyTorch's own", "ratio")
+EXPLANATION_COLUMNS = ("ONNX node", "type", "operator and module in PyTorch", "error", "PyTorch's own error", "ratio")
 NUM_BEFORE, NUM_AFTER = 6, 4
-#: A logarithmic axis has no place for 0, and none for what has no size.
+#: Limits of the logarithmic axis: it cannot show 0 or infinity.
 SMALLEST, LARGEST = 1e-2, 1e9
 
 
 def add_explanations(page: Page, results: ParityResults) -> None:
-    """Where the error begins, of each artifact whose graph was followed."""
+    """The error along the graph of each artifact with an explanation."""
     for item in results.artifacts:
         if item.explanation is not None:
             _add(page, item.explanation, passed=item.passed)
@@ -86,13 +88,13 @@ def _add(page: Page, explanation: Explanation, *, passed: bool) -> None:
     points = explanation.points
     first = explanation.first
     page.section(
-        "Error along the graph" if passed else "Where it begins",
-        _furthest(explanation) if passed else explanation.sentence(),
+        "Error along the graph" if passed else "Where the error begins",
+        _largest_ratio(explanation) if passed else explanation.sentence(),
     )
     if len(points) > 1:
         ratios = [min(max(point.ratio, SMALLEST), LARGEST) for point in points]
         chart = lines(
-            {"error over PyTorch's own": ratios, "the gate": [MAX_NOISE_RATIO] * len(points)},
+            {"error over PyTorch's own": ratios, "limit of the gate": [MAX_NOISE_RATIO] * len(points)},
             x=list(range(1, len(points) + 1)),
             x_label="node of the graph",
             y_label="ratio",
@@ -111,12 +113,12 @@ def _add(page: Page, explanation: Explanation, *, passed: bool) -> None:
     )
 
 
-def _furthest(explanation: Explanation) -> str:
+def _largest_ratio(explanation: Explanation) -> str:
     if not explanation.points:
         return "No value of the file has a counterpart in PyTorch's program."
     worst = max(explanation.points, key=lambda point: point.ratio)
     return (
-        f"Every value of the file that has a counterpart in PyTorch's program, held against it in float64. The "
-        f"furthest is {worst.value} ({worst.op_type}, from {worst.origin}), at {worst.ratio:.2f} times PyTorch's own "
-        f"error there."
+        f"Every value of the file that has a counterpart in PyTorch's program is compared with it in float64. The "
+        f"largest error is at {worst.value} ({worst.op_type}, from {worst.origin}): {worst.ratio:.2f} times PyTorch's "
+        f"own error there."
     )

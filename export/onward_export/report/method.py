@@ -1,4 +1,7 @@
-"""Trials: what was tried before the verdict. No clock time, no path and no host: the bytes of the page repeat."""
+"""Method: the samples, files and preconditions behind the verdict.
+
+No clock time, path or host is written, so that the same results give the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -19,26 +22,26 @@ __all__ = ["add_method", "preconditions"]
 PACKAGES = ("torch", "onnx", "onnxruntime")
 OPENED_BY = {"onnx": "onnxruntime", "torchscript": "PyTorch, torch.jit", "pt2": "PyTorch, torch.export"}
 KINDS = {
-    "real": "real samples, from the test part where a data set has one",
-    "random": "random numbers, every value as likely as every other; the seed is fixed",
-    "resized": "random numbers, at another height and width",
-    CONSTANT: "all of one value, or nearly",
+    "real": "real samples, of the test set where there is one",
+    "random": "uniformly random values with a fixed seed",
+    "resized": "uniformly random values at another height and width",
+    CONSTANT: "images of one value, or nearly",
 }
 
 
 def add_method(page: Page, results: ParityResults) -> None:
     """Samples, files, PyTorch's own ways, and the preconditions of the reference."""
     sizes = ", ".join(map(str, BATCH_SIZES))
-    page.section("What was tried", f"Every sample on every artifact, in batches of {sizes}.")
+    page.section("What was tested", f"Every artifact ran on every sample, in batches of {sizes}.")
     page.table(
-        ["samples", "number", "input", "what they are"],
+        ["samples", "number", "input", "description"],
         [
             [kind, f"{results.num_samples(kind):,}", _shapes(results.record.inputs[kind]), KINDS.get(kind, "")]
             for kind in results.record.inputs
         ],
     )
     page.table(
-        ["opened anew from", "by", "size", "opset"],
+        ["file", "opened by", "size", "opset"],
         [
             [item.file, OPENED_BY.get(item.artifact, item.artifact), _size(item.size_bytes)]
             + ["–" if item.opset is None else str(item.opset)]
@@ -46,39 +49,40 @@ def add_method(page: Page, results: ParityResults) -> None:
         ],
     )
     page.section(
-        "What was found true of the model", "Before it became a reference; a model that fails one of these is refused."
+        "Preconditions",
+        "These hold for the model, so that it can serve as the reference. Otherwise it is not exported.",
     )
     page.points([*preconditions(results), f"Versions: {', '.join(f'{name} {version(name)}' for name in PACKAGES)}."])
 
 
 def preconditions(results: ParityResults) -> list[str]:
-    """What was found true of the model before it became a reference (rule 1 of docs/parity.md), a sentence each."""
+    """What was checked before the model became the reference (rule 1 of docs/parity.md), one sentence each."""
     found = [
-        "No weight is NaN or infinite, and no output is for any sample.",
+        "No weight and no output is NaN or infinite.",
         "The model is in eval mode, autocast is off. Two runs in float32 agree bit for bit, and no operator computes "
         "in a narrower float.",
         f"The outputs depend on the input: {_range(results)}.",
     ]
     if not results.is_measured:
-        return [*found, "It does not run in float64, so PyTorch's float32 is the reference."]
+        return [*found, "The model does not run in float64, so PyTorch's float32 outputs are the reference."]
     return [
         *found,
-        f"Computed in float64 one by one and in batches of {max(BATCH_SIZES)}, its outputs are the same to "
+        f"In float64, outputs for single samples and for batches of {max(BATCH_SIZES)} are the same to within "
         f"{ROUNDING_FLOAT64:g} of their scale.",
-        f"PyTorch's own float32 was computed in {2 * len(BATCH_SIZES)} ways, batches of "
-        f"{', '.join(map(str, BATCH_SIZES))} in memory formats contiguous and channels_last; its largest error is "
-        f"{_conditioning(results)} of the output's scale (at most {MAX_RELATIVE_ERROR:g} may serve as a floor).",
+        f"PyTorch's own float32 was computed in {2 * len(BATCH_SIZES)} ways: batches of "
+        f"{', '.join(map(str, BATCH_SIZES))}, in contiguous and channels_last memory format. Its largest error is "
+        f"{_conditioning(results)} of the output's scale; at most {MAX_RELATIVE_ERROR:g} is accepted as a floor.",
     ]
 
 
 def _range(results: ParityResults) -> str:
-    """How far each output moves from sample to sample."""
-    moves = []
+    """How much each output varies between samples."""
+    ranges = []
     for output in results.outputs:
         values = np.concatenate([results.record.reference[kind][output] for kind in results.kinds])
         floor = max(results.record.noise[kind][output].floor for kind in results.kinds)
-        moves.append(f"{output} move by up to {np.ptp(values, axis=0).max() / floor:,.0f} noise floors")
-    return ", ".join(moves)
+        ranges.append(f"{output} vary by up to {np.ptp(values, axis=0).max() / floor:,.0f} noise floors")
+    return ", ".join(ranges)
 
 
 def _conditioning(results: ParityResults) -> str:

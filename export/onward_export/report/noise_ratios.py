@@ -1,7 +1,4 @@
-"""Ratios: the largest errors over the noise floor, as charts, and every measurement as a table.
-
-Histogram: how the errors of all values are spread, a candidate's beside PyTorch's.
-"""
+"""Noise ratios: the largest errors over the noise floor as charts, all errors as histograms, and a table of all."""
 
 from __future__ import annotations
 
@@ -42,7 +39,7 @@ COLUMNS = (
     "agreement",
     "verdict",
 )
-#: Above this the bars that pass would be too low to be seen.
+#: Above this the axis is logarithmic, else the bars that pass are too low to be seen.
 LOG_ABOVE = 30.0
 
 
@@ -51,14 +48,16 @@ def add_ratios(page: Page, results: ParityResults) -> None:
     if results.is_measured:
         page.section(
             "Error against the noise floor",
-            "The reference is the model in float64. PyTorch's float32 is some way from it: its largest error is the "
-            f"noise floor, 1 on this axis. An artifact may be up to {MAX_NOISE_RATIO:g} times as far.",
+            "The reference is the model in float64. The largest error of PyTorch's own float32 is the noise floor: 1 "
+            "on "
+            f"this axis. An artifact passes up to {MAX_NOISE_RATIO:g}.",
         )
     else:
         page.section(
             "No reference in float64",
-            "This model cannot run in float64, so PyTorch's float32 is the reference and torch.testing.assert_close "
-            "at its defaults is the verdict. The ratios here are over 4 units in the last place.",
+            "This model cannot run in float64. PyTorch's float32 outputs are the reference, and "
+            "torch.testing.assert_close "
+            "at its defaults gives the verdict. The ratios here are over 4 units in the last place.",
         )
     page.figures(
         [
@@ -72,10 +71,11 @@ def add_measurements(page: Page, results: ParityResults) -> None:
     """The table of all comparisons."""
     page.section(
         "Every measurement",
-        "The noise ratio is the largest error over PyTorch's own, the rms ratio the same of root-mean-square errors; "
+        "The noise ratio is the largest error over PyTorch's own; the rms ratio is the same for root-mean-square "
+        "errors. "
         "max |Δ| is the largest difference from PyTorch's float32. "
-        f"Constant images are judged by scale: they fail above {MAX_RELATIVE_ERROR:g} of the largest output, because "
-        "correct networks can be far from the floor on them.",
+        f"Constant images fail above {MAX_RELATIVE_ERROR:g} of the largest output, because correct networks can be far "
+        "above the noise floor on them.",
     )
     page.table(COLUMNS, parity_rows(results.artifacts))
 
@@ -110,7 +110,7 @@ def parity_rows(results: Sequence[GateResult]) -> list[list[str]]:
 
 
 PYTORCH = "PyTorch"
-#: Smaller errors count into the first bin, those above 1e8 noise floors, and NaN, into the last one.
+#: Smaller errors are counted in the first bin; errors above 1e8 noise floors, and NaN, in the last.
 LOWEST, HIGHEST = -4, 8
 BINS_PER_DECADE = 5
 
@@ -120,8 +120,8 @@ class Histogram:
     """Numbers of values by their error over the noise floor.
 
     Args:
-        edges: Of the bins, from 1e-4 to a power of ten that no value exceeds, 10 at least.
-        counts: Name of the series -> a number a bin.
+        edges: The edges of the bins, from 1e-4 to a power of ten that no value exceeds, at least 10.
+        counts: Name of the series -> one number for each bin.
     """
 
     edges: tuple[float, ...]
@@ -133,7 +133,7 @@ def make_histogram(series: Mapping[str, NDArray[np.float64]], *, highest: float 
 
     Args:
         series: Name -> errors over the noise floor, of any shape.
-        highest: The axis goes to this at least.
+        highest: The axis ends at this or higher.
     """
     last = min(math.ceil(math.log10(max(10.0, highest, _largest(series)))), HIGHEST)
     edges = np.logspace(LOWEST, last, (last - LOWEST) * BINS_PER_DECADE + 1)
@@ -145,18 +145,19 @@ def make_histogram(series: Mapping[str, NDArray[np.float64]], *, highest: float 
 
 
 def add_histograms(page: Page, results: ParityResults) -> None:
-    """A histogram for each artifact, all on the same axis; of the first output, and of any other that failed."""
+    """A histogram for each artifact, all on the same axis, for the first output and any other that failed."""
     outputs = [name for name in results.outputs if name == results.outputs[0] or _has_failed(results, name)]
     pairs = [(item, output, _series(results, item, output)) for output in outputs for item in results.artifacts]
     highest = max(_largest(series) for _, _, series in pairs)
     page.section(
-        "How the errors are spread",
+        "Distribution of the errors",
         "Every value of every sample, by its error over the noise floor. "
         + (
-            "Left of the line at 1 is within PyTorch's largest error. "
-            "An artifact in batches of every size, PyTorch in its largest ones; a sound artifact has PyTorch's shape."
+            "Values left of the line at 1 are within PyTorch's largest error. The artifact ran in batches of every "
+            "size, "
+            "PyTorch in its largest ones. The histogram of a correct artifact has the shape of PyTorch's."
             if results.is_measured
-            else "PyTorch is the reference here and has no error; the floor is 4 units in the last place."
+            else "PyTorch is the reference here and has no error of its own; the floor is 4 units in the last place."
         )
         + f" Errors below {10.0**LOWEST:g} are in the first bin.",
     )
@@ -177,7 +178,7 @@ def _figure(
 
 
 def _series(results: ParityResults, item: GateResult, output: str) -> dict[str, NDArray[np.float64]]:
-    """PyTorch's errors and the artifact's, of all kinds that the noise floor judges."""
+    """PyTorch's errors and the artifact's, for all kinds that are judged by the noise floor."""
     eager = [results.eager_ratios(kind, output).ravel() for kind in results.kinds]
     given = [results.ratios(item, kind, output).ravel() for kind in results.kinds]
     # without a reference in float64 PyTorch is the reference, and has no error

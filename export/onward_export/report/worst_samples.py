@@ -1,4 +1,4 @@
-"""Worst: the samples with the largest errors, as pictures where they are pictures that may be shown."""
+"""Worst samples: those with the largest errors, as pictures where they are images that may be shown."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ COLUMNS = ("sample", "error", "× noise floor", "of", "in batches of", "referenc
 
 @dataclass(frozen=True)
 class WorstSample:
-    """Where one sample's error is largest.
+    """The largest error of one sample.
 
     Args:
         kind: `real`, `random` …
-        index: Among the samples of its kind.
-        artifact: Whose error.
-        output: Of what.
-        batch_size: How many samples were run at once.
+        index: Its number among the samples of its kind.
+        artifact: The artifact with the error.
+        output: The output with the error.
+        batch_size: The batch size at which the error is largest.
         noise_ratio: The error over the noise floor.
         error: The largest absolute error.
         expected: The reference's outputs, as the task describes them.
-        given: The artifact's.
+        given: The artifact's outputs, likewise.
     """
 
     kind: str
@@ -56,23 +56,23 @@ class WorstSample:
 def worst_samples(results: ParityResults, count: int = NUM_WORST) -> list[WorstSample]:
     """The samples with the largest error over the noise floor, each once, the worst first.
 
-    Constant images are among them only where they failed: correct networks can be far from the floor on those.
+    Constant images are included only where they failed: correct networks can be far above the floor on those.
     """
     worst: dict[tuple[str, int], WorstSample] = {}
     for item in results.artifacts:
         for sample in _samples(results, item):
             before = worst.get((sample.kind, sample.index))
-            if before is None or _badness(sample) > _badness(before):
+            if before is None or _rank(sample) > _rank(before):
                 worst[sample.kind, sample.index] = sample
-    return sorted(worst.values(), key=_badness, reverse=True)[:count]
+    return sorted(worst.values(), key=_rank, reverse=True)[:count]
 
 
 def add_worst_samples(page: Page, results: ParityResults) -> None:
-    """Pictures and what was made of them; a table where no sample is a picture."""
+    """Pictures with labels and errors; a table where no sample is a picture."""
     samples = worst_samples(results)
     page.section(
         f"The {len(samples)} samples with the largest errors",
-        "Each where its error is largest, over artifacts, outputs and batch sizes. Numbers count from 0.",
+        "For each sample, the artifact, output and batch size with its largest error. Numbers count from 0.",
     )
     if not any(_is_image(results.record.inputs[sample.kind]) for sample in samples):
         page.table(COLUMNS, [_sample_row(sample) for sample in samples])
@@ -81,14 +81,14 @@ def add_worst_samples(page: Page, results: ParityResults) -> None:
 
 
 def _samples(results: ParityResults, item: GateResult) -> Iterator[WorstSample]:
-    """Each sample at its worst output and batch size."""
+    """Each sample at the output and batch size with its largest error."""
     failed = any(row.kind == CONSTANT and not row.passed for row in item.verdict.comparisons)
     for kind in [*results.kinds, *([CONSTANT] if failed else [])]:
         # (outputs, batch sizes, samples)
         ratios = np.stack([_largest(results.ratios(item, kind, output)) for output in results.outputs])
-        badness = np.where(np.isnan(ratios), np.inf, ratios)
+        rank = np.where(np.isnan(ratios), np.inf, ratios)
         for index in range(ratios.shape[2]):
-            output, grouping = map(int, np.unravel_index(badness[:, :, index].argmax(), ratios.shape[:2]))
+            output, grouping = map(int, np.unravel_index(rank[:, :, index].argmax(), ratios.shape[:2]))
             ratio = float(ratios[output, grouping, index])
             yield WorstSample(
                 kind=kind,
@@ -108,7 +108,7 @@ def _largest(ratios: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(ratios.reshape(*ratios.shape[:2], -1).max(axis=2))
 
 
-def _badness(sample: WorstSample) -> float:
+def _rank(sample: WorstSample) -> float:
     return np.inf if np.isnan(sample.noise_ratio) else sample.noise_ratio
 
 
@@ -118,12 +118,12 @@ def _is_image(feed: object) -> bool:
 
 
 def _picture(sample: WorstSample, results: ParityResults) -> tuple[str, str]:
-    """A data URI and an alternative text; the text alone where the picture stays at home."""
+    """A data URI and an alternative text; the text alone where the picture may not be shown."""
     feed = results.record.inputs[sample.kind]
     if not _is_image(feed) or not isinstance(feed, np.ndarray):
         return "", "no picture"
     if sample.index >= results.num_shown.get(sample.kind, len(feed)):
-        return "", "not shown: it does not travel"
+        return "", "not shown: not stored in the bundle"
     return png_data_uri(feed[sample.index], max_side_px=MAX_SIDE_PX), sample.name
 
 
