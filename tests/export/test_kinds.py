@@ -173,8 +173,8 @@ EXPORTED: Mapping[str, tuple[nn.Module, AnySignature, dict[str, Any]]] = {
 }
 
 REFUSED: Mapping[str, tuple[nn.Module, AnySignature, dict[str, Any], str]] = {
-    "a dictionary without logits": (InDictionary(), SIGNATURE, {}, r"dict with features, scores, none .*--output"),
-    "a key that is not there": (InDictionary(), SIGNATURE, {"output": "x"}, r"no tensor 'x'; it has features, scores"),
+    "a dictionary without logits": (InDictionary(), SIGNATURE, {}, r"dict with features, scores; none .*--output"),
+    "a key that is not there": (InDictionary(), SIGNATURE, {"output": "x"}, r"without a tensor 'x'; it has features, scores"),
     "a tuple whose first is wide": (InTuple(), SIGNATURE, {}, r"gives shape \(2, 64\) .* 4 labels.*--output"),
     "a loop over data": (Branch(), SIGNATURE, {}, r"on its data, at test_kinds\.py:\d+, in forward: while bool"),
     "an operator without ONNX form": (

@@ -110,7 +110,7 @@ def test_the_random_state_of_the_caller_is_left_alone() -> None:
 
 
 def test_outputs_of_another_width_than_the_labels_are_refused() -> None:
-    with pytest.raises(NotExportable, match=r"gives \(2, 5\).*4 labels"):
+    with pytest.raises(NotExportable, match=r"gives shape \(2, 5\).*4 labels"):
         reference_of(nn.Sequential(nn.Flatten(), nn.Linear(64, 5)))
 
 

@@ -346,7 +346,7 @@ def test_of_many_classes_only_those_with_a_disagreement_are_listed(tmp_path: Pat
     assert document.count(f"<td>class {expected}</td><td>1</td><td>0 of 1</td>") == 1
     assert len(document.encode()) < 1_000_000
     sound = ParityResults([make_result(record, {"random": rows})], record, model)
-    assert "label from every artifact." in render(tmp_path, sound)
+    assert "label for every sample." in render(tmp_path, sound)
 
 
 def test_the_page_repeats_to_the_byte_and_needs_nothing_from_outside(tmp_path: Path) -> None:
