@@ -174,7 +174,7 @@ EXPORTED: Mapping[str, tuple[nn.Module, AnySignature, dict[str, Any]]] = {
 
 REFUSED: Mapping[str, tuple[nn.Module, AnySignature, dict[str, Any], str]] = {
     "a dictionary without logits": (InDictionary(), SIGNATURE, {}, r"dict with features, scores; none .*--output"),
-    "a key that is not there": (InDictionary(), SIGNATURE, {"output": "x"}, r"without a tensor 'x'; it has features, scores"),
+    "a key that is not there": (InDictionary(), SIGNATURE, {"output": "x"}, r"without a tensor 'x'; it has features"),
     "a tuple whose first is wide": (InTuple(), SIGNATURE, {}, r"gives shape \(2, 64\) .* 4 labels.*--output"),
     "a loop over data": (Branch(), SIGNATURE, {}, r"on its data, at test_kinds\.py:\d+, in forward: while bool"),
     "an operator without ONNX form": (
