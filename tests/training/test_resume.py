@@ -185,7 +185,7 @@ def test_ctrl_c_saves_the_state_and_says_how_to_go_on(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, complaint = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "with --resume goes on from there" in complaint
+    assert "The same command with --resume continues." in complaint
     assert not Checkpoint.load(tmp_path / "run.last.pt").progress["finished"]
 
 
