@@ -58,15 +58,15 @@ def export(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="The bundle's folder. [default: the file's path without its suffix]")
+        Path | None, typer.Option(help="The bundle's folder. Default: the file's path without its suffix.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Data set of the real samples in the gate. [default: the checkpoint's own]")
+        str | None, typer.Option(help="Data set of the real samples in the gate. Default: the checkpoint's own.")
     ] = None,
     data_dir: DataDir = None,
     golden_samples: Annotated[
         int | None,
-        typer.Option(help="Number of real images stored in the bundle. [default: 32 of a public data set, else 0]"),
+        typer.Option(help="Number of real images stored in the bundle. Default: 32 of a public data set, else 0."),
     ] = None,
     licence: Annotated[
         str | None,
@@ -82,7 +82,7 @@ def export(
         typer.Option(
             "--input",
             help="pixels: uint8 NHWC, normalised in the model; tensor: float32 NCHW, normalised by the app; or a named "
-            "tensor of a model without images, NAME:DTYPE:SHAPE[:LOW..HIGH] (repeatable). [default: pixels]",
+            "tensor of a model without images, NAME:DTYPE:SHAPE[:LOW..HIGH]; repeatable. Default: pixels.",
             rich_help_panel=FORM,
         ),
     ] = None,
