@@ -58,6 +58,23 @@ def test_a_model_that_can_be_no_reference_is_refused_and_the_place_is_named(netw
         reference_of(network)
 
 
+class Alternating(Plain):
+    """Every second call gives logits that are one unit in the last place larger."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_calls = 0
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        self.num_calls += 1
+        return super().forward(image) * (1 + self.num_calls % 2 * torch.finfo(torch.float32).eps)
+
+
+def test_two_runs_that_differ_by_one_unit_in_the_last_place_are_refused() -> None:
+    with pytest.raises(NotExportable, match=r"two runs of the model in eval mode differ, first at aten\.mul in model"):
+        reference_of(Alternating())
+
+
 def test_batch_norm_without_running_statistics_is_named_where_a_batch_of_one_runs() -> None:
     network = nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), *Plain())
     with pytest.raises(NotExportable, match=r"depends on the other samples of its batch, first at .*model\.0"):
