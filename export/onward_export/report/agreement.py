@@ -84,10 +84,9 @@ def add_agreement(page: Page, results: ParityResults) -> None:
     num_classes = sum(item.num_samples > 0 for item in agreements)
     page.section(
         "Agreement by class",
-        f"The reference gives {num_samples:,} samples {num_classes:,} of {len(agreements):,} classes. The table says "
-        "for "
-        "how many an artifact gives the same class in batches of every size. A disagreement is within noise if the "
-        "two largest outputs of the reference are closer to each other than the noise floor.",
+        f"The reference assigns the {num_samples:,} samples to {num_classes:,} of {len(agreements):,} classes. The "
+        "table says for how many an artifact gives the same class in batches of every size. A disagreement is within "
+        "noise if the two largest outputs of the reference are closer to each other than the noise floor.",
     )
     names = [item.artifact for item in results.artifacts]
     if shown:

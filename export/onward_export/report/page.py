@@ -66,8 +66,8 @@ def verdict_sentence(results: ParityResults) -> str:
         )
     worst = max(item.verdict.noise_ratio for item in results.artifacts)
     return (
-        "Every exported file computes this model as exactly as PyTorch itself does: its largest error is "
-        f"{worst:.2f} times PyTorch's own, and at most {MAX_NOISE_RATIO:g} times passes."
+        "Every exported file is about as close to the mathematical model as PyTorch itself: its largest error is "
+        f"{worst:.2f} times PyTorch's own. Up to {MAX_NOISE_RATIO:g} times passes."
     )
 
 
@@ -78,7 +78,7 @@ def add_key_figures(page: Page, results: ParityResults) -> None:
     delta = max((row.max_delta for row in rows), key=_nan_first)
     num_close = sum(row.assert_close for row in rows)
     shares = [row.agreement for row in rows if row.agreement is not None]
-    where = f"{results.task.agreement_name} with the reference, where it is least"
+    where = f"lowest {results.task.agreement_name} with the reference"
     agreement = [(f"{min(shares):.1%}", where, "")] if shares else []
     num_unexplained = sum(len(item.weights.unexplained) for item in results.artifacts)
     within = "good" if worst <= MAX_NOISE_RATIO else "bad"
