@@ -37,8 +37,7 @@ def main(
     if unknown or not chosen:
         raise UsageError(
             f"torchvision has no classification builder {', '.join(unknown) or only}: "
-            "`torchvision.models.list_models()` lists "
-            "them."
+            "`torchvision.models.list_models()` lists them."
         )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that running processes end, too
     plan = Plan(out, budget_minutes * 60, timeout_s, jobs or Threads().count, tuple(again or ()))

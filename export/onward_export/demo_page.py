@@ -93,8 +93,7 @@ def _parity(page: Page, results: Results) -> None:
     page.section(
         "Error against the noise floor",
         "The reference is the network in float64. The largest error of PyTorch's own float32 is 1 here. Measured on "
-        "the "
-        "finished bundle by `onward verify`, which needs no PyTorch and runs on any machine.",
+        "the finished bundle by `onward verify`, which needs no PyTorch and runs on any machine.",
     )
     verdicts = [item.verdict for item in results.verifications if item.verdict]
     page.figures(
@@ -109,8 +108,7 @@ def _speed(page: Page, results: Results) -> None:
     page.section(
         "Latency of the backends",
         "Each backend runs in its own process, in interleaved rounds, from raw uint8 pixels to probabilities. The "
-        "outputs of "
-        "half of the batches are known and checked. Intervals are 95 % confidence intervals.",
+        "outputs of half of the batches are known and checked. Intervals are 95 % confidence intervals.",
     )
     rows = [row for row in results.bench.rows if row.latency]
     sizes = sorted({row.batch_size for row in rows})

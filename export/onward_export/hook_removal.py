@@ -38,8 +38,7 @@ def without_hooks(network: nn.Module, signature: AnySignature) -> nn.Module:
     path, hook = _culprit(with_hooks, signature)
     raise NotExportable(
         f"{hook} on {path or 'the network itself'} changes the outputs, and hooks are not exported. Move its "
-        "computation "
-        f"into `forward`, or remove it (`handle.remove()`)."
+        "computation into `forward`, or remove it (`handle.remove()`)."
     )
 
 

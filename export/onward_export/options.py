@@ -51,8 +51,7 @@ class ExportOptions:
         if self.opset not in OPSETS or self.ir_version not in IR_VERSIONS:
             raise UsageError(
                 f"opset is {self.opset} and IR version {self.ir_version}; expected an opset from {OPSETS[0]} to "
-                f"{OPSETS[-1]} "
-                f"and an IR version from {IR_VERSIONS[0]} to {IR_VERSIONS[-1]}."
+                f"{OPSETS[-1]} and an IR version from {IR_VERSIONS[0]} to {IR_VERSIONS[-1]}."
             )
         if self.torchscript not in TORCHSCRIPT:
             raise UsageError(f"torchscript is {self.torchscript!r}; expected {' or '.join(TORCHSCRIPT)}.")

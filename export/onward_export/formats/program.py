@@ -100,9 +100,8 @@ def _sentence(error: Exception) -> str:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         reason = next((line for line in lines if "specialized" in line), lines[0])
         return (
-            f"the model fixes a size that must be free{at}: {reason} Compute it from `x.shape` in `forward`. If it "
-            "is the "
-            f"height or the width, export without --dynamic-size."
+            f"the model fixes a size that must be free{at}: {reason} Compute it from `x.shape` in `forward`. If it is "
+            "the height or the width, export without --dynamic-size."
         )
     if "data-dependent" in text.lower() or "DataDependent" in type(error).__name__ or "Eq(u0" in text:
         return (

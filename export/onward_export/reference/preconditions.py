@@ -92,8 +92,7 @@ def check_deterministic(deployable: Deployable, some: Feed) -> None:
     culprit = first_difference(trace_operators(deployable, *inputs), trace_operators(deployable, *inputs), _unequal)
     raise NotExportable(
         f"two runs of the model in eval mode differ, first at {culprit}: an operator is random, or the model counts "
-        "its "
-        f"calls. A common cause is `F.dropout` without `training=self.training`, which `eval()` does not turn off."
+        "its calls. A common cause is `F.dropout` without `training=self.training`, which `eval()` does not turn off."
     )
 
 

@@ -49,8 +49,7 @@ def add_ratios(page: Page, results: ParityResults) -> None:
         page.section(
             "Error against the noise floor",
             "The reference is the model in float64. The largest error of PyTorch's own float32 is the noise floor: 1 "
-            "on "
-            f"this axis. An artifact passes up to {MAX_NOISE_RATIO:g}.",
+            f"on this axis. An artifact passes up to {MAX_NOISE_RATIO:g}.",
         )
     else:
         page.section(
@@ -72,10 +71,9 @@ def add_measurements(page: Page, results: ParityResults) -> None:
     page.section(
         "Every measurement",
         "The noise ratio is the largest error over PyTorch's own; the rms ratio is the same for root-mean-square "
-        "errors. "
-        "max |Δ| is the largest difference from PyTorch's float32. "
-        f"Constant images fail above {MAX_RELATIVE_ERROR:g} of the largest output, because correct networks can be far "
-        "above the noise floor on them.",
+        "errors. max |Δ| is the largest difference from PyTorch's float32. Constant images fail above "
+        f"{MAX_RELATIVE_ERROR:g} of the largest output, because correct networks can be far above the noise floor on "
+        "them.",
     )
     page.table(COLUMNS, parity_rows(results.artifacts))
 
@@ -154,8 +152,7 @@ def add_histograms(page: Page, results: ParityResults) -> None:
         "Every value of every sample, by its error over the noise floor. "
         + (
             "Values left of the line at 1 are within PyTorch's largest error. The artifact ran in batches of every "
-            "size, "
-            "PyTorch in its largest ones. The histogram of a correct artifact has the shape of PyTorch's."
+            "size, PyTorch in its largest ones. The histogram of a correct artifact has the shape of PyTorch's."
             if results.is_measured
             else "PyTorch is the reference here and has no error of its own; the floor is 4 units in the last place."
         )
