@@ -58,7 +58,7 @@ def _tiles(page: Page, results: Results, worst: float, passed: bool) -> None:
         [
             (f"{onnx.accuracy:.2%}", f"test accuracy of the ONNX file (95 %: {low:.1%} to {high:.1%})", ""),
             (f"{worst:.2f}", f"worst noise ratio; {MAX_NOISE_RATIO:g} is the gate", "good" if passed else "bad"),
-            (f"{max(ratios, default=0):.1f}×", "times PyTorch's images/s, at the best batch size", ""),
+            (f"{max(ratios, default=0):.1f}×", "as many images/s as PyTorch, at the best batch size", ""),
             (f"{results.summary.images_per_s:,.0f}", "PNG files/s, from the folder to the CSV file", ""),
         ]
     )
@@ -93,7 +93,7 @@ def _parity(page: Page, results: Results) -> None:
     page.section(
         "Error against the noise floor",
         "The reference is the network in float64. The largest error of PyTorch's own float32 is 1 here. Measured on "
-        "the finished bundle by `onward verify`, which needs no PyTorch and runs on any machine.",
+        "the finished bundle by `onward verify`, which needs PyTorch for TorchScript and .pt2 only.",
     )
     verdicts = [item.verdict for item in results.verifications if item.verdict]
     page.figures(
