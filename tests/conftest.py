@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from onward.bundle import Bundle
 from onward_training.data import Dataset, load
@@ -24,6 +25,10 @@ if TYPE_CHECKING:  # it would import PyTorch
     from onward_training.checkpoint import Checkpoint
 
 Onward = Callable[..., subprocess.CompletedProcess[str]]
+#: No test fails because the machine is busy.
+settings.register_profile("onward", deadline=None)
+settings.load_profile("onward")
+
 IMPORT_TORCH = ("train", "evaluate", "export", "verify", "inspect")
 
 

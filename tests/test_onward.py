@@ -161,18 +161,18 @@ def test_a_missing_checkpoint(onward, tmp_path: Path) -> None:
 def test_a_truncated_checkpoint(here, checkpoint_path: Path, tmp_path: Path) -> None:
     data = checkpoint_path.read_bytes()
     (tmp_path / "cut.pt").write_bytes(data[: len(data) // 2])
-    assert_sentence(here("export", tmp_path / "cut.pt"), 2, "cut.pt is damaged or not a checkpoint")
+    assert_sentence(here("export", tmp_path / "cut.pt"), 2, "cut.pt is cut short or damaged")
 
 
 def test_a_foreign_checkpoint(here, tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "foreign.pt")
-    assert_sentence(here("export", tmp_path / "foreign.pt"), 2, "does not say of which network: add --model")
+    assert_sentence(here("export", tmp_path / "foreign.pt"), 2, "does not name their network: add --model")
 
 
 def test_a_checkpoint_that_needs_more_than_plain_data(here, tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(2, 2), tmp_path / "pickled.pt")
     result = here("export", tmp_path / "pickled.pt")
-    assert_sentence(result, 2, "asks for more than tensors", "torch.nn.modules.linear.Linear")
+    assert_sentence(result, 2, "needs more than tensors", "torch.nn.modules.linear.Linear")
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "model.onnx", "model.pt2", "golden.npz", "parity.html"])
