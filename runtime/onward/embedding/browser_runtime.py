@@ -1,7 +1,7 @@
-"""Browser runtime: onnxruntime-web, which a page is served with; it is not a part of Onward.
+"""Browser runtime: onnxruntime-web, which a page needs to run the model; it is not a part of Onward.
 
-It comes from the npm package, unpacked or not, that somebody names, or npm fetches the pinned version where that is
-asked for; once fetched, it is kept in the user's cache.
+It comes from an npm package that the user names, unpacked or as .tgz, or npm downloads the pinned version if the user
+allows it. A downloaded package stays in the user's cache.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from onward.errors import UsageError
 __all__ = ["INTEGRITY", "VERSION", "BrowserRuntime"]
 
 VERSION = "1.30.0"
-#: Of the package, as npm has it: SHA-512.
+#: SHA-512 of the package, in npm's notation.
 INTEGRITY = "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 #: WebAssembly with SIMD and threads.
 WASM_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
-#: WebGPU, which a page loads only where it is used.
+#: WebGPU; a page loads these only if it uses WebGPU.
 WEBGPU_FILES = ("ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm")
 NOTICES = ("LICENSE", "ThirdPartyNotices.txt")
 NPM_TIMEOUT_S = 600
@@ -35,12 +35,12 @@ NPM_TIMEOUT_S = 600
 
 @dataclass(frozen=True)
 class BrowserRuntime:
-    """Where onnxruntime-web comes from, and what of it is taken.
+    """Where onnxruntime-web comes from, and which of its files a page gets.
 
     Args:
         source: The unpacked npm package, or its .tgz; by default the one in the cache.
-        download: Whether npm may fetch it where it is in neither place.
-        webgpu: Whether the page is to have WebGPU: 27 MB more to serve, loaded only where it is used.
+        download: Whether npm may download it if it is in neither place.
+        webgpu: Whether the page gets WebGPU: 27 MB more to serve, loaded only if it is used.
     """
 
     source: Path | None = None
@@ -53,17 +53,19 @@ class BrowserRuntime:
         return WASM_FILES + (WEBGPU_FILES if self.webgpu else ())
 
     def read(self) -> dict[str, bytes]:
-        """File name -> content; with the licence, and `version.json`, which says what it is and whether it has WebGPU.
+        """File name -> content, with the licence and `version.json` (package, version, whether it has WebGPU).
 
         Raises:
-            UsageError: It is not there, is no onnxruntime-web, or cannot be fetched.
+            UsageError: It is missing, is not onnxruntime-web, or cannot be downloaded.
         """
         source = self.source or self._cached()
         try:
             files = _read_folder(source, self.names) if source.is_dir() else _read_archive(source, self.names)
             version = json.loads(files.pop("package.json"))["version"]
         except (OSError, KeyError, ValueError, TypeError, tarfile.TarError) as error:
-            raise UsageError(f"{source} is no npm package of onnxruntime-web, unpacked or as .tgz: {error}.") from error
+            raise UsageError(
+                f"{source} is not the npm package onnxruntime-web, unpacked or as .tgz: {error}."
+            ) from error
         document = {"package": "onnxruntime-web", "version": version, "licence": "MIT", "webgpu": self.webgpu}
         return files | {"version.json": (json.dumps(document, indent=2) + "\n").encode()} | _notices()
 
@@ -74,15 +76,15 @@ class BrowserRuntime:
             return cached
         if not self.download:
             raise UsageError(
-                f"a page is served with onnxruntime-web {VERSION}, which is not here. Let npm fetch it (33 MB, once) "
-                "with --download, or name the npm package, unpacked or as .tgz, with --onnxruntime-web."
+                f"a page needs onnxruntime-web {VERSION}, which is not in the cache. Let npm download it (33 MB, once) "
+                "with --download, or give the npm package, unpacked or as .tgz, with --onnxruntime-web."
             )
         _fetch(cached)
         return cached
 
 
 def _notices() -> dict[str, bytes]:
-    """The licence that has to go along; npm's package has none, Python's of the same project has."""
+    """The licence files that must be served, too. They are in onnxruntime's Python package, not in the npm package."""
     package = find_spec("onnxruntime")
     folders = [Path(place) for place in (package.submodule_search_locations or ())] if package else []
     return {name: (folder / name).read_bytes() for folder in folders for name in NOTICES if (folder / name).is_file()}
@@ -93,17 +95,17 @@ def _cache_folder() -> Path:
 
 
 def _fetch(cached: Path) -> None:
-    """Let npm download the package; it is taken only if it is the very one that is pinned."""
+    """Let npm download the package, and keep it only if its digest is the pinned one."""
     npm = shutil.which("npm")
     if npm is None:
-        raise UsageError("npm, which is to fetch onnxruntime-web, is not installed.")
+        raise UsageError("npm is not installed; it is needed to download onnxruntime-web.")
     with tempfile.TemporaryDirectory() as folder:
         command = [npm, "pack", f"onnxruntime-web@{VERSION}", "--silent", "--pack-destination", folder]
         try:
             subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=NPM_TIMEOUT_S)
         except (subprocess.SubprocessError, OSError) as error:
             reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1:]
-            raise UsageError(f"npm could not fetch onnxruntime-web {VERSION}: {' '.join(reason)}") from error
+            raise UsageError(f"npm could not download onnxruntime-web {VERSION}: {' '.join(reason)}") from error
         fetched = Path(folder) / f"onnxruntime-web-{VERSION}.tgz"
         _check_integrity(fetched)
         cached.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +117,7 @@ def _fetch(cached: Path) -> None:
 def _check_integrity(archive: Path) -> None:
     digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
     if f"sha512-{digest}" != INTEGRITY:
-        raise UsageError(f"{archive} is not onnxruntime-web {VERSION} as it was published: its SHA-512 is another one.")
+        raise UsageError(f"{archive} is not onnxruntime-web {VERSION} as it was published: its SHA-512 differs.")
 
 
 def _read_folder(folder: Path, names: tuple[str, ...]) -> dict[str, bytes]:

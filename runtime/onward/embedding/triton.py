@@ -1,4 +1,4 @@
-"""Triton: a model repository for NVIDIA's Triton Inference Server, from the signature.
+"""Triton: writes a model repository for NVIDIA's Triton Inference Server from a bundle.
 
 Source: triton-inference-server, `model_config.proto`, docs/user_guide/model_configuration.md and batcher.md.
 """
@@ -20,7 +20,7 @@ VERSION = "1"
 #: The name that Triton's onnxruntime backend looks for.
 MODEL = "model.onnx"
 LABELS = "labels.txt"
-#: It is a folder, a part of a URL, and a name for metrics.
+#: The name is used as a folder, as a part of URLs and in metrics.
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 DATA_TYPES = {
     "float32": "TYPE_FP32",
@@ -30,34 +30,34 @@ DATA_TYPES = {
     "bool": "TYPE_BOOL",
 }
 FORMATS = {"pixels": "FORMAT_NHWC", "tensor": "FORMAT_NCHW"}
-#: A request waits no longer than this for others to share its batch: little beside what a model takes.
+#: The longest time that a request waits for others to share its batch: short compared with an inference.
 MAX_QUEUE_DELAY_US = 100
 
 
 def write_repository(bundle: Bundle, folder: Path, name: str) -> str:
-    """Write `NAME/config.pbtxt`, `NAME/labels.txt` and `NAME/1/model.onnx`, with what lies beside it.
+    """Write `NAME/config.pbtxt`, `NAME/labels.txt` and `NAME/1/model.onnx`, with its external weights.
 
     Args:
         bundle: An opened bundle with an ONNX artifact.
         folder: The repository.
-        name: Of the model, for the server: letters, digits, `_`, `.` and `-`.
+        name: The model's name on the server: letters, digits, `_`, `.` and `-`.
 
     Returns:
-        Where the model lies in it.
+        The path of the model file in the repository.
 
     Raises:
         BundleError: There is no ONNX artifact, or a file was changed.
-        UsageError: The name is no safe one, or a label cannot stand on a line.
+        UsageError: The name has other characters, or a label does not fit on one line.
     """
     if not SAFE_NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is no name for a model of Triton's; expected letters, digits, _, . and - only.")
+        raise UsageError(f"{name!r} cannot be the name of a Triton model: use letters, digits, _, . and - only.")
     onnx = bundle.preferred("onnx")
     labels = _label_lines(bundle.signature.labels)
     version = folder / name / VERSION
     version.mkdir(parents=True)
     (version / MODEL).write_bytes(bundle.read(onnx.file))
     for file in bundle.beside(onnx):
-        # the model names it relative to itself
+        # the model refers to it by a relative path
         (version / Path(file.path).relative_to(Path(onnx.file.path).parent)).write_bytes(bundle.read(file))
     (folder / name / LABELS).write_bytes(labels)
     (folder / name / "config.pbtxt").write_text("\n".join(_config(bundle, onnx, name)) + "\n", "ascii", newline="\n")
@@ -65,7 +65,7 @@ def write_repository(bundle: Bundle, folder: Path, name: str) -> str:
 
 
 def _label_lines(labels: tuple[str, ...]) -> bytes:
-    r"""One label a line; Triton splits at `\n` and at nothing else.
+    r"""One label per line; Triton splits at `\n` and at nothing else.
 
     A label that holds one is refused: it would name every class behind it wrongly, and written in another way it would
     not be the model's label any more.
@@ -120,7 +120,7 @@ def _config(bundle: Bundle, onnx: Artifact, name: str) -> Iterator[str]:
 
 
 def _input(item: Input, layout: str) -> Iterator[str]:
-    """Without the batch, which Triton puts in front."""
+    """The dimensions without the batch, which Triton adds in front."""
     yield "input {"
     yield f"  name: {_quote(item.name)}"
     yield f"  data_type: {DATA_TYPES[item.dtype]}"

@@ -1,7 +1,7 @@
-"""Colours: what the series of a chart are drawn in, in light and dark, and what stands around them.
+"""Colours: of the series of a chart and of what surrounds them, for light and dark pages.
 
-c4 to c11 were sought as far as possible from the rest in OKLab, for full sight and, simulated, for deuteranopia and
-protanopia, with a contrast of at least 3 to the panel that charts stand on (WCAG 2.2, 1.4.11).
+c4 to c11 are as far from each other and from the rest as possible in OKLab, for normal sight and for simulated
+deuteranopia and protanopia, with a contrast of at least 3 to the background of charts (WCAG 2.2, 1.4.11).
 
 Sources: B. Ottosson, "A perceptual color space for image processing", 2020; G. Machado and others, "A
 physiologically-based model for simulation of color vision deficiency", 2009.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 __all__ = ["AROUND", "SERIES", "series_colour"]
 
-#: (on light, on dark) of the series, in their order.
+#: (on a light page, on a dark page) for each series, in order.
 SERIES = (
     ("#2460d8", "#6ea0ff"),
     ("#d9570a", "#ff9757"),
@@ -26,7 +26,7 @@ SERIES = (
     ("#464772", "#ffffeb"),
     ("#3b0000", "#bfff1b"),
 )
-#: Name -> (on light, on dark) of what is no series.
+#: Name -> (on a light page, on a dark page) for everything that is not a series.
 AROUND = {
     "ink": ("#1b1f24", "#e6e8eb"),
     "line": ("#dfe3e8", "#333a42"),
@@ -37,5 +37,5 @@ AROUND = {
 
 
 def series_colour(index: int) -> str:
-    """The colour of a series by its place; after the last comes the first again."""
+    """The colour of the series at that index; the colours repeat after the last one."""
     return f"var(--c{index % len(SERIES)})"

@@ -11,7 +11,7 @@ from onward.report.colours import SERIES
 
 __all__ = ["Page"]
 
-#: A cell of more letters than this is words, not a figure.
+#: A cell with more characters than this counts as words, not as a figure.
 LONGEST_FIGURE = 16
 STYLE = """
 :root { color-scheme: light dark;
@@ -73,7 +73,7 @@ class Page:
 
     Args:
         title: The heading.
-        lead: The one sentence that holds the verdict.
+        lead: One sentence with the verdict.
         mood: `good` or `bad` colours the heading.
     """
 
@@ -85,7 +85,7 @@ class Page:
         ]
 
     def tiles(self, tiles: Sequence[tuple[str, str, str]]) -> None:
-        """Large figures: (figure, what it is, `good`, `bad` or nothing)."""
+        """Add large figures: (figure, caption, `good`, `bad` or empty)."""
         cells = "".join(
             f'<div class="tile"><b class="{mood}">{html.escape(figure)}</b><span>{html.escape(what)}</span></div>'
             for figure, what, mood in tiles
@@ -93,19 +93,19 @@ class Page:
         self.parts.append(f'<div class="tiles">{cells}</div>')
 
     def section(self, heading: str, text: str = "") -> None:
-        """Begin a section."""
+        """Start a section."""
         paragraph = f"<p>{html.escape(text)}</p>" if text else ""
         self.parts.append(f"<section><h2>{html.escape(heading)}</h2>{paragraph}</section>")
 
     def figures(self, figures: Sequence[tuple[str, str]]) -> None:
-        """Figures side by side: (caption, SVG)."""
+        """Add figures side by side: (caption, SVG)."""
         cells = "".join(
             f"<figure><figcaption>{html.escape(caption)}</figcaption>{svg}</figure>" for caption, svg in figures
         )
         self.parts.append(f'<div class="figures">{cells}</div>')
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table, words to the left and figures to the right; a cell `passed` or `failed` is coloured."""
+        """Add a table: words left-aligned, figures right-aligned; a cell `passed` or `failed` is coloured."""
         moods = {"passed": ' class="good"', "failed": ' class="bad"'}
         head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
         body = "".join(
@@ -117,29 +117,29 @@ class Page:
         self.parts.append(f'<div class="wide">{table}</div>')
 
     def cards(self, cards: Sequence[tuple[str, str, Sequence[tuple[str, float, bool]]]]) -> None:
-        """Pictures with probabilities as bars: (data URI, alternative text, (label, share, wrong) each)."""
+        """Add pictures with probabilities as bars: (data URI, alternative text, (label, share, wrong) each)."""
         self.parts.append(f'<div class="cards">{"".join(_card(*card) for card in cards)}</div>')
 
     def samples(self, samples: Sequence[tuple[str, str, Sequence[str]]]) -> None:
-        """Pictures with lines about them, the first one bold: (data URI, alternative text, lines).
+        """Add pictures with lines of text, the first one bold: (data URI, alternative text, lines).
 
-        Where the URI is empty the alternative text stands in the picture's place.
+        If the URI is empty, the alternative text replaces the picture.
         """
         cells = "".join(_sample(*sample) for sample in samples)
         self.parts.append(f'<div class="cards samples">{cells}</div>')
 
     def points(self, points: Sequence[str]) -> None:
-        """A list, a sentence or two each."""
+        """Add a list of short texts."""
         items = "".join(f"<li>{html.escape(point)}</li>" for point in points)
         self.parts.append(f"<ul>{items}</ul>")
 
     def details(self, summary: str, names: Sequence[str]) -> None:
-        """A list that a reader opens."""
+        """Add a list that is folded until the reader opens it."""
         items = "".join(f"<li>{html.escape(name)}</li>" for name in names)
         self.parts.append(f'<details><summary>{html.escape(summary)}</summary><ul class="names">{items}</ul></details>')
 
     def footer(self, text: str) -> None:
-        """What made this page."""
+        """Add the footer: what made this page."""
         self.parts.append(f"<footer>{html.escape(text)}</footer>")
 
     def render(self) -> str:
@@ -152,7 +152,7 @@ class Page:
         )
 
     def write(self, path: Path) -> None:
-        """Write the document whole.
+        """Write the document, completely or not at all.
 
         Raises:
             OutputError: The place cannot be written to, or is full.

@@ -65,7 +65,7 @@ def test_links_in_an_archive_lead_nowhere(tmp_path: Path) -> None:
             link = tarfile.TarInfo(f"package/dist/{name}")
             link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
             archive.addfile(link)
-    with pytest.raises(UsageError, match="no npm package"):
+    with pytest.raises(UsageError, match="not the npm package"):
         BrowserRuntime(path, webgpu=False).read()
 
 

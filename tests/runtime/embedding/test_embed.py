@@ -187,6 +187,6 @@ def test_a_page_needs_onnxruntime_web(shared_bundle: Bundle, tmp_path: Path, mon
     with pytest.raises(UsageError, match="--download"):
         embed(shared_bundle, "web", tmp_path / "site")
     for strange in (tmp_path / "missing", tmp_path):
-        with pytest.raises(UsageError, match="no npm package"):
+        with pytest.raises(UsageError, match="not the npm package"):
             embed(shared_bundle, "web", tmp_path / "site", EmbedOptions(browser_runtime=BrowserRuntime(strange)))
     assert not (tmp_path / "site").exists()

@@ -167,7 +167,7 @@ def test_a_label_that_no_line_can_hold_is_refused(bundles: dict[str, Bundle], tm
 
 @pytest.mark.parametrize("name", ["", "..", ".hidden", "a/b", "a\\b", "a b", 'a"', "-rf", "a\n", "ä"])
 def test_a_name_that_is_no_safe_folder_is_refused(bundles: dict[str, Bundle], tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="is no name for a model"):
+    with pytest.raises(UsageError, match="cannot be the name of a Triton model"):
         write_repository(bundles["digits"], tmp_path / "out", name)
     assert not (tmp_path / "out").exists()
 

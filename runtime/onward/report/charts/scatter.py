@@ -14,16 +14,16 @@ __all__ = ["scatter"]
 
 HEIGHT = 300
 RADIUS = 4.5
-#: Of a name's letters.
+#: Font size of a name.
 SIZE = 10.5
-#: How far a name may stand from its point, the nearest first.
+#: Distances of a name from its point that are tried, the nearest first.
 DISTANCES = (0, 12, 24, 36, 48, 60, 72, 84)
 LONGEST = 190.0
 
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle that something is drawn in."""
+    """A rectangle that a drawn part fills."""
 
     left: float
     top: float
@@ -39,7 +39,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Point:
-    """A point on the canvas, and how far its value may be off."""
+    """A point on the canvas, with the interval of its value."""
 
     name: str
     x: float
@@ -125,7 +125,7 @@ def _mark(point: Point) -> str:
 
 
 def _names(points: Sequence[Point]) -> Iterator[str]:
-    """Each name where it hides the least, the crowded points' first; far from its point there is a line to it."""
+    """Place each name where it hides least, names of crowded points first; a distant name gets a line to its point."""
     taken = [box for point in points for box in _drawn(point)]
     for point in sorted(points, key=lambda point: -_neighbours(point, points)):
         ranked = ((_cost(box, taken) + distance, at, box) for at, (distance, box) in enumerate(_places(point)))
@@ -136,7 +136,7 @@ def _names(points: Sequence[Point]) -> Iterator[str]:
 
 
 def _name(point: Point, box: Box) -> str:
-    """The name at the side of the box that is towards the point: how wide it will be is not known exactly."""
+    """The name, aligned to the side of the box near its point, because its exact width is not known."""
     x, anchor = (box.left + box.right) / 2, "middle"
     if box.left >= point.x:
         x, anchor = box.left, "start"
@@ -148,14 +148,14 @@ def _name(point: Point, box: Box) -> str:
 
 
 def _drawn(point: Point) -> Iterator[tuple[float, Box]]:
-    """What a name should not hide, and how bad that would be: a dot is worse than the thin line through it."""
+    """Boxes that a name should not hide, with weights: a dot weighs more than the thin line through it."""
     yield 6, Box(point.x - RADIUS, point.y - RADIUS, point.x + RADIUS, point.y + RADIUS)
     if point.error:
         yield 1.2, Box(point.x - 2, min(point.error), point.x + 2, max(point.error))
 
 
 def _along(point: Point, box: Box) -> Iterator[tuple[float, Box]]:
-    """The way to a name, in small steps."""
+    """The line to a name as a chain of small boxes."""
     x, y = _nearest(point, box)
     for step in range(1, 8):
         at_x, at_y = point.x + (x - point.x) * step / 8, point.y + (y - point.y) * step / 8
@@ -167,7 +167,7 @@ def _neighbours(point: Point, points: Sequence[Point]) -> int:
 
 
 def _places(point: Point) -> Iterator[tuple[float, Box]]:
-    """Where the name may stand, and how far away: beside the point, above and below, at the corners."""
+    """Possible places of a name with their distance: beside the point, above, below and at the corners."""
     width, height, gap = text_width(cut(point.name, LONGEST), SIZE), SIZE + 1, RADIUS + 2
     for distance in DISTANCES:
         beside, upright = gap + width / 2 + distance, gap + height / 2 + distance
@@ -180,14 +180,14 @@ def _places(point: Point) -> Iterator[tuple[float, Box]]:
 
 
 def _cost(box: Box, taken: Sequence[tuple[float, Box]]) -> float:
-    """What the name would hide, and how much of it would not be seen."""
+    """The weighted area that a name would hide, and how much of the name would be outside the canvas."""
     plot = Box(LEFT, TOP - 6, WIDTH - 2, HEIGHT - BOTTOM)
     outside = (box.right - box.left) * (box.bottom - box.top) - box.overlap(plot)
     return 20 * outside + sum(weight * box.overlap(other) for weight, other in taken)
 
 
 def _leader(point: Point, box: Box) -> str:
-    """A thin line to a name that does not touch its point's surroundings."""
+    """A thin line from a point to a name that is not close to it."""
     x, y = _nearest(point, box)
     if (x - point.x) ** 2 + (y - point.y) ** 2 < (RADIUS + 6) ** 2:
         return ""
@@ -195,5 +195,5 @@ def _leader(point: Point, box: Box) -> str:
 
 
 def _nearest(point: Point, box: Box) -> tuple[float, float]:
-    """The place in a box that is nearest to a point."""
+    """The point of a box that is nearest to another point."""
     return min(max(point.x, box.left), box.right), min(max(point.y, box.top), box.bottom)
