@@ -6,7 +6,6 @@ import re
 
 import pytest
 import typer.main
-from click import Context
 
 from onward.cli.app import app
 
@@ -18,5 +17,5 @@ COMMANDS = sorted(GROUP.commands)  # type: ignore[attr-defined]
 def test_no_help_text_loses_words_in_brackets(name: str) -> None:
     """Rich takes `[default: 5]` for a style and leaves it out; `[{...}]` of JSON is no style."""
     command = GROUP.commands[name]  # type: ignore[attr-defined]
-    texts = [parameter.help or "" for parameter in command.get_params(Context(command)) if hasattr(parameter, "help")]
+    texts = [parameter.help or "" for parameter in command.params if hasattr(parameter, "help")]
     assert [text for text in texts if re.search(r"\[[a-z/#@][^\]]*\]", text)] == []
