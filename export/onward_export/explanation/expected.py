@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch.utils._pytree import tree_map
 
 from onward.feed import Feed, arrays_of, num_samples, take
 from onward.parity import MIN_FLOOR_ULPS
+from onward_export.reference.reference import default_dtype
 
 __all__ = ["Expected", "expected_values"]
 
@@ -86,7 +86,7 @@ def _values(
             values[name] = value.detach().cpu().numpy().copy()
 
     interpreter = _InPrecision(program, dtype, keep)
-    with torch.inference_mode(), _default_dtype(dtype):
+    with torch.inference_mode(), default_dtype(dtype):
         interpreter.run(*_arguments(program, feed, dtype), enable_io_processing=False)
     return values
 
@@ -128,13 +128,3 @@ def _arguments(program: ExportedProgram, feed: Feed, dtype: torch.dtype) -> Iter
         else:
             value = program.state_dict[name] if name in program.state_dict else program.constants[name]
         yield value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
-
-
-@contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)

@@ -31,7 +31,7 @@ from onward_export.reference.preconditions import (
     check_weights,
 )
 
-__all__ = ["make_reference"]
+__all__ = ["default_dtype", "make_reference"]
 
 
 def make_reference(deployable: Deployable, samples: Mapping[str, Feed], signature: AnySignature) -> GoldenRecord:
@@ -59,7 +59,7 @@ def make_reference(deployable: Deployable, samples: Mapping[str, Feed], signatur
         double = _in_double(deployable, some)
         if double is None:
             return _record_without_float64(deployable, samples)
-        with _default_dtype(torch.float64):
+        with default_dtype(torch.float64):
             check_precision(double, some, torch.float64)
             reference = {kind: run(double, images) for kind, images in samples.items()}
             check_finite(double, samples, reference)
@@ -81,7 +81,8 @@ def _mathematical_mode() -> Iterator[None]:
 
 
 @contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Give tensors that are created inside another dtype."""
     # tensors created inside `forward` have the default dtype
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
@@ -107,7 +108,7 @@ def _noise(reference: ByOutput, ways: Sequence[ByOutput], task: Task) -> dict[st
 def _in_double(deployable: Deployable, some: Feed) -> Deployable | None:
     double = copy.deepcopy(deployable).double()
     try:
-        with _default_dtype(torch.float64):
+        with default_dtype(torch.float64):
             double(*tensors_of(take(some, slice(2)), double))
     except (RuntimeError, TypeError):
         return None
