@@ -38,6 +38,16 @@ def run(shared_bundle: Bundle) -> Run:
     return run
 
 
+def start_until_first_commit(folder: Path, line: list[str]) -> subprocess.Popen[bytes]:
+    """Start a long run to `rows.csv`, and return when its journal holds the request and a commit."""
+    process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE)
+    journal = folder / ".rows.csv.journal"
+    while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") >= 2):
+        time.sleep(0.01)
+    assert process.returncode is None, "the run ended before it was interrupted"
+    return process
+
+
 @pytest.fixture
 def photos(pixels: NDArray[np.uint8], tmp_path: Path) -> Path:
     """Three images, and one file that is not an image."""
@@ -134,10 +144,7 @@ def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(
     np.save(tmp_path / "x.npy", np.tile(digits.train.images, (40, 1, 1, 1)))
     out = tmp_path / "rows.csv"
     options = ("--out", out, "--batch-size", 1, "--commit-every", 0.01)
-    process = subprocess.Popen(command(shared_bundle, tmp_path / "x.npy", *options), cwd=ROOT, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / ".rows.csv.journal").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    process = start_until_first_commit(tmp_path, command(shared_bundle, tmp_path / "x.npy", *options))
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -158,10 +165,7 @@ def test_a_run_is_not_resumed_with_a_different_request(
 ) -> None:
     np.save(tmp_path / "x.npy", np.tile(digits.train.images, (40, 1, 1, 1)))
     options = ("--out", tmp_path / "rows.csv", "--batch-size", 1, "--commit-every", 0.01)
-    process = subprocess.Popen(command(shared_bundle, tmp_path / "x.npy", *options), cwd=ROOT, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / ".rows.csv.journal").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    process = start_until_first_commit(tmp_path, command(shared_bundle, tmp_path / "x.npy", *options))
     process.kill()
     process.communicate()
     result = run(tmp_path / "x.npy", "--out", tmp_path / "rows.csv", "--resume", "--top-k", 3)
