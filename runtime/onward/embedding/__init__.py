@@ -1,7 +1,4 @@
-"""Embed: a bundle becomes a small app that is meant to be read and kept, and that verifies itself where it runs.
-
-Knows how apps are put together, and runs no model: the apps do, with what their README names.
-"""
+"""Embedding: writes a bundle as a small app, made to be read and changed, that verifies itself where it runs."""
 
 from onward.embedding.browser_runtime import BrowserRuntime
 from onward.embedding.embed import TARGETS, Embedding, EmbedOptions, Target, embed

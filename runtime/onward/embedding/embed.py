@@ -73,7 +73,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 #: Describes the model to the app, and marks a folder as an app of Onward.
 MODEL_JSON = "model.json"
 FORMAT = 1
-#: Only these files are filled in, with a name of letters, digits and hyphens. Apps read all else from model.json.
+#: Only these files get the app's name, of letters, digits and hyphens. Apps read everything else from model.json.
 FILLED = ("README.md", "package.json")
 
 
@@ -166,14 +166,14 @@ def slug(name: str) -> str:
 def _check_serves(target: Target, bundle: Bundle) -> None:
     if not isinstance(bundle.signature, Signature) and not target.takes_tensors:
         raise UsageError(
-            f"{bundle.path} takes tensors, {bundle.signature.describe()}, and a {target.name} app takes images. "
-            "`--target triton` serves such a model; model.onnx itself can be run anywhere."
+            f"{bundle.path} takes tensors, {bundle.signature.describe()}, but a {target.name} app takes images. "
+            "Use `--target triton`, or run model.onnx directly."
         )
     onnx = bundle.preferred("onnx")
     if target.name == "web" and bundle.beside(onnx):
         raise UsageError(
-            f"{bundle.path} keeps its weights in a file beside model.onnx, which a page does not load. They lie there "
-            "beyond 2 GiB, or beyond the `external_data_above_bytes` that onward.export was given."
+            f"{bundle.path} has its weights in a file of their own, which a page does not load. That is so above "
+            "2 GiB, or above the `external_data_above_bytes` that onward.export was given."
         )
 
 
@@ -181,13 +181,13 @@ def _check_free(out: Path, overwrite: bool) -> None:
     if not out.exists():
         return
     if not out.is_dir():
-        raise UsageError(f"{out} is a file; expected a folder that is new or empty.")
+        raise UsageError(f"{out} is a file; expected a new or empty folder.")
     if not any(out.iterdir()):
         return
     if not overwrite:
         raise UsageError(f"{out} is not empty. Name another folder, or replace the app in it with --overwrite.")
     if not (out / MODEL_JSON).is_file():
-        raise UsageError(f"{out} holds something else than an app of Onward's ({MODEL_JSON} is missing): not replaced.")
+        raise UsageError(f"{out} is not an app of Onward ({MODEL_JSON} is missing): not replaced. Name another folder.")
 
 
 def _write_model(bundle: Bundle, staged: Path) -> str:

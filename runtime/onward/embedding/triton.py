@@ -67,19 +67,18 @@ def write_repository(bundle: Bundle, folder: Path, name: str) -> str:
 def _label_lines(labels: tuple[str, ...]) -> bytes:
     r"""One label per line; Triton splits at `\n` and at nothing else.
 
-    A label that holds one is refused: it would name every class behind it wrongly, and written in another way it would
-    not be the model's label any more.
+    A label with a line break is refused: it would shift the labels of all later classes.
     """
     for label in labels:
         if "\n" in label:
             raise UsageError(
-                f"label {label!r} has a line break, and Triton reads one label a line. "
+                f"label {label!r} has a line break, but Triton reads one label per line. "
                 "Export the model with labels of one line each."
             )
     try:
         return "".join(f"{label}\n" for label in labels).encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"a label is no text that UTF-8 can hold: {error}. Export the model with others.") from error
+        raise UsageError(f"a label cannot be encoded as UTF-8: {error}. Export the model with other labels.") from error
 
 
 def _config(bundle: Bundle, onnx: Artifact, name: str) -> Iterator[str]:
@@ -101,18 +100,18 @@ def _config(bundle: Bundle, onnx: Artifact, name: str) -> Iterator[str]:
             yield f"  label_filename: {_quote(LABELS)}"
         yield "}"
     yield "dynamic_batching {"
-    yield f"  preferred_batch_size: [ {max_batch_size} ]"  # as large as can be, which is also what Triton would do
+    yield f"  preferred_batch_size: [ {max_batch_size} ]"  # Triton's default, too
     yield f"  max_queue_delay_microseconds: {MAX_QUEUE_DELAY_US}"
     yield "}"
-    yield "# on every GPU, or on the processor where there is none"
+    yield "# on every GPU, or on the CPU if there is none"
     yield "instance_group { kind: KIND_AUTO count: 1 }"
-    yield "# TF32 keeps 10 bits of a float32's 23: with it no model is as good as PyTorch"
+    yield "# TF32 keeps 10 of the 23 bits of a float32: with it no model is as accurate as PyTorch"
     yield "optimization {"
     yield "  execution_accelerators {"
     yield '    gpu_execution_accelerator { name: "cuda" parameters { key: "use_tf32" value: "0" } }'
     yield "  }"
     yield "}"
-    yield "# threads of one inference on the processor; 0 takes every core"
+    yield "# threads per inference on the CPU; 0: all cores"
     yield from _parameter("intra_op_thread_count", "0")
     yield from _parameter("sha256", onnx.file.sha256)
     if bundle.provenance.get("licence"):
@@ -133,7 +132,7 @@ def _input(item: Input, layout: str) -> Iterator[str]:
 def _dims(sizes: Sequence[int | None]) -> Iterator[str]:
     if sizes:
         yield f"  dims: [ {', '.join('-1' if size is None else str(size) for size in sizes)} ]"
-    else:  # one number a sample: dims must not be empty, the tensor `(batch,)` is made of `(batch, 1)`
+    else:  # one number per sample: dims must not be empty, so `(batch, 1)` is reshaped to `(batch,)`
         yield "  dims: [ 1 ]"
         yield "  reshape { shape: [ ] }"
 

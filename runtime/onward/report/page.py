@@ -11,7 +11,7 @@ from onward.report.colours import SERIES
 
 __all__ = ["Page"]
 
-#: A cell with more characters than this counts as words, not as a figure.
+#: A longer cell counts as words, not as a figure.
 LONGEST_FIGURE = 16
 STYLE = """
 :root { color-scheme: light dark;
@@ -155,7 +155,7 @@ class Page:
         """Write the document, completely or not at all.
 
         Raises:
-            OutputError: The place cannot be written to, or is full.
+            OutputError: The path cannot be written, or the disk is full.
         """
         with written_whole(path) as staged:
             staged.write_text(self.render(), encoding="utf-8")

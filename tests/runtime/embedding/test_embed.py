@@ -126,7 +126,7 @@ def test_what_stands_there_is_not_lost(shared_bundle: Bundle, tmp_path: Path) ->
 
 def test_what_is_no_app_is_never_replaced(shared_bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years")
-    with pytest.raises(UsageError, match="something else"):
+    with pytest.raises(UsageError, match="not an app of Onward"):
         embed(shared_bundle, "python", tmp_path, EmbedOptions(overwrite=True))
     with pytest.raises(UsageError, match="is a file"):
         embed(shared_bundle, "python", tmp_path / "thesis.tex", EmbedOptions(overwrite=True))

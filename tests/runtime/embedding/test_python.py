@@ -149,7 +149,7 @@ def test_it_proves_itself_with_its_three_packages_alone(app: Path, alone: App) -
     result = alone(app, "--self-test")
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.count("passed") == 6 + 4
-    assert "The model is as good here as PyTorch: its noise ratio is " in result.stdout
+    assert "The model is as accurate here as in PyTorch: its noise ratio is " in result.stdout
 
 
 def test_its_noise_ratio_is_that_of_verify(app: Path, shared_bundle: Bundle) -> None:
@@ -276,10 +276,10 @@ def huge_png(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no image"),
-        (b"this is text", "no image"),
+        (b"", "not an image"),
+        (b"this is text", "not an image"),
         (encode(draw(64, 64))[:700], "cannot be read"),
-        (encode(draw(64, 64), "JPEG")[:300], "cannot be read|no image"),
+        (encode(draw(64, 64), "JPEG")[:300], "cannot be read|not an image"),
         (huge_png(10_000, 10_001), "too large"),
         (huge_png(20_000, 20_001), "too large"),
     ],
@@ -324,7 +324,7 @@ def test_a_damaged_image_is_an_image_error_or_read(colours: Any, seed: int, file
         (np.zeros((1, 1, 8, 8), np.uint8), "expected"),
         (np.zeros((1, 9, 8, 1), np.uint8), "expected"),
         ([np.zeros((8, 8, 1), np.uint8), np.zeros((8, 9, 1), np.uint8)], "expected one shape"),
-        (3, "a int is no image"),
+        (3, "a int is not an image"),
     ],
     ids=["floats", "no channel", "channel first", "other size", "shapes", "number"],
 )
@@ -386,7 +386,7 @@ def test_a_changed_golden_record_fails(copy: Path, alone: App, name: str) -> Non
     result = alone(copy, "--self-test")
     assert (result.returncode, result.stderr) == (1, "")
     assert "FAILED: " in result.stdout
-    assert ("The model is as good" in result.stdout) == (name == "card.png.bin")
+    assert ("The model is as accurate" in result.stdout) == (name == "card.png.bin")
 
 
 @pytest.mark.parametrize("name", ["model.json", "model.onnx", "golden/golden.json", "golden/real.logits.bin"])

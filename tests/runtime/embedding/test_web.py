@@ -327,10 +327,10 @@ def test_it_is_dark_for_whom_wants_it_dark(tab: Tab) -> None:
 
 BAD_FILES = {
     "empty": (b"", "The file is empty: it has 0 bytes"),
-    "text": (b"no picture at all", "This is no picture that the browser can read"),
+    "text": (b"no picture at all", "The browser cannot read this file as a picture"),
     "100 megapixels": (
         encode(Image.new("P", (10_000, 10_001))),
-        "The picture is too large: 10000 × 10001 pixels, at most 89,478,485",
+        "The picture is too large: 10000 × 10001 pixels, expected at most 89,478,485",
     ),
     "truncated PNG": (encode(Image.effect_noise((90, 90), 60))[:-400], "The picture is damaged"),
     "truncated JPEG": (encode(Image.effect_noise((90, 90), 60), "JPEG")[:-400], "The picture is damaged"),
@@ -418,7 +418,7 @@ def test_a_changed_model_is_refused_with_both_digests(browser: Any, address: str
         (
             "Object.defineProperty(Crypto.prototype, 'subtle', { value: undefined });",
             "#about",
-            "not checked: that needs HTTPS",
+            "not checked: the check needs HTTPS",
         ),
     ],
 )
@@ -433,7 +433,7 @@ def test_a_file_that_is_missing_is_named(browser: Any, address: str) -> None:
         tab.page.route("**/model.onnx", lambda route: route.fulfill(status=404))
         tab.page.goto(address)
         tab.page.locator("#notice", has_text="404").wait_for()
-        assert tab.text("#notice").startswith("model.onnx was answered with 404, expected 200.")
+        assert tab.text("#notice").startswith("model.onnx: the server answered 404, expected 200.")
 
 
 def test_opened_as_a_file_it_says_what_to_run(browser: Any, app: Path) -> None:

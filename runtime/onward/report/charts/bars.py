@@ -1,7 +1,4 @@
-"""Bars: groups of them, upright.
-
-Stacked: bars lying on their side, each of parts.
-"""
+"""Bars: groups of upright bars, and horizontal bars stacked from parts."""
 
 from __future__ import annotations
 
@@ -37,9 +34,9 @@ def bars(
 
     Args:
         groups: Group -> series -> value; every group has the same series.
-        y_label: Above the axis.
-        log_y: Logarithmic y; values must be above 0.
-        rule: A dashed line at this value.
+        y_label: The title of the y axis.
+        log_y: Whether the y axis is logarithmic; values must be above 0.
+        rule: The value of a dashed line.
     """
     names = list(next(iter(groups.values()), {}))
     if not names:
@@ -73,19 +70,19 @@ def bars(
     return svg([*parts, legend.svg], f"{y_label}: {', '.join(groups)}", height=HEIGHT + legend.height)
 
 
-#: Where the rows of `stacked` begin.
+#: The y coordinate of the first row of `stacked`.
 ROWS_TOP = 22
-#: Room to the right of the longest bar for its total.
+#: The space for the total, right of the longest bar.
 FIGURES = 46
 THICK = 16
 
 
 def stacked(rows: Mapping[str, Mapping[str, float]], *, x_label: str) -> str:
-    """Bars of parts, as a cold start of its phases, with their total at the end.
+    """Horizontal bars of parts, e.g. the phases of a cold start, with their total at the end.
 
     Args:
-        rows: Name -> part -> value from 0; a row may lack parts. What is negative, NaN or infinite has no length.
-        x_label: Under the axis, with the unit.
+        rows: Name -> part -> value from 0; a row may lack parts. Negative, NaN and infinite values have no length.
+        x_label: The title of the x axis, with the unit.
     """
     names = list(dict.fromkeys(part for parts in rows.values() for part in parts))
     label = f"{x_label}: {', '.join(rows)}"
@@ -93,7 +90,7 @@ def stacked(rows: Mapping[str, Mapping[str, float]], *, x_label: str) -> str:
         return blank(label)
     high = max(sum(map(_length, parts.values())) for parts in rows.values()) or 1.0
     left, right = name_column(list(rows)), WIDTH - RIGHT - FIGURES
-    # One line above the plot, or as many as it takes below the axis's title.
+    # one line above the plot, or several lines below the axis title
     ground = ROWS_TOP + ROW * len(rows)
     legend = place_legend(names, ground=ground + 38)
     to_x = scale(0, high, left, right)
@@ -119,7 +116,7 @@ def _bar(name: str, values: Mapping[str, float], names: list[str], middle: float
             continue
         end = start + _length(values[part])
         said = f"{name}, {part}: {values[part]:.4g} of {total:.4g}"
-        # Less a gap, which tells neighbours apart whose colours one cannot.
+        # a gap separates neighbours of similar colours
         width = max(to_x(end) - to_x(start) - 1, 0.5 if end > start else 0)
         pieces.append(
             f'<rect x="{to_x(start):.1f}" y="{middle - THICK / 2:.1f}" width="{width:.1f}" height="{THICK}" '

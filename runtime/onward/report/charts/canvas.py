@@ -151,7 +151,7 @@ def row_name(name: str, left: float, middle: float) -> str:
     return f"<g><title>{html.escape(name)}</title>{drawn}</g>"
 
 
-#: Every chart gets these colours; of the others it gets those that it uses.
+#: Every chart gets these colours, and the others that it uses.
 ALWAYS = ("ink", "line", "c0", "c1", "c2", "c3")
 
 

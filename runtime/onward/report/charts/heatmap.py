@@ -14,7 +14,7 @@ __all__ = ["heatmap"]
 
 
 def heatmap(counts: NDArray[np.integer], labels: Sequence[str]) -> str:
-    """A confusion matrix: true classes down, predicted classes across; the share of a row decides the colour."""
+    """A confusion matrix: true classes down, predicted classes across; the colour shows the share of the row."""
     size = len(labels)
     if not size:
         return blank("confusion matrix")

@@ -1,7 +1,4 @@
-"""Histogram: distributions over a logarithmic axis.
-
-Reliability: confidence held against accuracy.
-"""
+"""Histogram: distributions over a logarithmic axis; and a reliability diagram, accuracy against confidence."""
 
 from __future__ import annotations
 
@@ -36,15 +33,15 @@ def histogram(
     x_label: str,
     marks: Mapping[str, float] | None = None,
 ) -> str:
-    """Distributions over a logarithmic axis, each as shares of its own values: all but the last filled, that a line.
+    """Distributions over a logarithmic axis, each in percent of its values. The last one is a line, the others areas.
 
-    A bin that holds anything is drawn at least two units high: one value among thousands is what one looks for.
+    A bin that is not empty is drawn at least two units high, so that one value among thousands is visible.
 
     Args:
         counts: Name -> number of values in each bin.
-        edges: Of the bins, above 0 and rising, one more than there are bins.
-        x_label: Under the axis.
-        marks: Name -> a place on the axis, for a dashed line.
+        edges: The edges of the bins, above 0 and ascending, one more than there are bins.
+        x_label: The title of the x axis.
+        marks: Name -> x of a dashed line.
     """
     if not counts:
         return blank(f"distribution of {x_label}")
@@ -76,7 +73,7 @@ def histogram(
 
 
 def _steps(shares: Sequence[float], edges: Sequence[float], to_x: Scale, to_y: Scale) -> str:
-    """The outline of a histogram, from the axis up and back to it."""
+    """The outline of a histogram, from the axis and back to it."""
     ground = float(HEIGHT - BOTTOM)
     points = [(to_x(edges[0]), ground)]
     for share, (left, right) in zip(shares, pairwise(edges), strict=True):
@@ -93,14 +90,14 @@ def _mark(name: str, x: float, to_right: bool) -> str:
 
 
 def reliability(bins: Sequence[tuple[float, float, int]]) -> str:
-    """A reliability diagram: is what is said with a confidence of 80 % right 80 times in 100?
+    """A reliability diagram: are predictions with a confidence of 80 % right 80 times in 100?
 
-    A bar stands for the accuracy of the images in one of the equally wide bins of the confidence, a line across it for
-    their mean confidence; the dashed diagonal is where the two agree.
+    The confidence is divided into bins of equal width. A bar is the accuracy of the images in a bin, the line across it
+    their mean confidence. On the dashed diagonal the two are equal.
 
     Args:
-        bins: From confidence 0 to 1: (mean confidence, accuracy, number of images); of an empty one only the number
-            is looked at.
+        bins: From confidence 0 to 1: (mean confidence, accuracy, number of images). For an empty bin only the number
+            is used.
 
     Source: C. Guo and others, "On calibration of modern neural networks", 2017, figure 1.
     """

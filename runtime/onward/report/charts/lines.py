@@ -1,4 +1,4 @@
-"""Lines over a shared axis."""
+"""Lines: series over a shared x axis."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ def lines(
     """Lines over a shared x axis, with a legend.
 
     Args:
-        series: Name -> one value for each of `x`; NaN is left out.
+        series: Name -> one value per `x`; NaN is left out.
         x: Positions.
-        x_label: Under the axis.
-        y_label: Above the axis.
-        log_y: Logarithmic y; values up to 0 are left out.
-        log_x: Logarithmic x with a tick at every position, as for batch sizes; positions up to 0 are left out.
+        x_label: The title of the x axis.
+        y_label: The title of the y axis.
+        log_y: Whether the y axis is logarithmic; values of 0 or less are left out.
+        log_x: Whether the x axis is logarithmic, with a tick at every position, e.g. for batch sizes; positions of 0 or
+            less are left out.
     """
     values = [value for line in series.values() for value in line if drawable(value, log_y)]
     low, high = value_range(values, log_y)
@@ -56,7 +57,7 @@ def _x_scale(x: Sequence[float], log: bool) -> Scale:
 
 
 def _line(name: str, points: Sequence[tuple[float, float, float]], colour: str) -> str:
-    """A line through (x, y, value) each, with a mark at every one."""
+    """A line through points (x, y, value), with a dot at each."""
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points)
     line = f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-linejoin="round"/>'
     return line + "".join(

@@ -58,15 +58,15 @@ def scatter(
     log_y: bool = False,
     errors: Mapping[str, tuple[float, float]] | None = None,
 ) -> str:
-    """Named points, as accuracy against latency.
+    """Named points, e.g. accuracy against latency.
 
     Args:
-        points: Name -> (x, y); where either is NaN or infinite, or has no logarithm, the point is left out.
-        x_label: Under the axis.
-        y_label: Above the axis.
-        log_x: Logarithmic x.
-        log_y: Logarithmic y.
-        errors: Name -> (lowest, highest) y that the true value may have, for an upright line.
+        points: Name -> (x, y). A point with a NaN, an infinite value or one without a logarithm is left out.
+        x_label: The title of the x axis.
+        y_label: The title of the y axis.
+        log_x: Whether the x axis is logarithmic.
+        log_y: Whether the y axis is logarithmic.
+        errors: Name -> (lowest, highest) y, drawn as an error bar.
     """
     label = f"{y_label} by {x_label}: {', '.join(points)}"
     shown = {name: (x, y) for name, (x, y) in points.items() if drawable(x, log_x) and drawable(y, log_y)}
@@ -125,7 +125,7 @@ def _mark(point: Point) -> str:
 
 
 def _names(points: Sequence[Point]) -> Iterator[str]:
-    """Place each name where it hides least, names of crowded points first; a distant name gets a line to its point."""
+    """Place each name where it covers least, in crowded areas first; a distant name gets a line to its point."""
     taken = [box for point in points for box in _drawn(point)]
     for point in sorted(points, key=lambda point: -_neighbours(point, points)):
         ranked = ((_cost(box, taken) + distance, at, box) for at, (distance, box) in enumerate(_places(point)))
@@ -143,12 +143,12 @@ def _name(point: Point, box: Box) -> str:
     elif box.right <= point.x:
         x, anchor = box.right, "end"
     name = text(x, box.bottom - 2.5, cut(point.name, LONGEST), anchor, size=SIZE)
-    # A rim of the panel's colour keeps it readable across the lines of others' errors.
+    # a rim in the background colour keeps it readable on other points' error bars
     return f'<g stroke="var(--panel)" stroke-width="3" paint-order="stroke">{name}</g>'
 
 
 def _drawn(point: Point) -> Iterator[tuple[float, Box]]:
-    """Boxes that a name should not hide, with weights: a dot weighs more than the thin line through it."""
+    """Boxes that a name should not cover, with weights: a dot weighs more than its error bar."""
     yield 6, Box(point.x - RADIUS, point.y - RADIUS, point.x + RADIUS, point.y + RADIUS)
     if point.error:
         yield 1.2, Box(point.x - 2, min(point.error), point.x + 2, max(point.error))
@@ -180,7 +180,7 @@ def _places(point: Point) -> Iterator[tuple[float, Box]]:
 
 
 def _cost(box: Box, taken: Sequence[tuple[float, Box]]) -> float:
-    """The weighted area that a name would hide, and how much of the name would be outside the canvas."""
+    """The weighted area that a name would cover, plus its area outside the canvas."""
     plot = Box(LEFT, TOP - 6, WIDTH - 2, HEIGHT - BOTTOM)
     outside = (box.right - box.left) * (box.bottom - box.top) - box.overlap(plot)
     return 20 * outside + sum(weight * box.overlap(other) for weight, other in taken)

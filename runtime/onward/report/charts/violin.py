@@ -18,7 +18,7 @@ __all__ = ["violin"]
 #: Width of the column of medians on the right.
 FIGURES = 46
 TOP = 22
-#: With fewer values there is no outline: each value is drawn.
+#: With fewer values, each value is drawn instead of an outline.
 LEAST_SHAPED = 40
 #: Half the height of an outline.
 HALF = 11.0
@@ -48,15 +48,16 @@ class Quantiles:
 
 
 def violin(rows: Mapping[str, Distribution], *, x_label: str, log_x: bool = True) -> str:
-    """Distributions, as of latencies: an outline from p1 to p99, p5 to p99 thin, p25 to p75 thick, and the median.
+    """Distributions, e.g. of latencies: an outline from p1 to p99, a thin line from p5 to p99, a thick one from p25 to
+    p75, and a dot at the median.
 
-    A longer tick stands at p99 and a shorter one at p90; of fewer than 40 values each is drawn instead of an outline.
+    There is a long tick at p99 and a short one at p90. Of fewer than 40 values, each is drawn instead of an outline.
 
     Args:
-        rows: Name -> values, in any order and number, or percentiles, as percent -> value, between which they are
-            taken to lie evenly; NaN and infinity are left out, and on a logarithmic axis what is not above 0.
-        x_label: Under the axis, with the unit.
-        log_x: Logarithmic x.
+        rows: Name -> values in any order, or percentiles, as percent -> value, with linear interpolation between them.
+            NaN and infinity are left out, on a logarithmic axis also values that are not above 0.
+        x_label: The title of the x axis, with the unit.
+        log_x: Whether the x axis is logarithmic.
     """
     found = {name: _measure(values, log_x) for name, values in rows.items()}
     drawn = [quantiles for quantiles in found.values() if quantiles]
@@ -80,9 +81,9 @@ def violin(rows: Mapping[str, Distribution], *, x_label: str, log_x: bool = True
 
 
 def _measure(values: Distribution, log: bool) -> Quantiles | None:
-    """None where no value can be drawn."""
+    """The quantiles, or None if no value can be drawn."""
     array = np.asarray(_between(values) if isinstance(values, Mapping) else values, np.float64).ravel()
-    array = array[np.abs(array) < LARGEST]  # NaN is not
+    array = array[np.abs(array) < LARGEST]  # drops NaN, too
     array = array[array > 1 / LARGEST] if log else array
     if not len(array):
         return None
@@ -91,7 +92,7 @@ def _measure(values: Distribution, log: bool) -> Quantiles | None:
 
 
 def _between(percentiles: Mapping[int, float]) -> NDArray[np.float64]:
-    """Values that have these percentiles."""
+    """Values with these percentiles."""
     known = sorted(item for item in percentiles.items() if abs(item[1]) < LARGEST)
     if not known:
         return np.empty(0)
@@ -119,7 +120,7 @@ def _draw(name: str, quantiles: Quantiles, middle: float, to_x: Scale, colour: s
         f"<g><title>{html.escape(said)}</title>{shape(quantiles, middle, to_x, colour)}"
         f"{across(quantiles.p5, quantiles.p99, 1.5)}{across(quantiles.p25, quantiles.p75, 7)}"
         f"{upright(quantiles.p90, 4.5, tick)}{upright(quantiles.p99, 7.5, tick)}"
-        # Ringed by the paper's colour, so that it is seen on a bar of any colour and of no width.
+        # a rim in the background colour keeps the dot visible on its bar
         f'<circle cx="{to_x(quantiles.median):.1f}" cy="{middle:.1f}" r="4" fill="{colour}" stroke="var(--panel)" '
         f'stroke-width="1.5"/></g>'
     )
@@ -134,7 +135,7 @@ def _dots(quantiles: Quantiles, middle: float, to_x: Scale, colour: str) -> str:
 
 
 def _along(quantiles: Quantiles, values: NDArray[np.float64], start: float, end: float) -> NDArray[np.float64]:
-    """Places on the canvas, of many values at once, between those of p1 and p99."""
+    """The x coordinates of values between p1, at `start`, and p99, at `end`."""
     low, high = np.log10((quantiles.p1, quantiles.p99)) if quantiles.log else (quantiles.p1, quantiles.p99)
     if not high > low:
         return np.full(len(values), start)
@@ -143,7 +144,7 @@ def _along(quantiles: Quantiles, values: NDArray[np.float64], start: float, end:
 
 
 def _outline(quantiles: Quantiles, middle: float, to_x: Scale, colour: str) -> str:
-    """How dense the values lie along the axis, to both sides of the row's middle; the densest fills it."""
+    """The density of the values, mirrored at the row's middle; the highest density fills the row."""
     start, end = to_x(quantiles.p1), to_x(quantiles.p99)
     edges = np.linspace(start - 4, end + 4, max(9, min(121, int((end - start + 8) / 1.5))))
     within = quantiles.values[(quantiles.values >= quantiles.p1) & (quantiles.values <= quantiles.p99)]

@@ -1,20 +1,20 @@
-// Parity: how far this model, run here, is from the mathematical model, measured in PyTorch's own error.
+// Parity: compares this model, run here, with the mathematical model, in units of PyTorch's own error.
 //
-// The folder golden/ holds inputs, what the model computed in float64 makes of them, and how far PyTorch's float32 was from
-// that: the noise floor. The error here over that floor is the noise ratio; about 1 means "as good as PyTorch", and above
-// golden.json's max_noise_ratio the model failed. Everything is computed here; nothing of the answer is in the files.
+// The folder golden/ holds inputs, the model's float64 outputs (the reference), and the error of PyTorch's float32
+// outputs (the noise floor). The noise ratio is the error here divided by the noise floor. About 1 means as good as
+// PyTorch; above max_noise_ratio in golden.json the model fails. All errors are computed here.
 
 import { toPixels } from "./pixels.js";
 
 const ARRAYS = { uint8: Uint8Array, float32: Float32Array, float64: Float64Array };
-/** Samples that are all of one value, on which correct models score high: judged by the output's scale. */
+/** Images of one value. Correct models may score high on them, so the limit is relative to the output's scale. */
 const CONSTANT = "constant";
 
 /**
  * Run every golden sample, in batches of several sizes, and compare.
  * @param {(path: string) => Promise<ArrayBuffer>} read A file of golden/.
  * @param {(data: Uint8Array | Float32Array, count: number) => Promise<Record<string, Float32Array>>} run The model.
- * @param {(done: number, all: number) => void} [advance] Told of every batch.
+ * @param {(done: number, all: number) => void} [advance] Called after every batch.
  * @returns {Promise<{passed: boolean, noiseRatio: number, rows: object[]}>}
  */
 export async function judgeModel(read, run, advance = () => {}) {
@@ -40,7 +40,7 @@ export async function judgeModel(read, run, advance = () => {}) {
 }
 
 /**
- * Decode the test cards here, and compare with the pixels that Pillow makes of them. Decoders of JPEG differ by some levels.
+ * Decode the reference images here, and compare with Pillow's pixels. JPEG decoders differ by a few levels.
  * @param {(path: string) => Promise<ArrayBuffer>} read A file of golden/.
  * @param {(bytes: ArrayBuffer) => Promise<import("./pixels.js").Picture>} decode
  * @returns {Promise<{passed: boolean, rows: {card: string, maxLevels: number, meanLevels: number, passed: boolean}[]}>}
@@ -72,7 +72,7 @@ async function readArray(read, { path, dtype }) {
   return new ARRAYS[dtype](await read(path));
 }
 
-/** For each output, what the errors come to. */
+/** Output name -> its error statistics. */
 async function openTallies(read, outputs, assertClose) {
   const tallies = {};
   for (const [output, { reference }] of Object.entries(outputs)) {
@@ -91,7 +91,7 @@ class Tally {
     Object.assign(this, { reference, numClasses, rtol, atol });
   }
 
-  /** Outputs of samples from `start` on. */
+  /** Add outputs of the samples from index `start` on. */
   add(candidate, start) {
     candidate.forEach((value, at) => {
       const expected = this.reference[start * this.numClasses + at];
@@ -126,7 +126,7 @@ function judge(kind, output, samples, tally, golden) {
   };
 }
 
-/** The row of the largest noise ratio; those of constant images count last, a NaN first. */
+/** The row with the largest noise ratio: a NaN first, constant images last. */
 function worstOf(rows) {
   const isWorse = (one, other) => {
     if (Number.isNaN(one.error) !== Number.isNaN(other.error)) return Number.isNaN(one.error);

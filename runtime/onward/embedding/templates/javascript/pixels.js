@@ -1,14 +1,14 @@
-// Pixels: from a decoded picture of any size to what the model takes.
+// Pixels: converts a decoded picture of any size to the model's input.
 //
-// Training read its images with Pillow, so this scales as Pillow does, to the same bits: antialiased, in two passes, each
-// rounded to whole levels. A browser's own scaling is another one, and an exported classifier loses points by it.
+// Training reads images with Pillow, so this scales bit for bit as Pillow does: antialiased, in two passes, each rounded
+// to whole levels. A browser scales differently, which costs an exported classifier accuracy.
 
 /**
  * A decoded picture.
  * @typedef {{width: number, height: number, data: Uint8Array | Uint8ClampedArray}} Picture RGBA, row after row
  */
 
-/** Pillow's weights are whole numbers of this many bits. */
+/** Pillow's weights are fixed-point numbers with this many fractional bits. */
 const PRECISION_BITS = 22;
 const ONE = 2 ** PRECISION_BITS;
 
@@ -17,19 +17,19 @@ const FILTERS = {
   bicubic: { support: 2, weigh: (x) => cubic(Math.abs(x)) },
 };
 
-/** How many channels the model's images have: 1 (grey) or 3 (RGB). */
+/** Number of channels of the model's images: 1 (grey) or 3 (RGB). */
 export function channelsOf(signature) {
   return signature.preprocess.color === "L" ? 1 : 3;
 }
 
-/** `{height, width}` that every picture is brought to. */
+/** The model's input size, `{height, width}`. */
 export function sizeOf(signature) {
   const { layout, shape, default_size } = signature.input;
   const [height, width] = default_size ?? (layout === "NCHW" ? shape.slice(2) : shape.slice(1, 3));
   return { height, width };
 }
 
-/** Of one image, as the model takes it: height × width × channels, or channels × height × width. */
+/** The shape of one image of the model's input: height × width × channels, or channels × height × width. */
 export function shapeOf(signature) {
   const { height, width } = sizeOf(signature);
   const channels = channelsOf(signature);
@@ -37,7 +37,7 @@ export function shapeOf(signature) {
 }
 
 /**
- * Convert, scale and crop a picture as the signature says.
+ * Convert, scale and crop a picture as the signature specifies.
  * @param {Picture} picture
  * @returns {Uint8ClampedArray} height × width × channels, 0 to 255
  */
@@ -53,7 +53,7 @@ export function toPixels(picture, signature) {
   const top = roundHalfToEven((scaled.height - height) / 2);
   const across = windows(pictureWidth, scaled.width, left, width, interpolation);
   const down = windows(pictureHeight, scaled.height, top, height, interpolation);
-  // Pillow's order of the passes; a value may differ by a level in the other one
+  // Pillow's order of the passes; in the other order a value may differ by a level
   const downFirst = pictureHeight - scaled.height > Math.max(0, 2 * (pictureWidth - scaled.width));
   if (downFirst) return scaleAcross(scaleDown(whole, down, 0), across, { top: 0, bottom: height }).data;
   const rows = rowsOf(down);
@@ -61,9 +61,9 @@ export function toPixels(picture, signature) {
 }
 
 /**
- * Images as the model takes them: untouched, or normalised here where the model does not do it.
+ * The model's input: the pixels unchanged, or normalised here if the model does not normalise.
  * @param {Uint8Array | Uint8ClampedArray} pixels count × height × width × channels
- * @returns {Uint8Array | Float32Array} Of the shape that `shapeOf` says, image after image.
+ * @returns {Uint8Array | Float32Array} Images of the shape `shapeOf`, one after another.
  */
 export function toTensor(pixels, signature) {
   const { height, width } = sizeOf(signature);
@@ -105,7 +105,7 @@ function withoutAlpha({ width, height, data }) {
   return rgb;
 }
 
-/** The size of a picture once its shorter side has so many pixels. */
+/** The size of a picture after its shorter side is scaled to `shorterSide` pixels. */
 function withShorterSide({ width, height }, shorterSide) {
   const shorter = Math.min(width, height);
   return {
@@ -115,8 +115,8 @@ function withShorterSide({ width, height }, shorterSide) {
 }
 
 /**
- * Which pixels, with which weights, make each of `count` pixels from `start` on, once `length` pixels are scaled to
- * `scaled`. Outside of the picture there are none, and it is black.
+ * The input pixels and weights of `count` output pixels from `start` on, when `length` pixels are scaled to `scaled`.
+ * Outside the picture there are none, so that it is black there.
  */
 function windows(length, scaled, start, count, interpolation) {
   const [from, end] = [Math.max(start, 0), Math.min(start + count, scaled)];
@@ -145,7 +145,7 @@ function filteredWindow(length, scaled, position, filter) {
   return { first, weights: Int32Array.from(weights, (weight) => roundAwayFromZero((weight / sum) * ONE)) };
 }
 
-/** Those from `from` to `end`; Pillow adds up steps from the first pixel on, and what they round to. */
+/** The windows from `from` to `end`. Pillow adds up steps from the first pixel on; this repeats its rounding errors. */
 function nearestWindows(length, scaled, from, end) {
   const step = length / scaled;
   const kept = [];
@@ -157,7 +157,7 @@ function nearestWindows(length, scaled, from, end) {
   return kept;
 }
 
-/** Scale every row that a window of `down` looks at; the others are left out. */
+/** Scale the rows that `down` uses. */
 function scaleAcross({ width, channels, data }, across, { top, bottom }) {
   const scaled = new Uint8ClampedArray((bottom - top) * across.length * channels);
   let to = 0;
@@ -171,7 +171,7 @@ function scaleAcross({ width, channels, data }, across, { top, bottom }) {
   return { width: across.length, height: bottom - top, channels, data: scaled };
 }
 
-/** Scale every column; `top` is where the rows that are here begin. */
+/** Scale every column; `top` is the index of the first row in `data`. */
 function scaleDown({ width, channels, data }, down, top) {
   const stride = width * channels;
   const scaled = new Uint8ClampedArray(down.length * stride);
@@ -183,14 +183,14 @@ function scaleDown({ width, channels, data }, down, top) {
   return { width, height: down.length, channels, data: scaled };
 }
 
-/** The weighted sum of values that lie `stride` apart, in whole levels. */
+/** The weighted sum of values `stride` apart, in whole levels. */
 function weigh(data, from, stride, weights) {
   let sum = ONE / 2;
   for (let at = 0; at < weights.length; at++, from += stride) sum += data[from] * weights[at];
   return sum >> PRECISION_BITS;
 }
 
-/** The first row that any window looks at, and the one behind the last. */
+/** The first row that a window uses, and the end of the range. */
 function rowsOf(down) {
   const used = down.filter(({ weights }) => weights.length > 0);
   return {
@@ -199,7 +199,7 @@ function rowsOf(down) {
   };
 }
 
-/** Catmull-Rom: a cubic of a = -0.5. */
+/** Catmull-Rom: a cubic with a = -0.5. */
 function cubic(x) {
   if (x < 1) return ((-0.5 + 2) * x - (-0.5 + 3)) * x * x + 1;
   return x < 2 ? (((x - 5) * x + 8) * x - 4) * -0.5 : 0;

@@ -1,4 +1,4 @@
-/** Decoded pixels: RGBA, row after row, alpha not multiplied in. */
+/** Decoded pixels: RGBA, row after row, alpha not premultiplied. */
 export interface Picture {
   width: number;
   height: number;
@@ -14,13 +14,13 @@ export interface Result {
   index: number;
   /** 0 to 1. */
   probability: number;
-  /** One for each label. */
+  /** One value per label. */
   probabilities: Float32Array;
-  /** One for each label. */
+  /** One value per label. */
   logits: Float32Array;
 }
 
-/** What goes into the model and what comes out, from model.json. */
+/** The model's inputs and outputs, from model.json. */
 export interface Signature {
   input: {
     name: string;
@@ -48,15 +48,15 @@ export interface ModelRow {
   numSamples: number;
   /** The largest error against float64. */
   error: number;
-  /** PyTorch's own. */
+  /** PyTorch's own error. */
   noiseFloor: number;
-  /** One over the other: about 1 is as good as PyTorch. */
+  /** error / noiseFloor: about 1 is as good as PyTorch. */
   noiseRatio: number;
   rmsRatio: number;
   passed: boolean;
 }
 
-/** One test card, decoded and scaled here, beside Pillow's; in levels of 0 to 255. */
+/** One reference image: the difference from Pillow's pixels, in levels of 0 to 255. */
 export interface CardRow {
   card: string;
   maxLevels: number;
@@ -70,7 +70,7 @@ export interface SelfTest {
   decoder: { passed: boolean; rows: CardRow[] };
 }
 
-/** The model is not there, or is not the one that model.json was written for. */
+/** The model is missing, or is not the one that model.json names. */
 export class ModelError extends Error {}
 
 /** An image that cannot be classified; the message says which one and why. */
@@ -80,26 +80,26 @@ export class ImageError extends Error {}
 export class Classifier {
   private constructor();
 
-  /** Check the model's digest, and load it. `threads` are for one run of the model; by default, all cores. */
+  /** Check the model's digest and load it. `threads`: number per inference; by default, all cores. */
   static open(options?: { threads?: number }): Promise<Classifier>;
 
   readonly title: string;
-  /** Of the model's file. */
+  /** SHA-256 of the model file. */
   readonly sha256: string;
   readonly signature: Signature;
   readonly labels: string[];
 
   /** Classify an image. */
   classify(image: Image): Promise<Result>;
-  /** Classify several as one batch; results are in the order of the images. */
+  /** Classify several images as one batch; results are in the order of the images. */
   classify(images: Image[]): Promise<Result[]>;
 
-  /** Run the model on a batch that is ready, as the signature has it; nothing is copied. `count × classes` come out. */
+  /** Run the model on a prepared batch, without a copy. Each output has `count × classes` values. */
   run(data: Uint8Array | Float32Array, count: number): Promise<{ logits: Float32Array; probabilities: Float32Array }>;
 
-  /** Replay the samples of golden/ here, and compare. */
+  /** Run the samples of golden/ and compare. */
   selfTest(): Promise<SelfTest>;
 
-  /** Give the model's memory back. */
+  /** Free the model's memory. */
   close(): Promise<void>;
 }

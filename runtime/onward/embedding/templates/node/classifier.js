@@ -1,4 +1,4 @@
-// Classifier: the model beside this file, from images to labels.
+// Classifier: runs the model in this folder, from images to labels.
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -17,10 +17,9 @@ const HERE = fileURLToPath(new URL(".", import.meta.url));
 const ARRAYS = { uint8: Uint8Array, float32: Float32Array };
 
 /**
- * An image classifier. `Classifier.open()` makes one; one is enough for a process.
+ * An image classifier. Open it with `Classifier.open()`; a process needs only one.
  *
- * A model runs on the thread that asks: nothing else happens there meanwhile. A server with other things to do gives it
- * a worker thread.
+ * The model blocks the thread that calls it. In a server, use a worker thread.
  */
 export class Classifier {
   #session;
@@ -37,11 +36,11 @@ export class Classifier {
   }
 
   /**
-   * Check the model's digest, and load it.
+   * Check the model's digest and load it.
    * @param {object} [options]
-   * @param {number} [options.threads] For one run of the model; by default onnxruntime takes all cores.
+   * @param {number} [options.threads] Number per inference; by default, all cores.
    * @returns {Promise<Classifier>}
-   * @throws {ModelError} A file is missing, or is not the one that model.json names.
+   * @throws {ModelError} A file is missing or is not the one that model.json names.
    */
   static async open({ threads } = {}) {
     if (threads !== undefined && !(Number.isInteger(threads) && threads > 0)) {
@@ -53,11 +52,10 @@ export class Classifier {
   }
 
   /**
-   * Classify an image, or several as one batch.
-   * @param {Image | Image[]} images Each one the path of a file, a file's bytes, or an RGBA picture
-   *   `{width, height, data}`.
-   * @returns {Promise<Result | Result[]>} Of an array, one result for each image, in its order.
-   * @throws {ImageError} One cannot be read; the message says which one and why.
+   * Classify one image, or several as one batch.
+   * @param {Image | Image[]} images Each is a path, the bytes of a file, or an RGBA picture `{width, height, data}`.
+   * @returns {Promise<Result | Result[]>} For an array, one result per image, in the same order.
+   * @throws {ImageError} An image cannot be read; the message says which one and why.
    */
   async classify(images) {
     if (!Array.isArray(images)) return (await this.classify([images]))[0];
@@ -71,10 +69,10 @@ export class Classifier {
   }
 
   /**
-   * Run the model on a batch that is ready; nothing is copied.
-   * @param {Uint8Array | Float32Array} data As the signature says: raw pixels, `count × height × width × channels`, or,
-   *   where the model does not normalise, `count × channels × height × width`.
-   * @param {number} count How many images.
+   * Run the model on a prepared batch, without a copy.
+   * @param {Uint8Array | Float32Array} data Raw pixels, `count × height × width × channels`; or normalised values,
+   *   `count × channels × height × width`, if the model does not normalise.
+   * @param {number} count Number of images.
    * @returns {Promise<{logits: Float32Array, probabilities: Float32Array}>} `count × classes` each.
    */
   async run(data, count) {
@@ -86,7 +84,7 @@ export class Classifier {
   }
 
   /**
-   * Replay the samples of golden/ here: the model against float64, in PyTorch's own error; the decoder against Pillow.
+   * Run the samples of golden/: compare the model with float64 and the decoder with Pillow.
    * @returns {Promise<SelfTest>}
    */
   async selfTest() {
@@ -95,12 +93,12 @@ export class Classifier {
     return { passed: model.passed && decoder.passed, model, decoder };
   }
 
-  /** Give the model's memory back. */
+  /** Free the model's memory. */
   async close() {
     await this.#session.release();
   }
 
-  /** One image's pixels as the model takes them. */
+  /** The pixels of one image, in the model's size. */
   async #prepare(image, at) {
     try {
       return toPixels(await pictureOf(image), this.signature);
@@ -125,7 +123,7 @@ function checkBatch(data, dtype, dims) {
   if (data instanceof ARRAYS[dtype] && data.length === length && length > 0) return;
   const found = `${data?.constructor?.name ?? typeof data} of ${data?.length} values`;
   const expected = `${ARRAYS[dtype].name} of ${dims.join(" × ")} = ${length}`;
-  throw new TypeError(`a batch is a ${found}, expected a ${expected}, at least one image.`);
+  throw new TypeError(`the batch is a ${found}, expected a ${expected}, with at least one image.`);
 }
 
 async function pictureOf(image) {
@@ -139,14 +137,14 @@ function checkPicture(image) {
   const { width, height, data } = image ?? {};
   const isBytes = data instanceof Uint8Array || data instanceof Uint8ClampedArray;
   if (isBytes && width > 0 && height > 0 && data.length === 4 * width * height) return checkSize(width, height);
-  throw new ImageError("it is no image; expected a path, a file's bytes, or {width, height, data}, 4 bytes a pixel");
+  throw new ImageError("not an image; expected a path, the bytes of a file, or {width, height, data}, 4 bytes per pixel");
 }
 
 async function readImage(path) {
   try {
     return await readFile(path);
   } catch (error) {
-    throw new ImageError(`it cannot be read (${error.code ?? error.message})`, { cause: error });
+    throw new ImageError(`cannot be read (${error.code ?? error.message})`, { cause: error });
   }
 }
 

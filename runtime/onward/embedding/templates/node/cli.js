@@ -1,7 +1,7 @@
 #!/usr/bin/env node
-// Command line: `node cli.js photo.jpg` says what is on it, a line an image.
+// Command line: `node cli.js photo.jpg` prints the label, one line per image.
 //
-// Exit code 0: all is well; 1: an image could not be read, or the self-test failed; 2: wrong arguments.
+// Exit code 0: success; 1: an image could not be read, or the self-test failed; 2: wrong arguments.
 
 import { parseArgs } from "node:util";
 
@@ -11,10 +11,10 @@ import { describe } from "./self-test.js";
 const USAGE = `usage: node cli.js IMAGE... [--top-k 3] [--json] [--threads N]
        node cli.js --self-test [--threads N]
 
-  --top-k N     name the N most probable classes
-  --json        one JSON object a line
-  --threads N   for one run of the model; by default, all cores
-  --self-test   replay the golden samples, and compare`;
+  --top-k N     print the N most probable classes
+  --json        print one JSON object per line
+  --threads N   threads per inference; by default, all cores
+  --self-test   run the golden samples and compare`;
 
 const OPTIONS = {
   "top-k": { type: "string", default: "1" },
@@ -30,7 +30,7 @@ async function main(args) {
   const { values, positionals: paths } = parse(args);
   if (values.help) return print(USAGE);
   const [topK, threads] = [wholeNumber("--top-k", values["top-k"]), wholeNumber("--threads", values.threads)];
-  if (!values["self-test"] && paths.length === 0) throw new UsageError("no image was named");
+  if (!values["self-test"] && paths.length === 0) throw new UsageError("no image given");
   if (values["self-test"] && paths.length > 0) throw new UsageError("the self-test takes no images");
   const classifier = await Classifier.open({ threads });
   if (values["self-test"]) await runSelfTest(classifier);
@@ -43,7 +43,7 @@ async function runSelfTest(classifier) {
   if (!outcome.passed) process.exitCode = 1;
 }
 
-/** One line each; those that cannot be read are told of on standard error, and the others go on. */
+/** Print one line per image. An unreadable image is reported on standard error, and the next one follows. */
 async function classifyAll(classifier, paths, topK, format) {
   for (const path of paths) {
     try {
@@ -57,7 +57,7 @@ async function classifyAll(classifier, paths, topK, format) {
   }
 }
 
-/** All classes, the most probable one first. */
+/** All classes, most probable first. */
 function rank(probabilities, labels) {
   const classes = labels.map((label, index) => ({ label, index, probability: probabilities[index] }));
   return classes.sort((one, other) => other.probability - one.probability);
@@ -68,12 +68,12 @@ function toText(path, top) {
   return printable(`${path}: ${classes.join(", ")}`);
 }
 
-/** The fields of `onward predict`'s JSON Lines. */
+/** The same fields as the JSON Lines of `onward predict`. */
 function toJson(path, top) {
   return JSON.stringify({ input: path, ...top[0], ...(top.length > 1 && { top }) });
 }
 
-/** On one line, and without a terminal's control characters: a label may be any text. */
+/** Escape line breaks and control characters: a label may be any text. */
 function printable(text) {
   return text.replace(/\p{Cc}/gu, (character) => `\\u${character.codePointAt(0).toString(16).padStart(4, "0")}`);
 }
@@ -95,7 +95,7 @@ function print(text) {
   process.stdout.write(`${text}\n`);
 }
 
-process.stdout.on("error", (error) => process.exit(error.code === "EPIPE" ? 0 : 1)); // as when `head` has seen enough
+process.stdout.on("error", (error) => process.exit(error.code === "EPIPE" ? 0 : 1)); // `head` closes the pipe early
 try {
   await main(process.argv.slice(2));
 } catch (error) {

@@ -1,13 +1,13 @@
-// Decode: from an image file's bytes to a picture, upright, in the colours that Pillow reads.
+// Decode: reads an image file as upright pixels, in the same colours as Pillow.
 //
-// sharp's decoders are the ones that Pillow has: pictures are the same to the bit, JPEG included. Where sharp would
-// convert colours in a way of its own (CMYK, ICC profiles, alpha), it is told not to.
+// sharp has the same decoders as Pillow, so pixels are bit-identical, JPEG included. Its own conversions of CMYK, ICC
+// profiles and alpha are switched off.
 
 import sharp from "sharp";
 
-/** Pillow's bound: larger files are refused before they are decoded. */
+/** Pillow's limit: larger files are refused before they are decoded. */
 export const MAX_PIXELS = 89_478_485;
-/** As sharp calls them; heif is AVIF. It would read SVG, too, which is no picture until somebody draws it. */
+/** sharp's names; heif is AVIF. SVG is left out: it is not a raster image. */
 const FORMATS = ["jpeg", "png", "webp", "gif", "tiff", "heif"];
 const READABLE = "a JPEG, PNG, WebP, GIF, TIFF or AVIF file";
 
@@ -22,28 +22,28 @@ export class ImageError extends Error {
  * @returns {Promise<import("./pixels.js").Picture>}
  */
 export async function decode(bytes) {
-  if (bytes.byteLength === 0) throw new ImageError(`it is empty, expected ${READABLE}`);
-  // the bound is ours to check, so that the sentence says by how much
+  if (bytes.byteLength === 0) throw new ImageError(`the file is empty, expected ${READABLE}`);
+  // checkSize enforces the limit, with an error that gives the sizes
   const file = sharp(bytes, { limitInputPixels: false, failOn: "error", ignoreIcc: true, autoOrient: true });
   const { format, width, height, space } = await readHeader(file);
-  if (!FORMATS.includes(format)) throw new ImageError(`it is of the format ${format}, expected ${READABLE}`);
+  if (!FORMATS.includes(format)) throw new ImageError(`the format is ${format}, expected ${READABLE}`);
   checkSize(width, height);
   if (space === "cmyk") return fromCmyk(await readPixels(file.pipelineColourspace("cmyk").toColourspace("cmyk")));
   return readPixels(file.toColourspace("srgb").ensureAlpha());
 }
 
-/** Refuse what has more pixels than Pillow would decode. */
+/** Refuse images with more pixels than Pillow decodes. */
 export function checkSize(width, height) {
   if (width * height <= MAX_PIXELS) return;
   const [found, most] = [width * height, MAX_PIXELS].map((count) => count.toLocaleString("en"));
-  throw new ImageError(`it is too large: ${width}×${height} are ${found} pixels, expected at most ${most}`);
+  throw new ImageError(`too large: ${width}×${height} are ${found} pixels, expected at most ${most}`);
 }
 
 async function readHeader(file) {
   try {
     return await file.metadata();
   } catch (error) {
-    throw new ImageError(`it is no image that can be read, expected ${READABLE} (${error.message})`, { cause: error });
+    throw new ImageError(`not a readable image, expected ${READABLE} (${error.message})`, { cause: error });
   }
 }
 
@@ -52,11 +52,11 @@ async function readPixels(file) {
     const { data, info } = await file.raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true });
     return { width: info.width, height: info.height, data };
   } catch (error) {
-    throw new ImageError(`it is damaged, or not all of it is there (${error.message})`, { cause: error });
+    throw new ImageError(`the file is damaged or truncated (${error.message})`, { cause: error });
   }
 }
 
-/** Ink to light, as Pillow's `convert("RGB")`: whatever the profile, black leaves a share of what the colour leaves. */
+/** CMYK to RGB as Pillow's `convert("RGB")`, without a colour profile. */
 function fromCmyk({ width, height, data }) {
   for (let at = 0; at < data.length; at += 4) {
     const light = 255 - data[at + 3];

@@ -1,7 +1,7 @@
-// Self-test: what the replay of the golden samples came to, for people to read.
+// Self-test: prints the results of the golden samples.
 
 /**
- * Tables and a verdict.
+ * Format the results as tables and a verdict.
  * @param {import("./classifier.d.ts").SelfTest} outcome
  * @param {import("./classifier.d.ts").Classifier} classifier
  * @returns {string}
@@ -12,10 +12,10 @@ export function describe({ passed, model, decoder }, { sha256 }) {
     "",
     table(["samples", "output", "images", "error", "PyTorch's", "noise ratio", ""], model.rows.map(describeRow)),
     "",
-    table(["test card", "off by at most", "in the mean", ""], decoder.rows.map(describeCard)),
+    table(["reference image", "max difference", "mean", ""], decoder.rows.map(describeCard)),
     "",
     passed ? "Passed." : "Failed.",
-    `  The model ${model.passed ? "is" : "is not"} as good here as in PyTorch: noise ratio ${ratio(model.noiseRatio)}.`,
+    `  The model ${model.passed ? "is" : "is not"} as accurate as PyTorch here: noise ratio ${ratio(model.noiseRatio)}.`,
     `  Images ${decoder.passed ? "are" : "are not"} decoded and scaled as in training.`,
   ].join("\n");
 }
@@ -37,7 +37,7 @@ function mark(passed) {
   return passed ? "ok" : "FAILED";
 }
 
-/** Columns as wide as their widest cell. */
+/** Align the columns. */
 function table(head, rows) {
   const widths = head.map((_, column) => Math.max(...[head, ...rows].map((row) => row[column].length)));
   return [head, ...rows]

@@ -1,11 +1,11 @@
-"""Classifier: images in, labels and probabilities out, and a self-test that proves the model on this machine.
+"""Classifier: images in, labels and probabilities out, with a self-test of the model on this machine.
 
     from classifier import Classifier
 
     with Classifier() as classifier:
         print(classifier("photo.jpg").labels)
 
-What is known of the model is read from model.json beside this file. Needs numpy, onnxruntime and Pillow.
+model.json in this folder describes the model. Needs numpy, onnxruntime and Pillow.
 """
 
 from __future__ import annotations
@@ -38,27 +38,27 @@ FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
-MAX_PIXELS = 89_478_485  # Pillow's own bound, at which it only warns
-BATCH_BYTES, MAX_BATCH = 4 << 20, 1024  # so much is run at once
+MAX_PIXELS = 89_478_485  # Pillow's limit, at which it only warns
+BATCH_BYTES, MAX_BATCH = 4 << 20, 1024  # per inference
 #: TF32 keeps 10 bits of a float32's 23: with it no model is as good as PyTorch.
 PROVIDER_OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 #: What Pillow's decoders raise on damaged files.
 DECODING_ERRORS = (OSError, ValueError, TypeError, SyntaxError, EOFError, struct.error, OverflowError, MemoryError)
-#: Samples that are all of one value, on which correct models score high: judged by the output's scale.
+#: Images of one value. Correct models may score high on them, so the limit is relative to the output's scale.
 CONSTANT = "constant"
 
 
 class ClassifierError(Exception):
-    """The app's files or an input are not as they should be; the message says what to do."""
+    """A file of the app is missing or changed, or an input is invalid; the message says what to do."""
 
 
 class ImageError(ClassifierError):
-    """One image cannot be read; others can."""
+    """An image cannot be read."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the model says of a batch.
+    """Labels, probabilities and logits of a batch.
 
     Args:
         labels: The most probable label of each image.
@@ -78,7 +78,7 @@ class Predictions:
         return len(self.labels)
 
     def top(self, count: int) -> list[list[tuple[str, float]]]:
-        """For each image the most probable labels, with their probabilities."""
+        """The most probable labels of each image, with their probabilities."""
         best = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :count]
         rows = zip(best.tolist(), self.probabilities, strict=True)
         return [[(self.classes[index], float(row[index])) for index in indices] for indices, row in rows]
@@ -86,7 +86,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class ParityRow:
-    """The largest error of one output on one kind of sample, and its ratio to PyTorch's own; a NaN fails."""
+    """The largest error of one output on one kind of sample, and its noise ratio; a NaN fails."""
 
     kind: str
     output: str
@@ -98,7 +98,7 @@ class ParityRow:
 
 @dataclass(frozen=True)
 class CardRow:
-    """One test card: by how many levels of 255 the pixels here differ from those where the app was made."""
+    """One reference image: the difference of its pixels here and where the app was made, in levels of 255."""
 
     card: str
     max_levels: int
@@ -108,7 +108,7 @@ class CardRow:
 
 @dataclass(frozen=True)
 class SelfTest:
-    """What the self-test found: the model's parity, and, apart from it, the pixels that are made of image files."""
+    """Results of the self-test: the model's parity, and separately the decoded reference images."""
 
     rows: tuple[ParityRow, ...]
     cards: tuple[CardRow, ...]
@@ -120,26 +120,26 @@ class SelfTest:
 
     @property
     def passed(self) -> bool:
-        """Whether every row and every card passed."""
+        """Whether every row and every reference image passed."""
         return self.model_passed and all(card.passed for card in self.cards)
 
     @property
     def noise_ratio(self) -> float:
-        """The largest one; those of constant images count last, a NaN first."""
+        """The largest one: a NaN first, constant images last."""
         return max(self.rows, key=lambda row: (np.isnan(row.error), row.kind != CONSTANT, row.noise_ratio)).noise_ratio
 
 
 class Classifier:
-    """The model, ready to run; usable as a context manager, and by several threads at once.
+    """The opened model. It is a context manager, and several threads may use it at once.
 
     Args:
-        folder: Where model.json, the model and `golden/` are.
-        threads: Of one inference; by default as many as there are cores.
+        folder: The folder with model.json, the model and `golden/`.
+        threads: Threads per inference; by default one per core.
         providers: onnxruntime's execution providers, in order, each a name or a name with its options; by default the
-            CPU. The first one must start: there is no silent fallback.
+            CPU. If the first one does not start, it is an error: there is no silent fallback.
 
     Raises:
-        ClassifierError: A file is missing or was changed, or the provider is not there.
+        ClassifierError: A file is missing or was changed, or the provider is not available.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class Classifier:
 
         Args:
             images: A path, the bytes of an image file or a Pillow image, of any size; uint8 `(height, width, channels)`
-                or `(batch, height, width, channels)` of the model's own size; or a list of these.
+                or `(batch, height, width, channels)` of the model's input size; or a list of these.
 
         Raises:
             ClassifierError: An array has another dtype or shape.
@@ -184,11 +184,11 @@ class Classifier:
         return Predictions(labels, indices, probabilities, logits, self.labels)
 
     def run(self, tensor: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
-        """Run the model on a batch as it takes it, such as `to_tensor` makes: output name -> `(batch, classes)`."""
+        """Run the model on a batch from `to_tensor`: output name -> `(batch, classes)`."""
         return dict(zip(OUTPUTS, self._session.run(OUTPUTS, {self._input: tensor}), strict=True))
 
     def pixels(self, images: object) -> NDArray[np.uint8]:
-        """One image or many, as `__call__` takes them -> uint8 `(batch, height, width, channels)`."""
+        """Images, as in `__call__`, to uint8 `(batch, height, width, channels)`."""
         if isinstance(images, np.ndarray):
             return self._check(images[None] if images.ndim == 3 else images)
         many = [self._to_pixels(image) for image in (images if isinstance(images, (list, tuple)) else [images])]
@@ -197,7 +197,7 @@ class Classifier:
         return self._check(np.stack(many)) if many else np.empty((0, self.height, self.width, self.channels), np.uint8)
 
     def to_tensor(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
-        """Pixels as the model takes them: untouched, or float32 `(batch, channels, height, width)`, normalised."""
+        """The model's input: the pixels unchanged, or normalised float32 `(batch, channels, height, width)`."""
         normalize = self.signature["normalize"]
         if normalize["in_model"]:
             return pixels
@@ -207,10 +207,10 @@ class Classifier:
         return np.ascontiguousarray(np.repeat(planes, normalize["repeat"], axis=1) * scale + shift)
 
     def self_test(self) -> SelfTest:
-        """Run the golden samples in batches of several sizes, compare with float64, and read the test cards.
+        """Run the golden samples in several batch sizes, compare with float64, and decode the reference images.
 
         Raises:
-            ClassifierError: The folder `golden` is not whole.
+            ClassifierError: A file of `golden/` is missing or damaged.
         """
         golden = self._read_json("golden/golden.json")
         rows = [row for kind, samples in golden["kinds"].items() for row in self._judge(kind, samples, golden)]
@@ -236,15 +236,17 @@ class Classifier:
             if isinstance(image, Image.Image):
                 return self._prepare(image)
         except UnidentifiedImageError as error:
-            raise ImageError("no image: its content is of no format that Pillow knows.") from error
+            raise ImageError("not an image: Pillow does not know its format.") from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise ImageError(f"too large: more than {MAX_PIXELS:,} pixels.") from error
         except DECODING_ERRORS as error:
             raise ImageError(f"cannot be read: {error}") from error
-        raise ClassifierError(f"a {type(image).__name__} is no image; expected a path, bytes, Pillow image or array.")
+        raise ClassifierError(
+            f"a {type(image).__name__} is not an image; expected a path, bytes, Pillow image or array."
+        )
 
     def _prepare(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Turn upright, convert, scale and crop, as the images were in training."""
+        """Turn upright, convert, scale and crop as in training."""
         _check_pixels(*image.size)
         rule = self.signature["preprocess"]
         image = ImageOps.exif_transpose(image).convert(rule["color"])
@@ -270,9 +272,9 @@ class Classifier:
         return pixels
 
     def _judge(self, kind: str, samples: dict[str, Any], golden: dict[str, Any]) -> Iterator[ParityRow]:
-        """The rule of Onward: docs/parity.md there tells why."""
+        """Onward's parity rule, explained in its docs/parity.md."""
         images = self._read_array(samples["input"])
-        # kernels differ by batch size, and so may their errors
+        # kernels, and so errors, may differ by batch size
         batches = [[images[at : at + size] for at in range(0, len(images), size)] for size in golden["batch_sizes"]]
         ways = [[self.run(batch) for batch in grouping] for grouping in batches]
         for output, expected in samples["outputs"].items():
@@ -286,7 +288,7 @@ class Classifier:
                 passed = error <= largest
             elif noise["is_measured"]:
                 passed = error / floor <= golden["max_noise_ratio"]
-            else:  # the reference is PyTorch's float32 itself: as torch.testing.assert_close
+            else:  # the reference is PyTorch's float32: compare as torch.testing.assert_close
                 close = golden["assert_close"]
                 passed = bool((errors <= close["atol"] + close["rtol"] * np.abs(reference)).all())
             yield ParityRow(kind, output, len(images), error, error / noise["floor"], passed)
@@ -301,7 +303,7 @@ class Classifier:
         data = self._read(f"golden/{entry['path']}")
         dtype = np.dtype(entry["dtype"]).newbyteorder("<")
         if len(data) != math.prod(entry["shape"]) * dtype.itemsize:
-            raise ClassifierError(f"golden/{entry['path']} has {len(data)} bytes, not those of {entry['shape']}.")
+            raise ClassifierError(f"golden/{entry['path']} has {len(data)} bytes, expected those of {entry['shape']}.")
         return np.frombuffer(data, dtype).reshape(entry["shape"])
 
     def _read_json(self, name: str) -> dict[str, Any]:
@@ -316,7 +318,7 @@ class Classifier:
         if found != file["sha256"]:
             raise ClassifierError(
                 f"{self.folder / file['path']} was changed: its SHA-256 is {found}, model.json expects "
-                f"{file['sha256']}. Copy the file again, or embed the model anew."
+                f"{file['sha256']}. Copy the file again, or run `onward embed` again."
             )
         return data
 
@@ -324,7 +326,7 @@ class Classifier:
         try:
             return (self.folder / name).read_bytes()
         except OSError as error:
-            raise ClassifierError(f"{self.folder / name} cannot be read, and belongs to the app: {error}") from error
+            raise ClassifierError(f"cannot read {self.folder / name}: {error}. Copy the folder again.") from error
 
 
 def _open(
@@ -333,7 +335,7 @@ def _open(
     threads: int | None,
     providers: Sequence[str | tuple[str, dict[str, str]]],
 ) -> ort.InferenceSession:
-    """A session of the very bytes that were held against their digests."""
+    """A session of the bytes whose digests were checked."""
     named = [(item, PROVIDER_OPTIONS.get(item, {})) if isinstance(item, str) else item for item in providers]
     missing = {name for name, _ in named} - set(ort.get_available_providers())
     if missing:
@@ -348,7 +350,7 @@ def _open(
         options.add_external_initializers_from_files_in_memory(names, contents, [len(item) for item in contents])
     try:
         session = ort.InferenceSession(model, options, providers=named)
-    except Exception as error:  # onnxruntime's own have no common base
+    except Exception as error:  # onnxruntime's exceptions have no common base class
         raise ClassifierError(f"onnxruntime {ort.__version__} cannot open the model: {error}") from error
     if named[0][0] not in session.get_providers():
         raise ClassifierError(f"{named[0][0]} did not start; onnxruntime would run on {session.get_providers()}.")
@@ -361,21 +363,21 @@ def _check_pixels(width: int, height: int) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: 0 where all went well, 1 where something failed, 2 where it was called wrongly."""
-    parser = argparse.ArgumentParser(description="Classify images, or prove that the model is as good here as there.")
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="JPEG, PNG or whatever Pillow reads")
-    parser.add_argument("--top-k", type=int, default=3, metavar="K", help="labels for each image; by default 3")
-    parser.add_argument("--json", action="store_true", help="one JSON document a line")
-    parser.add_argument("--self-test", action="store_true", help="replay the golden samples and compare")
-    parser.add_argument("--threads", type=int, metavar="N", help="of one inference; by default every core")
-    parser.add_argument("--provider", action="append", metavar="NAME", help="such as CUDAExecutionProvider")
+    """The command. Exit code 0: success; 1: something failed; 2: wrong arguments."""
+    parser = argparse.ArgumentParser(description="Classify images, or test the model on this machine.")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="JPEG, PNG or another format that Pillow reads")
+    parser.add_argument("--top-k", type=int, default=3, metavar="K", help="labels per image (default: 3)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document per line")
+    parser.add_argument("--self-test", action="store_true", help="run the golden samples and compare")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads per inference (default: all cores)")
+    parser.add_argument("--provider", action="append", metavar="NAME", help="e.g. CUDAExecutionProvider")
     chosen = parser.parse_args(arguments)
     if chosen.self_test == bool(chosen.images):
-        parser.error("name images, or give --self-test")
+        parser.error("give images or --self-test")
     if chosen.top_k < 1 or (chosen.threads is not None and chosen.threads < 1):
-        parser.error("--top-k and --threads are 1 or more")
+        parser.error("--top-k and --threads must be 1 or more")
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a label may hold what the terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")  # a label may have characters that the terminal cannot show
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     try:
         with Classifier(threads=chosen.threads, providers=chosen.provider) as classifier:
@@ -405,22 +407,22 @@ def _report(found: SelfTest) -> int:
     for row in found.rows:
         verdict = "passed" if row.passed else "FAILED"
         print(f"{row.kind:12}{row.output:16}{row.num_samples:8}{row.noise_ratio:14.2f}  {verdict}")
-    print(f"\n{'card':28}{'max levels':>12}{'mean':>10}")
+    print(f"\n{'reference image':28}{'max levels':>12}{'mean':>10}")
     for card in found.cards:
         verdict = "passed" if card.passed else "FAILED"
         print(f"{card.card:28}{card.max_levels:12}{card.mean_levels:10.3f}  {verdict}")
     print()
     if found.model_passed:
-        print(f"The model is as good here as PyTorch: its noise ratio is {found.noise_ratio:.2f}.")
+        print(f"The model is as accurate here as in PyTorch: its noise ratio is {found.noise_ratio:.2f}.")
     else:
-        print(f"FAILED: the model is not as good here as PyTorch; its noise ratio is {found.noise_ratio:.2f}.")
+        print(f"FAILED: the model is less accurate here than in PyTorch: its noise ratio is {found.noise_ratio:.2f}.")
     if not all(card.passed for card in found.cards):
-        print("FAILED: the same image files give other pixels here.")
+        print("FAILED: image files are decoded or scaled differently here.")
     return 0 if found.passed else 1
 
 
 def _visible(text: str) -> str:
-    """Without control characters, by which a label could move the cursor or pretend to be a line."""
+    """Escape control characters, with which a label could move the cursor or fake a line."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 

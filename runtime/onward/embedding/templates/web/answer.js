@@ -1,13 +1,13 @@
-// Answer: the classes of a picture, shown on the page.
+// Answer: shows the classes of a picture on the page.
 //
-// Labels are always text: nothing in them is read as markup.
+// Labels are inserted as text, never as markup.
 
 import { channelsOf, sizeOf } from "./pixels.js";
 
-/** With so many classes or fewer, all are shown; of more, the best five. */
+/** Up to this number of classes, all are shown; otherwise the best five. */
 const ALL_UP_TO = 10;
 const TOP = 5;
-/** A screen reader is told of an answer once it has stood so long. */
+/** Delay before a screen reader announces an answer. */
 const ANNOUNCE_AFTER_MS = 700;
 
 /** The part of the page that shows the answer. */
@@ -26,7 +26,7 @@ export class Answer {
 
   /**
    * @param {Float32Array} probabilities One per class.
-   * @param {Uint8ClampedArray} pixels What the model saw.
+   * @param {Uint8ClampedArray} pixels The model's input.
    * @param {{preparing_ms: number, inference_ms: number}} latency
    */
   show(probabilities, pixels, { preparing_ms, inference_ms }) {
@@ -60,7 +60,7 @@ export class Answer {
     return length <= ALL_UP_TO ? length : TOP;
   }
 
-  /** The very pixels, enlarged without smoothing. */
+  /** Show the model's input pixels, enlarged without smoothing. */
   #showSeen(pixels) {
     const { seen } = this.#elements;
     const picture = toPicture(pixels, this.signature);

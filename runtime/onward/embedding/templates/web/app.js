@@ -1,4 +1,4 @@
-// The page: where pictures come from, and where the answers go.
+// App: connects the sources of pictures, the model and the answer.
 
 import { Answer, toPicture } from "./answer.js";
 import { Camera } from "./camera.js";
@@ -10,21 +10,21 @@ import { sizeOf } from "./pixels.js";
 import { Verification } from "./verification.js";
 
 const element = (id) => document.getElementById(id);
-/** Of the address: `?threads=1`. */
+/** From the address, e.g. `?threads=1`. */
 const askedThreads = Number(new URLSearchParams(location.search).get("threads")) || null;
-/** Smaller pictures are shown as the squares that they are. */
+/** Smaller pictures are shown without smoothing. */
 const PIXELATED_BELOW_PX = 100;
 
-let model; // what model.json says
-let bytes; // of the ONNX file
+let model; // the content of model.json
+let bytes; // the ONNX file
 let classifier;
 let answer;
 let verification;
 let drawing;
 let camera = null;
-/** Counts what was asked: an answer that comes late is not shown over a newer one. */
+/** Counts requests, so that a late answer does not replace a newer one. */
 let numAsked = 0;
-/** What each source would classify again, once it is shown again or another provider runs the model. */
+/** Classifies the last picture of each source again, when it is shown again or the provider changes. */
 const repeat = { picture: null, draw: null, camera: null };
 
 start().catch((error) => tell(error.message));
@@ -45,7 +45,7 @@ async function start() {
   await Promise.allSettled([offerWebGPU(), offerExamples(), keepForOffline()]);
 }
 
-/** Say something in the app's place. */
+/** Show a message instead of the app. */
 function tell(text, share = null) {
   element("notice").hidden = false;
   element("notice").classList.toggle("patient", share !== null);
@@ -56,7 +56,7 @@ function tell(text, share = null) {
 
 function describeModel(isChecked) {
   const { model: file, licence, made_by } = model;
-  const digest = `SHA-256 ${file.sha256.slice(0, 12)}…, ${isChecked ? "checked" : "not checked: that needs HTTPS"}`;
+  const digest = `SHA-256 ${file.sha256.slice(0, 12)}…, ${isChecked ? "checked" : "not checked: the check needs HTTPS"}`;
   return [file.path, digest, licence && `licence ${licence}`, `made by ${made_by}`].filter(Boolean).join(" · ");
 }
 
@@ -82,7 +82,7 @@ function shownSource() {
   return document.querySelector("[name=source]:checked").value;
 }
 
-/** Show the source that is chosen, and hide the others. */
+/** Show the selected source and hide the others. */
 function show() {
   for (const panel of document.querySelectorAll(".panel")) panel.hidden = panel.id !== `panel-${shownSource()}`;
   if (shownSource() !== "camera") turnCameraOff();
@@ -90,17 +90,17 @@ function show() {
   else forget();
 }
 
-/** Classify a picture that the shown source gave. */
+/** Classify a picture from the selected source. */
 async function classify(picture, decoding_ms = 0) {
   const asked = ++numAsked;
   const start = performance.now();
-  const pixels = classifier.see(picture);
+  const pixels = classifier.prepare(picture);
   const preparing_ms = decoding_ms + performance.now() - start;
   const { probabilities, inference_ms } = await classifier.classify(pixels);
   if (asked === numAsked) answer.show(probabilities, pixels, { preparing_ms, inference_ms });
 }
 
-/** Do it, or say why not. */
+/** Run a task, or show its error. */
 async function attempt(task) {
   complain(null);
   try {
@@ -135,7 +135,7 @@ function listenToFiles() {
 }
 
 function drag(event) {
-  event.preventDefault(); // or the browser leaves the page to show the file
+  event.preventDefault(); // otherwise the browser leaves the page and opens the file
   element("drop").classList.toggle("over", event.type === "dragover");
   if (event.type === "drop") takeFile(event.dataTransfer.files[0]);
 }
@@ -149,7 +149,7 @@ async function takeFile(file) {
   });
 }
 
-/** Classify what `read` gives. */
+/** Classify the picture that `read` returns. */
 async function takePicture(name, read) {
   repeat.picture = null;
   element("file-name").textContent = name;
@@ -199,7 +199,7 @@ function listenToDrawing() {
   const { signature } = model;
   let isBusy = false;
   let isWanted = false;
-  /** While one drawing is classified, the next waits; those between are skipped. */
+  /** While a drawing is classified, only the latest change waits; those between are skipped. */
   const follow = async () => {
     isWanted = true;
     if (isBusy) return;
@@ -237,7 +237,7 @@ function listenToCamera() {
 async function turnCameraOn() {
   camera = await Camera.open(element("video"));
   showCamera();
-  if (shownSource() !== "camera") turnCameraOff(); // who has left meanwhile
+  if (shownSource() !== "camera") turnCameraOff(); // the user selected another source meanwhile
 }
 
 function turnCameraOff() {
@@ -252,7 +252,7 @@ function showCamera() {
   element("camera").textContent = camera ? "Turn off" : "Turn on";
 }
 
-// Where it runs --------------------------------------------------------------------------------------------------------
+// Provider -------------------------------------------------------------------------------------------------------------
 
 async function offerWebGPU() {
   const reason = await whyNoWebGPU();
@@ -285,12 +285,12 @@ async function verify() {
     await verification.run(classifier);
   } catch (error) {
     problem.hidden = false;
-    problem.textContent = `The verification stopped: ${error.message}`;
+    problem.textContent = `The verification failed to run: ${error.message}`;
   }
   element("provider").disabled = element("verify").disabled = false;
 }
 
-/** Keep the page for when there is no network; and where the host does not isolate it, the worker does, from the next visit. */
+/** The service worker makes the page work offline and, from the next visit on, isolates it if the host does not. */
 async function keepForOffline() {
   if (!navigator.serviceWorker) return;
   await navigator.serviceWorker.register("service-worker.js");

@@ -1,6 +1,6 @@
-// Camera: what it sees now. The picture is not mirrored and goes nowhere.
+// Camera: takes pictures. They are not mirrored and not stored or sent.
 
-/** The camera cannot be used; the message is for the reader of the page. */
+/** The camera cannot be used; the message is shown to the user. */
 export class CameraError extends Error {}
 
 const REASONS = {
@@ -18,10 +18,10 @@ export class Camera {
     this.video = video;
   }
 
-  /** Ask for the camera, and show it. */
+  /** Ask for the camera and show its picture. */
   static async open(video) {
     if (!navigator.mediaDevices) {
-      throw new CameraError("The browser lends its camera only to pages of HTTPS or of this machine itself (127.0.0.1).");
+      throw new CameraError("The browser allows the camera only over HTTPS or on 127.0.0.1. Use a picture instead.");
     }
     const wanted = { video: { facingMode: "environment", width: { ideal: 1280 } }, audio: false };
     const stream = await navigator.mediaDevices.getUserMedia(wanted).catch((error) => {

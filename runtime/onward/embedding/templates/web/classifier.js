@@ -1,23 +1,23 @@
-// Classifier: opens the model with onnxruntime-web, and runs it.
+// Classifier: opens the model with onnxruntime-web and runs it, on WebAssembly or WebGPU.
 //
-// Knows nothing of the page. It runs on WebAssembly, with as many threads as the page may have, or on WebGPU.
+// It knows nothing about the page.
 
 import { channelsOf, shapeOf, sizeOf, toPixels, toTensor } from "./pixels.js";
 
-/** What is loaded for a provider, and only when it is used. */
+/** The module of each provider, loaded only when it is used. */
 const RUNTIMES = { wasm: "./onnxruntime/ort.wasm.min.mjs", webgpu: "./onnxruntime/ort.webgpu.min.mjs" };
 const RUNTIME_FOLDER = new URL("./onnxruntime/", import.meta.url).href;
 /** More threads than this make small models slower. */
 const MAX_THREADS = 4;
-/** The smallest WebAssembly module with an instruction of SIMD in it. Source: wasm-feature-detect. */
+/** The smallest WebAssembly module with a SIMD instruction. Source: wasm-feature-detect. */
 const SIMD_MODULE = new Uint8Array([
   0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
 ]);
 
-/** The model cannot be opened or run; the message is for the reader of the page. */
+/** The model cannot be opened or run; the message is shown to the user. */
 export class ModelError extends Error {}
 
-/** What model.json says. */
+/** The content of model.json. */
 export async function readModel() {
   try {
     return await (await fetchFile("model.json")).json();
@@ -26,15 +26,15 @@ export async function readModel() {
   }
 }
 
-/** A file of golden/. */
+/** The content of a file of golden/. */
 export async function readGolden(path) {
   return (await fetchFile(`golden/${path}`)).arrayBuffer();
 }
 
 /**
- * Download the model, and compare its digest with model.json's.
- * @param {(share: number) => void} [advance] Told how much of it is there, 0 to 1.
- * @returns {Promise<{bytes: Uint8Array, isChecked: boolean}>} Not checked where the browser offers no SHA-256.
+ * Download the model and compare its digest with model.json.
+ * @param {(share: number) => void} [advance] Called with the downloaded share, 0 to 1.
+ * @returns {Promise<{bytes: Uint8Array, isChecked: boolean}>} Not checked if the browser has no SHA-256.
  */
 export async function downloadModel({ path, sha256, size_bytes }, advance = () => {}) {
   const bytes = await readAll(await fetchFile(path), size_bytes, advance);
@@ -43,11 +43,11 @@ export async function downloadModel({ path, sha256, size_bytes }, advance = () =
   if (found === sha256) return { bytes, isChecked: true };
   throw new ModelError(
     `${path} is not the file that this app was made with. Its SHA-256 begins with ${found.slice(0, 12)}, ` +
-      `expected ${sha256.slice(0, 12)}. Copy the whole app again, or make it again with \`onward embed\`.`,
+      `expected ${sha256.slice(0, 12)}. Copy the whole app again, or run \`onward embed\` again.`,
   );
 }
 
-/** Why WebGPU cannot be used here; null where it can. */
+/** The reason why WebGPU cannot be used here, or null. */
 export async function whyNoWebGPU() {
   if (!(await hasWebGPURuntime())) return "this app was made without it";
   if (!globalThis.isSecureContext) return "it needs HTTPS";
@@ -56,7 +56,7 @@ export async function whyNoWebGPU() {
   return adapter ? null : "no adapter was found";
 }
 
-/** How many threads WebAssembly may use. */
+/** The number of threads that WebAssembly may use. */
 export function numThreads(asked = null) {
   if (!globalThis.crossOriginIsolated) return 1;
   const most = Math.min(MAX_THREADS, navigator.hardwareConcurrency || 1);
@@ -67,22 +67,22 @@ export function numThreads(asked = null) {
 export class Classifier {
   #ort;
   #session;
-  /** onnxruntime runs one batch at a time; the next one waits for this. */
+  /** onnxruntime runs one batch at a time; the next batch waits for this one. */
   #last = Promise.resolve();
 
   constructor(ort, session, signature, backend) {
     this.#ort = ort;
     this.#session = session;
     this.signature = signature;
-    /** What it runs on, in words. */
+    /** A description for the user. */
     this.backend = backend;
   }
 
   /**
-   * Open the model, and run it once: the first run is slower than all others.
+   * Open the model and run it once, because the first run is slow.
    * @param {Uint8Array} bytes The ONNX file.
    * @param {"wasm" | "webgpu"} provider
-   * @param {number} threads Of WebAssembly.
+   * @param {number} threads Number of WebAssembly threads.
    */
   static async open(bytes, signature, provider, threads) {
     checkWebAssembly();
@@ -103,7 +103,7 @@ export class Classifier {
 
   /**
    * Run one batch.
-   * @param {Uint8Array | Float32Array} data As the signature's input has it, image after image.
+   * @param {Uint8Array | Float32Array} data The model's input, image after image.
    * @returns {Promise<Record<"logits" | "probabilities", Float32Array>>} count × classes each
    */
   run(data, count) {
@@ -114,7 +114,7 @@ export class Classifier {
 
   /**
    * Classify one image.
-   * @param {Uint8ClampedArray} pixels height × width × channels, by `see`.
+   * @param {Uint8ClampedArray} pixels height × width × channels, from `prepare`.
    * @returns {Promise<{probabilities: Float32Array, inference_ms: number}>}
    */
   async classify(pixels) {
@@ -125,8 +125,8 @@ export class Classifier {
     return { probabilities, inference_ms: performance.now() - start };
   }
 
-  /** What the model sees of a picture. */
-  see(picture) {
+  /** Scale and crop a picture to the model's input. */
+  prepare(picture) {
     return toPixels(picture, this.signature);
   }
 
@@ -148,8 +148,8 @@ const NAMES = { wasm: "WebAssembly", webgpu: "WebGPU" };
 function checkWebAssembly() {
   if (typeof WebAssembly === "object" && WebAssembly.validate(SIMD_MODULE)) return;
   throw new ModelError(
-    "This browser has no WebAssembly with SIMD, which runs the model. Use Chrome or Edge 91, Firefox 89, " +
-      "Safari 16.4 or a later version. If yours is newer, WebAssembly was turned off in its settings.",
+    "This browser has no WebAssembly with SIMD, which the model needs. Use Chrome or Edge 91, Firefox 89, " +
+      "Safari 16.4 or later. In a newer browser, turn WebAssembly on in its settings.",
   );
 }
 
@@ -169,9 +169,9 @@ async function hasWebGPURuntime() {
 
 async function fetchFile(path) {
   const response = await fetch(new URL(path, import.meta.url)).catch(() => null);
-  if (!response) throw new ModelError(`${path} cannot be reached. Is the server still running?`);
+  if (!response) throw new ModelError(`${path} cannot be loaded. Check that the server is running.`);
   if (response.ok) return response;
-  throw new ModelError(`${path} was answered with ${response.status}, expected 200. Was the whole folder copied?`);
+  throw new ModelError(`${path}: the server answered ${response.status}, expected 200. Copy the whole folder again.`);
 }
 
 async function readAll(response, size_bytes, advance) {

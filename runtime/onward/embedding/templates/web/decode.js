@@ -1,13 +1,13 @@
-// Decode: from an image file to its pixels, as Pillow would give them where the browser lets us.
+// Decode: reads an image file as the same pixels as Pillow, as far as the browser allows.
 //
-// That means: upright as EXIF says, the first frame, no colour management, and the colours under alpha as they are stored.
-// A 2D canvas multiplies colours by alpha and cannot give them back, so pictures that have alpha go through WebGL.
+// That is: the EXIF orientation applied, the first frame, no colour management, and colours under alpha as stored. A 2D
+// canvas loses colours under alpha, because it premultiplies them, so pictures with alpha are read through WebGL.
 
-/** Pillow's bound, at which it refuses. */
+/** Pillow's limit. */
 export const MAX_PIXELS = 89_478_485;
 const BITMAP_OPTIONS = { premultiplyAlpha: "none", colorSpaceConversion: "none", imageOrientation: "from-image" };
 
-/** The file is no picture that can be read; the message is for the reader of the page. */
+/** The file is not a readable picture; the message is shown to the user. */
 export class PictureError extends Error {}
 
 /**
@@ -16,11 +16,11 @@ export class PictureError extends Error {}
  * @returns {Promise<import("./pixels.js").Picture>}
  */
 export async function decode(file) {
-  const blob = new Blob([file]); // its type is read from its content
+  const blob = new Blob([file]); // without a type: the browser detects it from the content
   if (blob.size === 0) throw new PictureError("The file is empty: it has 0 bytes. Choose another one.");
   checkSize(await readSize(blob));
   const bitmap = await createImageBitmap(blob, BITMAP_OPTIONS).catch(() => {
-    throw new PictureError("The picture is damaged: its beginning can be read, the rest cannot. Save it again.");
+    throw new PictureError("The picture is damaged: only its beginning can be read. Save it again.");
   });
   try {
     const picture = readByCanvas(bitmap);
@@ -30,7 +30,7 @@ export async function decode(file) {
   }
 }
 
-/** From its header: nothing is decoded yet. */
+/** Read the size from the header, without decoding. */
 async function readSize(blob) {
   const image = new Image();
   image.src = URL.createObjectURL(blob);
@@ -39,7 +39,7 @@ async function readSize(blob) {
     return { width: image.naturalWidth, height: image.naturalHeight };
   } catch {
     throw new PictureError(
-      "This is no picture that the browser can read. It can read PNG, JPEG, WebP, GIF, BMP and, if it is recent, AVIF.",
+      "The browser cannot read this file as a picture. Use PNG, JPEG, WebP, GIF, BMP or, in a recent browser, AVIF.",
     );
   } finally {
     URL.revokeObjectURL(image.src);
@@ -49,7 +49,7 @@ async function readSize(blob) {
 function checkSize({ width, height }) {
   if (width * height <= MAX_PIXELS) return;
   throw new PictureError(
-    `The picture is too large: ${width} × ${height} pixels, at most ${MAX_PIXELS.toLocaleString("en")} in all. ` +
+    `The picture is too large: ${width} × ${height} pixels, expected at most ${MAX_PIXELS.toLocaleString("en")}. ` +
       "Make it smaller first.",
   );
 }
@@ -70,7 +70,7 @@ function readByCanvas(bitmap) {
   }
 }
 
-/** Null where there is no WebGL, or the picture is larger than it takes. */
+/** Null if there is no WebGL or the picture is too large for it. */
 function readByWebGL(bitmap) {
   const { width, height } = bitmap;
   const gl = new OffscreenCanvas(1, 1).getContext("webgl2");
@@ -88,6 +88,6 @@ function readByWebGL(bitmap) {
     gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, data);
     return gl.getError() === gl.NO_ERROR ? { width, height, data } : null;
   } finally {
-    gl.getExtension("WEBGL_lose_context")?.loseContext(); // a browser has few of them
+    gl.getExtension("WEBGL_lose_context")?.loseContext(); // browsers allow only a few contexts
   }
 }

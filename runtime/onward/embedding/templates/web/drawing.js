@@ -1,19 +1,19 @@
-// Drawing: a canvas to draw on, by mouse, finger, pen or keyboard.
+// Drawing: a canvas to draw on with mouse, finger, pen or keyboard.
 //
-// What it shows is what the model gets: nothing is centred, thinned or smoothed behind the scenes.
+// The model gets the drawing as shown: it is not centred, thinned or smoothed.
 
-/** Models of pictures darker than this, on average, get white ink on black. */
+/** If the mean of the training images is darker, the ink is white on black. */
 const DARK_MEAN = 0.4;
 const LONGER_SIDE_PX = 448;
-/** The pen, as a share of the shorter side: about as thick as in MNIST. */
+/** The pen's width as a share of the shorter side: about as in MNIST. */
 const PEN_SHARE = 1 / 11;
-/** On very small models no thinner than so many of the model's pixels, or a stroke would fade. */
+/** The least width in pixels of the model's input; thinner strokes would fade. */
 const PEN_MODEL_PIXELS = 1.2;
-/** Steps of the arrow keys across the canvas. */
+/** Number of arrow key steps across the canvas. */
 const KEY_STEPS = 20;
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-/** Ink and paper that look like the model's training images. */
+/** Ink and paper like the model's training images. */
 export function coloursFor({ normalize: { mean } }) {
   const average = mean.reduce((sum, value) => sum + value, 0) / mean.length;
   return average < DARK_MEAN ? { ink: "#fff", paper: "#000" } : { ink: "#000", paper: "#fff" };
@@ -24,16 +24,16 @@ export class Drawing {
   #context;
   #last = null;
   #pen = null;
-  /** Where the keyboard's pen is. */
+  /** Position of the keyboard's pen. */
   #cursor;
   #isDown = false;
 
   /**
    * @param {HTMLCanvasElement} canvas
-   * @param {HTMLElement} marker Shows where the keyboard's pen is.
-   * @param {{height: number, width: number}} size The model's.
+   * @param {HTMLElement} marker Shows the position of the keyboard's pen.
+   * @param {{height: number, width: number}} size The model's input size.
    * @param {{ink: string, paper: string}} colours
-   * @param {(isFinished: boolean) => void} changed Told of every change; finished once the pen is lifted.
+   * @param {(isFinished: boolean) => void} changed Called after every change; finished when the pen is lifted.
    */
   constructor(canvas, marker, size, colours, changed) {
     const scale = LONGER_SIDE_PX / Math.max(size.height, size.width);
@@ -98,7 +98,7 @@ export class Drawing {
     event.preventDefault();
   }
 
-  /** Of the keyboard's pen. */
+  /** Lower or lift the keyboard's pen. */
   #lower(isDown) {
     const wasDown = this.#isDown;
     this.#isDown = isDown;

@@ -1,10 +1,10 @@
-// Examples: the real images among the golden samples, so that the page can be tried without a picture at hand.
+// Examples: the real images among the golden samples, to try the page without a picture.
 
 const REAL = "real";
 
 /**
  * @param {(path: string) => Promise<ArrayBuffer>} read A file of golden/.
- * @returns {Promise<Uint8Array[]>} height × width × channels each; none where the model takes normalised planes.
+ * @returns {Promise<Uint8Array[]>} height × width × channels each; none if the model takes normalised input.
  */
 export async function readExamples(read, signature) {
   const { kinds } = JSON.parse(new TextDecoder().decode(await read("golden.json")));

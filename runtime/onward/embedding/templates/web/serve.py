@@ -1,4 +1,4 @@
-"""Serve: this folder as a page, on this machine, with the headers that give WebAssembly its threads.
+"""Serve: a local web server for this folder, with the headers that WebAssembly threads need.
 
 python3 serve.py
 """
@@ -14,22 +14,22 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 HEADERS = {
-    # the page is isolated: only then does a browser lend it threads
+    # cross-origin isolation, without which browsers allow no threads
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # a file that was changed is seen at once
+    # changed files are loaded at once
     "Cache-Control": "no-cache",
     "X-Content-Type-Options": "nosniff",
 }
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Files, with the right types and headers."""
+    """Serves files with the right types and headers."""
 
     protocol_version = "HTTP/1.1"
     extensions_map = SimpleHTTPRequestHandler.extensions_map | {
-        # the operating system's own table may have others, by which browsers refuse to run a module
+        # the operating system's table may have other types, with which browsers refuse modules
         ".html": "text/html; charset=utf-8",
         ".css": "text/css; charset=utf-8",
         ".js": "text/javascript; charset=utf-8",
@@ -40,31 +40,31 @@ class Handler(SimpleHTTPRequestHandler):
     }
 
     def handle(self) -> None:
-        """All requests of a connection; a browser that is closed meanwhile is no error."""
+        """Answer the requests of a connection; that the browser closes it is not an error."""
         with suppress(ConnectionError):
             super().handle()
 
     def end_headers(self) -> None:
-        """Every answer's."""
+        """Add our headers to every response."""
         for name, value in HEADERS.items():
             self.send_header(name, value)
         super().end_headers()
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Only what goes wrong is logged."""
+        """Do nothing: only errors are logged."""
 
 
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description="Serve this folder as a page.")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: this machine only)")
-    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free port (default: 8000)")
     options = parser.parse_args()
     try:
         server = ThreadingHTTPServer((options.host, options.port), partial(Handler, directory=str(FOLDER)))
     except (OSError, OverflowError) as error:
         reason = str(error).rstrip(".")
-        print(f"{options.host}:{options.port} cannot be listened on: {reason}. Try --port 0.", file=sys.stderr)
+        print(f"cannot listen on {options.host}:{options.port}: {reason}. Try --port 0.", file=sys.stderr)
         return 1
     with server:
         print(f"http://{options.host}:{server.server_port}/  (Ctrl+C stops it)", flush=True)

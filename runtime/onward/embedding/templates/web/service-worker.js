@@ -1,7 +1,7 @@
-// Service worker: the page works offline after the first visit, and with threads on any host.
+// Service worker: makes the page work offline after the first visit, and with threads on any host.
 //
-// Network first, so that a new version is seen at once; what the network does not give comes from the cache.
-// It adds the headers that isolate the page, without which a browser gives WebAssembly no threads.
+// It asks the network first, so that a new version is used at once, and the cache second. It adds the headers for
+// cross-origin isolation, without which browsers allow WebAssembly no threads.
 
 const CACHE = `onward ${self.registration.scope}`; // several apps may share a host
 const FILES = [
@@ -38,7 +38,7 @@ self.addEventListener("fetch", (event) => {
   if (method === "GET" && url.startsWith(self.registration.scope)) event.respondWith(answer(event.request));
 });
 
-/** All that the page needs. WebGPU's files are kept once they are used. */
+/** Cache all files of the page. WebGPU's files are cached when they are first used. */
 async function fill() {
   const cache = await caches.open(CACHE);
   await cache.addAll(FILES);
@@ -68,7 +68,7 @@ async function answer(request) {
   }
 }
 
-/** Large files are not written again at every visit. */
+/** Whether a file is unchanged, so that large files are not written at every visit. */
 function isSame(response, kept) {
   const name = response.headers.has("ETag") ? "ETag" : "Last-Modified";
   return response.headers.has(name) && response.headers.get(name) === kept?.headers.get(name);

@@ -1,13 +1,13 @@
-// Verification: parity.js's verdicts on this model, in this browser, shown on the page.
+// Verification: shows the results of parity.js on the page.
 
 import { judgeDecoder, judgeModel } from "./parity.js";
 import { decode } from "./decode.js";
 import { readGolden } from "./classifier.js";
 
-/** So often the page is given a turn, to show the progress and to stay alive. */
+/** Interval at which the page may update and react. */
 const TURN_EVERY_MS = 50;
 
-/** The part of the page that shows the verdicts. */
+/** The part of the page that shows the results. */
 export class Verification {
   #elements;
 
@@ -25,7 +25,7 @@ export class Verification {
     progress.value = 0;
     try {
       const { max_noise_ratio } = JSON.parse(new TextDecoder().decode(await readGolden("golden.json")));
-      const model = await judgeModel(readGolden, takingTurns(classifier), (done, all) => (progress.value = done / all));
+      const model = await judgeModel(readGolden, yielding(classifier), (done, all) => (progress.value = done / all));
       const decoder = await judgeDecoder(readGolden, decode, classifier.signature);
       this.#show(model, decoder, max_noise_ratio, classifier.backend);
     } finally {
@@ -50,7 +50,7 @@ export class Verification {
   }
 }
 
-function takingTurns(classifier) {
+function yielding(classifier) {
   let last = performance.now();
   return async (data, count) => {
     if (performance.now() - last > TURN_EVERY_MS) {
@@ -63,7 +63,7 @@ function takingTurns(classifier) {
 
 function inWords(isModelRight, isDecoderRight) {
   if (!isModelRight) return "Failed. Do not trust this model’s answers";
-  return isDecoderRight ? "Passed" : "The model passed; pictures are decoded too differently here, see below. Ran";
+  return isDecoderRight ? "Passed" : "The model passed, but this browser decodes pictures differently, see below. Ran";
 }
 
 function toRow({ kind, output, numSamples, error, noiseFloor, noiseRatio, passed }) {
@@ -75,7 +75,7 @@ function toCard({ card, maxLevels, meanLevels, passed }) {
   return makeRow([card], [`${maxLevels} levels`, `${meanLevels.toFixed(2)} levels`], passed);
 }
 
-/** Texts, numbers and the verdict, as a row of a table. */
+/** A table row of texts, numbers and the verdict. */
 function makeRow(texts, numbers, passed) {
   const row = document.createElement("tr");
   for (const text of texts) row.insertCell().textContent = text;
