@@ -189,7 +189,7 @@ class FaultBench:
         self.path = folder / f"{network.name}.onnx"
         deployable = make_deployable(network.network, network.signature)
         samples = gather_samples(network.signature, None, num_samples=num_samples)
-        self.record: GoldenRecord = make_reference(deployable, samples, network.signature)
+        self.record: GoldenRecord = make_reference(deployable, samples, network.signature).record
         self.written: OnnxExport = _write(deployable, self.path, network.signature)
         self.sound = self.path.read_bytes()
 

@@ -60,7 +60,7 @@ def publish(
     with staged_folder(out) as staged:
         with _tracing(deployable, model, staged, options):
             on_stage("reference in float64")
-            record = make_reference(deployable, samples, model.signature)
+            record = make_reference(deployable, samples, model.signature).record
             reference = _write_artifacts(deployable, model, record, staged, options, on_stage)
         on_stage("parity gate")
         results = [

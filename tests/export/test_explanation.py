@@ -141,7 +141,7 @@ def test_another_shape_is_an_error_with_both_shapes(tmp_path: Path) -> None:
 
 def test_the_worst_samples_are_those_with_the_largest_error() -> None:
     samples = gather_samples(SIGNATURE, None, num_samples=32)
-    record = make_reference(make_deployable(Plain(), SIGNATURE), samples, SIGNATURE)
+    record = make_reference(make_deployable(Plain(), SIGNATURE), samples, SIGNATURE).record
     images = record.inputs["random"]
     assert isinstance(images, np.ndarray)
     wrong = images[[3, 17]]

@@ -35,7 +35,9 @@ from networks import (  # isort: skip
 
 
 def reference_of(network: nn.Module, signature=SIGNATURE) -> GoldenRecord:
-    return make_reference(Deployable(network, signature), gather_samples(signature, None, num_samples=32), signature)
+    return make_reference(
+        Deployable(network, signature), gather_samples(signature, None, num_samples=32), signature
+    ).record
 
 
 @pytest.mark.parametrize(
@@ -45,8 +47,8 @@ def reference_of(network: nn.Module, signature=SIGNATURE) -> GoldenRecord:
         (WithModule(StubbornDropout(0.5)), r"two runs .* differ, first at .* in model\.3"),
         (WithModule(nn.BatchNorm1d(16, track_running_stats=False)), r"batch.*in model\.3|batch of size 1"),
         (NanWeight(), r"model\.3\.weight are NaN"),
-        (AutocastInside(), r"bfloat16 while the model runs in float32"),
-        (HalfInside(), r"float16 while the model runs in float32"),
+        (AutocastInside(), r"aten\.to in model\.1 \(networks\.py:.*\) computes in bfloat16, which changes logits"),
+        (HalfInside(), r"aten\.to in model \(networks\.py:.*\) computes in float16, which changes logits"),
         (ZeroHead(), r"does not depend on the input"),
         (Cancelling(), r"ill-conditioned"),
         (DividesByZero(), r"NaN or infinite.*aten\.div in model"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import Interpreter, Node
-from torch.utils._pytree import tree_map
 
 from onward.feed import Feed, arrays_of, num_samples, take
 from onward.parity import MIN_FLOOR_ULPS
-from onward_export.reference.reference import default_dtype
+from onward_export.reference.widening import widened
 
 __all__ = ["Expected", "expected_values"]
 
@@ -85,18 +85,17 @@ def _values(
         if name in names and isinstance(value, Tensor) and value.is_floating_point():
             values[name] = value.detach().cpu().numpy().copy()
 
-    interpreter = _InPrecision(program, dtype, keep)
-    with torch.inference_mode(), default_dtype(dtype):
+    interpreter = _Recorder(program, keep)
+    with torch.inference_mode(), widened(dtype) if dtype == torch.float64 else nullcontext():
         interpreter.run(*_arguments(program, feed, dtype), enable_io_processing=False)
     return values
 
 
-class _InPrecision(Interpreter):
-    """Runs the graph of a program with every float32 in it replaced by another precision."""
+class _Recorder(Interpreter):
+    """Runs the graph of a program and keeps its values."""
 
-    def __init__(self, program: ExportedProgram, dtype: torch.dtype, keep: Callable[[str, Any], None]) -> None:
+    def __init__(self, program: ExportedProgram, keep: Callable[[str, Any], None]) -> None:
         super().__init__(program.graph_module)
-        self.dtype = dtype
         self.keep = keep
 
     def run_node(self, n: Node) -> Any:
@@ -104,10 +103,6 @@ class _InPrecision(Interpreter):
         if n.op == "call_function":
             self.keep(n.name, result)
         return result
-
-    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        args, kwargs = tree_map(lambda item: self.dtype if item is torch.float32 else item, (args, kwargs))
-        return super().call_function(target, args, kwargs)
 
 
 def _arguments(program: ExportedProgram, feed: Feed, dtype: torch.dtype) -> Iterator[Any]:

@@ -2,16 +2,66 @@
 
 from __future__ import annotations
 
+import linecache
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["Operation", "first_difference", "trace_operators"]
+__all__ = ["Operation", "Place", "first_difference", "here", "trace_operators", "tracked_modules"]
+
+TORCH = str(Path(torch.__file__).parent)
+ONWARD = str(Path(__file__).parents[1])
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an operator was called.
+
+    Args:
+        operator: e.g. `aten.native_dropout`.
+        module: Path of the submodule that called it, e.g. `model.layers.3`; empty for the top module.
+        code: File, line, function and code, e.g. `net.py:12, in forward: x = x.half()`; empty where only PyTorch's code
+            is known.
+    """
+
+    operator: str
+    module: str
+    code: str
+
+    def __str__(self) -> str:
+        place = f"{self.operator} in {self.module or 'the top module'}"
+        return f"{place} ({self.code})" if self.code else place
+
+
+def here(func: Any, path: Sequence[str]) -> Place:
+    """The place of an operator that a dispatch mode handles now.
+
+    Args:
+        func: The operator.
+        path: The modules that are running, the innermost last, as `tracked_modules` keeps them.
+    """
+    name = func.overloadpacket._qualified_op_name.replace("::", ".")
+    return Place(name, path[-1] if path else "", _line_of_code())
+
+
+def _line_of_code() -> str:
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(ONWARD):
+        frame = frame.f_back
+    while frame.f_back is not None and frame.f_code.co_filename.startswith((TORCH, "<")):
+        frame = frame.f_back
+    path, line = frame.f_code.co_filename, frame.f_lineno
+    if path.startswith(ONWARD) or frame.f_back is None:
+        return ""
+    return f"{Path(path).name}:{line}, in {frame.f_code.co_name}: {linecache.getline(path, line).strip()}"
 
 
 @dataclass(frozen=True)
@@ -19,24 +69,22 @@ class Operation:
     """One call of an operator.
 
     Args:
-        name: e.g. `aten.native_dropout`.
-        module: Path of the submodule that called it, e.g. `model.layers.3`; empty for the top module.
+        place: Operator, module and line of code.
         outputs: Copies of its floating-point outputs.
     """
 
-    name: str
-    module: str
+    place: Place
     outputs: tuple[Tensor, ...]
 
     def __str__(self) -> str:
-        return f"{self.name} in {self.module or 'the top module'}"
+        return str(self.place)
 
 
 def trace_operators(module: nn.Module, *inputs: Tensor) -> list[Operation]:
     """Run a module once and list its operator calls in order."""
     path: list[str] = []
     recorder = _Recorder(path)
-    with _tracking(module, path), recorder:
+    with tracked_modules(module, path), recorder:
         module(*inputs)
     return recorder.operations
 
@@ -46,7 +94,7 @@ def first_difference(
 ) -> Operation | None:
     """The first operator of two runs of one module whose outputs differ."""
     for one, other in zip(ones, others, strict=False):
-        if one.name != other.name or len(one.outputs) != len(other.outputs):
+        if one.place.operator != other.place.operator or len(one.outputs) != len(other.outputs):
             return one
         if any(differs(a, b) for a, b in zip(one.outputs, other.outputs, strict=True)):
             return one
@@ -66,13 +114,14 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for leaf in tree_leaves(result)
             if isinstance(leaf, Tensor) and leaf.is_floating_point()
         )
-        name = func.overloadpacket._qualified_op_name.replace("::", ".")
-        self.operations.append(Operation(name, self.path[-1] if self.path else "", floats))
+        self.operations.append(Operation(here(func, self.path), floats))
         return result
 
 
 @contextmanager
-def _tracking(module: nn.Module, path: list[str]) -> Iterator[None]:
+def tracked_modules(module: nn.Module, path: list[str]) -> Iterator[None]:
+    """Keep the paths of the submodules that are running in `path`, the innermost last."""
+
     def enter(name: str) -> Callable[..., None]:
         return lambda *_: path.append(name)
 

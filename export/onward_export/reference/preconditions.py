@@ -5,7 +5,8 @@ Rule 1 of docs/parity.md. Every check raises NotExportable.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -13,25 +14,30 @@ from torch import Tensor, nn
 
 from onward.bundle.golden import GoldenRecord
 from onward.errors import NotExportable, reason_of
-from onward.feed import Feed, take
-from onward.parity import BATCH_SIZES, CONSTANT
+from onward.feed import Feed, arrays_of, num_samples, take
+from onward.parity import ASSERT_CLOSE_ATOL, ASSERT_CLOSE_RTOL, CONSTANT, Noise
 from onward.signature import AnySignature
 from onward_export.deployable import ByOutput, Deployable, run, tensors_of
 from onward_export.reference.operator_trace import first_difference, trace_operators
+from onward_export.reference.widening import Cast
 
 __all__ = [
+    "MODEL_ERRORS",
     "check_batching",
+    "check_casts",
     "check_conditioning",
     "check_depends_on_input",
     "check_deterministic",
     "check_finite",
-    "check_precision",
     "check_runs",
     "check_weights",
+    "refusing",
 ]
 
 #: Splitting a batch may change a float64 output by this share of its scale, which is rounding.
 ROUNDING_FLOAT64 = 1e-9
+#: What a module raises that does not run on a batch.
+MODEL_ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, ArithmeticError)
 
 
 def check_weights(deployable: nn.Module) -> None:
@@ -48,17 +54,14 @@ def check_weights(deployable: nn.Module) -> None:
             )
 
 
-def check_runs(deployable: nn.Module, samples: Mapping[str, Feed], signature: AnySignature) -> None:
-    """The module runs on every kind of sample, in batches of several sizes, and gives the signature's sizes."""
-    for kind, size in _first_batches(samples):
-        inputs = tensors_of(take(samples[kind], slice(size)), deployable)
-        try:
+def check_runs(deployable: Deployable, samples: Mapping[str, Feed], signature: AnySignature) -> None:
+    """The module runs on every kind of sample, one and two at once, and gives the signature's types and sizes."""
+    first = next(iter(samples))
+    for kind, size in [(first, 2), *((kind, 1) for kind in samples)]:
+        feed = take(samples[kind], slice(size))
+        inputs = tensors_of(feed, deployable)
+        with refusing(feed, size, kind):
             outputs = deployable(*inputs)
-        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, AssertionError) as error:
-            shapes = " and ".join(str(tuple(item.shape[1:])) for item in inputs)
-            raise NotExportable(
-                f"the model does not run on a batch of size {size} of {kind} samples {shapes}: {reason_of(error)}"
-            ) from error
         count = len(inputs[0])
         for output, found in zip(signature.outputs, outputs, strict=True):
             sizes = (count, *signature.sizes(output))
@@ -69,11 +72,24 @@ def check_runs(deployable: nn.Module, samples: Mapping[str, Feed], signature: An
                     f"the model gives shape {tuple(found.shape)} as {output.name} for {count} samples, expected {sizes}"
                     f"{labels}. If the model returns several values, --output says which one is meant."
                 )
+            if found.is_floating_point() and found.dtype.itemsize < 4:
+                raise NotExportable(
+                    f"the model gives {_name(found.dtype)} as {output.name}, expected {output.dtype}. If `forward` "
+                    f"contains an autocast or a cast, remove it, or convert the result (`.float()`)."
+                )
 
 
-def _first_batches(samples: Mapping[str, Feed]) -> list[tuple[str, int]]:
-    first = next(iter(samples))
-    return [(first, 2), (first, max(BATCH_SIZES)), *((kind, 1) for kind in samples)]
+@contextmanager
+def refusing(feed: Feed, batch_size: int, kind: str) -> Iterator[None]:
+    """Refuse a module that does not run on a feed."""
+    try:
+        yield
+    except MODEL_ERRORS as error:
+        shapes = " and ".join(str(array.shape[1:]) for array in arrays_of(feed))
+        raise NotExportable(
+            f"the model does not run on a batch of size {min(batch_size, num_samples(feed))} of {kind} samples "
+            f"{shapes}: {reason_of(error)}"
+        ) from error
 
 
 def check_deterministic(deployable: Deployable, some: Feed) -> None:
@@ -96,15 +112,30 @@ def check_deterministic(deployable: Deployable, some: Feed) -> None:
     )
 
 
-def check_precision(module: nn.Module, some: Feed, dtype: torch.dtype) -> None:
-    """No operator computes in a narrower float than the model runs in."""
-    width = torch.finfo(dtype).bits
-    for operation in trace_operators(module, *tensors_of(take(some, slice(2)), module)):
-        for output in operation.outputs:
-            if torch.finfo(output.dtype).bits < width:
+def check_casts(
+    casts: Sequence[Cast],
+    outputs: Mapping[str, ByOutput],
+    without_casts: Mapping[str, ByOutput],
+    floors: Mapping[str, Mapping[str, Noise]],
+) -> None:
+    """The casts to narrower types change the float32 outputs by no more than PyTorch's own error.
+
+    Args:
+        casts: The casts of `forward`, in order.
+        outputs: Kind -> the float32 outputs.
+        without_casts: The same with every cast to a narrower type left out.
+        floors: The noise of those.
+    """
+    for kind, by_output in without_casts.items():
+        for name, wide in by_output.items():
+            effect = float(np.abs(outputs[kind][name].astype(np.float64) - wide).max())
+            noise = floors[kind][name]
+            limit = noise.floor if noise.is_measured else ASSERT_CLOSE_ATOL + ASSERT_CLOSE_RTOL * noise.scale
+            if not effect <= limit:  # NaN, too
                 raise NotExportable(
-                    f"{operation} computes in {_name(output.dtype)} while the model runs in {_name(dtype)}: `forward` "
-                    f"contains an autocast or a cast. Remove it for export."
+                    f"{casts[0].place} computes in {casts[0].dtype}, which changes {name} by {effect:.1e} on {kind} "
+                    f"samples; PyTorch's own float32 error is {limit:.1e}, and the model is exported in float32. "
+                    f"Remove the cast or the autocast from `forward`, or use it only `if self.training`."
                 )
 
 

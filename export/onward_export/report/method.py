@@ -59,8 +59,8 @@ def preconditions(results: ParityResults) -> list[str]:
     """What was checked before the model became the reference (rule 1 of docs/parity.md), one sentence each."""
     found = [
         "No weight and no output is NaN or infinite.",
-        "The model is in eval mode, autocast is off. Two runs in float32 agree bit for bit, and no operator computes "
-        "in a narrower float.",
+        "The model is in eval mode, autocast is off. Two runs in float32 agree bit for bit, and no cast to a narrower "
+        "float changes the outputs by more than PyTorch's own error.",
         f"The outputs depend on the input: {_range(results)}.",
     ]
     if not results.is_measured:
