@@ -477,9 +477,9 @@ def test_balanced_weights_need_an_image_of_each_class() -> None:
 
 
 def test_the_digest_of_a_large_data_set_takes_no_time(fashion_mnist: Dataset) -> None:
-    began = time.perf_counter()
+    began = time.process_time()  # not the time that others take from it
     fashion_mnist.digest()
-    assert time.perf_counter() - began < 2  # 0.02 s where it was written, ten times that without SHA instructions
+    assert time.process_time() - began < 2  # 0.02 s where it was written, ten times that without SHA instructions
 
 
 def test_fashion_mnist_is_the_real_one(fashion_mnist: Dataset) -> None:

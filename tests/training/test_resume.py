@@ -26,6 +26,7 @@ from onward_training.options import TrainOptions
 from onward_training.run_folder import RunFolder
 from tests.forks import CAN_FORK, Fork
 
+pytestmark = pytest.mark.long
 #: `make soak` asks for more.
 NUM_KILLS = int(os.environ.get("ONWARD_KILLS", "2"))
 OPTIONS = TrainOptions(
@@ -124,7 +125,7 @@ def test_a_best_epoch_that_is_gone_is_missed(digits: Dataset, tmp_path: Path) ->
 
 def arguments(out: Path, *more: str) -> list[str]:
     network = json.dumps({"widths": [4, 8], "num_hidden": 16})
-    options = "--data digits --model cnn --epochs 25 --augment crop --schedule one-cycle --save-minutes 0.001"
+    options = "--data digits --model cnn --epochs 12 --augment crop --schedule one-cycle --save-minutes 0.001"
     return ["train", *options.split(), "--model-args", network, "--out", str(out), *more]
 
 
@@ -157,6 +158,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
 
 
 def test_a_run_killed_at_random_moments_ends_with_the_same_bits(whole: tuple[Path, float], tmp_path: Path) -> None:
+    """After the last kill it goes on undisturbed. A machine that is faster now than it was is noticed."""
     undisturbed, whole_s = whole
     chance = random.Random(0)
     killed = 0
@@ -165,12 +167,16 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(whole: tuple[Pat
             break
         out = tmp_path / f"run-{number}.pt"  # a new one: a run that ended before its kill cannot be killed any more
         while True:
+            began = time.monotonic()
             with start(out, "--resume") as process:
                 try:
-                    _, complaint = process.communicate(timeout=chance.uniform(0.1, 0.9) * whole_s)
+                    patience_s = chance.uniform(0.1, 0.9) * whole_s if killed < NUM_KILLS else 600
+                    _, complaint = process.communicate(timeout=patience_s)
                     assert process.returncode == 0, complaint
+                    whole_s = min(whole_s, time.monotonic() - began)
                     break
                 except subprocess.TimeoutExpired:
+                    assert killed < NUM_KILLS, "it hangs"
                     process.kill()
                     killed += 1
         for name in ("", ".last"):
@@ -180,16 +186,16 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(whole: tuple[Pat
 
 def test_ctrl_c_saves_the_state_and_says_how_to_go_on(tmp_path: Path) -> None:
     out = tmp_path / "run.pt"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "onward", *arguments(out)],
+    with subprocess.Popen(
+        [sys.executable, "-m", "onward", *arguments(out, "--epochs", "100000")],  # it does not end by itself
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert process.stderr is not None
-    assert "epoch   1" in process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    _, complaint = process.communicate(timeout=60)
+    ) as process:
+        assert process.stderr is not None
+        assert "epoch   1" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "The same command with --resume continues." in complaint
     assert not Checkpoint.load(tmp_path / "run.last.pt").progress["finished"]

@@ -162,7 +162,7 @@ def test_no_worker_outlives_an_error_in_the_consumer(split: FileSplit) -> None:
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while multiprocessing.active_children() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not multiprocessing.active_children()
@@ -195,7 +195,7 @@ def test_ctrl_c_ends_the_workers_and_prints_no_traceback_of_theirs(split: FileSp
     workers = [int(pid) for pid in process.stdout.readline().split()]
     try:
         os.killpg(process.pid, signal.SIGINT)  # what a terminal does
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=300)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # one that did not end would take both cores from all other tests

@@ -39,13 +39,31 @@ def run(shared_bundle: Bundle) -> Run:
 
 
 def start_until_first_commit(folder: Path, line: list[str]) -> subprocess.Popen[bytes]:
-    """Start a long run to `rows.csv`, and return when its journal holds the request and a commit."""
-    process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE)
+    """Start a long run to `rows.csv`; once its journal holds the request and a commit, stop it and return.
+
+    A stopped run cannot end before the next signal. One that ended before it was stopped is started again.
+    """
     journal = folder / ".rows.csv.journal"
-    while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") >= 2):
-        time.sleep(0.01)
-    assert process.returncode is None, "the run ended before it was interrupted"
-    return process
+    for _ in range(10):
+        process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE)
+        while process.poll() is None and not has_commit(journal):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGSTOP)
+        if process.poll() is None and has_commit(journal):
+            return process
+        process.send_signal(signal.SIGCONT)
+        _, said = process.communicate()
+        assert process.returncode == 0, said
+        (folder / "rows.csv").unlink()
+    pytest.fail("each run ended before it was interrupted")
+
+
+def has_commit(journal: Path) -> bool:
+    """Whether it holds the request and a commit; it is deleted at the run's end."""
+    try:
+        return journal.read_bytes().count(b"\n") >= 2
+    except FileNotFoundError:
+        return False
 
 
 @pytest.fixture
@@ -135,7 +153,7 @@ def test_a_reader_that_closes_standard_output_ends_the_run(shared_bundle: Bundle
         assert json.loads(process.stdout.readline())["input"] == f"{tmp_path / 'x.npy'}[0]"
         process.stdout.close()
         assert "Traceback" not in process.stderr.read()
-        assert process.wait(30) == 0
+        assert process.wait(300) == 0
 
 
 def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(
@@ -146,7 +164,8 @@ def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(
     options = ("--out", out, "--batch-size", 1, "--commit-every", 0.01)
     process = start_until_first_commit(tmp_path, command(shared_bundle, tmp_path / "x.npy", *options))
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    process.send_signal(signal.SIGCONT)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 130
     assert b"continue with the same command and --resume" in said
     assert not out.exists()
@@ -185,7 +204,7 @@ def test_on_a_terminal_there_is_a_bar_with_rate_and_errors(shared_bundle: Bundle
             seen += piece
     except OSError:  # the terminal closes with the process
         pass
-    assert process.wait(30) == 1
+    assert process.wait(300) == 1
     assert b"predict" in seen
     assert b"images/s" in seen
     assert b"1 unreadable" in seen

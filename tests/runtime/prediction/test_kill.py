@@ -116,8 +116,9 @@ def test_killed_at_random_moments_every_input_has_one_row(shared_bundle: Bundle,
     pairs = itertools.cycle(zip(itertools.cycle(SOURCES), (*SINKS, *SINKS[1:], SINKS[0], *SINKS[2:], *SINKS[:2])))
     num_kills = num_resumed = 0
     for number, (source, sink) in enumerate(pairs):
-        if num_kills >= NUM_KILLS:
+        if num_kills >= NUM_KILLS and num_resumed > NUM_KILLS / 10:
             break
+        assert number < 10 * NUM_KILLS, "hardly a kill met a run that had committed something"
         whole, out = tmp_path / f"{number}" / f"whole.{sink}", tmp_path / f"{number}" / f"rows.{sink}"
         began = time.monotonic()
         finish(start(shared_bundle, inputs, source, whole))
@@ -137,4 +138,3 @@ def test_killed_at_random_moments_every_input_has_one_row(shared_bundle: Bundle,
             path.name for item in (out, whole) for path in (item, errors_path(item))
         }
     print(f"{num_kills} kills, {num_resumed} of them after a commit")
-    assert num_resumed > NUM_KILLS / 10, "hardly a kill met a run that had committed something"
