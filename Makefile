@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.onward-ready
 RUNTIME := .venv-runtime
 RUNTIME_STAMP := $(RUNTIME)/.onward-ready
+# Three processes keep two cores busy: tests of kills, of the bench and of the browser wait for much of their time. Files
+# go to processes in the order of tests/conftest.py.
+IN_PROCESSES := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-runtime check docs docs-build bench course zoo faults soak format lock clean help
 
@@ -26,12 +29,12 @@ demo: $(STAMP)
 # uv leaves packages uncompiled, and images of containers often forbid Python to keep what it compiles: each of the
 # tests' processes would then compile PyTorch anew.
 test: $(STAMP)
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(IN_PROCESSES)
 
 # PyTorch makes the bundles first, which are then tested where neither PyTorch nor onnx is installed.
 test-runtime: $(STAMP) $(RUNTIME_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.making
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(RUNTIME)/bin/python -m pytest --numprocesses 2 --dist loadfile tests/runtime
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(RUNTIME)/bin/python -m pytest $(IN_PROCESSES) tests/runtime
 
 check: $(STAMP)
 	$(BIN)/ruff check .

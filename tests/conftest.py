@@ -32,6 +32,11 @@ settings.load_profile("onward")
 IMPORT_TORCH = ("train", "evaluate", "export", "verify", "inspect")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with the mark `long` come first: one begun last would keep one process busy while the others are idle."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(autouse=True)
 def torch_threads() -> Iterator[None]:
     """PyTorch's number of threads is the process's, and decides the last bits: what a test sets does not outlive it."""

@@ -1,7 +1,7 @@
 """New processes that start at once: forks of a process that has imported PyTorch and Onward, and has done nothing else.
 
 Such a fork is as fresh as a new process. Most commands of a test would otherwise wait for an import of PyTorch, which
-takes several times as long as their work. `tests/export/test_publish.py`, `tests/export/test_demo.py` and
+takes several times as long as their work. `tests/export/test_publish.py`, `tests/test_own_packages.py` and
 `tests/test_install.py` start new processes, too.
 """
 
@@ -12,6 +12,7 @@ import functools
 import importlib
 import json
 import os
+import runpy
 import select
 import signal
 import subprocess
@@ -19,11 +20,12 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any, Self
 
-__all__ = ["CAN_FORK", "Fork", "TracedByFork"]
+__all__ = ["CAN_FORK", "Fork", "ModuleByFork", "TracedByFork"]
 
 CAN_FORK = hasattr(os, "fork")
 ROOT = Path(__file__).parents[1]
@@ -120,6 +122,32 @@ class TracedByFork(Fork):
         super().__init__("trace", command[-3:])
 
 
+class ModuleByFork(Fork):
+    """Stands in for the `subprocess.Popen` of `python -m MODULE`, where its output is read at the end.
+
+    Args:
+        command: Python, `-m`, the module, and its arguments.
+        cwd: The working directory.
+        env: The environment.
+    """
+
+    stdout = stderr = None
+
+    def __init__(self, command: list[str], *, cwd: Path, env: Mapping[str, str], **options: Any) -> None:
+        assert command[:2] == [sys.executable, "-m"]
+        super().__init__("module", command[2:], cwd=cwd, env=env)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for the end; see `Fork`."""
+        said = super().communicate(timeout)
+        self._folder.cleanup()
+        return said
+
+    def poll(self) -> int | None:
+        """The exit code, if it was waited for."""
+        return self.returncode
+
+
 def _stdin(server: subprocess.Popen[bytes]) -> IO[bytes]:
     assert server.stdin is not None
     return server.stdin
@@ -185,9 +213,22 @@ def _trace(handed_over: str, path: str, how: str) -> None:
 
 
 def _onward(*arguments: str) -> None:
-    """`python -m onward`; what it exports is traced in a fork of this process as it is now, so that is fresh, too."""
-    import onward_export.formats.torchscript
+    """`python -m onward`."""
     from onward.cli.app import main
+
+    _begin("onward", *arguments)
+    main()
+
+
+def _module(name: str, *arguments: str) -> None:
+    """`python -m NAME`."""
+    _begin(name, *arguments)
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
+
+
+def _begin(*argv: str) -> None:
+    """Paths and arguments of a new process. What it exports is traced in a fork of it as it is now, also fresh."""
+    import onward_export.formats.torchscript
 
     requests, answers = os.pipe(), os.pipe()
     if not os.fork():
@@ -202,11 +243,19 @@ def _onward(*arguments: str) -> None:
     onward_export.formats.torchscript.subprocess = SimpleNamespace(Popen=TracedByFork, PIPE=None)  # type: ignore
     added = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     sys.path[:] = [str(Path.cwd()), *added, *PATHS]
-    sys.argv = ["onward", *arguments]
-    main()
+    sys.argv = [*argv]
 
 
-FUNCTIONS: dict[str, Callable[..., None]] = {"trace": _trace, "onward": _onward}
+def _demo(*arguments: str) -> None:
+    """`onward demo`, with fewer rounds of its bench: they make its figures surer, and take half a minute."""
+    import onward_export.demo
+
+    bench = onward_export.demo.BENCH
+    onward_export.demo.BENCH = replace(bench, num_rounds=2, max_warm_up_s=0.1, pause_s=0.01)
+    _onward("demo", *arguments)
+
+
+FUNCTIONS: dict[str, Callable[..., None]] = {"trace": _trace, "onward": _onward, "module": _module, "demo": _demo}
 
 if __name__ == "__main__":
     for name in (

@@ -24,6 +24,8 @@ from onward_training.models import build
 from onward_training.normalization import Normalize
 from onward_training.options import TrainOptions
 
+pytestmark = pytest.mark.long
+
 #: float32 rounds to this share; a few dozen steps of SGD make ten times that of it.
 ROUNDING = 10 * float(np.finfo(np.float32).eps)
 
@@ -86,7 +88,7 @@ def test_nll_on_log_softmax_and_cross_entropy_on_logits_are_one_training_to_roun
 
 
 def test_fashion_mnist_comes_below_the_loss_that_the_course_asks_for(fashion_mnist: Dataset) -> None:
-    options = TrainOptions(model="classifier", arguments={"dropout": 0.0}, epochs=3, learning_rate=3e-3)
+    options = TrainOptions(model="classifier", arguments={"dropout": 0.0}, epochs=2, learning_rate=3e-3)
     assert train(fashion_mnist, options).history[-1].train_loss < 0.4
 
 

@@ -21,6 +21,7 @@ from onward.errors import UsageError
 from onward_training.checkpoint import Checkpoint
 from onward_training.data import Dataset
 
+pytestmark = pytest.mark.long
 COMMANDS = ("demo", "train", "evaluate", "export", "verify", "predict", "bench", "inspect", "doctor")
 
 

@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import pytest
+
 from onward.bundle import Bundle
+from tests.forks import CAN_FORK, Fork
 
-#: `onward demo`, with fewer rounds of its bench: they make its figures surer, and take half a minute.
-DEMO = """
-import dataclasses, runpy
-import onward_export.demo
-onward_export.demo.BENCH = dataclasses.replace(onward_export.demo.BENCH, num_rounds=2, max_warm_up_s=0.1, pause_s=0.01)
-runpy.run_module("onward", run_name="__main__", alter_sys=True)
-"""
+pytestmark = pytest.mark.long
 
 
+@pytest.mark.skipif(not CAN_FORK, reason="the demo, with fewer rounds of its bench, runs in a fork")
 def test_the_demo_makes_everything_that_it_names(tmp_path: Path) -> None:
     out = tmp_path / "demo"
-    result = subprocess.run(
-        [sys.executable, "-c", DEMO, "demo", "--out", str(out), "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr
-    document = json.loads(result.stdout)
+    with Fork("demo", ["--out", str(out), "--json"]) as process:
+        answer, complaint = process.communicate(timeout=600)
+    assert process.returncode == 0, complaint
+    document = json.loads(answer)
     assert document["test"]["onnxruntime"]["accuracy"] > 0.95
     assert document["test"]["onnxruntime"]["confusion"] == document["test"]["torch"]["confusion"]
     assert all(item["passed"] for item in document["verify"])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -41,6 +43,9 @@ from onward_export.publish import publish
 from onward_export.reference import make_reference
 from onward_export.reference.samples import gather_samples
 from onward_export.weights.account import check_onnx
+from tests.forks import CAN_FORK, ModuleByFork
+
+pytestmark = pytest.mark.long
 
 SIGNATURE = Signature(32, 32, 3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), ("zero", "one", "two", "three"))
 CHEAP = 0.008  # 1e9 multiply-adds: SqueezeNet on 32 pixels; it has the fewest nodes of all
@@ -159,6 +164,16 @@ def test_every_builder_is_a_member_the_cheapest_first_and_the_hugest_are_left_ou
     assert "left out: 633 million parameters" in page(zoo, {})
 
 
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process of a member is a fork of one that has imported PyTorch, where there are forks."""
+    if CAN_FORK:
+        processes = {name: getattr(subprocess, name) for name in ("PIPE", "DEVNULL", "TimeoutExpired")}
+        stand_in = SimpleNamespace(Popen=ModuleByFork, **processes)
+        monkeypatch.setattr("benchmarks.zoo.campaign.subprocess", stand_in)
+
+
+@pytest.mark.usefixtures("forked")
 def test_a_finished_member_stands_on_the_page_and_is_not_run_again(tmp_path: Path) -> None:
     command = typer.Typer()
     command.command()(main)

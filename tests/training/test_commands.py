@@ -27,6 +27,8 @@ from onward_training.data import Dataset
 from onward_training.evaluator import checkpoint_runner, evaluate
 from onward_training.models import build
 
+pytestmark = pytest.mark.long
+
 NETWORK = """
 from torch import nn
 
