@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from onward.cli.console import AsJson, print_json, print_table, remark
 from onward.cli.console import app as make_app
-from onward.cli.console import print_json, print_table, remark
-from onward.cli.options import AsJson
 from onward.errors import UsageError
 from onward_training.cli_options import (
     MODELS,

@@ -10,7 +10,7 @@ import numpy as np
 from onward.parity import MAX_NOISE_RATIO
 from onward.report import Page
 from onward.report.charts import bars, heatmap, lines
-from onward.report.png import png_data_uri
+from onward.report.page import png_data_uri
 from onward_export.report import ratio_charts
 
 if TYPE_CHECKING:

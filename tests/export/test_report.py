@@ -20,7 +20,7 @@ from onward.bundle import Bundle
 from onward.bundle.golden import GoldenRecord
 from onward.errors import ParityFailure
 from onward.parity import BATCH_SIZES, CONSTANT, Noise, measure_noise, replay
-from onward.report.png import png_data_uri
+from onward.report.page import png_data_uri
 from onward.signature import Input, TensorSignature
 from onward_export.gate import GateResult
 from onward_export.model_to_export import ModelToExport

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from onward.cli.console import ArtifactName, AsJson, ProviderName, print_json, print_table, progress, remark
 from onward.cli.console import app as make_app
-from onward.cli.console import print_json, print_table, progress, remark
-from onward.cli.options import ArtifactName, AsJson, ProviderName
 from onward_training.cli_options import (
     MODELS,
     AllowGlobal,
@@ -112,7 +111,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a network and save its best epoch as a checkpoint."""
-    from onward.interruption import interruptible
+    from onward.cli.console import interruptible
     from onward_training.evaluator import checkpoint_runner
     from onward_training.evaluator import evaluate as run_evaluation
     from onward_training.external import initialise_from

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onward import __version__
 from onward.report import Page
 from onward.report.charts import heatmap, lines, reliability
-from onward.report.png import png_data_uri
+from onward.report.page import png_data_uri
 from onward.signature import Signature
 from onward_training.checkpoint import Epoch
 from onward_training.evaluation import CLASS_COLUMNS, Evaluation, class_rows

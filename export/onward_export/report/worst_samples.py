@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from onward.parity import BATCH_SIZES, CONSTANT
 from onward.report import Page
-from onward.report.png import png_data_uri
+from onward.report.page import png_data_uri
 from onward_export.gate import GateResult
 from onward_export.report.results import ParityResults, format_ratio
 

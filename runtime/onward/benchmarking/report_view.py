@@ -1,4 +1,4 @@
-"""Report view: a report's rows by candidate and batch size, and the candidates' names in tables and charts."""
+"""Report view: a report's rows by candidate and batch size, names of candidates, and numbers as text."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
-from onward.benchmarking.candidate import Candidate
-from onward.benchmarking.report import Report
-from onward.benchmarking.row import Row
+if TYPE_CHECKING:
+    from onward.benchmarking.candidate import Candidate
+    from onward.benchmarking.report import Report
+    from onward.benchmarking.row import Row
+    from onward.statistics import Interval
 
-__all__ = ["ReportView"]
+__all__ = ["ReportView", "difference", "interval", "mebibytes", "milliseconds", "ratio", "seconds", "thousands"]
 
 #: Characters of each end of a long target that are kept.
 NUM_KEPT = 6
@@ -101,3 +104,49 @@ def _ends(text: str) -> str:
 
 def _median_ms(row: Row) -> float:
     return row.latency.median if row.latency else math.inf
+
+
+#: Stands for a missing value.
+NONE = "–"
+
+
+def milliseconds(value: float | None) -> str:
+    """`0.123`, `1.23`, `12.3`, `123`."""
+    if value is None:
+        return NONE
+    decimals = 3 if value < 0.9995 else 2 if value < 9.995 else 1 if value < 99.95 else 0  # 9.996 is 10.0
+    return f"{value:,.{decimals}f}"
+
+
+def seconds(value: float) -> str:
+    """`1.23`, `12.3`."""
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def thousands(value: float | None) -> str:
+    """`1.23`, `12.3`, `12,345`."""
+    if value is None:
+        return NONE
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def ratio(value: float | None) -> str:
+    """`0.83`, `12.3`, `1,234`."""
+    if value is None:
+        return NONE
+    return f"{value:.2f}" if value < 10 else thousands(value)
+
+
+def interval(found: Interval | None) -> str:
+    """`1.50–2.50`."""
+    return NONE if found is None else f"{ratio(found.low)}–{ratio(found.high)}"
+
+
+def difference(value: float | None) -> str:
+    """`2.4e-7`."""
+    return NONE if value is None else f"{value:.1e}".replace("e-0", "e-") if value else "0"
+
+
+def mebibytes(size_bytes: int | None) -> str:
+    """`0.12`, `1,234`, without the unit."""
+    return NONE if size_bytes is None else thousands(size_bytes / 2**20)

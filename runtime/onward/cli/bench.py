@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onward.benchmarking.formatting import interval, milliseconds, ratio, seconds, thousands
-from onward.cli.console import print_json, print_table, progress, remark
-from onward.cli.options import AsJson
+from onward.benchmarking.report_view import interval, milliseconds, ratio, seconds, thousands
+from onward.cli.console import AsJson, print_json, print_table, progress, remark
 from onward.errors import UsageError
 
 if TYPE_CHECKING:
@@ -113,7 +112,7 @@ def bench(
 def _run(spec: BenchSpec, options: BenchOptions, *, quiet: bool) -> tuple[Report, int]:
     """The report, and the exit code of a signal that interrupted the benchmark; 0 for none."""
     from onward.benchmarking.bench import bench as run
-    from onward.interruption import interruptible
+    from onward.cli.console import interruptible
 
     num_steps: SimpleQueue[int] = SimpleQueue()
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onward.cli.console import print_json, print_table
-from onward.cli.options import AsJson, BundlePath, ProviderName
+from onward.cli.console import AsJson, BundlePath, ProviderName, print_json, print_table
 
 if TYPE_CHECKING:
     from onward.bundle.verification import Verification

@@ -1,4 +1,4 @@
-"""Console: tables, progress and errors for people, JSON for machines, in the same way for every command.
+"""Console: options, tables, progress, errors and signals in the same way for every command.
 
 Standard output holds the answer only. Remarks go to standard error, and so does progress, only on a terminal.
 """
@@ -6,18 +6,51 @@ Standard output holds the answer only. Remarks go to standard error, and so does
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, Protocol
 
 import typer
 
 from onward.errors import OnwardError, missing_extra
 
-__all__ = ["Advance", "app", "print_json", "print_table", "progress", "remark", "run"]
+__all__ = [
+    "Advance",
+    "ArtifactName",
+    "AsJson",
+    "BundlePath",
+    "Interruption",
+    "ProviderName",
+    "app",
+    "interruptible",
+    "print_json",
+    "print_table",
+    "progress",
+    "remark",
+    "run",
+]
+
+BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that `onward export` wrote.")]
+ArtifactName = Annotated[
+    str,
+    typer.Option(
+        "--artifact", help="Name of the bundle's artifact to run: onnx, or torchscript or pt2, which need PyTorch."
+    ),
+]
+ProviderName = Annotated[
+    str,
+    typer.Option(
+        help="Execution provider: cpu, cuda, tensorrt, openvino, coreml, directml or a full name. A single provider is "
+        "strict; `cuda,cpu` lets the CPU run what CUDA cannot."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 #: Seconds between two updates of the note beside a progress bar.
 NOTE_EVERY_S = 0.2
@@ -147,3 +180,43 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
+
+
+class Interruption:
+    """Whether a signal was received.
+
+    Args:
+        number: The signal; 0 if there was none.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __call__(self) -> bool:
+        """True once a signal was received."""
+        return bool(self.number)
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code that shells use for a program ended by this signal."""
+        return 128 + self.number
+
+
+@contextmanager
+def interruptible() -> Iterator[Interruption]:
+    """Record the first SIGINT or SIGTERM, so that a run can save its state and stop; a second one ends it at once."""
+    interruption = Interruption()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        interruption.number = number
+        for item, handler in before.items():
+            signal.signal(item, handler)
+
+    try:
+        for number in before:
+            signal.signal(number, note)
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from onward.cli.console import print_json, print_table
+from onward.cli.console import AsJson, print_json, print_table
 from onward.cli.extensions import INSPECTORS_GROUP, load_extensions
-from onward.cli.options import AsJson
 from onward.errors import BundleError, OnwardError
 
 __all__ = ["inspect", "print_signature"]

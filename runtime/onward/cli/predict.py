@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onward.cli.console import print_json, progress, remark
-from onward.cli.options import ArtifactName, AsJson, BundlePath, ProviderName
+from onward.cli.console import ArtifactName, AsJson, BundlePath, ProviderName, print_json, progress, remark
 from onward.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def predict(
     """Predict images in batches: one row per image, in the order of the inputs."""
     from onward.backends.providers import ProviderRequest
     from onward.bundle import Bundle
-    from onward.interruption import interruptible
+    from onward.cli.console import interruptible
     from onward.prediction import PredictOptions, open_engine
     from onward.prediction import predict as run
     from onward.sinks import STDOUT

@@ -1,4 +1,4 @@
-"""Golden samples: the golden record of a bundle, in files that any language can read.
+"""Golden samples: the golden record of a bundle and reference images, in files that any language can read.
 
 golden.json lists what there is. Every array is a raw file: little-endian, C order. The outputs of the machine that
 built the bundle are not included, because an app computes its own noise ratio.
@@ -6,20 +6,23 @@ built the bundle are not included, because an app computes its own noise ratio.
 
 from __future__ import annotations
 
+import io
 import json
-from dataclasses import asdict
+import math
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from onward.bundle import Bundle
-from onward.embedding.reference_images import draw_reference_images
+from onward.images.decode import prepare
 from onward.parity import ASSERT_CLOSE_ATOL, ASSERT_CLOSE_RTOL, BATCH_SIZES, MAX_NOISE_RATIO, MAX_RELATIVE_ERROR
-from onward.signature import of_images
+from onward.signature import Signature, of_images
 
-__all__ = ["write_golden_samples"]
+__all__ = ["ReferenceImage", "draw_reference_images", "write_golden_samples"]
 
 FORMAT = 1
 
@@ -69,3 +72,79 @@ def _write_array(folder: Path, name: str, array: NDArray[Any]) -> dict[str, Any]
     little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     (folder / name).write_bytes(little.tobytes())
     return {"path": name, "dtype": array.dtype.name, "shape": list(array.shape)}
+
+
+#: Reference images are larger than the model input by this factor, so that scaling is compared, too.
+LARGER = 1.3
+#: The largest and the mean difference that are allowed for a decoded and scaled JPEG, in levels of 0 to 255.
+MAX_LEVELS, MAX_MEAN_LEVELS = 8, 1.0
+UPRIGHT, QUARTER_TURN = 1, 6
+EXIF_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class ReferenceImage:
+    """An image file, and the pixels that an app must decode from it.
+
+    Args:
+        path: File name.
+        content: PNG or JPEG.
+        pixels: uint8 `(height, width, channels)`, upright, scaled and cropped as the signature says.
+        is_exact: Whether every value must be equal, because PNG is lossless.
+    """
+
+    path: str
+    content: bytes
+    pixels: NDArray[np.uint8]
+    is_exact: bool
+
+    def tolerance(self) -> dict[str, float]:
+        """The allowed difference, in levels of 0 to 255."""
+        if self.is_exact:
+            return {"max_levels": 0, "max_mean_levels": 0}
+        return {"max_levels": MAX_LEVELS, "max_mean_levels": MAX_MEAN_LEVELS}
+
+
+def draw_reference_images(signature: Signature) -> list[ReferenceImage]:
+    """A PNG, a PNG with transparency, a JPEG, and a rotated JPEG with its EXIF orientation.
+
+    With them an app compares its decoder and scaling with Pillow's. They are separate from parity: JPEG decoders may
+    differ by a few levels, which must not change a noise ratio. An app applies the EXIF orientation of a photo, and
+    drops the alpha channel.
+    """
+    side_px = signature.preprocess.shorter_side_px or 0
+    width, height = (
+        math.ceil(LARGER * max(side, side_px)) + odd for side, odd in ((signature.width, 5), (signature.height, 2))
+    )
+    picture = _draw(width, height)
+    opaque, turned = picture.convert("RGB"), picture.convert("RGB").transpose(Image.Transpose.ROTATE_90)
+    return [
+        _reference_image("card.png", _encode(opaque, "PNG"), signature, is_exact=True),
+        _reference_image("transparent.png", _encode(picture, "PNG"), signature, is_exact=True),
+        _reference_image("card.jpg", _encode(opaque, "JPEG"), signature, is_exact=False),
+        _reference_image("turned.jpg", _encode(turned, "JPEG", QUARTER_TURN), signature, is_exact=False),
+    ]
+
+
+def _draw(width: int, height: int) -> Image.Image:
+    """Gradients in red and green, rings in blue, and alpha from 0 to 255."""
+    across, down = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+    rings = 0.5 + 0.5 * np.cos(24 * np.hypot(across - 0.4, down - 0.6))
+    planes = np.stack([across, down, rings, np.abs(2 * across - 1)], axis=-1)
+    return Image.fromarray(np.rint(255 * planes).astype(np.uint8), "RGBA")
+
+
+def _encode(picture: Image.Image, file_format: str, orientation: int = UPRIGHT) -> bytes:
+    stream = io.BytesIO()
+    options: dict[str, Any] = {"quality": 90} if file_format == "JPEG" else {"optimize": True}
+    if orientation != UPRIGHT:
+        options["exif"] = Image.Exif()
+        options["exif"][EXIF_ORIENTATION] = orientation
+    picture.save(stream, file_format, **options)
+    return stream.getvalue()
+
+
+def _reference_image(path: str, content: bytes, signature: Signature, *, is_exact: bool) -> ReferenceImage:
+    with Image.open(io.BytesIO(content)) as picture:
+        pixels = prepare(ImageOps.exif_transpose(picture), signature, in_one_step=False)
+    return ReferenceImage(path, content, pixels, is_exact)

@@ -2,15 +2,47 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from onward.files import written_whole
-from onward.report.colours import SERIES
 
-__all__ = ["Page"]
+__all__ = ["AROUND", "SERIES", "Page", "png_data_uri", "series_colour"]
 
+#: (on a light page, on a dark page) for each series, in order. From the fifth on they are as far from each other and
+#: from the rest as possible in OKLab, for normal sight and simulated deuteranopia and protanopia, with a contrast of at
+#: least 3 to the background of charts (WCAG 2.2, 1.4.11).
+#: Sources: B. Ottosson, "A perceptual color space for image processing", 2020; G. Machado and others, "A
+#: physiologically-based model for simulation of color vision deficiency", 2009.
+SERIES = (
+    ("#2460d8", "#6ea0ff"),
+    ("#d9570a", "#ff9757"),
+    ("#14805e", "#4cc79f"),
+    ("#8a3fc4", "#c48df0"),
+    ("#ff349d", "#ffa5d2"),
+    ("#0b9ac2", "#57d5ff"),
+    ("#764f05", "#a5842b"),
+    ("#000a69", "#1660ef"),
+    ("#7a0032", "#c62a61"),
+    ("#897eff", "#7f699f"),
+    ("#464772", "#ffffeb"),
+    ("#3b0000", "#bfff1b"),
+)
+#: Name -> (on a light page, on a dark page) for everything that is not a series.
+AROUND = {
+    "ink": ("#1b1f24", "#e6e8eb"),
+    "line": ("#dfe3e8", "#333a42"),
+    "soft": ("#5d6671", "#9aa4b0"),
+    "panel": ("#f6f7f9", "#1d2126"),
+    "bad": ("#c22b2b", "#ff7b72"),
+}
 #: A longer cell counts as words, not as a figure.
 LONGEST_FIGURE = 16
 STYLE = """
@@ -189,3 +221,23 @@ def _sample(picture: str, alternative: str, lines: Sequence[str]) -> str:
     first, *others = (html.escape(line) for line in lines)
     text = "".join(f"<br>{line}" for line in others)
     return f'<div class="card">{image}<p><b>{first}</b>{text}</p></div>'
+
+
+def series_colour(index: int) -> str:
+    """The colour of the series at that index; the colours repeat after the last one."""
+    return f"var(--c{index % len(SERIES)})"
+
+
+def png_data_uri(image: NDArray[np.uint8], *, max_side_px: int | None = None) -> str:
+    """Encode an image as a PNG data URI.
+
+    Args:
+        image: uint8 `(height, width, channels)`.
+        max_side_px: A larger image is scaled down to this side length.
+    """
+    data = io.BytesIO()
+    shown = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    if max_side_px is not None:
+        shown.thumbnail((max_side_px, max_side_px), Image.Resampling.BOX)
+    shown.save(data, "PNG")
+    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from onward.errors import UsageError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Column", "Columns", "ListEntry", "Rows", "Sink"]
+__all__ = ["STDOUT", "Column", "Columns", "ListEntry", "Rows", "Sink", "open_sink"]
 
 
 @dataclass(frozen=True)
@@ -111,3 +113,33 @@ class Sink(Protocol):
         Returns:
             The whole file: this one, or another one beside it.
         """
+
+
+STDOUT = Path("-")
+
+
+def open_sink(out: Path, columns: Columns) -> Sink:
+    """The sink for .csv, .jsonl, .parquet or .npy; for `-` JSON Lines.
+
+    Raises:
+        UsageError: The ending is none of these, or it is .parquet and pyarrow is not installed.
+    """
+    match ".jsonl" if out == STDOUT else out.suffix.lower():
+        case ".csv":
+            from onward.sinks.text import CsvSink
+
+            return CsvSink(columns)
+        case ".jsonl":
+            from onward.sinks.text import JsonLinesSink
+
+            return JsonLinesSink(columns)
+        case ".parquet":
+            from onward.sinks.parquet import ParquetSink
+
+            return ParquetSink(columns)
+        case ".npy":
+            from onward.sinks.npy import NpySink
+
+            return NpySink(columns)
+        case other:
+            raise UsageError(f"--out ends in {other or 'nothing'!r}, expected .csv, .jsonl, .parquet or .npy, or `-`.")

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onward.benchmarking.formatting import difference, interval, mebibytes, milliseconds, ratio, thousands
 from onward.benchmarking.page import write_page
 from onward.benchmarking.report import Report
+from onward.benchmarking.report_view import difference, interval, mebibytes, milliseconds, ratio, thousands
 from onward.benchmarking.row import DRAWN_PERCENT
 from onward.report.charts import violin
 from onward.statistics import Interval

@@ -30,8 +30,7 @@ from onward.report.charts import (
     standalone,
     violin,
 )
-from onward.report.colours import SERIES
-from onward.report.png import png_data_uri
+from onward.report.page import SERIES, png_data_uri
 
 LAW = settings(max_examples=40, deadline=None)
 EVIL = "\"'><script>alert(1)</script>&amp;"

@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterator
 
 from onward.benchmarking.candidate import Candidate
-from onward.benchmarking.formatting import difference, ratio
-from onward.benchmarking.report_view import ReportView
+from onward.benchmarking.report_view import ReportView, difference, ratio
 from onward.benchmarking.row import IMPRECISE, Row
 from onward.parity import MAX_NOISE_RATIO
 from onward.report import Page

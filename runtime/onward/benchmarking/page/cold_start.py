@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from onward.benchmarking.candidate import Candidate
 from onward.benchmarking.end_to_end import EndToEnd
-from onward.benchmarking.formatting import mebibytes, milliseconds, seconds, thousands
-from onward.benchmarking.report_view import ReportView
+from onward.benchmarking.report_view import ReportView, mebibytes, milliseconds, seconds, thousands
 from onward.benchmarking.row import Row
 from onward.report import Page
 from onward.report.charts import stacked

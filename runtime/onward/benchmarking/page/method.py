@@ -1,4 +1,4 @@
-"""Method: how it was measured, on which machine, and how steady that was."""
+"""Method: how it was measured, on which machine, how steady that was, and what has no figures."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from math import nan
 from statistics import median
 
-from onward.benchmarking.formatting import thousands
-from onward.benchmarking.report_view import ReportView
+from onward.benchmarking.report_view import ReportView, thousands
+from onward.benchmarking.row import Row
 from onward.host.fingerprint import Fingerprint
 from onward.report import Page
 from onward.report.charts import lines
 
-__all__ = ["add_machine", "add_method"]
+__all__ = ["add_instabilities", "add_machine", "add_method", "add_unavailable"]
 
 METHOD = (
     "Each candidate runs in a process of its own, and a new one for each process run. In each round every candidate "
@@ -114,3 +114,56 @@ def _yes_or_no(fact: bool | None, yes: str, no: str) -> str:
 
 def _gibibytes(size_bytes: int | None, missing: str = "unknown") -> str:
     return missing if size_bytes is None else f"{size_bytes / 2**30:.1f} GiB"
+
+
+#: Kind of instability -> (what it means, what helps or follows).
+KINDS = {
+    "warm-up": ("inferences still got faster when the warm-up ended", "the figures are too slow: expect better ones"),
+    "rounds": ("rounds or process runs disagree", "more of them: --process-runs, --rounds"),
+    "process-runs": ("processes of the same program disagree", "more of them: --process-runs"),
+    "drift": ("faster or slower from the first rounds to the last", "a machine at a steady temperature and load"),
+    "load": ("another program ran at the same time", "end it, or leave it a core: --threads"),
+    "host": ("the hypervisor took time from this machine", "another hour, or a machine that is not shared"),
+    "busy": ("keeps cores busy while idle", "it slows down whatever shares the machine with it"),
+    "threads": ("leaks threads", "a long run may fail"),
+}
+
+
+def add_instabilities(page: Page, view: ReportView) -> None:
+    """Unstable rows, by reason."""
+    unstable = [row for row in view.timed if row.instabilities]
+    if not view.timed:
+        return
+    if not unstable:
+        page.section("Unstable figures", "None: rounds and process runs agree, and no other program ran.")
+        return
+    page.section(
+        "Unstable figures",
+        f"{len(unstable)} of {len(view.timed)} rows are not reproducible. A row can have several reasons.",
+    )
+    grouped = _group(unstable, view)
+    table = [[kind, str(len(details)), *KINDS.get(kind, ("", ""))] for kind, details in grouped.items()]
+    page.table(["reason", "rows", "meaning", "what helps or follows"], table)
+    for kind, details in grouped.items():
+        page.details(f"{kind}: {len(details)} row{'s' * (len(details) != 1)}", details)
+
+
+def _group(rows: list[Row], view: ReportView) -> dict[str, list[str]]:
+    """Kind -> a line for each row, the most frequent kind first."""
+    grouped: dict[str, list[str]] = {}
+    for row in rows:
+        name = f"{view.flagged_name(row.candidate)}, batch size {row.batch_size}"
+        for item in row.instabilities:
+            grouped.setdefault(item.kind, []).append(f"{name}: {item.detail}")
+    return dict(sorted(grouped.items(), key=lambda group: -len(group[1])))
+
+
+def add_unavailable(page: Page, view: ReportView) -> None:
+    """Backends without figures, and why."""
+    report = view.report
+    table = [[view.flagged_name(row.candidate), row.status, row.reason] for row in report.rows if not row.latency] + [
+        [name, "not installed", hint] for name, hint in report.missing.items()
+    ]
+    if table:
+        page.section("Not measured")
+        page.table(["backend", "status", "reason, or how to install it"], table)

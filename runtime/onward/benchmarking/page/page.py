@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from onward.benchmarking.formatting import difference, interval, milliseconds, ratio, seconds, thousands
 from onward.benchmarking.page.accuracy import add_accuracy
 from onward.benchmarking.page.cold_start import add_cold_start, add_image_files, cold_start_s
-from onward.benchmarking.page.instabilities import add_instabilities, add_unavailable
-from onward.benchmarking.page.method import add_machine, add_method
+from onward.benchmarking.page.method import add_instabilities, add_machine, add_method, add_unavailable
 from onward.benchmarking.page.speed import add_latencies, add_speed
 from onward.benchmarking.report import Report
-from onward.benchmarking.report_view import ReportView
+from onward.benchmarking.report_view import ReportView, difference, interval, milliseconds, ratio, seconds, thousands
 from onward.benchmarking.row import Row
 from onward.report import Page
 

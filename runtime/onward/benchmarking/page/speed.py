@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-from onward.benchmarking.formatting import interval, milliseconds, ratio, thousands
-from onward.benchmarking.report_view import ReportView
+from onward.benchmarking.report_view import ReportView, interval, milliseconds, ratio, thousands
 from onward.benchmarking.row import MEASURED, Latency, Row
 from onward.report import Page
 from onward.report.charts import bars, lines, violin

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from onward.report.charts.bars import bars, stacked
 from onward.report.charts.canvas import standalone
-from onward.report.charts.heatmap import heatmap
-from onward.report.charts.histogram import histogram, reliability
+from onward.report.charts.classification import heatmap, reliability
+from onward.report.charts.distributions import histogram, violin
 from onward.report.charts.lines import lines
 from onward.report.charts.scatter import scatter
-from onward.report.charts.violin import violin
 
 __all__ = [
     "bars",

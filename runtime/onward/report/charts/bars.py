@@ -22,7 +22,7 @@ from onward.report.charts.canvas import (
     svg,
     text,
 )
-from onward.report.colours import series_colour
+from onward.report.page import series_colour
 
 __all__ = ["bars", "stacked"]
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from onward.report.colours import AROUND, SERIES, series_colour
+from onward.report.page import AROUND, SERIES, series_colour
 
 __all__ = [
     "BOTTOM", "HEIGHT", "LEFT", "NARROW", "RIGHT", "ROW", "TOP", "WIDTH", "Legend", "blank", "cut", "name_column",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from onward.report.charts.axes import Scale, close_range, drawable, grid, marked_axis, scale, ticks, value_range, x_axis
 from onward.report.charts.canvas import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, place_legend, short, svg
-from onward.report.colours import series_colour
+from onward.report.page import series_colour
 
 __all__ = ["lines"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from onward.report.charts.axes import Scale, close_range, close_ticks, drawable, scale, upright_grid, written
 from onward.report.charts.canvas import BOTTOM, LEFT, RIGHT, TOP, WIDTH, blank, cut, short, svg, text, text_width
-from onward.report.colours import series_colour
+from onward.report.page import series_colour
 
 __all__ = ["scatter"]
 

@@ -1,23 +1,116 @@
-"""Violin plot: distributions, one row each, drawn from quantiles."""
+"""Distributions: histograms over a logarithmic axis, and violin plots drawn from quantiles."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onward.report.charts.axes import LARGEST, Scale, close_range, close_ticks, scale, upright_grid
-from onward.report.charts.canvas import RIGHT, ROW, WIDTH, blank, name_column, row_name, short, svg, text
-from onward.report.colours import series_colour
+from onward.report.charts.axes import (
+    LARGEST,
+    Scale,
+    close_range,
+    close_ticks,
+    decades,
+    grid,
+    scale,
+    ticks,
+    upright_grid,
+    value_range,
+)
+from onward.report.charts.canvas import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    NARROW,
+    RIGHT,
+    ROW,
+    TOP,
+    WIDTH,
+    blank,
+    name_column,
+    place_legend,
+    row_name,
+    short,
+    svg,
+    text,
+)
+from onward.report.page import series_colour
 
-__all__ = ["violin"]
+__all__ = ["histogram", "violin"]
+
+
+def histogram(
+    counts: Mapping[str, Sequence[int]],
+    *,
+    edges: Sequence[float],
+    x_label: str,
+    marks: Mapping[str, float] | None = None,
+) -> str:
+    """Distributions over a logarithmic axis, each in percent of its values. The last one is a line, the others areas.
+
+    A bin that is not empty is drawn at least two units high, so that one value among thousands is visible.
+
+    Args:
+        counts: Name -> number of values in each bin.
+        edges: The edges of the bins, above 0 and ascending, one more than there are bins.
+        x_label: The title of the x axis.
+        marks: Name -> x of a dashed line.
+    """
+    if not counts:
+        return blank(f"distribution of {x_label}")
+    shares = {name: [100 * item / max(sum(values), 1) for item in values] for name, values in counts.items()}
+    low, high = value_range([item for values in shares.values() for item in values], False, from_zero=True)
+    to_x = scale(edges[0], edges[-1], LEFT, NARROW - RIGHT, log=True)
+    to_y = scale(low, high, HEIGHT - BOTTOM, TOP + 14)
+    parts = [grid(ticks(low, high, False), to_y, "% of values", NARROW), decades(edges, to_x, x_label)]
+    for index, values in enumerate(shares.values()):
+        is_line = index == len(shares) - 1
+        paint = f'fill-opacity="{0 if is_line else 0.3}" stroke-width="{1.8 if is_line else 0}"'
+        colour = series_colour(index)
+        parts.append(
+            f'<polyline points="{_steps(values, edges, to_x, to_y)}" fill="{colour}" stroke="{colour}" '
+            f'{paint} stroke-linejoin="round"/>'
+        )
+    for place, (left, right) in enumerate(pairwise(edges)):
+        said = "; ".join(f"{name} {values[place]:,} of {sum(values):,}" for name, values in counts.items())
+        parts.append(
+            f'<rect x="{to_x(left):.1f}" y="{TOP}" width="{to_x(right) - to_x(left):.1f}" '
+            f'height="{HEIGHT - BOTTOM - TOP}" fill-opacity="0"><title>{short(left)} to {short(right)}: '
+            f"{html.escape(said)}</title></rect>"
+        )
+    shown = [(name, to_x(value)) for name, value in (marks or {}).items() if edges[0] <= value <= edges[-1]]
+    parts += [_mark(name, x, to_right=index == len(shown) - 1) for index, (name, x) in enumerate(shown)]
+    legend = place_legend(list(counts), title="% of values", width=NARROW)
+    label = f"distribution of {x_label}: {', '.join(counts)}"
+    return svg([*parts, legend.svg], label, width=NARROW, height=HEIGHT + legend.height)
+
+
+def _steps(shares: Sequence[float], edges: Sequence[float], to_x: Scale, to_y: Scale) -> str:
+    """The outline of a histogram, from the axis and back to it."""
+    ground = float(HEIGHT - BOTTOM)
+    points = [(to_x(edges[0]), ground)]
+    for share, (left, right) in zip(shares, pairwise(edges), strict=True):
+        top = min(to_y(share), ground - 2) if share else ground
+        points += [(to_x(left), top), (to_x(right), top)]
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in [*points, (to_x(edges[-1]), ground)])
+
+
+def _mark(name: str, x: float, to_right: bool) -> str:
+    return (
+        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 2}" y2="{HEIGHT - BOTTOM}" stroke="var(--bad)" '
+        f'stroke-dasharray="5 4"/>' + text(x + (4 if to_right else -4), TOP + 8, name, "start" if to_right else "end")
+    )
+
 
 #: Width of the column of medians on the right.
 FIGURES = 46
-TOP = 22
+#: The y coordinate of the first row of a violin plot.
+ROWS_TOP = 22
 #: With fewer values, each value is drawn instead of an outline.
 LEAST_SHAPED = 40
 #: Half the height of an outline.
@@ -64,15 +157,15 @@ def violin(rows: Mapping[str, Distribution], *, x_label: str, log_x: bool = True
     if not drawn:
         return blank(f"distributions of {x_label}: {', '.join(rows)}")
     low, high = close_range([end for one in drawn for end in (one.p1, one.p99)], log_x, margin=0.03)
-    left, right, ground = name_column(list(rows)), WIDTH - RIGHT - FIGURES, TOP + ROW * len(rows)
+    left, right, ground = name_column(list(rows)), WIDTH - RIGHT - FIGURES, ROWS_TOP + ROW * len(rows)
     to_x = scale(low, high, left, right, log_x)
     parts = [
-        upright_grid(close_ticks(low, high, log_x), to_x, top=TOP - 2, ground=ground + 2),
+        upright_grid(close_ticks(low, high, log_x), to_x, top=ROWS_TOP - 2, ground=ground + 2),
         text((left + right) / 2, ground + 32, x_label, "middle"),
-        text(WIDTH - RIGHT, TOP - 8, "median", "end", size=9.5),
+        text(WIDTH - RIGHT, ROWS_TOP - 8, "median", "end", size=9.5),
     ]
     for index, (name, quantiles) in enumerate(found.items()):
-        middle = TOP + ROW * (index + 0.5)
+        middle = ROWS_TOP + ROW * (index + 0.5)
         parts.append(row_name(name, left, middle))
         if quantiles:
             parts.append(_draw(name, quantiles, middle, to_x, series_colour(index)))
