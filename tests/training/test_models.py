@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from onward.errors import UsageError
 from onward.signature import Signature
 from onward_training.models import ARCHITECTURES, as_logits_network, build, build_checked
 from onward_training.models.libraries import signature_of_weights
+from onward_training.models.user_code import user_network
 from onward_training.normalization import Normalize
 
 GREY = Signature(28, 28, 1, (0.3,), (0.4,), tuple("0123456789"))
@@ -241,6 +244,40 @@ def test_a_grey_image_is_repeated_for_a_network_of_ones_own(own: Path) -> None:
 def test_what_cannot_be_built_or_does_not_fit_is_refused(name: str, match: str, own: Path) -> None:
     with pytest.raises(UsageError, match=match):
         build_checked(name.format(own), GREY)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A user's folder, and an installed package with modules `checks_of_us` and `tools_of_us`."""
+    installed = tmp_path / "installed"
+    installed.mkdir()
+    for name in ("checks_of_us", "tools_of_us"):
+        (installed / f"{name}.py").write_text("SIZE = 1")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(installed)])
+    folder = tmp_path / "project"
+    (folder / "checks_of_us").mkdir(parents=True)
+    (folder / "checks_of_us" / "__init__.py").write_text("SIZE = 7")
+    code = "from torch import nn\nfrom checks_of_us import SIZE\n\ndef network(): return nn.Linear(SIZE, 2)\n"
+    (folder / "net_of_us.py").write_text(code)
+    (folder / "tools_of_us.py").write_text(code)
+    yield folder
+    for name in ("checks_of_us", "net_of_us", "tools_of_us"):
+        sys.modules.pop(name, None)
+
+
+def test_no_installed_package_hides_a_module_beside_the_users_file(place: Path) -> None:
+    assert user_network(f"{place}/net_of_us.py:network", GREY).in_features == 7
+    assert user_network(f"{place}/tools_of_us.py:network", GREY).in_features == 7, "its name may be installed, too"
+
+
+@pytest.mark.parametrize(("file", "is_first"), [("turtle.py", True), ("onnxruntime.py", False), ("onward.py", False)])
+def test_a_users_file_hides_no_module_that_onward_needs(place: Path, file: str, is_first: bool) -> None:
+    (place / file).write_text("raise SystemExit")
+    size = user_network(f"{place}/net_of_us.py:network", GREY).in_features
+    assert size == (7 if is_first else 1), "with such a file, installed packages come first"
+    found = PathFinder.find_spec(file.removesuffix(".py"))
+    assert found is not None
+    assert found.origin != str(place / file)
 
 
 def test_a_file_whose_name_is_taken_is_not_imported(tmp_path: Path) -> None:

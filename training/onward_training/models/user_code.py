@@ -9,8 +9,12 @@ import importlib
 import importlib.util
 import inspect
 import math
+import re
 import sys
+import sysconfig
 from collections.abc import Callable, Mapping
+from importlib import metadata
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -102,13 +106,12 @@ def _import_file(path: Path) -> ModuleType:
     loaded = sys.modules.get(name)
     if loaded is not None and Path(getattr(loaded, "__file__", None) or "").resolve() == path:
         return loaded
+    _make_importable(path.parent)
     if loaded is not None or not name.isidentifier() or _is_taken(name, path):
         raise UsageError(
             f"{path.name} cannot be imported: its name belongs to another module, or is not a Python identifier. "
             "Please rename the file."
         )
-    # as for a script, its folder becomes importable; but last in the path, so that it hides no other module
-    sys.path.append(str(path.parent))
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -120,6 +123,55 @@ def _import_file(path: Path) -> ModuleType:
         del sys.modules[name]
         raise UsageError(f"importing {path} failed: {type(error).__name__}: {reason_of(error)}") from error
     return module
+
+
+def _make_importable(folder: Path) -> None:
+    """Put the folder of a file on `sys.path`, as Python does for a script: before installed packages.
+
+    So no installed `tests` or `utils` hides the user's. The standard library stays before the folder. If the folder has
+    a module with the name of a package that Onward needs, the folder comes last, because Onward imports many packages
+    only when it uses them.
+    """
+    if str(folder) in sys.path:
+        return
+    installed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    first = next((at for at, place in enumerate(sys.path) if place in installed), len(sys.path))
+    sys.path.insert(len(sys.path) if _hides_a_dependency(folder) else first, str(folder))
+
+
+def _hides_a_dependency(folder: Path) -> bool:
+    """Whether a module in the folder has the name of one of Onward's packages or of a package that it needs."""
+    files, packages = folder.glob("*.py"), folder.glob("*/__init__.py")
+    names = {path.stem for path in files} | {path.parent.name for path in packages}
+    hidden = {name for name in names - sys.stdlib_module_names if PathFinder.find_spec(name)}
+    if not hidden:
+        return False
+    owners, needed = metadata.packages_distributions(), _dependencies()
+    return not hidden.isdisjoint({"onward", "onward_training", "onward_export"}) or any(
+        _normalised(owner) in needed for name in hidden for owner in owners.get(name, ())
+    )
+
+
+def _dependencies() -> set[str]:
+    """The installed distributions that Onward needs, with those of its extras."""
+    found: set[str] = set()
+    waiting = ["onward"]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        try:
+            requirements = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:
+            continue
+        found.add(name)
+        waiting += [_normalised(text) for text in requirements if name == "onward" or "extra ==" not in text]
+    return found
+
+
+def _normalised(requirement: str) -> str:
+    """The name in a requirement as it is compared. Source: packaging.python.org, "Names and normalization"."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", requirement, maxsplit=1)[0]).lower()
 
 
 def _is_taken(name: str, path: Path) -> bool:
