@@ -14,6 +14,7 @@ from onward_training.cli_options import (
     MODELS,
     AllowGlobal,
     DataDir,
+    EntryName,
     FinalActivation,
     ModelArguments,
     parse_arguments,
@@ -133,6 +134,7 @@ def export(
         ),
     ] = None,
     allow_global: AllowGlobal = None,
+    entry: EntryName = None,
     explain: Annotated[
         bool,
         typer.Option(
@@ -161,7 +163,7 @@ def export(
         model, path = what, weights
     checkpoint = open_checkpoint(
         path,
-        NetworkSpec(model, parse_arguments(model_args), final_activation, output, tuple(allow_global or ())),
+        NetworkSpec(model, parse_arguments(model_args), final_activation, output, tuple(allow_global or ()), entry),
         data=data,
         data_dir=data_dir,
         signature=tensor_signature(inputs or (), labels) or image_signature(input_size, labels, means, stds),

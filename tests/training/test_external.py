@@ -152,12 +152,6 @@ def test_a_training_state_is_read_for_its_weights(entry: str, archive: bool, tmp
     assert_equal(weights.state_dict, net.state_dict())
 
 
-def test_the_weights_come_before_their_moving_average(tmp_path: Path) -> None:
-    net = Net()
-    weights = read_weights(save({"ema": Net().state_dict(), "net": net.state_dict()}, tmp_path / "both.pt"))
-    assert_equal(weights.state_dict, net.state_dict())
-
-
 def test_two_networks_in_a_file_are_not_chosen_between(tmp_path: Path) -> None:
     path = save({"teacher": Net().state_dict(), "student": Net().state_dict()}, tmp_path / "two.pt")
     with pytest.raises(CheckpointError, match="several networks, in 'teacher' and 'student'"):
@@ -217,7 +211,7 @@ def test_a_lightning_module_of_two_networks_is_not_chosen_from(tmp_path: Path) -
 
 def test_of_a_lightning_module_s_networks_the_one_named_model_is_meant(tmp_path: Path) -> None:
     net = Net()
-    beside = {f"average.{name}": tensor for name, tensor in Net().state_dict().items()}
+    beside = {f"teacher.{name}": tensor for name, tensor in Net().state_dict().items()}
     weights = read_weights(save(lightning(net, **beside), tmp_path / "last.ckpt"))
     assert_equal(fitted(weights).state_dict(), net.state_dict())
 
@@ -324,10 +318,10 @@ def test_data_parallel_and_compile_are_stripped_as_they_are_written(tmp_path: Pa
 
 
 def test_a_prefix_that_one_key_lacks_is_not_stripped(tmp_path: Path) -> None:
-    state = {f"module.{name}": tensor for name, tensor in Net().state_dict().items()} | {"step": torch.tensor(3)}
+    state = {f"module.{name}": tensor for name, tensor in Net().state_dict().items()} | {"scale": torch.tensor(3.0)}
     weights = read_weights(save(state, tmp_path / "net.pt"))
     assert weights.stripped == ""
-    with pytest.raises(CheckpointError, match=r"unexpected in the file \(1\):\n  step \(\)\nNearly all keys"):
+    with pytest.raises(CheckpointError, match=r"unexpected in the file \(1\):\n  scale \(\)\nNearly all keys"):
         fitted(weights)
 
 
@@ -591,8 +585,15 @@ def test_eight_of_a_kind_are_listed_and_the_rest_counted() -> None:
 
 
 def test_weights_of_a_part_are_said_to_be_those() -> None:
-    message = misfit(Net().state_dict(), Holder(Net(), "backbone"))
+    network = nn.Sequential(OrderedDict(backbone=Net(), classifier=nn.Linear(3, 2)))
+    message = misfit(Net().state_dict(), network)
     assert message.endswith("begin with 'backbone.', the file's do not: it holds the weights of that part only.")
+
+
+def test_a_part_that_is_the_whole_network_is_fitted() -> None:
+    net = Net()
+    network = fitted(ExternalWeights(net.state_dict(), "state_dict", ""), Holder(Net(), "backbone"))
+    assert_equal(network.get_submodule("backbone").state_dict(), net.state_dict())
 
 
 def test_another_architecture_is_said_to_be_one() -> None:

@@ -15,6 +15,7 @@ __all__ = [
     "AllowGlobal",
     "DataDir",
     "DataName",
+    "EntryName",
     "FinalActivation",
     "ModelArguments",
     "parse_arguments",
@@ -44,8 +45,16 @@ FinalActivation = Annotated[
 AllowGlobal = Annotated[
     list[str] | None,
     typer.Option(
-        help="Class or function that the weights file may load, e.g. argparse.Namespace; only for files that you "
-        "trust. Repeatable."
+        help="Class or function that the weights file may load, e.g. argparse.Namespace; torch.nn: all classes of "
+        "torch.nn and the networks of --model. Only for files that you trust. Repeatable."
+    ),
+]
+EntryName = Annotated[
+    str | None,
+    typer.Option(
+        "--entry",
+        help="Where in the weights file the weights are, e.g. state_dict_ema or ema.model. Default: the averaged "
+        "weights, if there are any; the command prints what it took.",
     ),
 ]
 

@@ -14,6 +14,7 @@ from onward_training.cli_options import (
     AllowGlobal,
     DataDir,
     DataName,
+    EntryName,
     FinalActivation,
     ModelArguments,
     parse_arguments,
@@ -44,6 +45,7 @@ def train(
     final_activation: FinalActivation = "auto",
     weights: Annotated[Path | None, typer.Option(help="Initialise from this weights file.")] = None,
     allow_global: AllowGlobal = None,
+    entry: EntryName = None,
     classes: Annotated[
         str | None, typer.Option(help="Train on these classes only: labels of the data set, comma-separated.")
     ] = None,
@@ -111,10 +113,13 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a network and save its best epoch as a checkpoint."""
+    from dataclasses import replace
+
     from onward.cli.console import interruptible
     from onward_training.evaluator import checkpoint_runner
     from onward_training.evaluator import evaluate as run_evaluation
-    from onward_training.external import initialise_from
+    from onward_training.external import initialise_from, read_weights
+    from onward_training.import_weights import stated_arguments
     from onward_training.loop import train as run
     from onward_training.options import TrainOptions
     from onward_training.run_folder import RunFolder
@@ -145,6 +150,13 @@ def train(
     dataset = _load_training_data(data, known, data_dir, size, seed)
     if classes is not None:
         dataset = dataset.select(classes.split(","))
+    initialise = None
+    if weights is not None:
+        read = read_weights(weights, allow_globals=allow_global or (), entry=entry, model=model, notify=remark)
+        given = options.arguments
+        stated = stated_arguments(read, model, dataset.signature, given, path=weights, notify=remark)
+        options = replace(options, arguments={**stated, **given})
+        initialise = initialise_from(weights, read, notify=remark)
     run_folder = RunFolder(out or DEFAULT_FOLDER / f"{dataset.name}-{_file_name(model)}.pt", 60 * save_minutes)
     found = run_folder.find() if resume else None
     if resume and found is None:
@@ -164,9 +176,7 @@ def train(
             dataset,
             options,
             data=data,
-            initialise=None
-            if weights is None
-            else initialise_from(weights, allow_globals=allow_global or (), notify=remark),
+            initialise=initialise,
             run_folder=run_folder,
             resume_from=found,
             on_step=lambda step: advance(step.num_images, step.describe),
@@ -210,6 +220,7 @@ def evaluate(
     ] = None,
     std: Annotated[str | None, typer.Option(help="For weights: standard deviation, one number or three.")] = None,
     allow_global: AllowGlobal = None,
+    entry: EntryName = None,
     artifact: ArtifactName = "onnx",
     provider: ProviderName = "cpu",
     html: Annotated[
@@ -227,7 +238,11 @@ def evaluate(
         opened = ModelToEvaluate.from_bundle(Path(what), artifact=artifact, provider=provider)
     else:
         network = NetworkSpec(
-            model, parse_arguments(model_args), final_activation, allow_globals=tuple(allow_global or ())
+            model,
+            parse_arguments(model_args),
+            final_activation,
+            allow_globals=tuple(allow_global or ()),
+            entry=entry,
         )
         opened = ModelToEvaluate.from_checkpoint(
             open_checkpoint(
@@ -265,13 +280,30 @@ def evaluate(
 
 @app.command()
 def inspect(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A file that `onward train` wrote.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT|WEIGHTS", help="A file of `onward train`, or a weights file.")
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Print what a checkpoint holds."""
+    """Print what a checkpoint holds; or the entries of a weights file, for --entry."""
     from onward.cli.inspect import print_signature
-    from onward_training.checkpoint import Checkpoint
+    from onward_training.checkpoint import Checkpoint, is_checkpoint
+    from onward_training.external import weights_entries
 
+    if not is_checkpoint(checkpoint):
+        entries = weights_entries(checkpoint)
+        if as_json:
+            print_json({"entries": entries})
+        else:
+            print_table(
+                ["entry", ">tensors", ">values", "first name", "taken by default"],
+                [
+                    [item["entry"] or "the whole file", f"{item['num_tensors']:,}", f"{item['num_parameters']:,}"]
+                    + [item["first"], "yes" if item["is_taken"] else ""]
+                    for item in entries
+                ],
+            )
+        return
     document = describe(Checkpoint.load(checkpoint))
     if as_json:
         print_json(document)

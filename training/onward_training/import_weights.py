@@ -12,12 +12,12 @@ from onward.errors import UsageError
 from onward.signature import AnySignature, Signature
 from onward_training.checkpoint import Checkpoint, is_checkpoint
 from onward_training.data import load
-from onward_training.external import load_state_dict, read_weights
-from onward_training.models import build_checked, is_user_code
+from onward_training.external import ExternalWeights, arguments_for, load_state_dict, read_weights
+from onward_training.models import build_checked, free_parameters, is_user_code
 from onward_training.models.libraries import signature_of_weights
 from onward_training.tasks import network_task_of
 
-__all__ = ["NetworkSpec", "import_weights", "open_checkpoint", "published_signature"]
+__all__ = ["NetworkSpec", "import_weights", "open_checkpoint", "published_signature", "stated_arguments"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class NetworkSpec:
         arguments: Its further arguments; they override those in the file.
         final_activation: `auto`, `logits`, `log-softmax`, `softmax` or `sigmoid`.
         output: Which of the returned values holds the logits: a key, an attribute or an index.
-        allow_globals: Classes and functions that the file may load.
+        allow_globals: Classes and functions that the file may load, see `read_weights`.
+        entry: Where in the file the weights are, see `read_weights`.
     """
 
     model: str | None = None
@@ -37,6 +38,7 @@ class NetworkSpec:
     final_activation: str = "auto"
     output: str | None = None
     allow_globals: tuple[str, ...] = ()
+    entry: str | None = None
 
 
 def open_checkpoint(
@@ -67,7 +69,7 @@ def open_checkpoint(
         DataError: The data set cannot be read.
         UsageError: The network or the signature of the weights is unknown.
     """
-    if is_checkpoint(path) or (network.model is None and not path.exists()):
+    if network.entry is None and (is_checkpoint(path) or (network.model is None and not path.exists())):
         return Checkpoint.load(path, model=network.model)
     if signature is None and data is not None:
         signature = load(data, data_dir=data_dir).signature
@@ -104,7 +106,7 @@ def import_weights(
         CheckpointError: The file cannot be read, or the weights do not fit the network.
         UsageError: The network or the signature is unknown.
     """
-    weights = read_weights(path, allow_globals=spec.allow_globals)
+    weights = read_weights(path, allow_globals=spec.allow_globals, entry=spec.entry, model=spec.model, notify=notify)
     name = spec.model or weights.model
     if name is None:
         raise UsageError(f"{path} holds weights ({weights.kind}) but does not name their network: add --model.")
@@ -116,8 +118,9 @@ def import_weights(
     if signature is None:
         signature, known_arguments = published_signature(name, path, notify)
         arguments = known_arguments | arguments
+    arguments = stated_arguments(weights, name, signature, arguments, path=path, notify=notify) | arguments
     network, signature = build_checked(name, signature, arguments, output=spec.output)
-    load_state_dict(network, weights, path=path)
+    load_state_dict(network, weights, path=path, notify=notify)
     network_task_of(signature).adapt(network, spec.final_activation, spec.output)  # raises now, not at the first use
     return Checkpoint(
         architecture=name,
@@ -130,10 +133,43 @@ def import_weights(
         provenance={
             "weights": path.name,
             "weights_kind": weights.kind,
+            "weights_entry": weights.entry,
             "weights_file_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         },
         is_trusted=True,
     )
+
+
+def stated_arguments(
+    weights: ExternalWeights,
+    name: str,
+    signature: AnySignature,
+    given: Mapping[str, Any],
+    *,
+    path: Path,
+    notify: Callable[[str], None],
+) -> dict[str, Any]:
+    """The values in the file that are parameters of the user's network class, except those that were given.
+
+    Args:
+        weights: The file's content.
+        name: Of the network; other networks than user code take none.
+        signature: What it gives is not taken from the file, e.g. the number of classes.
+        given: Arguments from the command line.
+        path: Of the file, for messages.
+        notify: Called with the values that were found.
+
+    Raises:
+        CheckpointError: The file has two values for a parameter.
+        UsageError: There is no such user code.
+    """
+    if not is_user_code(name):
+        return {}
+    arguments = arguments_for(weights.stated, free_parameters(name, signature), given, path)
+    if arguments:
+        listing = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+        notify(f"{path.name} gives {name} the arguments {listing}; --model-args overrides them")
+    return arguments
 
 
 def published_signature(name: str, path: Path, notify: Callable[[str], None]) -> tuple[AnySignature, dict[str, Any]]:

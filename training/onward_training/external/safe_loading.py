@@ -6,31 +6,33 @@ function by name; the caller may allow some of them.
 
 from __future__ import annotations
 
-import io
 import pickle
-import pickletools
-import pkgutil
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch.serialization import get_safe_globals, get_unsafe_globals_in_checkpoint, safe_globals
+from torch.serialization import get_safe_globals, safe_globals
 
-from onward.errors import CheckpointError, UsageError, reason_of
+from onward.errors import CheckpointError, reason_of
+from onward_training.external.allowed_globals import (
+    ARCHIVE,
+    NETWORKS,
+    Allowed,
+    allow,
+    is_never_allowed,
+    needed_globals,
+    network_classes,
+)
+from onward_training.external.texts import SAVE_ALONE, listed, printable
 
-__all__ = ["SAVE_ALONE", "listed", "open_document", "printable"]
+__all__ = ["open_document"]
 
-#: A class or function, and its name in the file.
-Allowed = tuple[Callable[..., Any], str]
-ARCHIVE = b"PK\x03\x04"
 OTHER_FORMATS = {
     b"\x89HDF": "an HDF5 file, such as Keras writes",
     b"\x93NUMPY": "a NumPy array",
@@ -40,62 +42,31 @@ OTHER_FORMATS = {
 HEAD_BYTES = 1024
 #: The start of a whole network saved before PyTorch 1.6: the text "module", memoised, and then its class.
 LEGACY_MODULE = re.compile(rb"X\x06\x00\x00\x00module(?:q.|r....)?c", re.DOTALL)
-#: Modules and functions that can run any command. No part of a network is among them.
-NEVER_ADMITTED = frozenset(
-    ("ctypes", "importlib", "nt", "os", "pickle", "posix", "pty", "runpy", "shutil", "socket", "subprocess", "sys")
-    + ("builtins.__import__", "builtins.compile", "builtins.eval", "builtins.exec", "builtins.getattr", "builtins.open")
-)
-SAVE_ALONE = "In the program that made it, torch.save(network.state_dict(), path) saves the weights only."
 
 
-def open_document(path: Path, allow_globals: Sequence[str]) -> tuple[Any, bool]:
+def open_document(path: Path, allow_globals: Sequence[str], model: str | None = None) -> tuple[Any, bool]:
     """Read the content of a file, and whether it is safetensors.
 
     Args:
         path: The file. Its content decides the format, not its name.
-        allow_globals: Classes and functions that it may load beyond tensors and plain data, e.g. `argparse.Namespace`.
+        allow_globals: Classes and functions that it may load beyond tensors and plain data, e.g. `argparse.Namespace`;
+            or `torch.nn`, see `allowed_globals.py`.
+        model: The network's name, whose classes `torch.nn` allows.
 
     Raises:
         CheckpointError: The file is missing, damaged, of another format, or needs a class or function that is not
             allowed.
         UsageError: A name in `allow_globals` cannot be imported, or is never allowed.
     """
-    allowed = [item for name in allow_globals for item in _allow(name)]
+    named = [item for name in allow_globals if name != NETWORKS for item in allow(name)]
     head = _head(path)
     if _is_safetensors(head):
         return _read_safetensors(path), True
     _check_head(head, path)
     if head.startswith(ARCHIVE):
         _check_archive(path)
-    return _load(path, allowed), False
-
-
-def _allow(name: str) -> Iterator[Allowed]:
-    if not re.fullmatch(r"\w+(\.\w+)+", name):
-        raise UsageError(f"--allow-global {name!r} is not a name, expected e.g. package.module.Name.")
-    if _is_never_allowed(name):
-        raise UsageError(f"--allow-global {name} is refused, because it can run any command. {SAVE_ALONE}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # old files use deprecated names, such as numpy.core
-            value = pkgutil.resolve_name(name)
-    except Exception as error:  # the imported module can raise anything
-        raise UsageError(
-            f"--allow-global {name} cannot be imported: {reason_of(error)}. Add the folder of its module to PYTHONPATH."
-        ) from error
-    if isinstance(value, ModuleType) or not callable(value):
-        raise UsageError(f"--allow-global {name} is not a class or function.")
-    yield value, name
-    if value is np.dtype:  # each dtype has a class that no file names: numpy.dtype("f4") is a numpy.dtypes.Float32DType
-        yield from ((kind, f"numpy.dtypes.{kind.__name__}") for kind in vars(np.dtypes).values() if _is_dtype(kind))
-
-
-def _is_never_allowed(name: str) -> bool:
-    return name in NEVER_ADMITTED or name.partition(".")[0] in NEVER_ADMITTED
-
-
-def _is_dtype(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, np.dtype)
+    classes = network_classes(needed_globals(path), model) if NETWORKS in allow_globals else []
+    return _load(path, [*named, *classes], model), False
 
 
 def _head(path: Path) -> bytes:
@@ -174,7 +145,7 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
     return entries
 
 
-def _load(path: Path, allowed: Sequence[Allowed]) -> Any:
+def _load(path: Path, allowed: Sequence[Allowed], model: str | None) -> Any:
     # on exit, safe_globals removes its names even if they were allowed before
     added: list[Callable[..., Any] | Allowed] = [item for item in allowed if item not in get_safe_globals()]
     try:
@@ -183,14 +154,14 @@ def _load(path: Path, allowed: Sequence[Allowed]) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise _refusal(path, error, {name for _, name in allowed}) from error
+        raise _refusal(path, error, {name for _, name in allowed}, model) from error
     except Exception as error:  # a damaged pickle or an allowed class can raise anything
         raise CheckpointError(f"{path} is cut short or damaged: {reason_of(error).rstrip('.')}.") from error
 
 
-def _refusal(path: Path, error: pickle.UnpicklingError, allowed: set[str]) -> CheckpointError:
-    names = sorted((_unsafe_globals(path) | _named_globals(error)) - allowed)
-    if never := [name for name in names if _is_never_allowed(name)]:
+def _refusal(path: Path, error: pickle.UnpicklingError, allowed: set[str], model: str | None) -> CheckpointError:
+    names = sorted((needed_globals(path) | _named_globals(error)) - allowed)
+    if never := [name for name in names if is_never_allowed(name)]:
         return CheckpointError(
             f"{path} needs {listed(names)}, so it was not opened. {listed(never)} can run any command and is never "
             f"allowed. Do not open this file elsewhere, unless you know who made it. {SAVE_ALONE}"
@@ -202,22 +173,23 @@ def _refusal(path: Path, error: pickle.UnpicklingError, allowed: set[str]) -> Ch
     if names:
         return CheckpointError(
             f"{path} needs more than tensors and plain data, so it was not opened: it needs {listed(names)}. "
-            f"If you trust the file, allow each name with `--allow-global NAME`."
+            f"If you trust the file, {_how_to_allow(names, model)}."
         )
     found = re.search(r"WeightsUnpickler error:\s*(.+)", str(error))
     reason = (found[1] if found else reason_of(error)).rstrip(". ")
     return CheckpointError(f"{path} is damaged, or PyTorch's safe reader does not support it: {reason}. {SAVE_ALONE}")
 
 
-def _unsafe_globals(path: Path) -> set[str]:
-    """Every name that the file needs and that is not safe by default; nothing is imported to find them."""
-    try:
-        with path.open("rb") as file:
-            is_archive = file.read(len(ARCHIVE)) == ARCHIVE
-            file.seek(0)
-            return set(get_unsafe_globals_in_checkpoint(file if is_archive else _archive_of(_legacy_pickle(file))))
-    except Exception:  # the pickle is damaged or of another protocol; torch.load's own error names the first one
-        return set()
+def _how_to_allow(names: Sequence[str], model: str | None) -> str:
+    """The options that allow all names: the classes of networks at once, and each other class by its name."""
+    classes = {name for _, name in network_classes(names, model)}
+    others = [name for name in names if name not in classes]
+    scripts = [name for name in others if name.startswith("__main__.")]
+    options = [f"--allow-global {NETWORKS}"] if classes or scripts else []
+    options += [f"--allow-global {printable(name)}" for name in others if name not in scripts]
+    if scripts:
+        return f"add {' '.join(options)}, and --model FILE.py:NAME with the file that defines {listed(scripts)}"
+    return f"add {' '.join(options)}"
 
 
 def _named_globals(error: pickle.UnpicklingError) -> set[str]:
@@ -225,38 +197,3 @@ def _named_globals(error: pickle.UnpicklingError) -> set[str]:
     names = re.findall(r"GLOBAL ([\w.]+)|allowlisted[^<]*but got <class '([\w.]+)'>", str(error))
     found = {(one or other).rstrip(".") for one, other in names}
     return {name if "." in name else f"builtins.{name}" for name in found}  # torch cuts this one off
-
-
-def _legacy_pickle(file: BinaryIO) -> bytes:
-    """The object's bytes in a file from before PyTorch 1.6: the fourth pickle, after number, version and system.
-
-    Source: torch, `torch.serialization._legacy_save`.
-    """
-    ends = [0]
-    for _ in range(4):
-        for _ in pickletools.genops(file):
-            pass
-        ends.append(file.tell())
-    file.seek(ends[-2])
-    return file.read(ends[-1] - ends[-2])
-
-
-def _archive_of(pickled: bytes) -> io.BytesIO:
-    """The archive that torch.save would have written: get_unsafe_globals_in_checkpoint takes nothing else."""
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as archive:
-        archive.writestr("archive/data.pkl", pickled)
-        archive.writestr("archive/version", "3\n")
-    data.seek(0)
-    return data
-
-
-def listed(items: Sequence[str]) -> str:
-    """`a, b and c`."""
-    names = [printable(item) for item in items]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def printable(name: str) -> str:
-    """A name that is safe to print on a terminal."""
-    return name if name.isprintable() else ascii(name)  # names in a file may contain control characters

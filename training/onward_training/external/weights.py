@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from onward.errors import CheckpointError, reason_of
-from onward_training.external.safe_loading import SAVE_ALONE, listed, open_document
+from onward.errors import CheckpointError, UsageError, reason_of
+from onward_training.external.entries import Entry, choose_entry, entries_in, is_averaged, unnamed_averages
+from onward_training.external.safe_loading import open_document
+from onward_training.external.stated_arguments import StatedArgument, stated_arguments_in
+from onward_training.external.texts import SAVE_ALONE, listed, printable
 
-__all__ = ["BATCH_COUNTER", "COURSE_ENTRIES", "ExternalWeights", "read_weights"]
+__all__ = ["BATCH_COUNTER", "COURSE_ENTRIES", "ExternalWeights", "read_weights", "weights_entries"]
 
 #: An entry of each batch norm. Files from before PyTorch 0.4.1 lack it.
 BATCH_COUNTER = "num_batches_tracked"
-#: Keys under which training scripts save the weights, the most likely first.
-ENTRIES = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "ema")
 #: Prefixes that DataParallel and torch.compile add to every key.
 WRAPPERS = ("module.", "_orig_mod.")
 #: Entries of the checkpoints in part 6 of the course.
@@ -36,6 +37,9 @@ class ExternalWeights:
         stripped: Prefix that was removed from every key, e.g. `module._orig_mod.`; "" if none.
         model: Onward's architecture, if the file names it, e.g. `network`.
         arguments: The arguments of that architecture.
+        entry: Where in the file the weights were, e.g. `state_dict`; "" for the whole file.
+        other_entries: Where else in the file weights are.
+        stated: Values in the file that may be arguments of the network's class.
     """
 
     state_dict: Mapping[str, Tensor]
@@ -43,58 +47,110 @@ class ExternalWeights:
     stripped: str
     model: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    entry: str = ""
+    other_entries: tuple[str, ...] = ()
+    stated: tuple[StatedArgument, ...] = ()
 
 
-def read_weights(path: Path, *, allow_globals: Sequence[str] = ()) -> ExternalWeights:
+def read_weights(
+    path: Path,
+    *,
+    allow_globals: Sequence[str] = (),
+    entry: str | None = None,
+    model: str | None = None,
+    notify: Callable[[str], None] = lambda text: None,
+) -> ExternalWeights:
     """Read the weights in a file of torch.save, Lightning, safetensors or Onward, without running code in it.
 
     Args:
         path: The file. Its content decides the format, not its name.
         allow_globals: Classes and functions that the file may load beyond tensors and plain data, e.g.
-            `argparse.Namespace`. They are imported, and allowed in this process during this call.
+            `argparse.Namespace`. They are imported, and allowed in this process during this call. `torch.nn` allows the
+            classes of networks: those of torch.nn and of the code that `model` names.
+        entry: Where in the file the weights are, as a path of keys such as `ema.model`. Default: see `choose_entry`.
+        model: The network's name, see `onward_training.models`.
+        notify: Called with the entry that was taken.
 
     Raises:
         CheckpointError: The file is missing, damaged, of another format, without weights, or needs a class or function
-            that is not allowed.
-        UsageError: A name in `allow_globals` cannot be imported, or is never allowed.
+            that is not allowed; or several entries are equally likely.
+        UsageError: A name in `allow_globals` cannot be imported, or is never allowed; or the file does not have the
+            entry.
 
     Source: torch, `torch.load` and `torch.serialization.safe_globals`.
     """
-    document, is_safetensors = open_document(path, allow_globals)
-    return _external(document, "safetensors", path) if is_safetensors else _weights_in(document, path)
+    document, is_safetensors = open_document(path, allow_globals, model)
+    if is_safetensors:
+        chosen = choose_entry(document, (), entry, path)
+        return replace(_external(_state_of(chosen.content, path), "safetensors", path), entry=chosen.path)
+    weights = _weights_in(document, entry, path)
+    if weights.entry:
+        notify(_taken(weights, unnamed_averages(document), path))
+    return weights
 
 
-def _weights_in(document: Any, path: Path) -> ExternalWeights:
+def weights_entries(path: Path) -> list[dict[str, Any]]:
+    """What `onward inspect` says about a file: each entry with weights, and whether it is taken by default.
+
+    Raises:
+        CheckpointError: As `read_weights`.
+    """
+    document, _ = open_document(path, ())
+    if not isinstance(document, Mapping):
+        raise CheckpointError(f"{path} holds a {type(document).__name__}, expected a state_dict. {SAVE_ALONE}")
+    entries = entries_in(document) or [Entry("", document)]
+    try:
+        taken = choose_entry(document, entries, None, path).path
+    except CheckpointError:  # several are equally likely
+        taken = None
+    return [_described(entry, path) | {"is_taken": entry.path == taken} for entry in entries]
+
+
+def _described(entry: Entry, path: Path) -> dict[str, Any]:
+    state = _tensors(_state_of(entry.content, path), path)
+    num_parameters = sum(tensor.numel() for tensor in state.values())
+    return {
+        "entry": entry.path,
+        "num_tensors": len(state),
+        "num_parameters": num_parameters,
+        "first": next(iter(state)),
+    }
+
+
+def _weights_in(document: Any, wanted: str | None, path: Path) -> ExternalWeights:
     if isinstance(document, nn.Module):
-        return _external(_state_of(document, path), "module", path)
+        chosen = choose_entry(_state_of(document, path), (), wanted, path)
+        return replace(_external(_state_of(chosen.content, path), "module", path), entry=chosen.path)
     if not isinstance(document, Mapping):
         raise CheckpointError(f"{path} holds a {type(document).__name__}, expected a state_dict. {SAVE_ALONE}")
     if str(document.get("format", "")).startswith("onward.checkpoint/"):
+        if wanted is not None:
+            raise UsageError(f"{path} is a checkpoint of Onward's and holds one network: leave out --entry {wanted}")
         return _onward(document, path)
-    entry = _entry(document, path)
-    if entry is None:
-        return _external(document, "state_dict", path)
+    entries = entries_in(document)
+    chosen = choose_entry(document, entries, wanted, path)
+    if not entries:
+        return replace(_external(_state_of(chosen.content, path), "state_dict", path), entry=chosen.path)
     kind = "lightning" if "pytorch-lightning_version" in document else "training state"
-    weights = _external(_state_of(document[entry], path), kind, path)
+    weights = replace(
+        _external(_state_of(chosen.content, path), kind, path),
+        entry=chosen.path,
+        other_entries=tuple(entry.path for entry in entries if entry.path != chosen.path),
+        stated=tuple(stated_arguments_in(document)),
+    )
     return _course(document, weights, path) if _is_course(document, weights.state_dict) else weights
 
 
-def _entry(document: Mapping[Any, Any], path: Path) -> str | None:
-    """The key of the entry that holds the weights; None if the document itself is a state_dict."""
-    known = [name for name in ENTRIES if _holds_weights(document.get(name))]
-    others = [name for name, value in document.items() if _holds_weights(value)]
-    if not known and len(others) > 1:
-        raise CheckpointError(
-            f"{path} holds several networks, in {listed([repr(name) for name in others])}: save the right one in its "
-            f"own file."
-        )
-    return next(iter(known or others), None)
-
-
-def _holds_weights(value: object) -> bool:
-    if isinstance(value, nn.Module):
-        return True
-    return isinstance(value, Mapping) and any(isinstance(item, Tensor) for item in value.values())
+def _taken(weights: ExternalWeights, unnamed: Sequence[str], path: Path) -> str:
+    """Which entry was taken, and how to take another."""
+    others = [repr(other) for other in weights.other_entries]
+    averaged = ", a moving average" if is_averaged(weights.entry) else ""
+    taken = f"took the weights under {printable(repr(weights.entry))} of {path.name}{averaged}"
+    also = (
+        f"; it also has {listed(others)}: choose with --entry {printable(weights.other_entries[0])}" if others else ""
+    )
+    lists = f"; {listed(unnamed)} holds averaged weights without names, which cannot be loaded" if unnamed else ""
+    return taken + also + lists
 
 
 def _state_of(holder: nn.Module | Mapping[Any, Any], path: Path) -> Mapping[Any, Any]:
@@ -143,7 +199,7 @@ def _course(document: Mapping[Any, Any], weights: ExternalWeights, path: Path) -
             )
     dropout = {"drop_p": document["drop_p"]} if "drop_p" in document else {}
     arguments = {"hidden_layers": widths, **dropout}
-    return ExternalWeights(state, "course", weights.stripped, "network", arguments)
+    return replace(weights, kind="course", model="network", arguments=arguments)
 
 
 def _external(
@@ -166,6 +222,11 @@ def _tensors(entries: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
     for name, value in entries.items():
         if name == "_metadata":  # version numbers of modules; an entry if a state_dict was copied by hand
             continue
+        if "_packed_params" in str(name) or (isinstance(value, Tensor) and value.is_quantized):
+            raise CheckpointError(
+                f"{path} holds the weights of a quantised network ({printable(repr(name))}), expected floating-point "
+                f"weights. Save the network's state_dict before it is quantised."
+            )
         value = torch.tensor(value) if isinstance(value, int) and str(name).endswith(BATCH_COUNTER) else value
         if isinstance(name, str) and isinstance(value, Tensor) and not value.is_meta:
             state[name] = value.detach().cpu()

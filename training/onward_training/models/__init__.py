@@ -13,6 +13,7 @@
 from onward_training.models.catalog import ARCHITECTURES, build, build_checked, is_user_code
 from onward_training.models.final_activation import FINAL_ACTIVATIONS, as_logits_network
 from onward_training.models.output_selection import logits_of
+from onward_training.models.user_code import free_parameters
 
 __all__ = [
     "ARCHITECTURES",
@@ -20,6 +21,7 @@ __all__ = [
     "as_logits_network",
     "build",
     "build_checked",
+    "free_parameters",
     "is_user_code",
     "logits_of",
 ]

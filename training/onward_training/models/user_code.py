@@ -24,7 +24,7 @@ from torch import nn
 from onward.errors import UsageError, reason_of
 from onward.signature import AnySignature, Signature
 
-__all__ = ["user_network"]
+__all__ = ["free_parameters", "module_of", "user_network"]
 
 
 def user_network(name: str, signature: AnySignature, **arguments: Any) -> nn.Module:
@@ -83,9 +83,34 @@ def _filled(builder: Callable[..., Any], signature: AnySignature) -> dict[str, A
     }
 
 
+def free_parameters(name: str, signature: AnySignature) -> frozenset[str]:
+    """Names of the parameters that the signature does not fill in.
+
+    Raises:
+        UsageError: No such file, module or name.
+    """
+    builder = _find(name)
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    names = {item.name for item in inspect.signature(builder).parameters.values() if item.kind in kinds}
+    return frozenset(names - set(_filled(builder, signature)))
+
+
+def module_of(name: str) -> ModuleType:
+    """The module of user code, imported.
+
+    Args:
+        name: `FILE.py:NAME` or `package.module:NAME`.
+
+    Raises:
+        UsageError: There is no such file or module, or importing it failed.
+    """
+    place = name.rpartition(":")[0]
+    return _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
+
+
 def _find(name: str) -> Callable[..., Any]:
     place, _, attribute = name.rpartition(":")
-    module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
+    module = module_of(name)
     found = getattr(module, attribute, None)
     if not callable(found):
         public = [
