@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -96,6 +97,7 @@ th:first-child, td:first-child { text-align: left } th { font-weight: 600; color
 ul { margin: 0 0 10px; padding-left: 20px; max-width: 90ch } li { margin: 2px 0 }
 .wide + .wide, .wide + ul { margin-top: 18px } details { margin: 8px 0 } summary { cursor: pointer; color: var(--soft) }
 .names { columns: 300px; font-size: 13px; max-width: none; overflow-wrap: anywhere }
+code { font: .92em ui-monospace, monospace }
 footer { margin-top: 50px; font-size: 13px; color: var(--soft); border-top: 1px solid var(--line); padding-top: 12px }
 """
 
@@ -113,7 +115,7 @@ class Page:
         self.title = title
         self.parts = [
             f'<h1 class="{mood}">{html.escape(title)}</h1>' if mood else f"<h1>{html.escape(title)}</h1>",
-            f'<p class="lead">{html.escape(lead)}</p>',
+            f'<p class="lead">{_marked(lead)}</p>',
         ]
 
     def tiles(self, tiles: Sequence[tuple[str, str, str]]) -> None:
@@ -126,7 +128,7 @@ class Page:
 
     def section(self, heading: str, text: str = "") -> None:
         """Start a section."""
-        paragraph = f"<p>{html.escape(text)}</p>" if text else ""
+        paragraph = f"<p>{_marked(text)}</p>" if text else ""
         self.parts.append(f"<section><h2>{html.escape(heading)}</h2>{paragraph}</section>")
 
     def figures(self, figures: Sequence[tuple[str, str]]) -> None:
@@ -162,7 +164,7 @@ class Page:
 
     def points(self, points: Sequence[str]) -> None:
         """Add a list of short texts."""
-        items = "".join(f"<li>{html.escape(point)}</li>" for point in points)
+        items = "".join(f"<li>{_marked(point)}</li>" for point in points)
         self.parts.append(f"<ul>{items}</ul>")
 
     def details(self, summary: str, names: Sequence[str]) -> None:
@@ -172,7 +174,7 @@ class Page:
 
     def footer(self, text: str) -> None:
         """Add the footer: what made this page."""
-        self.parts.append(f"<footer>{html.escape(text)}</footer>")
+        self.parts.append(f"<footer>{_marked(text)}</footer>")
 
     def render(self) -> str:
         """The whole document."""
@@ -196,6 +198,11 @@ class Page:
 def _series_colours() -> str:
     colours = " ".join(f"--c{at}: light-dark({light}, {dark});" for at, (light, dark) in enumerate(SERIES))
     return f":root {{ {colours} }}\n"
+
+
+def _marked(text: str) -> str:
+    """The text in HTML, with `code` in backticks as in Markdown."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def _is_words(cell: str) -> bool:

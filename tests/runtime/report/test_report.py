@@ -97,6 +97,17 @@ def full_page(text: str) -> Page:
     return page
 
 
+def test_backticks_mark_code_and_what_is_in_them_is_escaped() -> None:
+    page = Page("`title`", "See `a <b>`.")
+    page.section("Heading", "Run `onward verify`.")
+    page.points(["`one` and `two`, but ` alone"])
+    page.footer("By `onward demo`.")
+    html = page.render()
+    for code in ("a &lt;b&gt;", "onward verify", "one", "two", "onward demo"):
+        assert f"<code>{code}</code>" in html
+    assert "but ` alone" in html
+
+
 def test_text_is_escaped_in_every_place() -> None:
     document = full_page(EVIL).render()
     plain = Reader(full_page("plain").render())
