@@ -25,6 +25,7 @@ from torch import nn
 from benchmarks.zoo.alive import make_alive
 from onward.backends import open_backend
 from onward.backends.backend import Backend
+from onward.backends.onnxruntime_backend import ORT_ERRORS
 from onward.bundle.golden import GoldenRecord
 from onward.cli.console import remark
 from onward.errors import OnwardError
@@ -33,7 +34,6 @@ from onward_export.deployable import Deployable, make_deployable
 from onward_export.explanation import explain, samples_to_explain
 from onward_export.formats.onnx_file import OnnxExport, write_onnx
 from onward_export.formats.program import export_program
-from onward_export.gate import BACKEND_ERRORS
 from onward_export.reference import make_reference
 from onward_export.reference.samples import gather_samples
 
@@ -44,7 +44,7 @@ RGB = Signature(SIZE, SIZE, 3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), LAB
 NUM_SAMPLES = 32
 
 #: Errors of a file that does not open or run.
-BROKEN: tuple[type[Exception], ...] = (OnwardError, *BACKEND_ERRORS)
+BROKEN: tuple[type[Exception], ...] = (OnwardError, *ORT_ERRORS, RuntimeError, ValueError, TypeError)
 
 #: Edits a graph at one place and returns the node; None where there is no such place.
 Fault = Callable[[onnx.ModelProto, random.Random], str | None]

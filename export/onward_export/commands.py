@@ -75,8 +75,12 @@ def export(
         ),
     ] = None,
     formats: Annotated[
-        str, typer.Option(help="Formats to write, separated by commas: onnx, torchscript, pt2.")
-    ] = "onnx,torchscript,pt2",
+        str | None,
+        typer.Option(
+            help="Formats to write, separated by commas: onnx, torchscript, pt2. One that fails is an error. "
+            "Default: every format that passes."
+        ),
+    ] = None,
     inputs: Annotated[
         list[str] | None,
         typer.Option(
@@ -143,7 +147,7 @@ def export(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Export to ONNX, TorchScript and .pt2. Nothing is published unless every file passes the parity gate."""
+    """Export to ONNX, TorchScript and .pt2. Only files that pass the parity gate are published."""
     from dataclasses import replace
 
     from onward_export.model_to_export import ModelToExport
@@ -153,7 +157,11 @@ def export(
     from onward_training.import_weights import NetworkSpec, open_checkpoint
 
     options = ExportOptions(
-        tuple(formats.split(",")), opset=opset, ir_version=ir_version, torchscript=torchscript, explain=explain
+        tuple(formats.split(",")) if formats is not None else None,
+        opset=opset,
+        ir_version=ir_version,
+        torchscript=torchscript,
+        explain=explain,
     )
     means, stds = parse_numbers(mean), parse_numbers(std)
     path = Path(what)
@@ -185,11 +193,18 @@ def export(
 
 
 def print_bundle(bundle: Bundle) -> None:
-    """Print the artifacts with their noise ratios."""
+    """Print the artifacts with their noise ratios, and the formats that are missing with their reasons."""
     rows = [
         [artifact.name, artifact.file.path, f"{artifact.file.size_bytes / 1e3:,.0f} kB"]
         + [f"{artifact.noise_ratio:.2f}", artifact.file.sha256[:12]]
         for artifact in bundle.artifacts
     ]
     print_table(["artifact", "file", ">size", ">noise ratio", "SHA-256"], rows)
-    print(f"published {bundle.path}: every artifact is as close to the mathematical model as PyTorch itself.")
+    for artifact in bundle.artifacts:
+        if artifact.requires:
+            print(f"{artifact.file.path} needs {', '.join(artifact.requires)} where it runs, beside PyTorch.")
+    missing = bundle.parity()["not_published"]
+    for item in missing:
+        print(f"not published: {item['format']} {item['outcome']}. {item['reason']}")
+    without = f" Without {', '.join(item['format'] for item in missing)}." if missing else ""
+    print(f"published {bundle.path}: every artifact is as close to the mathematical model as PyTorch itself.{without}")

@@ -1,4 +1,5 @@
-"""Gate: opens each artifact from the file that ships, compares it with the reference and says whether it passes.
+"""Gate: opens each artifact from the file that ships, in a fresh process, compares it with the reference and says
+whether it passes.
 
 Rules 3, 4, 5 and 7 of docs/parity.md.
 """
@@ -13,23 +14,20 @@ from typing import Any
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from onward.backends import open_backend
-from onward.backends.onnxruntime_backend import ORT_ERRORS
+from onward.backends.operator_libraries import library_of
 from onward.bundle.golden import GoldenRecord
-from onward.errors import OnwardError, ParityFailure, reason_of
-from onward.parity import CONSTANT, MAX_NOISE_RATIO, MAX_RELATIVE_ERROR, Outputs, Replay, Verdict, replay
+from onward.errors import BackendError, ParityFailure
+from onward.parity import CONSTANT, MAX_NOISE_RATIO, MAX_RELATIVE_ERROR, Outputs, Replay, Verdict
 from onward.signature import AnySignature
 from onward.tasks import task_of
 from onward_export.explanation import Explanation, explain, samples_to_explain
 from onward_export.formats.onnx_file import OnnxExport, opset_of
+from onward_export.opening import ArtifactProcess, OpenedArtifact
 from onward_export.options import MAX_PROTOBUF_BYTES
 from onward_export.passes import PassResult
 from onward_export.weights.account import WeightCheck, check_onnx, check_pt2, check_torchscript
 
 __all__ = ["GateResult", "ParityReference", "check_artifact", "refusal"]
-
-#: What onnxruntime and PyTorch raise when they run a model that does not accept a batch.
-BACKEND_ERRORS: tuple[type[Exception], ...] = (*ORT_ERRORS, RuntimeError, ValueError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,7 @@ class ParityReference:
         record: Samples, reference and noise.
         golden: The part of the record that is stored in the bundle.
         expected: The state_dict of the module that was exported.
+        buffers: All of its buffers, those that are not persistent included.
         program: Its exported program; None where TorchScript is the only format.
         written: The passes over the ONNX graph and the program that it was translated from; None without ONNX.
     """
@@ -49,6 +48,7 @@ class ParityReference:
     record: GoldenRecord
     golden: GoldenRecord
     expected: Mapping[str, Tensor]
+    buffers: Mapping[str, Tensor]
     program: ExportedProgram | None
     written: OnnxExport | None
 
@@ -71,6 +71,7 @@ class GateResult:
         file: The name of the file that was opened.
         size_bytes: The size of that file and of the weights beside it.
         opset: The opset of an ONNX file, else None.
+        requires: Libraries that register some of its operators: without them it does not open.
         passes: The results of the passes over its graph; none except for ONNX.
         explanation: The error along its graph, if the user asked for it or the artifact failed; ONNX only.
     """
@@ -83,6 +84,7 @@ class GateResult:
     file: str
     size_bytes: int
     opset: int | None = None
+    requires: tuple[str, ...] = ()
     passes: tuple[PassResult, ...] = ()
     explanation: Explanation | None = None
 
@@ -122,28 +124,31 @@ class GateResult:
         return self.verdict.to_json() | {"passed": self.passed, "weights": self.weights.to_json()} | passes
 
 
-def check_artifact(path: Path, format: str, reference: ParityReference, *, always_explain: bool = False) -> GateResult:
+def check_artifact(
+    path: Path, format: str, reference: ParityReference, process: ArtifactProcess, *, always_explain: bool = False
+) -> GateResult:
     """Open a file that is about to ship and compare it with the reference.
 
     Args:
         path: The file.
         format: `onnx`, `torchscript` or `pt2`.
         reference: What it is compared with.
+        process: Opens and runs it.
         always_explain: Whether the error along the graph of an ONNX file is measured even if the file passes.
 
     Raises:
         ParityFailure: The file does not open, or does not run at some batch size. For an ONNX file the node is named.
     """
     try:
-        beside = _beside(path)
-        backend = open_backend(format, path.read_bytes(), reference.signature, beside=beside)
-        replayed = replay(backend.run, reference.record.inputs)
-        outputs = {kind: backend.run(samples) for kind, samples in reference.golden.inputs.items()}
-    except OnwardError as error:
-        raise ParityFailure(f"{path.name} does not open: {error}{_where(path, format, reference)}") from error
-    except BACKEND_ERRORS as error:
+        opened = _open(path, format, reference, process)
+    except BackendError as error:
+        raise ParityFailure(f"{path.name} does not open: {error}{_where(path, format, reference, process)}") from error
+    try:
+        replayed = opened.replay(reference.record.inputs)
+        outputs = {kind: opened.run(samples) for kind, samples in reference.golden.inputs.items()}
+    except BackendError as error:
         raise ParityFailure(
-            f"{path.name} does not run on batches of every size: {reason_of(error)}{_where(path, format, reference)}"
+            f"{path.name} does not run on batches of every size: {error}{_where(path, format, reference, process)}"
         ) from error
     verdict = reference.record.judge_replay(format, replayed, task_of(reference.signature))
     explanation = None
@@ -153,7 +158,8 @@ def check_artifact(path: Path, format: str, reference: ParityReference, *, alway
         and _is_small(path)
         and (always_explain or not verdict.passed)
     ):
-        explanation = explain(path, reference.written.program, samples_to_explain(reference.record, backend.run))
+        samples = samples_to_explain(reference.record, opened.run)
+        explanation = explain(path, reference.written.program, samples, process.run_as_written)
     return GateResult(
         artifact=format,
         verdict=verdict,
@@ -161,23 +167,36 @@ def check_artifact(path: Path, format: str, reference: ParityReference, *, alway
         outputs=outputs,
         replayed=replayed,
         file=path.name,
-        size_bytes=path.stat().st_size + sum(map(len, beside.values())),
+        size_bytes=sum(file.stat().st_size for file in (path, *_beside(path))),
         opset=opset_of(path) if format == "onnx" else None,
+        requires=opened.requires,
         passes=reference.passes(format),
         explanation=explanation,
     )
 
 
+def _open(path: Path, format: str, reference: ParityReference, process: ArtifactProcess) -> OpenedArtifact:
+    """Open a file; if it does not open without a library that registers some of its operators, with that library."""
+    try:
+        return process.open(format, path, reference.signature, beside=_beside(path))
+    except BackendError as error:
+        library = library_of(error)
+        if library is None:
+            raise
+        return process.open(format, path, reference.signature, beside=_beside(path), requires=(library,))
+
+
 def _is_small(path: Path) -> bool:
     """Whether inner values can be made outputs: the graph with its weights must fit into one protobuf."""
-    return path.stat().st_size + sum(map(len, _beside(path).values())) <= MAX_PROTOBUF_BYTES
+    return sum(file.stat().st_size for file in (path, *_beside(path))) <= MAX_PROTOBUF_BYTES
 
 
-def _where(path: Path, format: str, reference: ParityReference) -> str:
+def _where(path: Path, format: str, reference: ParityReference, process: ArtifactProcess) -> str:
     """A sentence that names the node at which an ONNX file does not open or run; empty for other formats."""
     if format != "onnx" or reference.written is None or not _is_small(path):
         return ""
-    return f" {explain(path, reference.written.program, samples_to_explain(reference.record)).sentence()}"
+    samples = samples_to_explain(reference.record)
+    return f" {explain(path, reference.written.program, samples, process.run_as_written).sentence()}"
 
 
 def refusal(results: Sequence[GateResult], page: Path) -> ParityFailure:
@@ -186,8 +205,9 @@ def refusal(results: Sequence[GateResult], page: Path) -> ParityFailure:
     return ParityFailure(f"the gate is closed, nothing was published. {' '.join(reasons)} See {page}.")
 
 
-def _beside(path: Path) -> dict[str, bytes]:
-    return {item.name: item.read_bytes() for item in path.parent.glob(f"{path.name}.*")}
+def _beside(path: Path) -> list[Path]:
+    """The files with weights that belong to an artifact."""
+    return sorted(path.parent.glob(f"{path.name}.*"))
 
 
 def _check_weights(path: Path, format: str, reference: ParityReference) -> WeightCheck:
@@ -197,6 +217,7 @@ def _check_weights(path: Path, format: str, reference: ParityReference) -> Weigh
             decomposed = reference.written.program if reference.written is not None else None
             return check_onnx(path, reference.expected, reference.program, decomposed)
         case "torchscript":
-            return check_torchscript(path, reference.expected)
+            return check_torchscript(path, {**reference.expected, **reference.buffers})
         case _:
-            return check_pt2(path, reference.expected)
+            assert reference.program is not None
+            return check_pt2(path, reference.expected, reference.program.constants)

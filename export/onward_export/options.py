@@ -23,7 +23,8 @@ class ExportOptions:
     """How a model is exported.
 
     Args:
-        formats: The formats to write, of `FORMATS`.
+        formats: The formats to write, of `FORMATS`; one that cannot be made or does not pass is then an error. None
+            tries all: those that pass are published, the others are listed with their reasons.
         opset: The version of ONNX's operator set, 18 to 23.
         ir_version: The version of ONNX's file format, 8 to 11.
         external_data_above_bytes: Weights larger than this in total are written to model.onnx.data beside model.onnx.
@@ -34,7 +35,7 @@ class ExportOptions:
         UsageError: A value is not one of those listed.
     """
 
-    formats: tuple[str, ...] = tuple(FORMATS)
+    formats: tuple[str, ...] | None = None
     opset: int = 18
     ir_version: int = 10
     external_data_above_bytes: int = MAX_PROTOBUF_BYTES
@@ -42,10 +43,10 @@ class ExportOptions:
     explain: bool = False
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.formats if name not in FORMATS]
-        if unknown or not self.formats or len(set(self.formats)) != len(self.formats):
+        unknown = [name for name in self.wanted if name not in FORMATS]
+        if unknown or not self.wanted or len(set(self.wanted)) != len(self.wanted):
             raise UsageError(
-                f"formats are {', '.join(self.formats) or 'empty'}; expected one or more of {', '.join(FORMATS)}, "
+                f"formats are {', '.join(self.wanted) or 'empty'}; expected one or more of {', '.join(FORMATS)}, "
                 "each once."
             )
         if self.opset not in OPSETS or self.ir_version not in IR_VERSIONS:
@@ -57,3 +58,8 @@ class ExportOptions:
             raise UsageError(f"torchscript is {self.torchscript!r}; expected {' or '.join(TORCHSCRIPT)}.")
         if self.external_data_above_bytes < 0:
             raise UsageError(f"external_data_above_bytes is {self.external_data_above_bytes}; expected 0 or more.")
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The formats to try."""
+        return tuple(FORMATS) if self.formats is None else self.formats

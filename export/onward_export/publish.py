@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,17 @@ from typing import Any
 from onward import __version__
 from onward.bundle import GOLDEN, MANIFEST, PARITY_HTML, PARITY_JSON, Artifact, Bundle, FileDigest, digest_file
 from onward.bundle.golden import GoldenRecord, save_outputs
-from onward.errors import UsageError
+from onward.errors import NotExportable, ParityFailure, UsageError
 from onward.files import staged_folder
 from onward.parity import CONSTANT, MAX_NOISE_RATIO
 from onward_export.deployable import Deployable, make_deployable
+from onward_export.failed_formats import DOES_NOT_RUN, FailedFormat, FormatAttempts
 from onward_export.formats.onnx_file import opset_of, write_onnx
-from onward_export.formats.program import export_program, write_pt2
+from onward_export.formats.program import DEPENDS_ON_DATA, export_program, write_pt2
 from onward_export.formats.torchscript import torchscript_in_background
-from onward_export.gate import GateResult, ParityReference, check_artifact, refusal
+from onward_export.gate import GateResult, ParityReference, check_artifact
 from onward_export.model_to_export import ModelToExport
+from onward_export.opening import ArtifactProcess
 from onward_export.options import FORMATS, ExportOptions
 from onward_export.passes import noise_ratio_of
 from onward_export.reference import make_reference
@@ -39,7 +41,7 @@ def publish(
     num_samples: int = NUM_SAMPLES,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Bundle:
-    """Export, compare every artifact with the reference, and publish the bundle under its name.
+    """Export, compare every artifact with the reference, and publish those that pass under the bundle's name.
 
     Args:
         model: What is exported.
@@ -49,31 +51,40 @@ def publish(
         on_stage: Called with the name of each stage when it begins.
 
     Raises:
-        NotExportable: The model cannot serve as a reference, or it cannot be exported.
-        ParityFailure: An artifact failed; nothing is published, and a page beside `out` says why.
+        NotExportable: The model cannot serve as a reference, or cannot be exported to any format, or not to one that
+            was asked for by name.
+        ParityFailure: No artifact passed, or one failed that was asked for by name. Nothing is published, and a page
+            beside `out` says why.
         OutputError: The folder cannot be written.
     """
     options = options or ExportOptions()
     _check_target(out)
     deployable = make_deployable(model.network, model.signature)
     samples = gather_samples(model.signature, model.real_samples, num_samples=num_samples)
-    with staged_folder(out) as staged:
-        with _tracing(deployable, model, staged, options):
-            on_stage("reference in float64")
-            record = make_reference(deployable, samples, model.signature).record
-            reference = _write_artifacts(deployable, model, record, staged, options, on_stage)
+    attempts = FormatAttempts(options)
+    with staged_folder(out) as staged, ArtifactProcess(options.wanted) as process, ExitStack() as tracing:
+        with attempts.making("torchscript"):
+            _start_tracing(tracing, deployable, model, staged, options)
+        on_stage("reference in float64")
+        record = make_reference(deployable, samples, model.signature).record
+        reference = _write_artifacts(deployable, model, record, staged, attempts, process, on_stage)
+        if "torchscript" in attempts.open:
+            on_stage("TorchScript")
+        with attempts.making("torchscript"):
+            tracing.close()  # waits for the process that traces
         on_stage("parity gate")
-        results = [
-            check_artifact(staged / FORMATS[name], name, reference, always_explain=options.explain)
-            for name in options.formats
-        ]
+        results = _check_artifacts(staged, reference, attempts, process)
         page = out.parent / f"{out.name}.refused.html"
-        if not all(item.passed for item in results):
-            # this page stays on this machine, so it may show every sample
-            write_parity_page(page, _title(model), results, record=record, signature=model.signature)
-            raise refusal(results, page)
-        _write_records(staged, model, reference, results)
-        _write_manifest(staged, model, results)
+        try:
+            published = attempts.judge(results, page)
+        except ParityFailure:
+            if results:  # this page stays on this machine, so it may show every sample
+                write_parity_page(
+                    page, _title(model), results, record=record, signature=model.signature, failed=attempts.failed
+                )
+            raise
+        _write_records(staged, model, reference, published, attempts.failed)
+        _write_manifest(staged, model, published)
     page.unlink(missing_ok=True)  # of an earlier export that failed
     return Bundle.open(out)
 
@@ -83,26 +94,56 @@ def _write_artifacts(
     model: ModelToExport,
     record: GoldenRecord,
     staged: Path,
-    options: ExportOptions,
+    attempts: FormatAttempts,
+    process: ArtifactProcess,
     on_stage: Callable[[str], None],
 ) -> ParityReference:
     """Write all artifacts except TorchScript, which another process writes. Returns what all are compared with."""
     program, written = None, None
-    if options.formats != ("torchscript",):
+    if set(attempts.open) - {"torchscript"}:
         on_stage("torch.export")
-        program = export_program(deployable, model.signature)
-        if "onnx" in options.formats:
-            on_stage("ONNX")
-            measure = noise_ratio_of(record, model.signature)
-            path = staged / FORMATS["onnx"]
-            written = write_onnx(program, path, model.signature, _provenance(model), options, measure)
-        if "pt2" in options.formats:
-            on_stage(".pt2")
+        with attempts.making("onnx", "pt2"):
+            program = export_program(deployable, model.signature)
+        if attempts.options.torchscript == "trace" and attempts.reason("pt2").startswith(DEPENDS_ON_DATA):
+            with attempts.making("torchscript"):
+                raise NotExportable(attempts.reason("pt2"))  # a trace records the branch that its example takes
+    if program is not None and "onnx" in attempts.open:
+        on_stage("ONNX")
+        measure = noise_ratio_of(record, model.signature, process)
+        path = staged / FORMATS["onnx"]
+        with attempts.making("onnx"):
+            written = write_onnx(program, path, model.signature, _provenance(model), attempts.options, measure)
+    if program is not None and "pt2" in attempts.open:
+        on_stage(".pt2")
+        with attempts.making("pt2"):
             write_pt2(program, staged / FORMATS["pt2"])
-    if "torchscript" in options.formats:
-        on_stage("TorchScript")
     counts = {REAL: model.num_golden_real, RANDOM: NUM_GOLDEN, RESIZED: NUM_GOLDEN, CONSTANT: NUM_GOLDEN}
-    return ParityReference(model.signature, record, record.select(counts), deployable.state_dict(), program, written)
+    return ParityReference(
+        signature=model.signature,
+        record=record,
+        golden=record.select(counts),
+        expected=deployable.state_dict(),
+        buffers=dict(deployable.named_buffers(remove_duplicate=False)),
+        program=program,
+        written=written,
+    )
+
+
+def _check_artifacts(
+    staged: Path, reference: ParityReference, attempts: FormatAttempts, process: ArtifactProcess
+) -> list[GateResult]:
+    """The gate's results of all artifacts that were made and run; the files of the others are removed."""
+    results = []
+    for name in attempts.open:
+        try:
+            results.append(
+                check_artifact(
+                    staged / FORMATS[name], name, reference, process, always_explain=attempts.options.explain
+                )
+            )
+        except ParityFailure as error:
+            attempts.fail([name], DOES_NOT_RUN, error)
+    return results
 
 
 def _check_target(out: Path) -> None:
@@ -110,16 +151,24 @@ def _check_target(out: Path) -> None:
         raise UsageError(f"{out} exists and is not a bundle, so it is not replaced. Choose another --out.")
 
 
-def _tracing(
-    deployable: Deployable, model: ModelToExport, staged: Path, options: ExportOptions
-) -> AbstractContextManager[None]:
-    if "torchscript" not in options.formats:
-        return nullcontext()
-    path = staged / FORMATS["torchscript"]
-    return torchscript_in_background(deployable, path, model.signature, how=options.torchscript)
+def _start_tracing(
+    tracing: ExitStack, deployable: Deployable, model: ModelToExport, staged: Path, options: ExportOptions
+) -> None:
+    if "torchscript" in options.wanted:
+        path = staged / FORMATS["torchscript"]
+        tracing.enter_context(torchscript_in_background(deployable, path, model.signature, how=options.torchscript))
 
 
-def _write_records(staged: Path, model: ModelToExport, reference: ParityReference, results: list[GateResult]) -> None:
+def _write_records(
+    staged: Path,
+    model: ModelToExport,
+    reference: ParityReference,
+    results: list[GateResult],
+    failed: list[FailedFormat],
+) -> None:
+    for missing in failed:
+        for path in staged.glob(f"{FORMATS[missing.format]}*"):
+            path.unlink()
     reference.golden.save(staged / GOLDEN)
     (staged / "golden").mkdir()
     for item in results:
@@ -128,6 +177,7 @@ def _write_records(staged: Path, model: ModelToExport, reference: ParityReferenc
         "rule": {"reference": "float64", "max_noise_ratio": MAX_NOISE_RATIO},
         "passed": all(item.passed for item in results),
         "artifacts": [item.to_json() for item in results],
+        "not_published": [item.to_json() for item in failed],
     }
     (staged / PARITY_JSON).write_text(json.dumps(parity, indent=2) + "\n", encoding="utf-8")
     write_parity_page(
@@ -137,6 +187,7 @@ def _write_records(staged: Path, model: ModelToExport, reference: ParityReferenc
         record=reference.record,
         signature=model.signature,
         num_shown={REAL: model.num_golden_real},
+        failed=failed,
     )
 
 
@@ -149,6 +200,7 @@ def _write_manifest(staged: Path, model: ModelToExport, results: list[GateResult
             precision="float32",
             opset=opset_of(staged / FORMATS["onnx"]) if item.artifact == "onnx" else None,
             noise_ratio=item.verdict.noise_ratio,
+            requires=item.requires,
         )
         for item in results
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -524,20 +525,66 @@ class Fault:
         return ["that one"] if self.what == "leaves" else []
 
 
-@pytest.mark.parametrize(
+FAULTS = pytest.mark.parametrize(
     ("what", "match"),
     [
-        ("invalid", "the pass 'faulty' gives an invalid graph"),
-        ("renames", "the pass 'faulty' changed the inputs or outputs"),
-        ("raises", "the pass 'faulty' gives an invalid graph: no such thing"),
-        ("leaves", "the pass 'faulty' did not change that one, which it should have changed"),
+        ("invalid", "gives an invalid graph: No Op registered for NoSuchOperator"),
+        ("renames", "changed the inputs or outputs"),
+        ("raises", "fails: no such thing"),
+        ("leaves", "did not change that one, which it should have changed"),
     ],
 )
-def test_a_pass_that_does_not_keep_what_it_promises_is_an_error(what: str, match: str) -> None:
+
+
+@FAULTS
+def test_an_optional_pass_that_fails_is_left_out_with_its_reason(what: str, match: str) -> None:
     model = model_of([helper.make_node("Relu", ["x"], ["y"])], ("n", 6))
-    with pytest.raises(NotExportable, match=match):
-        run_passes(model, passes=[Fault(what)])
-    assert operators(model) == ["Relu"]
+    chosen, (result,) = run_passes(model, passes=[Fault(what)])
+    assert operators(chosen) == operators(model) == ["Relu"]
+    assert not result.was_kept
+    assert re.match(f"Left out: it {match}", result.reason)
+
+
+@FAULTS
+def test_a_pass_that_the_others_need_and_that_fails_is_an_error(what: str, match: str) -> None:
+    model = model_of([helper.make_node("Relu", ["x"], ["y"])], ("n", 6))
+    with pytest.raises(NotExportable, match=f"the pass 'faulty' {match}"):
+        run_passes(model, passes=[Fault(what, is_optional=False)])
+
+
+def test_a_pass_is_not_blamed_for_a_graph_that_was_invalid_before() -> None:
+    nodes = [helper.make_node("DeformConv", ["x", "w", "o"], ["y"])]
+    model = model_of(nodes, ("n", 1, 4, 4), w=draw(1, 1, 1, 1), o=draw(1, 2, 4, 4))
+    model.opset_imports[""] = 18
+    with pytest.raises(NotExportable, match=r"that torch\.onnx wrote is invalid: No Op registered.*`--opset 19`"):
+        run_passes(model, passes=[Fault("nothing", is_optional=False)])
+
+
+def test_a_graph_is_first_measured_after_the_pass_that_the_others_need() -> None:
+    model = model_of([conv(), norm("h")], ("n", 4, 7, 9), w=draw(6, 4, 3, 3), **batch_norm(6))
+    measured: list[list[str]] = []
+
+    def measure(given: ir.Model) -> float:
+        measured.append(operators(given))
+        return 1.0
+
+    run_passes(model, measure=measure, passes=[Fault("renames nothing", is_optional=False), FoldBatchNorm()])
+    assert measured == [["Conv", "BatchNormalization"], ["Conv"]]
+
+
+def test_a_graph_that_does_not_run_is_measured_once() -> None:
+    model = model_of([conv(), norm("h")], ("n", 4, 7, 9), w=draw(6, 4, 3, 3), **batch_norm(6))
+    ratios = iter([math.inf])
+    _, (result,) = run_passes(model, measure=lambda given: next(ratios), passes=[FoldBatchNorm()])
+    assert (result.was_kept, result.reason) == (True, "It was not measured.")
+
+
+def test_a_pass_after_which_the_graph_does_not_run_is_left_out() -> None:
+    model = model_of([conv(), norm("h")], ("n", 4, 7, 9), w=draw(6, 4, 3, 3), **batch_norm(6))
+    ratios = iter([1.0, math.inf])
+    chosen, (result,) = run_passes(model, measure=lambda given: next(ratios), passes=[FoldBatchNorm()])
+    assert operators(chosen) == ["Conv", "BatchNormalization"]
+    assert (result.noise_ratio_after, result.reason) == (None, "Left out: the graph does not run with it.")
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,16 @@ from numpy.typing import NDArray
 
 from onward.backends.onnxruntime_backend import ORT_ERRORS, run_as_written
 from onward.bundle.golden import GoldenRecord
-from onward.errors import reason_of
+from onward.errors import BackendError, reason_of
 from onward.feed import Feed, take
 from onward.parity import CONSTANT, Outputs, regroup
 
-__all__ = ["NUM_EXPLAINED", "FailingNode", "load_graph", "run_candidate", "samples_to_explain"]
+__all__ = ["NUM_EXPLAINED", "FailingNode", "RunAsWritten", "load_graph", "run_candidate", "samples_to_explain"]
+
+#: `run_as_written` of onnxruntime's backend, or the same in another process.
+RunAsWritten = Callable[[bytes, Mapping[str, NDArray[Any]], Sequence[str]], list[NDArray[Any]]]
+#: What a graph raises that does not open or run.
+BROKEN: tuple[type[Exception], ...] = (BackendError, *ORT_ERRORS)
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,10 @@ def load_graph(path: Path) -> onnx.ModelProto:
 
 
 def run_candidate(
-    model: onnx.ModelProto, feed: Mapping[str, NDArray[Any]], names: Sequence[str]
+    model: onnx.ModelProto,
+    feed: Mapping[str, NDArray[Any]],
+    names: Sequence[str],
+    run: RunAsWritten = run_as_written,
 ) -> tuple[dict[str, NDArray[Any]], FailingNode | None]:
     """Run a graph without onnxruntime's optimisations and return inner values.
 
@@ -47,28 +55,33 @@ def run_candidate(
         model: The graph. Where it does not open or run as a whole, the longest beginning that does is run.
         feed: Input name -> array.
         names: The names of the values to return.
+        run: Runs a graph node by node; in another process, if a node may crash onnxruntime.
 
     Returns:
         Name -> value, for all that were computed; and the first node that does not run, if there is one.
     """
     nodes = len(model.graph.node)
-    values, reason = _run_beginning(model, nodes, feed, names)
+    values, reason = _run_beginning(model, nodes, feed, names, run)
     if values is not None:
         return values, None
     runs, breaks = 0, nodes  # the first `runs` nodes run, the first `breaks` do not
     while breaks - runs > 1:
         middle = (runs + breaks) // 2
-        found, why = _run_beginning(model, middle, feed, names)
+        found, why = _run_beginning(model, middle, feed, names, run)
         if found is None:
             breaks, reason = middle, why
         else:
             runs = middle
-    found, _ = _run_beginning(model, runs, feed, names)
+    found, _ = _run_beginning(model, runs, feed, names, run)
     return found or {}, FailingNode(breaks - 1, reason)
 
 
 def _run_beginning(
-    model: onnx.ModelProto, count: int, feed: Mapping[str, NDArray[Any]], names: Sequence[str]
+    model: onnx.ModelProto,
+    count: int,
+    feed: Mapping[str, NDArray[Any]],
+    names: Sequence[str],
+    run: RunAsWritten,
 ) -> tuple[dict[str, NDArray[Any]] | None, str]:
     beginning = onnx.ModelProto()
     beginning.CopyFrom(model)
@@ -84,8 +97,8 @@ def _run_beginning(
         return {}, ""
     beginning.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
     try:
-        found = run_as_written(beginning.SerializeToString(), feed, outputs)
-    except ORT_ERRORS as error:
+        found = run(beginning.SerializeToString(), feed, outputs)
+    except BROKEN as error:
         return None, reason_of(error)
     return {name: np.asarray(value) for name, value in zip(outputs, found, strict=True) if name in kept}, ""
 

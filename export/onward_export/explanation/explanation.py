@@ -19,9 +19,10 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import Node
 
+from onward.backends.onnxruntime_backend import run_as_written
 from onward.feed import Feed, arrays_of
 from onward.parity import MAX_NOISE_RATIO
-from onward_export.explanation.candidate import FailingNode, load_graph, run_candidate
+from onward_export.explanation.candidate import FailingNode, RunAsWritten, load_graph, run_candidate
 from onward_export.explanation.expected import Expected, expected_values
 from onward_export.explanation.origins import Origin, origins_of
 
@@ -136,13 +137,14 @@ class Explanation:
         }
 
 
-def explain(path: Path, program: ExportedProgram, feed: Feed) -> Explanation:
+def explain(path: Path, program: ExportedProgram, feed: Feed, run: RunAsWritten = run_as_written) -> Explanation:
     """Compare every value of a file with its counterpart in the program, where it has one.
 
     Args:
         path: The ONNX file.
         program: The program that it was translated from, after the exporter's decompositions.
         feed: A few samples, preferably those with the largest errors.
+        run: Runs a graph node by node; in another process, if a node may crash onnxruntime.
 
     Returns:
         The error along the graph, as far as the file runs.
@@ -153,7 +155,7 @@ def explain(path: Path, program: ExportedProgram, feed: Feed) -> Explanation:
     renamed = _outputs(program, model)
     names = [name for name in produced if renamed.get(name, name) in origins]
     inputs = dict(zip((item.name for item in model.graph.input), arrays_of(feed), strict=True))
-    found, broken = run_candidate(model, inputs, names)
+    found, broken = run_candidate(model, inputs, names, run)
     expected = expected_values(program, feed, {renamed.get(name, name) for name in names})
     comparable = [name for name in names if renamed.get(name, name) in expected]
     segments = _Segments(produced, set(comparable), program, {renamed.get(name, name) for name in comparable}, origins)

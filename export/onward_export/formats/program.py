@@ -21,9 +21,11 @@ from onward.signature import AnySignature
 from onward_export.deployable import Deployable, TensorDeployable, tensors_of
 from onward_export.formats.archive import clean_archive
 
-__all__ = ["example_inputs", "export_program", "line_of_code", "quietly", "write_pt2"]
+__all__ = ["DEPENDS_ON_DATA", "example_inputs", "export_program", "line_of_code", "quietly", "write_pt2"]
 
 BATCH = "batch"
+#: How the reason begins where a trace would record one branch of several.
+DEPENDS_ON_DATA = "the model's control flow depends on its data"
 
 
 def export_program(deployable: Deployable, signature: AnySignature) -> ExportedProgram:
@@ -105,7 +107,7 @@ def _sentence(error: Exception) -> str:
         )
     if "data-dependent" in text.lower() or "DataDependent" in type(error).__name__ or "Eq(u0" in text:
         return (
-            f"the model's control flow depends on its data{at}. Write the choice with `torch.where` or `torch.cond`, "
+            f"{DEPENDS_ON_DATA}{at}. Write the choice with `torch.where` or `torch.cond`, "
             f"or export it to TorchScript only: `--formats torchscript --torchscript script`."
         )
     return f"torch.export cannot capture the model{at}: {reason_of(error)}"

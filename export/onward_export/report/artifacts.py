@@ -1,4 +1,6 @@
-"""Artifacts: where the stored values come from, the passes over the ONNX graph, and the error along it."""
+"""Artifacts: formats that failed, where the stored values come from, the passes over the ONNX graph, and the error
+along it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from onward_export.explanation import Explanation
 from onward_export.passes import PassResult
 from onward_export.report.results import ParityResults
 
-__all__ = ["add_explanations", "add_passes", "add_weights"]
+__all__ = ["add_explanations", "add_failed_formats", "add_passes", "add_weights"]
 
 WEIGHT_COLUMNS = (
     "artifact",
@@ -22,6 +24,18 @@ WEIGHT_COLUMNS = (
 )
 #: This many are listed; the others are behind a summary line.
 MAX_UNEXPLAINED = 12
+
+
+def add_failed_formats(page: Page, results: ParityResults) -> None:
+    """A row for each format that is not published."""
+    if not results.failed:
+        return
+    page.section(
+        "Formats that are not published",
+        "A format that cannot be made, does not run or fails the gate does not keep the others from being published, "
+        "unless it was asked for with `--formats`.",
+    )
+    page.table(["format", "outcome", "reason"], [[item.format, item.outcome, item.reason] for item in results.failed])
 
 
 def add_weights(page: Page, results: ParityResults) -> None:

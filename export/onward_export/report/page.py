@@ -11,9 +11,10 @@ from onward.bundle.golden import GoldenRecord
 from onward.parity import CONSTANT, MAX_NOISE_RATIO, Comparison
 from onward.report import Page
 from onward.signature import CLASSIFICATION, AnySignature
+from onward_export.failed_formats import FailedFormat
 from onward_export.gate import GateResult
 from onward_export.report.agreement import add_agreement
-from onward_export.report.artifacts import add_explanations, add_passes, add_weights
+from onward_export.report.artifacts import add_explanations, add_failed_formats, add_passes, add_weights
 from onward_export.report.method import add_method
 from onward_export.report.noise_ratios import add_histograms, add_measurements, add_ratios
 from onward_export.report.results import ParityResults, format_ratio
@@ -30,6 +31,7 @@ def write_parity_page(
     record: GoldenRecord,
     signature: AnySignature,
     num_shown: Mapping[str, int] | None = None,
+    failed: Sequence[FailedFormat] = (),
 ) -> None:
     """Write the page: one file that needs no network. The same results give the same bytes.
 
@@ -41,11 +43,12 @@ def write_parity_page(
         signature: The signature of the model.
         num_shown: Kind -> how many of its samples may be shown as pictures, because the bundle holds them anyway; all
             of a kind that is not named.
+        failed: The formats that are not published, and why.
 
     Raises:
         OutputError: The file cannot be written.
     """
-    results = ParityResults(artifacts, record, signature, num_shown or {})
+    results = ParityResults(artifacts, record, signature, num_shown or {}, failed)
     word, mood = ("Passed", "good") if results.passed else ("Failed", "bad")
     page = Page(f"{word}: {title}", verdict_sentence(results), mood=mood)
     for add_section in (*SECTIONS, *TASK_SECTIONS.get(signature.task, ()), *LAST_SECTIONS):
@@ -136,7 +139,10 @@ def _nan_first(value: float) -> float:
 
 Section = Callable[[Page, ParityResults], None]
 #: The first sections of the page. Each adds itself, or nothing where it does not apply.
-SECTIONS: tuple[Section, ...] = (add_key_figures, add_explanations, add_ratios, add_histograms, add_worst_samples)
+SECTIONS: tuple[Section, ...] = (
+    *(add_key_figures, add_failed_formats, add_explanations),
+    *(add_ratios, add_histograms, add_worst_samples),
+)
 #: Task -> the sections that only it has.
 TASK_SECTIONS: dict[str, tuple[Section, ...]] = {CLASSIFICATION: (add_agreement,)}
 LAST_SECTIONS: tuple[Section, ...] = (add_weights, add_passes, add_measurements, add_method)

@@ -14,6 +14,7 @@ from onward.bundle.golden import GoldenRecord
 from onward.parity import CONSTANT
 from onward.signature import AnySignature
 from onward.tasks import Task, task_of
+from onward_export.failed_formats import FailedFormat
 from onward_export.gate import GateResult
 
 __all__ = ["ParityResults", "format_ratio"]
@@ -28,12 +29,14 @@ class ParityResults:
         record: Samples, reference, PyTorch's outputs and noise, all of what the gate measured.
         signature: The signature of the model.
         num_shown: Kind -> how many of its samples may be shown as pictures; all of a kind that is not named.
+        failed: The formats that are not published, and why.
     """
 
     artifacts: Sequence[GateResult]
     record: GoldenRecord
     signature: AnySignature
     num_shown: Mapping[str, int] = field(default_factory=dict)
+    failed: Sequence[FailedFormat] = ()
 
     @cached_property
     def task(self) -> Task:

@@ -93,15 +93,33 @@ def check_onnx(
 
 
 def check_torchscript(path: Path, expected: Mapping[str, Tensor]) -> WeightCheck:
-    """Compare the state_dict of a TorchScript file with the module's, bit for bit."""
+    """Compare the state_dict of a TorchScript file with the module's, bit for bit.
+
+    Args:
+        path: The file that ships.
+        expected: The module's state_dict, and its buffers that are not persistent: TorchScript stores these, too.
+    """
     with torchscript_is_meant():
         found = torch.jit.load(path, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
     return _check_state(found, expected)
 
 
-def check_pt2(path: Path, expected: Mapping[str, Tensor]) -> WeightCheck:
-    """Compare the state_dict of a .pt2 file with the module's, bit for bit."""
-    return _check_state(torch.export.load(path).state_dict, expected)
+def check_pt2(path: Path, expected: Mapping[str, Tensor], constants: Mapping[str, Any] | None = None) -> WeightCheck:
+    """Compare the state_dict and the constants of a .pt2 file with the module's, bit for bit.
+
+    Args:
+        path: The file that ships.
+        expected: The module's state_dict.
+        constants: The constants of its exported program: buffers that are not persistent, tensors of `forward`.
+    """
+    program = torch.export.load(path)
+    return _check_state(
+        {**program.state_dict, **_tensors(program.constants)}, {**expected, **_tensors(constants or {})}
+    )
+
+
+def _tensors(constants: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {name: value for name, value in constants.items() if isinstance(value, Tensor)}
 
 
 def _check_state(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> WeightCheck:

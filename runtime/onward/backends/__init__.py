@@ -12,6 +12,7 @@ from onward.backends.registry import (
     is_installed,
     open_artifact,
     open_backend,
+    unavailable_reason,
 )
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "is_installed",
     "open_artifact",
     "open_backend",
+    "unavailable_reason",
 ]

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from onward.backends.operator_libraries import import_libraries, missing_library
 from onward.backends.providers import CPU, CUDA, AnyProvider, ProviderRequest, available_providers, short_name
 from onward.bundle import Artifact, Bundle
 from onward.errors import BackendError, install_command
@@ -34,6 +35,7 @@ __all__ = [
     "is_installed",
     "open_artifact",
     "open_backend",
+    "unavailable_reason",
 ]
 
 #: Providers that onnxruntime's plain builds list, but that do not run on this machine.
@@ -236,6 +238,13 @@ def is_installed(distribution: str) -> bool:
     return importlib.util.find_spec(distribution) is not None
 
 
+def unavailable_reason(artifact: Artifact, provider: AnyProvider) -> str:
+    """Why an artifact cannot run here, in a few words; empty where nothing is known to prevent it."""
+    if library := missing_library(artifact.requires):
+        return f"{library} is not installed"
+    return backend_for(artifact.format).unavailable_reason(provider)
+
+
 def open_artifact(
     bundle: Bundle,
     artifact: Artifact,
@@ -262,7 +271,14 @@ def open_artifact(
     data = bundle.read(artifact.file)
     beside = {PurePosixPath(file.path).name: bundle.read(file) for file in bundle.beside(artifact)}
     return open_backend(
-        artifact.format, data, bundle.signature, provider=provider, threads=threads, beside=beside, backend=backend
+        artifact.format,
+        data,
+        bundle.signature,
+        provider=provider,
+        threads=threads,
+        beside=beside,
+        backend=backend,
+        requires=artifact.requires,
     )
 
 
@@ -275,6 +291,7 @@ def open_backend(
     threads: Threads | None = None,
     beside: Mapping[str, bytes] | None = None,
     backend: str | None = None,
+    requires: Sequence[str] = (),
 ) -> Backend:
     """Open the bytes of an artifact.
 
@@ -287,15 +304,18 @@ def open_backend(
         threads: How many threads one inference may use.
         beside: File name -> bytes, of the weights that an ONNX file keeps in separate files.
         backend: As for `open_artifact`.
+        requires: Libraries that register some of its operators; they are imported first.
 
     Raises:
-        BackendError: The backend is unknown, not installed or needs a signature, or the file cannot be opened.
+        BackendError: The backend is unknown, not installed or needs a signature, a library that is required is not
+            installed, or the file cannot be opened.
         ProviderError: The provider is missing or does not take the model.
     """
     spec = backend_for(format, backend)
     if signature is None and spec.needs_signature:
         raise BackendError(f"a {format} artifact needs a signature: it does not name its inputs and outputs.")
     implementation = spec.load()
+    import_libraries(requires)
     request = ProviderRequest.of(provider)
     spec.check_provider(request)
     arguments: dict[str, Any] = {"signature": signature, "request": request, "threads": threads or Threads()}

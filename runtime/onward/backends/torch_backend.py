@@ -8,6 +8,7 @@ C++ and mobile apps load it, and .pt2 stands beside it. The warnings are silence
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from onward.backends.backend import Backend
 from onward.backends.providers import CPU, CUDA, ProviderRequest
 from onward.backends.registry import Threads
-from onward.errors import BackendError
+from onward.errors import BackendError, reason_of
 from onward.signature import AnySignature, Signature
 
 __all__ = ["ExportedProgramBackend", "TorchScriptBackend", "torchscript_is_meant"]
@@ -72,7 +73,7 @@ class TorchScriptBackend(_TorchBackend):
                 module = torch.jit.load(io.BytesIO(data), map_location=self.device)  # type: ignore[no-untyped-call]
                 self.module = torch.jit.freeze(module.eval())
         except RuntimeError as error:
-            raise BackendError(f"PyTorch cannot open the TorchScript file: {error}") from error
+            raise BackendError(f"PyTorch cannot open the TorchScript file: {reason_of(error)}") from error
 
     @property
     def name(self) -> str:
@@ -97,16 +98,40 @@ class ExportedProgramBackend(_TorchBackend):
     ) -> None:
         super().__init__(signature=signature, request=request, threads=threads)
         self.variant = variant
-        try:
-            self.module = VARIANTS[variant](torch.export.load(io.BytesIO(data)), self.device)
-        except (RuntimeError, ValueError, zipfile.BadZipFile) as error:
-            raise BackendError(f"PyTorch cannot open the .pt2 file: {error}") from error
+        with _logged_reasons() as reasons:
+            try:
+                self.module = VARIANTS[variant](torch.export.load(io.BytesIO(data)), self.device)
+            except (RuntimeError, ValueError, zipfile.BadZipFile) as error:
+                reason = next(iter(reasons), None) or reason_of(error)
+                raise BackendError(f"PyTorch cannot open the .pt2 file: {reason}") from error
 
     @property
     def name(self) -> str:
         """`pt2`, the variant where that is not `eager`, and the device."""
         variant = "" if self.variant == "eager" else f" {self.variant}"
         return f"pt2{variant} ({self.device.type.upper()})"
+
+
+@contextmanager
+def _logged_reasons() -> Iterator[list[str]]:
+    """Collect what `torch.export.load` logs in place of printing it: its error only says that the log has the reason.
+
+    Each is the first sentence of the innermost exception.
+    """
+    reasons: list[str] = []
+
+    def collect(record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            reasons.append(reason_of(error).partition(". ")[0])
+        return False
+
+    logger = logging.getLogger("torch.export")
+    logger.addFilter(collect)
+    try:
+        yield reasons
+    finally:
+        logger.removeFilter(collect)
 
 
 def _loaded(program: torch.export.ExportedProgram, device: torch.device) -> torch.nn.Module:

@@ -57,6 +57,8 @@ class Artifact:
         precision: Of its weights and arithmetic: `float32`.
         opset: The version of ONNX's operators; None for other formats.
         noise_ratio: The worst one that the gate measured.
+        requires: Libraries that register some of its operators: `torchvision`. The manifest has them only where there
+            are any.
     """
 
     name: str
@@ -65,6 +67,25 @@ class Artifact:
     precision: str
     opset: int | None
     noise_ratio: float
+    requires: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> Artifact:
+        """Read an entry of the manifest.
+
+        Raises:
+            KeyError, TypeError: A part is missing, unknown or of another type.
+        """
+        requires = entry.get("requires", [])
+        if not isinstance(requires, list) or not all(isinstance(item, str) for item in requires):
+            raise TypeError("`requires` of an artifact is a list of names")
+        return cls(**{**entry, "file": FileDigest(**entry["file"]), "requires": tuple(requires)})
+
+    def to_json(self) -> dict[str, Any]:
+        """Its entry of the manifest."""
+        entry = asdict(self)
+        requires = entry.pop("requires")
+        return entry | ({"requires": list(requires)} if requires else {})
 
 
 @dataclass(frozen=True)
@@ -96,9 +117,7 @@ class Bundle:
         _recover(path)
         document = _read_manifest(path)
         try:
-            artifacts = tuple(
-                Artifact(**(entry | {"file": FileDigest(**entry["file"])})) for entry in document["artifacts"]
-            )
+            artifacts = tuple(map(Artifact.from_json, document["artifacts"]))
             _check_names(artifacts)
             files = tuple(FileDigest(**entry) for entry in document["files"])
             signature = signature_from_json(document["signature"])
@@ -112,7 +131,7 @@ class Bundle:
         document = {
             "format": FORMAT,
             "signature": self.signature.to_json(),
-            "artifacts": [asdict(artifact) for artifact in self.artifacts],
+            "artifacts": [artifact.to_json() for artifact in self.artifacts],
             "files": [asdict(file) for file in self.files],
             "provenance": dict(self.provenance),
         }

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from onward.backends import backend_for, open_artifact
+from onward.backends import open_artifact, unavailable_reason
 from onward.backends.backend import Backend
 from onward.backends.providers import AnyProvider, ProviderRequest
 from onward.bundle import Artifact, Bundle
@@ -29,6 +29,7 @@ class Verification:
         verdict: The noise ratios on this machine; None where the artifact was not run.
         same_bits: Whether every output equals the building machine's, bit for bit.
         skipped: The reason why it was not run.
+        requires: Libraries that it needs beside the runtime.
     """
 
     artifact: str
@@ -36,6 +37,7 @@ class Verification:
     verdict: Verdict | None
     same_bits: bool
     skipped: str = ""
+    requires: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -50,6 +52,7 @@ class Verification:
             "passed": self.passed,
             "same_bits_as_builder": self.same_bits,
             "skipped": self.skipped or None,
+            "requires": list(self.requires),
             "verdict": self.verdict.to_json() if self.verdict else None,
         }
 
@@ -77,8 +80,8 @@ def verify(
             raise UsageError("no artifact was named to verify.")
         return [_verify_one(bundle, bundle.artifact(name), request) for name in artifacts]
     return [
-        Verification(artifact.name, artifact.format, None, False, reason)
-        if (reason := backend_for(artifact.format).unavailable_reason(request))
+        Verification(artifact.name, artifact.format, None, False, reason, artifact.requires)
+        if (reason := unavailable_reason(artifact, request))
         else _verify_one(bundle, artifact, request)
         for artifact in bundle.artifacts
     ]
@@ -102,4 +105,4 @@ def verify_backend(bundle: Bundle, artifact: Artifact, backend: Backend) -> Veri
         for name, array in outputs.items()
     )
     verdict = golden.judge(artifact.name, backend.run, task_of(bundle.signature))
-    return Verification(artifact.name, backend.name, verdict, same_bits)
+    return Verification(artifact.name, backend.name, verdict, same_bits, requires=artifact.requires)

@@ -50,7 +50,7 @@ def _print_verifications(results: list[Verification]) -> None:
         worst = result.verdict.worst
         close = all(row.assert_close for row in result.verdict.comparisons)
         rows.append(
-            [result.artifact, result.backend, f"{worst.noise_ratio:.2f}", f"{worst.rms_ratio:.2f}"]
+            [result.artifact, _backend(result), f"{worst.noise_ratio:.2f}", f"{worst.rms_ratio:.2f}"]
             + [f"{max(row.max_delta for row in result.verdict.comparisons):.1e}", "yes" if close else "no"]
             + ["yes" if result.same_bits else "no"]
         )
@@ -58,6 +58,10 @@ def _print_verifications(results: list[Verification]) -> None:
         ["artifact", "backend", ">noise ratio", ">rms ratio", ">max |Δ| PyTorch", ">assert_close", ">builder's bits"],
         rows,
     )
+
+
+def _backend(result: Verification) -> str:
+    return " with ".join([result.backend, *result.requires])
 
 
 def embed(

@@ -103,7 +103,12 @@ def _print_artifacts(document: dict[str, Any]) -> None:
         + [f"{item['noise_ratio']:.2f}", item["file"]["sha256"][:12]]
         for item in document["artifacts"]
     ]
-    print_table(["artifact", "file", ">size", "precision", ">noise ratio", "SHA-256"], rows)
+    columns = ["artifact", "file", ">size", "precision", ">noise ratio", "SHA-256"]
+    requires = [", ".join(item.get("requires", ())) for item in document["artifacts"]]
+    if any(requires):
+        columns.append("requires")
+        rows = [[*row, names] for row, names in zip(rows, requires, strict=True)]
+    print_table(columns, rows)
     print_table(["provenance", ""], [[key, str(value)] for key, value in document["provenance"].items()])
 
 

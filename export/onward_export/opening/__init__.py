@@ -1,0 +1,11 @@
+"""Opening: artifacts are opened and run in a fresh process, as they will be where they are used.
+
+process is the side of the exporter; worker is the program of that process, which imports `onward` and the libraries
+that run artifacts, never the exporter or the user's code. A crash of such a library ends the worker, not the export.
+
+The room does not know what the outputs should be; the gate and the passes do.
+"""
+
+from onward_export.opening.process import ArtifactProcess, OpenedArtifact
+
+__all__ = ["ArtifactProcess", "OpenedArtifact"]

@@ -1,0 +1,224 @@
+"""Process: a fresh process that opens and runs artifacts, seen from the exporter."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from numpy.typing import NDArray
+
+import onward
+import onward_export
+from onward.backends import backend_for
+from onward.errors import BackendError
+from onward.feed import Feed
+from onward.parity import Outputs, Replay
+from onward.signature import AnySignature
+from onward_export.opening.worker import ERROR, PROGRESS
+
+__all__ = ["MAX_SILENCE_S", "ArtifactProcess", "OpenedArtifact"]
+
+PROGRAM = "import sys; from onward_export.opening.worker import main; main(sys.argv[1:])"
+#: The process is ended when it has finished no batch for so long.
+MAX_SILENCE_S = 300.0
+#: The folders in which Python finds the packages that the worker imports.
+ROOTS = tuple(dict.fromkeys(str(Path(package.__path__[0]).parent) for package in (onward, onward_export)))
+
+
+class ArtifactProcess:
+    """Starts the process at once, so that it imports its libraries meanwhile, and again after a crash.
+
+    Args:
+        formats: The formats that it will open. Only the libraries that run them are imported.
+    """
+
+    def __init__(self, formats: Sequence[str]) -> None:
+        self.formats = tuple(formats)
+        self._start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._end()
+
+    def open(
+        self,
+        format: str,
+        source: Path | bytes,
+        signature: AnySignature,
+        *,
+        beside: Sequence[Path] = (),
+        requires: Sequence[str] = (),
+        name: str = "",
+    ) -> OpenedArtifact:
+        """Open an artifact in place of the one that was open before.
+
+        Args:
+            format: `onnx`, `torchscript` or `pt2`.
+            source: The file, or its content.
+            signature: The inputs and outputs.
+            beside: Files with weights that belong to it.
+            requires: Libraries that register some of its operators.
+            name: Its name in errors. Default: the file's.
+
+        Raises:
+            BackendError: It does not open, or its library crashes or hangs.
+        """
+        if self._imported - set(requires):  # it would not show what this artifact requires
+            self._end()
+            self._start()
+        self._imported.update(requires)
+        name = name or (source.name if isinstance(source, Path) else "the graph")
+        self._request(
+            "open",
+            f"opened {name}",
+            backend_for(format).library,
+            format=format,
+            source=source,
+            beside=list(beside),
+            signature=signature,
+            requires=tuple(requires),
+        )
+        return OpenedArtifact(self, format, name, tuple(requires))
+
+    def run_as_written(
+        self, data: bytes, feed: Mapping[str, NDArray[Any]], outputs: Sequence[str]
+    ) -> list[NDArray[Any]]:
+        """Run an ONNX graph once, node by node; as `onnxruntime_backend.run_as_written`, but a crash is an error.
+
+        Raises:
+            BackendError: It does not open or run.
+        """
+        found: list[NDArray[Any]] = self._request(
+            "run_as_written", "ran the graph", "onnxruntime", data=data, feed=dict(feed), outputs=list(outputs)
+        )
+        return found
+
+    def _start(self) -> None:
+        specs = [backend_for(format) for format in self.formats]
+        modules = dict.fromkeys(name for spec in specs for name in (spec.module, spec.late_import) if name)
+        self._imported: set[str] = set()
+        self._is_silent = False
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
+        self._popen = subprocess.Popen(
+            [sys.executable, "-P", "-c", PROGRAM, *modules],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (*ROOTS, os.environ.get("PYTHONPATH"))))},
+        )
+
+    def _end(self) -> None:
+        self._popen.kill()
+        self._popen.wait()
+        for stream in (self._popen.stdin, self._popen.stdout, self._stderr):
+            assert stream is not None
+            with contextlib.suppress(OSError):  # a request that was not written completely
+                stream.close()
+
+    def _request(self, step: str, doing: str, library: str, **arguments: Any) -> Any:
+        """Let the process do one step and wait for its result."""
+        try:
+            self._send((step, arguments))
+            what, value = self._reply()
+        except (EOFError, OSError, pickle.UnpicklingError):
+            reason = self._how_it_ended(doing, library)
+            self._end()
+            self._start()
+            raise BackendError(reason) from None
+        if what == ERROR:
+            raise BackendError(value)
+        return value
+
+    def _send(self, request: tuple[str, dict[str, Any]]) -> None:
+        assert self._popen.stdin is not None
+        with self._limited():
+            pickle.dump(request, self._popen.stdin, pickle.HIGHEST_PROTOCOL)
+            self._popen.stdin.flush()
+
+    def _reply(self) -> tuple[str, Any]:
+        """The next reply that is no progress."""
+        assert self._popen.stdout is not None
+        while True:
+            with self._limited():
+                what, value = pickle.load(self._popen.stdout)
+            if what != PROGRESS:
+                return what, value
+
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """End the process where the body takes too long: the body then finds its pipe closed."""
+        timer = threading.Timer(MAX_SILENCE_S, self._end_silence)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _end_silence(self) -> None:
+        self._is_silent = True
+        self._popen.kill()
+
+    def _how_it_ended(self, doing: str, library: str) -> str:
+        code = self._popen.wait()
+        if self._is_silent:
+            return f"{library} did not answer for {MAX_SILENCE_S:g} s when it {doing}, and was ended."
+        try:
+            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        except ValueError:
+            how = f"signal {-code}"
+        if how == "SIGKILL":
+            return f"the system ended {library} when it {doing} ({how}), most likely for its memory."
+        return f"{library} crashed when it {doing} ({how})."
+
+
+@dataclass(frozen=True)
+class OpenedArtifact:
+    """An artifact that is open in the process. Opening another one closes it.
+
+    Args:
+        process: Where it is open.
+        format: Its format.
+        name: Its name in errors.
+        requires: Libraries that register some of its operators.
+    """
+
+    process: ArtifactProcess
+    format: str
+    name: str
+    requires: tuple[str, ...] = ()
+
+    def run(self, feed: Feed) -> Outputs:
+        """Run one batch.
+
+        Raises:
+            BackendError: It does not run, or its library crashes or hangs. The same for `regroup` and `replay`.
+        """
+        outputs: Outputs = self._request("run", feed=feed)
+        return outputs
+
+    def regroup(self, samples: Feed, batch_size: int) -> Outputs:
+        """Run samples in batches of `batch_size` and join the outputs, as `onward.parity.regroup`."""
+        outputs: Outputs = self._request("regroup", samples=samples, batch_size=batch_size)
+        return outputs
+
+    def replay(self, inputs: Mapping[str, Feed]) -> Replay:
+        """Run all kinds of samples in batches of every size, as `onward.parity.replay`."""
+        replayed: Replay = self._request("replay", inputs=dict(inputs))
+        return replayed
+
+    def _request(self, step: str, **arguments: Any) -> Any:
+        return self.process._request(step, f"ran {self.name}", backend_for(self.format).library, **arguments)
