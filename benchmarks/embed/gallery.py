@@ -108,7 +108,7 @@ def take(bundle: Bundle, title: str, shots: list[Shot], out: Path) -> None:
 def try_example(page: Any) -> None:
     """Classify the first of the real golden samples."""
     page.click("#example")
-    page.wait_for_selector("#bars li")
+    page.wait_for_selector("#label:not(.placeholder)")
 
 
 def draw(page: Any) -> None:
@@ -121,7 +121,7 @@ def draw(page: Any) -> None:
     for point in points[1:]:
         page.mouse.move(*point, steps=8)
     page.mouse.up()
-    page.wait_for_selector("#bars li")
+    page.wait_for_selector("#label:not(.placeholder)")
 
 
 def verify(page: Any) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from onward.files import written_whole
 
-__all__ = ["AROUND", "SERIES", "Page", "png_data_uri", "series_colour"]
+__all__ = ["COLOURS", "SERIES", "Page", "png_data_uri", "series_colour"]
 
 #: (on a light page, on a dark page) for each series, in order. From the fifth on they are as far from each other and
 #: from the rest as possible in OKLab, for normal sight and simulated deuteranopia and protanopia, with a contrast of at
@@ -36,21 +36,19 @@ SERIES = (
     ("#464772", "#ffffeb"),
     ("#3b0000", "#bfff1b"),
 )
-#: Name -> (on a light page, on a dark page) for everything that is not a series.
-AROUND = {
+#: Name -> (on a light page, on a dark page): the variables of the style sheet.
+COLOURS = {
     "ink": ("#1b1f24", "#e6e8eb"),
     "line": ("#dfe3e8", "#333a42"),
     "soft": ("#5d6671", "#9aa4b0"),
     "panel": ("#f6f7f9", "#1d2126"),
     "bad": ("#c22b2b", "#ff7b72"),
-}
+    "good": ("#14805e", "#4cc79f"),
+    "paper": ("#ffffff", "#14171a"),
+} | {f"c{index}": pair for index, pair in enumerate(SERIES)}
 #: A longer cell counts as words, not as a figure.
 LONGEST_FIGURE = 16
 STYLE = """
-:root { color-scheme: light dark;
-  --ink: light-dark(#1b1f24, #e6e8eb); --soft: light-dark(#5d6671, #9aa4b0); --paper: light-dark(#fff, #14171a);
-  --panel: light-dark(#f6f7f9, #1d2126); --line: light-dark(#dfe3e8, #333a42);
-  --good: light-dark(#14805e, #4cc79f); --bad: light-dark(#c22b2b, #ff7b72); }
 * { box-sizing: border-box } body { margin: 0; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, sans-serif }
 main { max-width: 1120px; margin: 0 auto; padding: 40px 20px 80px }
@@ -181,7 +179,7 @@ class Page:
         return (
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>{html.escape(self.title)}</title><style>{STYLE}{_series_colours()}</style></head>\n"
+            f"<title>{html.escape(self.title)}</title><style>{_root()}{STYLE}</style></head>\n"
             f"<body><main>{chr(10).join(self.parts)}</main></body></html>\n"
         )
 
@@ -195,9 +193,9 @@ class Page:
             staged.write_text(self.render(), encoding="utf-8")
 
 
-def _series_colours() -> str:
-    colours = " ".join(f"--c{at}: light-dark({light}, {dark});" for at, (light, dark) in enumerate(SERIES))
-    return f":root {{ {colours} }}\n"
+def _root() -> str:
+    colours = " ".join(f"--{name}: light-dark({light}, {dark});" for name, (light, dark) in COLOURS.items())
+    return f"\n:root {{ color-scheme: light dark; {colours} }}"
 
 
 def _marked(text: str) -> str:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from onward.report.page import AROUND, SERIES, series_colour
+from onward.report.page import COLOURS, series_colour
 
 __all__ = [
     "BOTTOM", "HEIGHT", "LEFT", "NARROW", "RIGHT", "ROW", "TOP", "WIDTH", "Legend", "blank", "cut", "name_column",
@@ -157,9 +157,8 @@ ALWAYS = ("ink", "line", "c0", "c1", "c2", "c3")
 
 def standalone(svg: str) -> str:
     """A chart as an SVG file, with the colours of a report page for light and dark mode."""
-    colours = AROUND | {f"c{index}": pair for index, pair in enumerate(SERIES)}
-    used = [*ALWAYS, *(name for name in colours if name not in ALWAYS and f"var(--{name})" in svg)]
-    light, night = (";".join(f"--{name}:{colours[name][at]}" for name in used) for at in (0, 1))
+    used = [*ALWAYS, *(name for name in COLOURS if name not in ALWAYS and f"var(--{name})" in svg)]
+    light, night = (";".join(f"--{name}:{COLOURS[name][at]}" for name in used) for at in (0, 1))
     style = (
         f"<style>:root{{{light};font:11px system-ui,sans-serif;fill:var(--ink)}}"
         f"@media(prefers-color-scheme:dark){{:root{{{night}}}}}</style>"
