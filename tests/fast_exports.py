@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import pytest
 
-from tests.forks import CAN_FORK, TracedByFork
+from tests.forks import CAN_FORK, TracedByFork, open_by_fork
 
 __all__ = ["fast_exports"]
 
@@ -23,7 +24,7 @@ def fast_exports() -> Iterator[None]:
         return
     _are_fast = True
     try:
-        with one_table_of_operators(), traced_by_forks() if CAN_FORK else nullcontext():
+        with one_table_of_operators(), by_forks() if CAN_FORK else nullcontext():
             yield
     finally:
         _are_fast = False
@@ -55,10 +56,13 @@ def one_table_of_operators() -> Iterator[None]:
 
 
 @contextmanager
-def traced_by_forks() -> Iterator[None]:
-    """Exports of this process trace TorchScript in forks of one process that has imported PyTorch."""
+def by_forks() -> Iterator[None]:
+    """Exports of this process trace TorchScript and open artifacts in forks of processes that have imported PyTorch."""
     import onward_export.formats.torchscript
+    import onward_export.opening.process
 
+    opening = SimpleNamespace(Popen=open_by_fork, PIPE=subprocess.PIPE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onward_export.formats.torchscript, "subprocess", SimpleNamespace(Popen=TracedByFork, PIPE=None))
+        patch.setattr(onward_export.opening.process, "subprocess", opening)
         yield

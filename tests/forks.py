@@ -25,9 +25,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any, Self
 
-__all__ = ["CAN_FORK", "Fork", "ModuleByFork", "TracedByFork"]
+__all__ = ["CAN_FORK", "ArtifactByFork", "Fork", "ModuleByFork", "TracedByFork", "open_by_fork"]
 
 CAN_FORK = hasattr(os, "fork")
+#: What `onward_export.opening.process` runs.
+PROGRAM = "import sys; from onward_export.opening.worker import main; main(sys.argv[1:])"
 ROOT = Path(__file__).parents[1]
 #: Where a new process finds modules: what a script and this server's PYTHONPATH add comes off.
 PATHS = [path for path in sys.path if path not in (str(ROOT), str(ROOT / "tests"))]
@@ -36,7 +38,7 @@ PATHS = [path for path in sys.path if path not in (str(ROOT), str(ROOT / "tests"
 class Fork:
     """One call of a function of `FUNCTIONS`, in a process of its own; as much of `subprocess.Popen` as tests need.
 
-    A process has one such fork at a time.
+    A process has one such fork of each server at a time.
 
     Args:
         function: Its name in `FUNCTIONS`.
@@ -46,6 +48,8 @@ class Fork:
     """
 
     returncode: int | None = None
+    #: The server that forks, a key of `IMPORTED`.
+    server = "exporter"
 
     def __init__(
         self,
@@ -60,7 +64,7 @@ class Fork:
         self._outputs = [str(Path(self._folder.name, name)) for name in ("out", "err")]
         for path in self._outputs:
             Path(path).touch()
-        self._server = _server(environment.get("OMP_NUM_THREADS"))
+        self._server = _server(environment.get("OMP_NUM_THREADS"), self.server)
         request = [function, list(arguments), sys.path, os.fspath(cwd or Path.cwd()), environment, *self._outputs]
         _stdin(self._server).write(json.dumps(request).encode() + b"\n")
         self.pid = int(self._line())
@@ -111,6 +115,48 @@ class Fork:
         return line
 
 
+class ArtifactByFork(Fork):
+    """Stands in for the `subprocess.Popen` of `onward_export.opening.process`; its server knows no exporter.
+
+    Args:
+        modules: What the process imports first.
+        env: The environment.
+    """
+
+    server = "runtime"
+
+    def __init__(self, modules: Sequence[str], *, env: Mapping[str, str]) -> None:
+        self._pipes = tempfile.TemporaryDirectory(prefix="onward-pipes-")
+        requests, replies = (str(Path(self._pipes.name, name)) for name in ("requests", "replies"))
+        os.mkfifo(requests)
+        os.mkfifo(replies)
+        super().__init__("artifact", [requests, replies, *modules], env=env)
+        self.stdin, self.stdout = Path(requests).open("wb"), Path(replies).open("rb")  # noqa: SIM115
+
+    def kill(self) -> None:
+        """Have it ended; `wait` waits for that."""
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):  # it has ended already
+                self.send_signal(signal.SIGKILL)
+
+    def wait(self) -> int:
+        """Wait for the end."""
+        if self.returncode is None:
+            self.communicate()
+            self._folder.cleanup()
+            self._pipes.cleanup()
+        assert self.returncode is not None
+        return self.returncode
+
+
+def open_by_fork(command: list[str], *, env: Mapping[str, str], **options: Any) -> Any:
+    """A fork for the process that opens artifacts of PyTorch; a new process for ONNX alone, or for another program."""
+    program, modules = command[3], command[4:]
+    if program == PROGRAM and "onward.backends.torch_backend" in modules:
+        return ArtifactByFork(modules, env=env)
+    return subprocess.Popen(command, env=env, **options)
+
+
 class TracedByFork(Fork):
     """Stands in for the `subprocess.Popen` of `onward_export.formats.torchscript`.
 
@@ -159,14 +205,14 @@ def _stdout(server: subprocess.Popen[bytes]) -> IO[bytes]:
 
 
 @functools.cache
-def _server(num_threads: str | None) -> subprocess.Popen[bytes]:
+def _server(num_threads: str | None, name: str) -> subprocess.Popen[bytes]:
     """The process that forks; it ends with the input that it is given, so when this process ends."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     environment.pop("OMP_NUM_THREADS", None)
     if num_threads is not None:
         environment["OMP_NUM_THREADS"] = num_threads
     return subprocess.Popen(
-        [sys.executable, __file__], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        [sys.executable, __file__, name], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
     )
 
 
@@ -239,7 +285,7 @@ def _begin(*argv: str) -> None:
     os.close(requests[0])
     os.close(answers[1])
     mine = SimpleNamespace(stdin=os.fdopen(requests[1], "wb", 0), stdout=os.fdopen(answers[0], "rb", 0))
-    globals()["_server"] = lambda num_threads: mine
+    globals()["_server"] = lambda num_threads, name: mine
     onward_export.formats.torchscript.subprocess = SimpleNamespace(Popen=TracedByFork, PIPE=None)  # type: ignore
     added = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     sys.path[:] = [str(Path.cwd()), *added, *PATHS]
@@ -255,15 +301,34 @@ def _demo(*arguments: str) -> None:
     _onward("demo", *arguments)
 
 
-FUNCTIONS: dict[str, Callable[..., None]] = {"trace": _trace, "onward": _onward, "module": _module, "demo": _demo}
+def _artifact(requests: str, replies: str, *modules: str) -> None:
+    from onward_export.opening.worker import main
 
-if __name__ == "__main__":
-    for name in (
+    for path, flags, number in ((requests, os.O_RDONLY, 0), (replies, os.O_WRONLY, 1)):
+        file = os.open(path, flags)
+        os.dup2(file, number)
+        os.close(file)
+    main(modules)
+
+
+FUNCTIONS: dict[str, Callable[..., None]] = {
+    "trace": _trace, "onward": _onward, "module": _module, "demo": _demo, "artifact": _artifact,
+}  # fmt: skip
+#: Server -> what it imports, which takes the time.
+IMPORTED = {
+    "exporter": (
         "onnx", "onnxruntime", "onnxscript", "torch._dynamo", "torch.onnx._internal.exporter._core",
         "torchvision.models", "onward.cli.app", "onward_export.commands", "onward_export.publish",
         "onward_training.commands", "onward_training.loop",
-    ):  # fmt: skip
-        importlib.import_module(name)  # what takes the time
+    ),
+    "runtime": (
+        "onward.backends.onnxruntime_backend", "onward.backends.torch_backend", "torch._dynamo", "onward.parity",
+    ),
+}  # fmt: skip
+
+if __name__ == "__main__":
+    for name in IMPORTED[sys.argv[1]]:
+        importlib.import_module(name)
     requests, answers = os.fdopen(os.dup(0), "rb", 0), os.fdopen(os.dup(1), "wb", 0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)

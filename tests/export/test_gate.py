@@ -175,6 +175,7 @@ def test_a_sound_model_passes_in_every_format(source: ModelToExport, tmp_path: P
     bundle = publish(source, tmp_path / "sound")
     report = bundle.parity()
     assert report["passed"]
+    assert report["not_published"] == []
     for artifact in report["artifacts"]:
         assert artifact["weights"]["passed"]
         for row in artifact["comparisons"]:

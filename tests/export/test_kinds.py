@@ -198,6 +198,7 @@ def test_it_is_exported_and_verified(kind: str, tmp_path: Path) -> None:
     network, signature, options = EXPORTED[kind]
     bundle = onward.export(network, tmp_path / "model", signature=signature, **options)
     assert Bundle.open(bundle.path).signature == signature
+    assert bundle.parity()["not_published"] == []
     for result in verify(bundle):
         assert result.passed
         assert result.same_bits

@@ -182,7 +182,10 @@ class ArtifactProcess:
             how = f"signal {-code}"
         if how == "SIGKILL":
             return f"the system ended {library} when it {doing} ({how}), most likely for its memory."
-        return f"{library} crashed when it {doing} ({how})."
+        self._stderr.seek(0)
+        said = self._stderr.read().decode(errors="replace").strip().splitlines()
+        last = f" Its last output: {said[-1].strip()}" if said and (code > 0 or how == "SIGABRT") else ""
+        return f"{library} crashed when it {doing} ({how}).{last}"
 
 
 @dataclass(frozen=True)
