@@ -1,8 +1,8 @@
 """Explanation: the first node of an ONNX file at which the error leaves the noise floor, and its operator of PyTorch.
 
-In the order of reading: expected (every value of PyTorch's program, in float64 and float32), candidate (the inner
-values of the file, as far as it runs), origins (operator and module of a value), explanation (the comparison and the
-first wrong node).
+In the order of reading: program_values (the values inside PyTorch's program), expected (the same in float64, and how
+close float32 comes), candidate (the inner values of the file, as far as it runs), origins (operator and module of a
+value), explanation (the comparison and the first wrong node).
 
 The room does not decide whether a file passes; it says where to look when it does not.
 """

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import nullcontext
+import math
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.export import ExportedProgram
-from torch.fx import Interpreter, Node
 
-from onward.feed import Feed, arrays_of, num_samples, take
+from onward.feed import Feed, num_samples, take
 from onward.parity import MIN_FLOOR_ULPS
-from onward_export.reference.widening import widened
+from onward_export.explanation.program_values import ProgramValues
 
 __all__ = ["Expected", "expected_values"]
 
@@ -42,6 +40,23 @@ class Expected:
         self.floor = max(largest, MIN_FLOOR_ULPS * ulp)
         self.rms = max(rms, ulp / 10)
 
+    def compare(self, found: NDArray[Any]) -> tuple[float, float, str]:
+        """Compare another computation of the value with it.
+
+        Returns:
+            The largest error, the root-mean-square error over that of PyTorch, and what is wrong with shape or numbers.
+        """
+        if found.shape != self.reference.shape:
+            return math.inf, math.inf, f"it gives shape {found.shape}, PyTorch gives {self.reference.shape}"
+        if not found.size:
+            return 0.0, 0.0, ""
+        with np.errstate(invalid="ignore"):
+            errors = np.where(found == self.reference, 0.0, np.abs(found.astype(np.float64) - self.reference))
+        errors = np.where(np.isnan(errors) & np.isnan(self.reference) & np.isnan(found), 0.0, errors)
+        if np.isnan(errors).any():
+            return math.inf, math.inf, "it gives NaN where PyTorch gives a number"
+        return float(errors.max()), float(np.sqrt(np.square(errors).mean())) / self.rms, ""
+
 
 def expected_values(program: ExportedProgram, feed: Feed, names: Collection[str]) -> dict[str, Expected]:
     """Interpret a program in float64, and in float32 in one batch and sample by sample.
@@ -54,9 +69,15 @@ def expected_values(program: ExportedProgram, feed: Feed, names: Collection[str]
     Returns:
         Name -> its expected value, for those that are floating-point tensors.
     """
-    reference = _values(program, feed, names, torch.float64)
-    together = _values(program, feed, names, torch.float32)
-    singles = [_values(program, take(feed, slice(at, at + 1)), names, torch.float32) for at in range(num_samples(feed))]
+    values = ProgramValues(program)
+
+    def floats(feed: Feed, dtype: torch.dtype) -> dict[str, NDArray[Any]]:
+        computed = values.compute(names, feed, dtype).items()
+        return {name: value.numpy() for name, value in computed if value.is_floating_point()}
+
+    names = [name for name in names if values.has_real(name)]
+    reference, together = floats(feed, torch.float64), floats(feed, torch.float32)
+    singles = [floats(take(feed, slice(at, at + 1)), torch.float32) for at in range(num_samples(feed))]
     expected = {}
     for name, exact in reference.items():
         ways = [together[name]] if name in together else []
@@ -74,52 +95,3 @@ def _is_the_same(way: NDArray[Any], exact: NDArray[np.float64]) -> bool:
         return False
     errors = np.abs(way.astype(np.float64) - exact)
     return not errors.size or not float(np.nanmax(errors, initial=0.0)) > WRONG_ORDER * float(np.abs(exact).max())
-
-
-def _values(
-    program: ExportedProgram, feed: Feed, names: Collection[str], dtype: torch.dtype
-) -> dict[str, NDArray[Any]]:
-    values: dict[str, NDArray[Any]] = {}
-
-    def keep(name: str, value: Any) -> None:
-        if name in names and isinstance(value, Tensor) and value.is_floating_point():
-            values[name] = value.detach().cpu().numpy().copy()
-
-    interpreter = _Recorder(program, keep)
-    with torch.inference_mode(), widened(dtype) if dtype == torch.float64 else nullcontext():
-        interpreter.run(*_arguments(program, feed, dtype), enable_io_processing=False)
-    return values
-
-
-class _Recorder(Interpreter):
-    """Runs the graph of a program and keeps its values."""
-
-    def __init__(self, program: ExportedProgram, keep: Callable[[str, Any], None]) -> None:
-        super().__init__(program.graph_module)
-        self.keep = keep
-
-    def run_node(self, n: Node) -> Any:
-        result = super().run_node(n)
-        if n.op == "call_function":
-            self.keep(n.name, result)
-        return result
-
-
-def _arguments(program: ExportedProgram, feed: Feed, dtype: torch.dtype) -> Iterator[Any]:
-    """Weights, buffers, constants and inputs, in the order of the graph's placeholders."""
-    signature = program.graph_signature
-    names: Mapping[str, str] = {
-        **signature.inputs_to_parameters,
-        **signature.inputs_to_buffers,
-        **signature.inputs_to_lifted_tensor_constants,
-    }
-    arrays = iter(arrays_of(feed))
-    for node in program.graph.nodes:
-        if node.op != "placeholder":
-            continue
-        name = names.get(node.name)
-        if name is None:
-            value = torch.tensor(np.ascontiguousarray(next(arrays)))
-        else:
-            value = program.state_dict[name] if name in program.state_dict else program.constants[name]
-        yield value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 from torch import Tensor
@@ -200,7 +199,7 @@ class _Segments:
     def point(self, name: str, counterpart: str, found: NDArray[Any], expected: Expected) -> ComparedValue:
         node = self.produced[name]
         others, inputs = self._before(name)
-        error, rms_ratio, mismatch = _compare(found, expected)
+        error, rms_ratio, mismatch = expected.compare(found)
         return ComparedValue(
             value=name,
             node=node.name or name,
@@ -256,18 +255,3 @@ def _computes(node: Node) -> bool:
     return (
         isinstance(value, Tensor) and value.is_floating_point() and not any(word in str(node.target) for word in moves)
     )
-
-
-def _compare(found: NDArray[Any], expected: Expected) -> tuple[float, float, str]:
-    """The largest error, the root-mean-square error over the floor's, and what is wrong with shape or numbers."""
-    reference = expected.reference
-    if found.shape != reference.shape:
-        return math.inf, math.inf, f"it gives shape {found.shape}, PyTorch gives {reference.shape}"
-    if not found.size:
-        return 0.0, 0.0, ""
-    with np.errstate(invalid="ignore"):
-        errors = np.where(found == reference, 0.0, np.abs(found.astype(np.float64) - reference))
-    errors = np.where(np.isnan(errors) & np.isnan(reference) & np.isnan(found), 0.0, errors)
-    if np.isnan(errors).any():
-        return math.inf, math.inf, "it gives NaN where PyTorch gives a number"
-    return float(errors.max()), float(np.sqrt(np.square(errors).mean())) / expected.rms, ""

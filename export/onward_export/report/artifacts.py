@@ -10,6 +10,7 @@ from onward.report.charts import lines
 from onward_export.explanation import Explanation
 from onward_export.passes import PassResult
 from onward_export.report.results import ParityResults
+from onward_export.weights.account import Way
 
 __all__ = ["add_explanations", "add_failed_formats", "add_passes", "add_weights"]
 
@@ -18,10 +19,12 @@ WEIGHT_COLUMNS = (
     "equal bit for bit",
     "rearranged",
     "folded",
+    "probed",
     "single numbers",
     "unexplained",
     "verdict",
 )
+WAYS: tuple[Way, ...] = ("equal", "rearranged", "folded", "probed", "single number")
 #: This many are listed; the others are behind a summary line.
 MAX_UNEXPLAINED = 12
 
@@ -43,26 +46,29 @@ def add_weights(page: Page, results: ParityResults) -> None:
     page.section(
         "Weights",
         "Every stored value must equal the checkpoint's bit for bit, or a value computed from it, such as a folded "
-        "batch norm. Outputs alone would miss a changed weight behind a unit that never fires.",
+        "batch norm. What is neither is probed: the nodes that read it run alone on random inputs, beside the same "
+        "part of PyTorch's program in float64. Outputs alone would miss a changed weight behind a unit that never "
+        "fires.",
     )
     rows = [
-        [item.artifact, f"{item.weights.num_exact:,}", f"{item.weights.num_rearranged:,}"]
-        + [f"{len(item.weights.folds):,}", f"{item.weights.num_scalars:,}", f"{len(item.weights.unexplained):,}"]
-        + ["passed" if item.weights.passed else "failed"]
+        [item.artifact, *(f"{item.weights.count(way):,}" for way in WAYS)]
+        + [f"{len(item.weights.unexplained):,}", "passed" if item.weights.passed else "failed"]
         for item in results.artifacts
     ]
     page.table(WEIGHT_COLUMNS, rows)
     for item in results.artifacts:
-        unexplained, folds = item.weights.unexplained, item.weights.folds
+        unexplained = item.weights.unexplained
         if unexplained:
             page.points([f"{item.artifact}: {tensor}." for tensor in unexplained[:MAX_UNEXPLAINED]])
         if len(unexplained) > MAX_UNEXPLAINED:
             others = unexplained[MAX_UNEXPLAINED:]
             page.details(f"{item.artifact}: {len(others):,} more unexplained tensors", others)
-        if folds:
-            page.details(
-                f"{item.artifact}: {len(folds):,} folded {'value' if len(folds) == 1 else 'values'}, by name", folds
-            )
+        for way in ("folded", "probed"):
+            values = item.weights.all_by(way)
+            if values:
+                page.details(
+                    f"{item.artifact}: {len(values):,} {way} {'value' if len(values) == 1 else 'values'}", values
+                )
 
 
 def add_passes(page: Page, results: ParityResults) -> None:

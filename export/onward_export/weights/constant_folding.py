@@ -6,17 +6,17 @@ Exporters compute such values in advance: a relative position bias, a class toke
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx.node import map_arg
 
-__all__ = ["FoldedConstant", "constant_values", "folded_constants"]
+from onward_export.weights.folded_value import FoldedValue
+
+__all__ = ["constant_values", "folded_constants"]
 
 #: Kernels of exp, sqrt and similar functions differ by this much. Each operation rounds by half a unit in the last
 #: place.
@@ -26,38 +26,25 @@ ULPS = 8
 DTYPE_READERS = ("aten.new_zeros.default", "aten.new_ones.default", "aten.new_full.default")
 
 
-@dataclass(frozen=True)
-class FoldedConstant:
-    """One value that an exporter may have computed in advance, with its own kernels.
+def folded_constants(
+    program: ExportedProgram, expected: Mapping[str, Tensor], rounded: Mapping[str, Tensor]
+) -> Iterator[FoldedValue]:
+    """Values that exporters compute from weights and constants and round differently from PyTorch (numpy's `exp`).
 
     Args:
-        what: The node of the program that computes it.
-        value: The value in float64.
-        tolerance: PyTorch's own error in float32, and a few units in the last place of the largest value.
+        program: The exported program.
+        expected: The state_dict of the module that was exported.
+        rounded: The values in float32, as `constant_values` gives them.
     """
-
-    what: str
-    value: NDArray[np.float64]
-    tolerance: float
-
-    def explains(self, array: NDArray[Any]) -> bool:
-        """Whether an array is this value."""
-        if array.shape != self.value.shape:
-            return False
-        return bool((np.abs(array.astype(np.float64) - self.value) <= self.tolerance).all())
-
-
-def folded_constants(program: ExportedProgram, expected: Mapping[str, Tensor]) -> Iterator[FoldedConstant]:
-    """Values that exporters compute from weights and constants and round differently from PyTorch (numpy's `exp`)."""
-    narrow, wide = (constant_values(program, expected, dtype) for dtype in (torch.float32, torch.float64))
+    exact = constant_values(program, expected, torch.float64)
     stored = {node.name for node in program.graph.nodes if node.op == "placeholder"}
-    for name in (narrow.keys() & wide.keys()) - stored:  # a stored value must be equal bit for bit
-        if wide[name].dtype != torch.float64 or not wide[name].numel():
+    for name in (rounded.keys() & exact.keys()) - stored:  # a stored value must be equal bit for bit
+        if exact[name].dtype != torch.float64 or not exact[name].numel():
             continue
-        value = wide[name].numpy()
-        error = float(np.abs(narrow[name].numpy() - value).max())
+        value = exact[name].numpy()
+        error = float(np.abs(rounded[name].numpy() - value).max())
         scale = float(np.finfo(np.float32).eps * np.abs(value).max())
-        yield FoldedConstant(f"{name}, computed from weights alone", value, ULPS * max(scale, error))
+        yield FoldedValue(f"{name}, computed from weights alone", value, ULPS * max(scale, error))
 
 
 def constant_values(

@@ -17,8 +17,9 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from onward_export.passes.layer_weights import Float64, LayerWeights, Layout, scale_and_shift_of_batch_norm
+from onward_export.weights.folded_value import FoldedValue, ulps_of
 
-__all__ = ["FoldedValue", "folded_values"]
+__all__ = ["folded_values"]
 
 #: How far a float64 sum may move when its terms are added in another order, as a share of the terms.
 SUM_ERROR = 1e-12
@@ -38,31 +39,6 @@ TRANSPARENT = (
 )
 FLATTENING = ("aten.flatten.using_ints", "aten.view.default", "aten.reshape.default")
 CASTS = ("aten.to.dtype", "aten._to_copy.default")
-
-
-@dataclass(frozen=True)
-class FoldedValue:
-    """One value that an artifact may store in place of the checkpoint's.
-
-    Args:
-        what: What was folded into what.
-        value: The value in float64.
-        terms: The absolute values that were added up to it.
-    """
-
-    what: str
-    value: Float64
-    terms: Float64
-
-    def explains(self, array: NDArray[Any]) -> bool:
-        """Whether an array is this value, or its transpose, to one unit in the last place."""
-        if array.shape == self.value.shape and self._is_close(array):
-            return True
-        return array.ndim == 2 and array.T.shape == self.value.shape and self._is_close(array.T)
-
-    def _is_close(self, array: NDArray[Any]) -> bool:
-        ulp = np.spacing(np.abs(self.value).astype(np.float32)).astype(np.float64)
-        return bool((np.abs(array.astype(np.float64) - self.value) <= ulp + SUM_ERROR * self.terms).all())
 
 
 def folded_values(program: ExportedProgram, values: Mapping[str, NDArray[Any]]) -> Iterator[FoldedValue]:
@@ -111,8 +87,8 @@ class _Layer:
         """Its weight and its bias as a file would store them."""
         what = " and ".join(self.folded)
         weight = self.weights.stored()
-        yield FoldedValue(f"{what} into {self.name}", weight, np.abs(weight))
-        yield FoldedValue(f"{what} into the bias beside {self.name}", self.weights.bias, self.bias_terms)
+        yield _folded(f"{what} into {self.name}", weight, np.abs(weight))
+        yield _folded(f"{what} into the bias beside {self.name}", self.weights.bias, self.bias_terms)
 
 
 def _layer(node: fx.Node, values: Mapping[str, NDArray[Any]], names: Mapping[str, str]) -> _Layer | None:
@@ -194,14 +170,14 @@ class _Normalization:
     def folded_values(self) -> Iterator[FoldedValue]:
         """What a file may store in place of the scale and the shift, whatever layer follows."""
         quotient = self.shift / self.scale
-        yield FoldedValue("scale of the normalisation into its shift", quotient, np.abs(quotient))
+        yield _folded("scale of the normalisation into its shift", quotient, np.abs(quotient))
         if len(self.sizes) != 3 or {self.scale.size, self.shift.size} - {1, self.sizes[0]}:
             return  # not one number for each channel of an image: attention scales and shifts its scores, too
         stored = {"scale": self.scale, "shift": self.shift, "scale of the normalisation into its shift": quotient}
         for what, array in stored.items():
             for repeats in (self.sizes[-1], math.prod(self.sizes[1:])):  # pixels of a row, and of an image
                 repeated = np.tile(array.reshape(-1), repeats)
-                yield FoldedValue(f"layout of the pixels into the {what}", repeated, np.abs(repeated))
+                yield _folded(f"layout of the pixels into the {what}", repeated, np.abs(repeated))
 
 
 def _normalization(mul: fx.Node, values: Mapping[str, NDArray[Any]]) -> _Normalization | None:
@@ -288,7 +264,7 @@ def _constant_of(node: fx.Node, values: Mapping[str, NDArray[Any]]) -> Float64 |
 def _source_of(node: fx.Node) -> tuple[fx.Node | None, bool]:
     """What a layer's input comes from, skipping operators that change no value; and whether it was flattened."""
     source, is_flattened = node.args[0], False
-    while isinstance(source, fx.Node) and str(source.target) in TRANSPARENT + FLATTENING:
+    while isinstance(source, fx.Node) and str(source.target) in TRANSPARENT + FLATTENING + CASTS:
         is_flattened = is_flattened or str(source.target) in FLATTENING
         source = source.args[0]
     return source if isinstance(source, fx.Node) else None, is_flattened
@@ -306,3 +282,8 @@ def _only_user(node: fx.Node) -> fx.Node | None:
 def _value(node: Any, values: Mapping[str, NDArray[Any]]) -> Float64 | None:
     array = values.get(getattr(node, "name", ""))
     return None if array is None else array.astype(np.float64)
+
+
+def _folded(what: str, value: Float64, terms: Float64) -> FoldedValue:
+    """A folded value that an artifact stores to one unit in the last place. `terms` were added up to it."""
+    return FoldedValue(what, value, ulps_of(value) + SUM_ERROR * terms)
