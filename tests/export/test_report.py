@@ -32,7 +32,7 @@ from onward_export.report.method import preconditions
 from onward_export.report.noise_ratios import make_histogram
 from onward_export.report.results import ParityResults
 from onward_export.report.worst_samples import worst_samples
-from onward_export.weights.account import WeightCheck
+from onward_export.weights.account import StoredValue, WeightCheck
 
 PICTURE = 'src="data:image/png;base64,'
 MODEL = TensorSignature((Input("x", "float32", (2,)),), ("cat", "dog", "horse"))
@@ -66,7 +66,7 @@ def make_result(record: GoldenRecord, logits: ByKind, artifact: str = "onnx", **
     made = GateResult(
         artifact=artifact,
         verdict=record.judge_replay(artifact, replayed),
-        weights=WeightCheck(3, 0, (), 0, ()),
+        weights=WeightCheck(tuple(StoredValue(name, "equal") for name in ("a", "b", "c"))),
         outputs=outputs,
         replayed=replayed,
         file=f"model.{artifact}",
@@ -123,7 +123,13 @@ def test_the_first_line_of_a_refusal_names_the_file_and_the_reason(tmp_path: Pat
 
 def test_a_refusal_for_a_weight_alone_does_not_speak_of_errors(tmp_path: Path, logits) -> None:
     record = make_record(logits)
-    weights = WeightCheck(2, 0, (), 0, ("head.weight: 1 of 9 values differ",))
+    weights = WeightCheck(
+        (
+            StoredValue("stem.weight", "equal"),
+            StoredValue("stem.bias", "equal"),
+            StoredValue("head.weight", "unexplained", "head.weight: 1 of 9 values differ"),
+        )
+    )
     results = ParityResults([make_result(record, logits, weights=weights)], record, MODEL)
     document = render(tmp_path, results)
     _, lead = first_lines(document)

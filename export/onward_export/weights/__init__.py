@@ -10,6 +10,6 @@ The room reads the file that ships, the checkpoint and PyTorch's exported progra
 on the ONNX graph. It shares one thing with them: `onward_export.passes.layer_weights`, the formulas of the folds.
 """
 
-from onward_export.weights.account import WeightCheck, check_onnx, check_pt2, check_torchscript
+from onward_export.weights.account import StoredValue, WeightCheck, check_onnx, check_pt2, check_torchscript
 
-__all__ = ["WeightCheck", "check_onnx", "check_pt2", "check_torchscript"]
+__all__ = ["StoredValue", "WeightCheck", "check_onnx", "check_pt2", "check_torchscript"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 __all__ = ["FoldedValue", "ulps_of"]
 
 Float64 = NDArray[np.float64]
-#: What is this many times the largest tolerance away is another number, however it was rounded.
+#: What is this many times the tolerance away is another number, however it was rounded.
 FAR = 64
 
 
@@ -38,7 +38,7 @@ class FoldedValue:
         if not 0.5 < self.share(array) < 1:
             return False
         # where a number is the difference of others, its rounding is theirs
-        return self.share(array, FAR * float(np.max(self.tolerance))) < 1
+        return self.share(array, FAR * np.maximum(self.tolerance, np.median(self.tolerance))) < 1
 
     def share(self, array: NDArray[Any], tolerance: Float64 | float | None = None) -> float:
         """The share of the numbers of an array that are this value, or its transpose, within a tolerance."""
