@@ -21,7 +21,7 @@ from onward_training.external.entries import is_averaged
 from onward_training.external.texts import listed, printable
 from onward_training.external.weights import BATCH_COUNTER, ExternalWeights
 
-__all__ = ["Comparison", "compare", "is_like", "prefixes"]
+__all__ = ["KeyMatch", "compare", "is_like", "prefixes"]
 
 #: Attributes under which programs commonly keep a network.
 ATTRIBUTES = ("model", "net", "network")
@@ -41,7 +41,7 @@ PARAMETRIZATIONS = (
 
 
 @dataclass(frozen=True)
-class Comparison:
+class KeyMatch:
     """The weights of the file compared with those of the network.
 
     Args:
@@ -74,7 +74,7 @@ class Comparison:
         return len(self.missing) + len(self.unexpected) + len(self.mismatched)
 
 
-def compare(own: Mapping[str, Tensor], weights: ExternalWeights, path: Path) -> Comparison:
+def compare(own: Mapping[str, Tensor], weights: ExternalWeights, path: Path) -> KeyMatch:
     """Match the names, as they are or by their normal form: whichever leaves fewer over.
 
     Raises:
@@ -125,7 +125,7 @@ def _compared(
     *,
     plain: Callable[[str], str],
     spelled: Callable[[str], str],
-) -> Comparison:
+) -> KeyMatch:
     inner = _common_prefix(own, whole, plain)  # of the network, if the file's names begin after it
     own_plain = {name: plain(name).removeprefix(inner) for name in own}
     file_plain = {name: plain(name) for name in whole}
@@ -144,7 +144,7 @@ def _compared(
         if file_plain[name] in other_names or (weights.kind == "lightning" and _is_beside(file_plain[name], prefix))
     ]
     unexpected = {rests.get(name, name): whole[name] for name in unmatched if name not in left_out}
-    return Comparison(
+    return KeyMatch(
         own,
         unexpected | {name: whole[source] for name, source in pairs.items()},
         prefix,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from onward.errors import CheckpointError, reason_of
-from onward_training.external.key_matching import Comparison, compare, is_like, prefixes
+from onward_training.external.key_matching import KeyMatch, compare, is_like, prefixes
 from onward_training.external.texts import listed, printable
 from onward_training.external.weights import ExternalWeights, read_weights
 
@@ -86,7 +86,7 @@ def initialise_from(
     return lambda network: load_state_dict(network, read, path=path, allow_new_head=True, notify=notify)
 
 
-def _notes(comparison: Comparison, weights: ExternalWeights, path: Path) -> Iterator[str]:
+def _notes(comparison: KeyMatch, weights: ExternalWeights, path: Path) -> Iterator[str]:
     """What was decided while matching the keys."""
     beginning = f"{weights.entry}." if weights.entry else ""
     if others := comparison.others:
@@ -105,7 +105,7 @@ def _notes(comparison: Comparison, weights: ExternalWeights, path: Path) -> Iter
         yield f"matched {len(respelled)} keys by another spelling, e.g. {printable(source)} is {name} in the network"
 
 
-def _report(comparison: Comparison, weights: ExternalWeights, name: str, path: Path) -> Iterator[str]:
+def _report(comparison: KeyMatch, weights: ExternalWeights, name: str, path: Path) -> Iterator[str]:
     own, file = comparison.own, comparison.file
     without = f" (after removing {comparison.prefix!r} from its keys)" if comparison.prefix else ""
     yield f"{path} does not fit {name}{without}."
@@ -128,13 +128,13 @@ def _section(title: str, lines: Sequence[Callable[[], str]]) -> Iterator[str]:
         yield f"  … and {len(lines) - NUM_LISTED} more"
 
 
-def _missing(comparison: Comparison, name: str) -> str:
+def _missing(comparison: KeyMatch, name: str) -> str:
     nearest = _nearest(comparison, name)
     beside = f"; nearest in the file: {_kind(nearest, comparison.file[nearest])}" if nearest else ""
     return _kind(name, comparison.own[name]) + beside
 
 
-def _nearest(comparison: Comparison, name: str) -> str | None:
+def _nearest(comparison: KeyMatch, name: str) -> str | None:
     alike = [item for item in comparison.unexpected if is_like(comparison.file[item], comparison.own[name])]
     found = get_close_matches(name, alike, n=1, cutoff=0.4) or get_close_matches(name, comparison.unexpected, n=1)
     return next(iter(found), None)
@@ -154,7 +154,7 @@ def _shape(tensor: Tensor) -> str:
     return "of any shape" if is_lazy(tensor) else str(tuple(tensor.shape))
 
 
-def _advice(comparison: Comparison) -> Iterator[str]:
+def _advice(comparison: KeyMatch) -> Iterator[str]:
     """At most one sentence about the likely cause."""
     own, file, unexpected = comparison.own, comparison.file, set(comparison.unexpected)
     num_matched = sum(name in own for name in file)
@@ -175,7 +175,7 @@ def _advice(comparison: Comparison) -> Iterator[str]:
         yield f"Of the network's {len(own)} keys, the file has {num_matched}: it belongs to another architecture."
 
 
-def _differing_outputs(comparison: Comparison) -> tuple[int, int] | None:
+def _differing_outputs(comparison: KeyMatch) -> tuple[int, int] | None:
     """Outputs of the file and of the network, if nothing else differs between the two."""
     if comparison.missing or comparison.unexpected:
         return None
