@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -145,6 +149,13 @@ def export(
             "--explain", help="Show the error along the graph of the ONNX file in parity.html, even if it passes."
         ),
     ] = False,
+    thorough: Annotated[
+        bool,
+        typer.Option(
+            "--thorough",
+            help="Use 64 samples of each kind in batches of every size, instead of as many as the verdict needs.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Export to ONNX, TorchScript and .pt2. Only files that pass the parity gate are published."""
@@ -162,6 +173,7 @@ def export(
         ir_version=ir_version,
         torchscript=torchscript,
         explain=explain,
+        thorough=thorough,
     )
     means, stds = parse_numbers(mean), parse_numbers(std)
     path = Path(what)
@@ -184,12 +196,25 @@ def export(
         replace(to_export, signature=apply_interface(to_export.signature, inputs or (), dynamic_size), licence=licence),
         out or path.with_suffix(""),
         options=options,
-        on_stage=(lambda stage: None) if as_json else (lambda stage: remark(f"export: {stage} …")),
+        on_stage=(lambda stage: None) if as_json else _stage_printer(),
     )
     if as_json:
         print_json({"bundle": str(bundle.path), "parity": bundle.parity(), "manifest": bundle.to_json()})
     else:
         print_bundle(bundle)
+
+
+def _stage_printer() -> Callable[[str], None]:
+    """Prints each stage when it begins, and on a terminal about how much time is left."""
+    from onward_export.stages import time_left_s
+
+    began = time.perf_counter()
+
+    def print_stage(stage: str) -> None:
+        left = time_left_s(stage, time.perf_counter() - began) if sys.stderr.isatty() else None
+        remark(f"export: {stage} …{'' if left is None else f' about {math.ceil(left)} s left'}")
+
+    return print_stage
 
 
 def print_bundle(bundle: Bundle) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ def make_deployable(network: nn.Module, signature: AnySignature) -> Deployable:
     return kind(network, signature)
 
 
-def run(module: Deployable, samples: Feed, batch_size: int = max(BATCH_SIZES)) -> ByOutput:
+def run(module: Deployable, samples: Feed, batch_size: int | Sequence[int] = max(BATCH_SIZES)) -> ByOutput:
     """Run a deployable, in its own precision, in batches: output name -> `(samples, *dims)`."""
     names = module.task.signature.output_names
 

@@ -125,7 +125,13 @@ class GateResult:
 
 
 def check_artifact(
-    path: Path, format: str, reference: ParityReference, process: ArtifactProcess, *, always_explain: bool = False
+    path: Path,
+    format: str,
+    reference: ParityReference,
+    process: ArtifactProcess,
+    *,
+    always_explain: bool = False,
+    weights: WeightCheck | None = None,
 ) -> GateResult:
     """Open a file that is about to ship and compare it with the reference.
 
@@ -135,6 +141,7 @@ def check_artifact(
         reference: What it is compared with.
         process: Opens and runs it.
         always_explain: Whether the error along the graph of an ONNX file is measured even if the file passes.
+        weights: The comparison of its stored values, if it was made already.
 
     Raises:
         ParityFailure: The file does not open, or does not run at some batch size. For an ONNX file the node is named.
@@ -163,7 +170,7 @@ def check_artifact(
     return GateResult(
         artifact=format,
         verdict=verdict,
-        weights=_check_weights(path, format, reference),
+        weights=weights or _check_weights(path, format, reference),
         outputs=outputs,
         replayed=replayed,
         file=path.name,

@@ -30,6 +30,7 @@ class ExportOptions:
         external_data_above_bytes: Weights larger than this in total are written to model.onnx.data beside model.onnx.
         torchscript: `trace`, or `script` where control flow depends on data.
         explain: Whether the error along the graph of the ONNX file is reported even if the file passes.
+        thorough: Whether the gate uses all samples at once, instead of as many as its verdict needs.
 
     Raises:
         UsageError: A value is not one of those listed.
@@ -41,6 +42,7 @@ class ExportOptions:
     external_data_above_bytes: int = MAX_PROTOBUF_BYTES
     torchscript: str = "trace"
     explain: bool = False
+    thorough: bool = False
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.wanted if name not in FORMATS]

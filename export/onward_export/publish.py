@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,15 @@ from onward_export.model_to_export import ModelToExport
 from onward_export.opening import ArtifactProcess
 from onward_export.options import FORMATS, ExportOptions
 from onward_export.passes import noise_ratio_of
-from onward_export.reference import make_reference
-from onward_export.reference.samples import NUM_GOLDEN, NUM_SAMPLES, RANDOM, REAL, RESIZED, gather_samples
-from onward_export.report import write_parity_page
+from onward_export.reference import make_reference, why_stop
+from onward_export.reference.samples import NUM_FIRST, NUM_GOLDEN, NUM_SAMPLES, RANDOM, REAL, RESIZED, gather_samples
+from onward_export.report import Method, write_parity_page
+from onward_export.stages import GATE, ONNX, PT2, REFERENCE, TORCH_EXPORT, TORCHSCRIPT, Stages
 
 __all__ = ["publish"]
+
+#: The passes over the ONNX graph are measured on so many samples of each kind; the gate measures the file on more.
+NUM_MEASURED = 4
 
 
 def publish(
@@ -47,7 +52,7 @@ def publish(
         model: What is exported.
         out: The bundle's folder; an existing bundle is replaced in one step.
         options: How the model is exported.
-        num_samples: The number of samples of each kind in the gate.
+        num_samples: The most samples of each kind in the gate.
         on_stage: Called with the name of each stage when it begins.
 
     Raises:
@@ -62,28 +67,43 @@ def publish(
     deployable = make_deployable(model.network, model.signature)
     samples = gather_samples(model.signature, model.real_samples, num_samples=num_samples)
     attempts = FormatAttempts(options)
+    stages = Stages(on_stage)
     with staged_folder(out) as staged, ArtifactProcess(options.wanted) as process, ExitStack() as tracing:
         with attempts.making("torchscript"):
             _start_tracing(tracing, deployable, model, staged, options)
-        on_stage("reference in float64")
-        record = make_reference(deployable, samples, model.signature).record
-        reference = _write_artifacts(deployable, model, record, staged, attempts, process, on_stage)
+        stages.begin(REFERENCE)
+        num_first = None if options.thorough else NUM_FIRST
+        computed = make_reference(deployable, samples, model.signature, num_first, {REAL: model.num_golden_real})
+        reference = _write_artifacts(deployable, model, computed.record, staged, attempts, process, stages)
         if "torchscript" in attempts.open:
-            on_stage("TorchScript")
+            stages.begin(TORCHSCRIPT)
         with attempts.making("torchscript"):
             tracing.close()  # waits for the process that traces
-        on_stage("parity gate")
+        stages.begin(GATE)
         results = _check_artifacts(staged, reference, attempts, process)
+        while not (stop_reason := why_stop([item.verdict for item in results], computed, stages.elapsed_s)):
+            stages.begin(REFERENCE)
+            computed = computed.extended(2 * computed.num_samples)
+            reference = replace(reference, record=computed.record, golden=_golden(computed.record, model))
+            stages.begin(GATE)
+            results = _check_artifacts(staged, reference, attempts, process, results)
+        method = Method(computed.memory_formats, computed.left_out, stop_reason, stages.seconds())
         page = out.parent / f"{out.name}.refused.html"
         try:
             published = attempts.judge(results, page)
         except ParityFailure:
             if results:  # this page stays on this machine, so it may show every sample
                 write_parity_page(
-                    page, _title(model), results, record=record, signature=model.signature, failed=attempts.failed
+                    page,
+                    _title(model),
+                    results,
+                    record=computed.record,
+                    signature=model.signature,
+                    failed=attempts.failed,
+                    method=method,
                 )
             raise
-        _write_records(staged, model, reference, published, attempts.failed)
+        _write_records(staged, model, reference, published, attempts.failed, method)
         _write_manifest(staged, model, published)
     page.unlink(missing_ok=True)  # of an earlier export that failed
     return Bundle.open(out)
@@ -96,32 +116,32 @@ def _write_artifacts(
     staged: Path,
     attempts: FormatAttempts,
     process: ArtifactProcess,
-    on_stage: Callable[[str], None],
+    stages: Stages,
 ) -> ParityReference:
     """Write all artifacts except TorchScript, which another process writes. Returns what all are compared with."""
     program, written = None, None
     if set(attempts.open) - {"torchscript"}:
-        on_stage("torch.export")
+        stages.begin(TORCH_EXPORT)
         with attempts.making("onnx", "pt2"):
             program = export_program(deployable, model.signature)
         if attempts.options.torchscript == "trace" and attempts.reason("pt2").startswith(DEPENDS_ON_DATA):
             with attempts.making("torchscript"):
                 raise NotExportable(attempts.reason("pt2"))  # a trace records the branch that its example takes
     if program is not None and "onnx" in attempts.open:
-        on_stage("ONNX")
-        measure = noise_ratio_of(record, model.signature, process)
+        stages.begin(ONNX)
+        few = record.select(dict.fromkeys((REAL, RANDOM, RESIZED), NUM_MEASURED))
+        measure = noise_ratio_of(few, model.signature, process)
         path = staged / FORMATS["onnx"]
         with attempts.making("onnx"):
             written = write_onnx(program, path, model.signature, _provenance(model), attempts.options, measure)
     if program is not None and "pt2" in attempts.open:
-        on_stage(".pt2")
+        stages.begin(PT2)
         with attempts.making("pt2"):
             write_pt2(program, staged / FORMATS["pt2"])
-    counts = {REAL: model.num_golden_real, RANDOM: NUM_GOLDEN, RESIZED: NUM_GOLDEN, CONSTANT: NUM_GOLDEN}
     return ParityReference(
         signature=model.signature,
         record=record,
-        golden=record.select(counts),
+        golden=_golden(record, model),
         expected=deployable.state_dict(),
         buffers=dict(deployable.named_buffers(remove_duplicate=False)),
         program=program,
@@ -129,16 +149,35 @@ def _write_artifacts(
     )
 
 
+def _golden(record: GoldenRecord, model: ModelToExport) -> GoldenRecord:
+    """The part of the record that is stored in the bundle."""
+    counts = {REAL: model.num_golden_real, RANDOM: NUM_GOLDEN, RESIZED: NUM_GOLDEN, CONSTANT: NUM_GOLDEN}
+    return record.select(counts)
+
+
 def _check_artifacts(
-    staged: Path, reference: ParityReference, attempts: FormatAttempts, process: ArtifactProcess
+    staged: Path,
+    reference: ParityReference,
+    attempts: FormatAttempts,
+    process: ArtifactProcess,
+    before: Sequence[GateResult] = (),
 ) -> list[GateResult]:
-    """The gate's results of all artifacts that were made and run; the files of the others are removed."""
+    """The gate's results of all artifacts that were made and run; the files of the others are removed.
+
+    `before` has the results on fewer samples, whose weights need no second account.
+    """
+    weights = {item.artifact: item.weights for item in before}
     results = []
     for name in attempts.open:
         try:
             results.append(
                 check_artifact(
-                    staged / FORMATS[name], name, reference, process, always_explain=attempts.options.explain
+                    staged / FORMATS[name],
+                    name,
+                    reference,
+                    process,
+                    always_explain=attempts.options.explain,
+                    weights=weights.get(name),
                 )
             )
         except ParityFailure as error:
@@ -165,6 +204,7 @@ def _write_records(
     reference: ParityReference,
     results: list[GateResult],
     failed: list[FailedFormat],
+    method: Method,
 ) -> None:
     for missing in failed:
         for path in staged.glob(f"{FORMATS[missing.format]}*"):
@@ -178,6 +218,7 @@ def _write_records(
         "passed": all(item.passed for item in results),
         "artifacts": [item.to_json() for item in results],
         "not_published": [item.to_json() for item in failed],
+        "method": method.to_json(),
     }
     (staged / PARITY_JSON).write_text(json.dumps(parity, indent=2) + "\n", encoding="utf-8")
     write_parity_page(
@@ -188,6 +229,7 @@ def _write_records(
         signature=model.signature,
         num_shown={REAL: model.num_golden_real},
         failed=failed,
+        method=method,
     )
 
 

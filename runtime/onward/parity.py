@@ -7,6 +7,7 @@ docs/parity.md tells the whole rule.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BATCH_SIZES",
+    "CERTAINLY_FAILED",
+    "CERTAINLY_PASSED",
     "CONSTANT",
     "MAX_NOISE_RATIO",
     "MAX_RELATIVE_ERROR",
@@ -29,6 +32,7 @@ __all__ = [
     "Outputs",
     "Replay",
     "Verdict",
+    "batchings",
     "compare",
     "judge",
     "judge_replay",
@@ -39,13 +43,16 @@ __all__ = [
 
 Outputs = Mapping[str, NDArray[np.floating[Any]]]
 Run = Callable[[Any], Outputs]  # of a Feed
-#: Kind -> the outputs for all samples of it, once for each of `BATCH_SIZES`.
+#: Kind -> the outputs for all samples of it, once for each of its `batchings`.
 Replay = Mapping[str, Sequence[Outputs]]
 
-#: Samples are computed again in batches of these sizes: kernels differ by batch size, and so may their errors.
+#: Samples are computed in batches of these sizes: kernels differ by batch size, and so may their errors.
 BATCH_SIZES = (1, 2, 7, 32)
 #: The gate: the largest noise ratio that passes, set by the zoo's evidence (docs/decisions/0010-gate.md).
 MAX_NOISE_RATIO = 3.0
+#: A verdict is certain up to this share of the largest noise ratio, and above this multiple of it; in between, more
+#: samples may give another (docs/decisions/0019-samples.md).
+CERTAINLY_PASSED, CERTAINLY_FAILED = 0.5, 4.0
 #: Above this share of the output's scale, a noise floor means an ill-conditioned model; constant images, on
 #: which correct networks can score 50, fail only above it.
 MAX_RELATIVE_ERROR = 1e-4
@@ -129,6 +136,14 @@ class Comparison:
             return self.assert_close
         return self.noise_ratio <= MAX_NOISE_RATIO
 
+    @property
+    def is_certain(self) -> bool:
+        """Whether more samples would hardly change the verdict."""
+        if self.kind == CONSTANT or not self.noise.is_measured:
+            return True
+        ratio = self.noise_ratio / MAX_NOISE_RATIO
+        return not CERTAINLY_PASSED < ratio <= CERTAINLY_FAILED  # a NaN is certain
+
     def to_json(self) -> dict[str, Any]:
         """All figures, the ratios and the verdict."""
         figures = asdict(self)
@@ -151,6 +166,12 @@ class Verdict:
     def passed(self) -> bool:
         """Whether every row passed."""
         return bool(self.comparisons) and all(row.passed for row in self.comparisons)
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether more samples would hardly change the verdict: every row is certain, or one has certainly failed."""
+        failed = any(row.is_certain and not row.passed for row in self.comparisons)
+        return failed or all(row.is_certain for row in self.comparisons)
 
     @property
     def worst(self) -> Comparison:
@@ -252,8 +273,34 @@ def judge(
 
 
 def replay(run: Run, inputs: Mapping[str, Feed]) -> Replay:
-    """Run every kind of sample in batches of each of `BATCH_SIZES`."""
-    return {kind: [regroup(run, samples, size) for size in BATCH_SIZES] for kind, samples in inputs.items()}
+    """Run every kind of sample in its `batchings`."""
+    return {
+        kind: [regroup(run, samples, sizes) for sizes in batchings(num_samples(samples), kind)]
+        for kind, samples in inputs.items()
+    }
+
+
+def batchings(count: int, kind: str = "") -> list[tuple[int, ...]]:
+    """How samples are divided into batches, once for each run over all of them; the largest batches come last.
+
+    More than 32 samples run in batches of each of `BATCH_SIZES`. Fewer run twice: in batches of 1, 2, 7 and what is
+    left, and all at once. Constant samples, which tell less, run at once only.
+    """
+    if count > max(BATCH_SIZES):
+        return [_divide(count, (size,)) for size in BATCH_SIZES]
+    mixed, whole = _divide(count, BATCH_SIZES), (count,)
+    return [whole] if kind == CONSTANT else list(dict.fromkeys((mixed, whole)))
+
+
+def _divide(count: int, sizes: Sequence[int]) -> tuple[int, ...]:
+    """Batches of these sizes in turn; the last is as large as what is left."""
+    batches: list[int] = []
+    for size in itertools.cycle(sizes):
+        if count <= 0:
+            break
+        batches.append(min(size, count))
+        count -= size
+    return tuple(batches)
 
 
 def judge_replay(
@@ -273,10 +320,11 @@ def judge_replay(
     return Verdict(artifact, tuple(rows))
 
 
-def regroup(run: Run, samples: Feed, batch_size: int) -> dict[str, NDArray[np.floating[Any]]]:
-    """Run samples in batches of `batch_size` and join the outputs."""
-    starts = range(0, num_samples(samples), batch_size)
-    batches = [run(take(samples, slice(start, start + batch_size))) for start in starts]
+def regroup(run: Run, samples: Feed, batch_size: int | Sequence[int]) -> dict[str, NDArray[np.floating[Any]]]:
+    """Run samples in batches of one size, or of these sizes one after the other, and join the outputs."""
+    sizes = _divide(num_samples(samples), (batch_size,)) if isinstance(batch_size, int) else batch_size
+    starts = itertools.accumulate(sizes, initial=0)
+    batches = [run(take(samples, slice(start, start + size))) for start, size in zip(starts, sizes, strict=False)]
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 

@@ -81,6 +81,7 @@ def test_two_checkouts_in_two_folders_give_the_same_bytes_and_name_no_machine(
 
 def test_real_samples_travel_where_the_data_set_is_public(shared_bundle: Bundle) -> None:
     assert len(shared_bundle.golden().inputs["real"]) == 32
+    assert len(shared_bundle.golden().inputs["random"]) >= 8
 
 
 def test_somebody_s_pictures_do_not_travel_unless_they_say_so(tmp_path: Path, digits) -> None:
@@ -182,3 +183,53 @@ def test_the_checkpoint_s_own_data_missing_is_said_aloud(
     assert source.real_samples is None
     assert source.num_golden_real == 0
     assert "the gate has no real samples" in capsys.readouterr().err
+
+
+PT2_ONLY = ExportOptions(formats=("pt2",))
+
+
+def test_the_gate_uses_few_samples_where_its_verdict_is_certain(tmp_path: Path) -> None:
+    stages: list[str] = []
+    bundle = publish(ModelToExport(Plain(), SIGNATURE), tmp_path / "few", options=PT2_ONLY, on_stage=stages.append)
+    assert stages == ["reference in float64", "torch.export", ".pt2", "parity gate"]
+    method = bundle.parity()["method"]
+    assert method["samples"].startswith("8 of each kind. The verdict is certain")
+    assert list(method["stages"]) == stages
+    assert min(method["stages"].values()) > 0
+    assert method["memory_formats"] == ["contiguous"]
+    assert method["memory_formats_left_out"] == {"channels_last": "no weight has four dimensions"}
+    assert {kind: len(feed) for kind, feed in bundle.golden().inputs.items()} == {"random": 8, "constant": 5}
+    page = (bundle.path / "parity.html").read_text(encoding="utf-8")
+    assert "Number of samples: 8 of each kind. The verdict is certain" in page
+    assert "channels_last is left out: no weight has four dimensions." in page
+
+
+def test_the_gate_adds_samples_until_its_verdict_is_certain_or_there_are_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onward.parity.CERTAINLY_PASSED", 0.0)
+    stages: list[str] = []
+    bundle = publish(
+        ModelToExport(Plain(), SIGNATURE),
+        tmp_path / "more",
+        options=PT2_ONLY,
+        num_samples=20,
+        on_stage=stages.append,
+    )
+    assert stages[2:] == [".pt2", *["parity gate", "reference in float64"] * 2, "parity gate"]
+    parity = bundle.parity()
+    assert parity["method"]["samples"] == "20 of each kind, as many as there are"
+    rows = parity["artifacts"][0]["comparisons"]
+    assert {row["kind"]: row["num_samples"] for row in rows} == {"random": 20, "constant": 5}
+    assert len(bundle.golden().inputs["random"]) == 20
+
+
+def test_a_thorough_export_uses_all_samples_at_once(tmp_path: Path) -> None:
+    stages: list[str] = []
+    options = ExportOptions(formats=("pt2",), thorough=True)
+    bundle = publish(
+        ModelToExport(Plain(), SIGNATURE), tmp_path / "all", options=options, num_samples=40, on_stage=stages.append
+    )
+    assert stages.count("parity gate") == 1
+    rows = bundle.parity()["artifacts"][0]["comparisons"]
+    assert {row["kind"]: row["num_samples"] for row in rows} == {"random": 40, "constant": 5}

@@ -136,3 +136,44 @@ def test_outputs_of_another_width_than_the_labels_are_refused() -> None:
 def test_a_model_that_takes_another_size_is_refused() -> None:
     with pytest.raises(NotExportable, match="does not run on a batch of size 2"):
         reference_of(Plain(num_inputs=65))
+
+
+def test_a_reference_extended_by_more_samples_is_the_one_of_all() -> None:
+    signature, deployable = RGB, Deployable(Residual(), RGB)
+    samples = gather_samples(signature, None, num_samples=24)
+    few, all_at_once = (make_reference(deployable, samples, signature, num_first=count) for count in (8, None))
+    assert (few.num_samples, few.is_complete, all_at_once.is_complete) == (8, False, True)
+    extended = few.extended(16).extended(24)
+    assert extended.is_complete
+    for kind, outputs in all_at_once.record.reference.items():
+        np.testing.assert_array_equal(extended.record.inputs[kind], samples[kind])
+        for name, array in outputs.items():
+            # two orders of summation in float64
+            np.testing.assert_allclose(extended.record.reference[kind][name], array, rtol=1e-12, atol=1e-14)
+            errors = np.abs(extended.record.eager[kind][name] - array)
+            assert errors.max() <= extended.record.noise[kind][name].floor
+    assert few.record.noise["random"][LOGITS].floor <= extended.record.noise["random"][LOGITS].floor
+
+
+def test_samples_that_are_wanted_in_any_case_are_computed_first() -> None:
+    real = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), np.uint8)
+    samples = gather_samples(SIGNATURE, real, num_samples=20)
+    record = make_reference(Deployable(Plain(), SIGNATURE), samples, SIGNATURE, 8, {"real": 12}).record
+    assert {kind: len(feed) for kind, feed in record.inputs.items()} == {"real": 12, "random": 8, CONSTANT: 5}
+
+
+class Rare(Plain):
+    """Depends on the input for bright images only, of which the first samples have none."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        is_bright = (image.mean((1, 2, 3)) > 1).to(image.dtype)
+        return super().forward(image) * is_bright[:, None] + self[3].bias
+
+
+def test_more_samples_are_tried_before_a_model_is_refused_that_seems_not_to_depend_on_its_input() -> None:
+    dark = np.random.default_rng(0).integers(0, 40, (20, 8, 8, 1), np.uint8)
+    dark[15:] += 200
+    samples = {"real": dark}
+    assert make_reference(Deployable(Rare(), SIGNATURE), samples, SIGNATURE, 8).is_complete
+    with pytest.raises(NotExportable, match="does not depend on the input"):
+        make_reference(Deployable(Rare(), SIGNATURE), {"real": dark[:15]}, SIGNATURE, 8)

@@ -19,6 +19,7 @@ from onward.parity import (
     Comparison,
     Noise,
     Verdict,
+    batchings,
     compare,
     judge,
     measure_noise,
@@ -245,3 +246,38 @@ def test_a_candidate_that_reads_over_into_its_neighbours_fails(model: Any) -> No
         return {name: array - 1e-3 * array.mean(0) for name, array in model(images).items()}
 
     assert not judged(run, model).passed
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 9, 32, 33, 64])
+def test_every_batching_holds_every_sample_once(count: int) -> None:
+    assert all(sum(sizes) == count and min(sizes) > 0 for sizes in batchings(count))
+    assert max(batchings(count)[-1]) == min(count, max(BATCH_SIZES))
+    assert batchings(count)[0][0] == 1
+
+
+def test_few_samples_run_twice_and_many_in_batches_of_each_size() -> None:
+    assert batchings(8) == [(1, 2, 5), (8,)]
+    assert batchings(1) == [(1,)]
+    assert batchings(5, CONSTANT) == [(5,)]
+    assert [max(sizes) for sizes in batchings(64)] == list(BATCH_SIZES)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "kind", "is_certain"),
+    [
+        *((1.5, "random", True), (1.51, "random", False), (3.0, "random", False), (12.0, "random", False)),
+        *((12.1, "random", True), (float("nan"), "random", True), (5.0, CONSTANT, True)),
+    ],
+)
+def test_a_verdict_near_the_limit_is_not_certain(ratio: float, kind: str, is_certain: bool) -> None:
+    row = Comparison("logits", kind, 8, ratio, ratio, Noise(1.0, 1.0, 1e5), 0.0, True, None)
+    assert row.is_certain is is_certain
+    assert Verdict("onnx", (row,)).is_certain is is_certain
+
+
+def test_one_certain_failure_makes_a_verdict_certain() -> None:
+    doubtful, failed = (
+        Comparison("logits", "random", 8, ratio, ratio, Noise(1.0, 1.0, 1e5), 0.0, True, None) for ratio in (2.0, 99.0)
+    )
+    assert Verdict("onnx", (doubtful, failed)).is_certain
+    assert not Verdict("onnx", (doubtful,)).is_certain

@@ -7,6 +7,6 @@ the noise floor).
 The room knows the module, not the artifacts.
 """
 
-from onward_export.reference.reference import Reference, make_reference
+from onward_export.reference.reference import Reference, make_reference, why_stop
 
-__all__ = ["Reference", "make_reference"]
+__all__ = ["Reference", "make_reference", "why_stop"]

@@ -13,12 +13,14 @@ from onward.feed import num_samples as count
 from onward.parity import CONSTANT
 from onward.signature import AnySignature, Signature, TensorSignature
 
-__all__ = ["NUM_GOLDEN", "NUM_SAMPLES", "RANDOM", "REAL", "RESIZED", "gather_samples"]
+__all__ = ["NUM_FIRST", "NUM_GOLDEN", "NUM_SAMPLES", "RANDOM", "REAL", "RESIZED", "gather_samples"]
 
 REAL, RANDOM, RESIZED = "real", "random", "resized"
-#: Samples of each kind in the gate. With this many, one lucky sample does not decide the noise floor.
+#: The most samples of each kind in the gate. With this many, one lucky sample does not decide the noise floor.
 NUM_SAMPLES = 64
-#: Samples of each kind in the golden record of the bundle.
+#: The gate begins with so many, and takes more while its verdict is not certain.
+NUM_FIRST = 8
+#: The most samples of each kind in the golden record of the bundle.
 NUM_GOLDEN = 32
 
 
@@ -30,7 +32,7 @@ def gather_samples(
     Args:
         signature: The inputs.
         real: Real samples, or None; images are uint8 `(count, height, width, channels)`.
-        num_samples: The number of samples of each kind; use at least 32, so that no single one decides the floor.
+        num_samples: The number of samples of each kind.
         seed: The seed of the random samples.
     """
     generator = np.random.default_rng(seed)

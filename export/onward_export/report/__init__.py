@@ -9,5 +9,6 @@ The room draws what the gate measured. It measures and decides nothing.
 
 from onward_export.report.noise_ratios import parity_rows, ratio_charts
 from onward_export.report.page import write_parity_page
+from onward_export.report.results import Method
 
-__all__ = ["parity_rows", "ratio_charts", "write_parity_page"]
+__all__ = ["Method", "parity_rows", "ratio_charts", "write_parity_page"]

@@ -1,6 +1,6 @@
 """Method: the samples, files and preconditions behind the verdict.
 
-No clock time, path or host is written, so that the same results give the same bytes.
+Beside the seconds of each stage, no clock time is written, and no path or host.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onward.parity import BATCH_SIZES, CONSTANT, MAX_RELATIVE_ERROR
+from onward.parity import CONSTANT, MAX_RELATIVE_ERROR, batchings
 from onward.report import Page
 from onward_export.reference.preconditions import ROUNDING_FLOAT64
 from onward_export.report.results import ParityResults
@@ -31,12 +31,17 @@ KINDS = {
 
 def add_method(page: Page, results: ParityResults) -> None:
     """Samples, files, PyTorch's own ways, and the preconditions of the reference."""
-    sizes = ", ".join(map(str, BATCH_SIZES))
-    page.section("What was tested", f"Every artifact ran on every sample, in batches of {sizes}.")
+    page.section("What was tested", "Every artifact ran on every sample, once for each division into batches.")
     page.table(
-        ["samples", "number", "input", "description"],
+        ["samples", "number", "in batches of", "input", "description"],
         [
-            [kind, f"{results.num_samples(kind):,}", _shapes(results.record.inputs[kind]), KINDS.get(kind, "")]
+            [
+                kind,
+                f"{results.num_samples(kind):,}",
+                "; ".join(_batches(kind, results)),
+                _shapes(results.record.inputs[kind]),
+            ]
+            + [KINDS.get(kind, "")]
             for kind in results.record.inputs
         ],
     )
@@ -48,11 +53,28 @@ def add_method(page: Page, results: ParityResults) -> None:
             for item in results.artifacts
         ],
     )
+    if results.method is not None:
+        seconds = results.method.stages_s
+        page.table(["stage", "seconds"], [[name, f"{seconds[name]:.2f}"] for name in seconds])
     page.section(
         "Preconditions",
         "These hold for the model, so that it can serve as the reference. Otherwise it is not exported.",
     )
-    page.points([*preconditions(results), f"Versions: {', '.join(f'{name} {version(name)}' for name in PACKAGES)}."])
+    page.points(
+        [
+            *preconditions(results),
+            *_ways(results),
+            f"Versions: {', '.join(f'{name} {version(name)}' for name in PACKAGES)}.",
+        ]
+    )
+
+
+def _ways(results: ParityResults) -> list[str]:
+    """Why the samples are so many, and which memory formats are not among PyTorch's own ways."""
+    if results.method is None:
+        return []
+    left_out = [f"{name} is left out: {reason.rstrip('.')}." for name, reason in results.method.left_out.items()]
+    return [f"Number of samples: {results.method.stop_reason}.", *left_out]
 
 
 def preconditions(results: ParityResults) -> list[str]:
@@ -67,12 +89,18 @@ def preconditions(results: ParityResults) -> list[str]:
         return [*found, "The model does not run in float64, so PyTorch's float32 outputs are the reference."]
     return [
         *found,
-        f"In float64, outputs for single samples and for batches of {max(BATCH_SIZES)} are the same to within "
+        "In float64, outputs for single samples and for large batches are the same to within "
         f"{ROUNDING_FLOAT64:g} of their scale.",
-        f"PyTorch's own float32 was computed in {2 * len(BATCH_SIZES)} ways: batches of "
-        f"{', '.join(map(str, BATCH_SIZES))}, in contiguous and channels_last memory format. Its largest error is "
-        f"{_conditioning(results)} of the output's scale; at most {MAX_RELATIVE_ERROR:g} is accepted as a floor.",
+        "PyTorch's own float32 was computed in the same batches, in contiguous memory format and, where the model "
+        f"takes it, in channels_last. Its largest error is {_conditioning(results)} of the output's scale; at most "
+        f"{MAX_RELATIVE_ERROR:g} is accepted as a floor.",
     ]
+
+
+def _batches(kind: str, results: ParityResults) -> list[str]:
+    """Each division of the samples of a kind into batches: `1, 2, 5`, or `32` where all have this size."""
+    divisions = batchings(results.num_samples(kind), kind)
+    return [", ".join(map(str, dict.fromkeys(sizes))) for sizes in divisions]
 
 
 def _range(results: ParityResults) -> str:

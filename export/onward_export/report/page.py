@@ -17,7 +17,7 @@ from onward_export.report.agreement import add_agreement
 from onward_export.report.artifacts import add_explanations, add_failed_formats, add_passes, add_weights
 from onward_export.report.method import add_method
 from onward_export.report.noise_ratios import add_histograms, add_measurements, add_ratios
-from onward_export.report.results import ParityResults, format_ratio
+from onward_export.report.results import Method, ParityResults, format_ratio
 from onward_export.report.worst_samples import add_worst_samples
 
 __all__ = ["write_parity_page"]
@@ -32,6 +32,7 @@ def write_parity_page(
     signature: AnySignature,
     num_shown: Mapping[str, int] | None = None,
     failed: Sequence[FailedFormat] = (),
+    method: Method | None = None,
 ) -> None:
     """Write the page: one file that needs no network. The same results give the same bytes.
 
@@ -44,11 +45,12 @@ def write_parity_page(
         num_shown: Kind -> how many of its samples may be shown as pictures, because the bundle holds them anyway; all
             of a kind that is not named.
         failed: The formats that are not published, and why.
+        method: How the verdict came about, if it is to be told.
 
     Raises:
         OutputError: The file cannot be written.
     """
-    results = ParityResults(artifacts, record, signature, num_shown or {}, failed)
+    results = ParityResults(artifacts, record, signature, num_shown or {}, failed, method)
     word, mood = ("Passed", "good") if results.passed else ("Failed", "bad")
     page = Page(f"{word}: {title}", verdict_sentence(results), mood=mood)
     for add_section in (*SECTIONS, *TASK_SECTIONS.get(signature.task, ()), *LAST_SECTIONS):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,33 @@ from onward.tasks import Task, task_of
 from onward_export.failed_formats import FailedFormat
 from onward_export.gate import GateResult
 
-__all__ = ["ParityResults", "format_ratio"]
+__all__ = ["Method", "ParityResults", "format_ratio"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """How an export came to its verdict.
+
+    Args:
+        memory_formats: The memory formats in which PyTorch's float32 was computed.
+        left_out: Memory format -> the reason why the model does not take it.
+        stop_reason: Why the gate used no more samples.
+        stages_s: Stage of the export -> its seconds until the report was written.
+    """
+
+    memory_formats: tuple[str, ...]
+    left_out: Mapping[str, str]
+    stop_reason: str
+    stages_s: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """The method as in parity.json."""
+        return {
+            "memory_formats": list(self.memory_formats),
+            "memory_formats_left_out": dict(self.left_out),
+            "samples": self.stop_reason,
+            "stages": {name: round(seconds, 3) for name, seconds in self.stages_s.items()},
+        }
 
 
 @dataclass(frozen=True)
@@ -30,6 +57,7 @@ class ParityResults:
         signature: The signature of the model.
         num_shown: Kind -> how many of its samples may be shown as pictures; all of a kind that is not named.
         failed: The formats that are not published, and why.
+        method: How the verdict came about, if it is to be told.
     """
 
     artifacts: Sequence[GateResult]
@@ -37,6 +65,7 @@ class ParityResults:
     signature: AnySignature
     num_shown: Mapping[str, int] = field(default_factory=dict)
     failed: Sequence[FailedFormat] = ()
+    method: Method | None = None
 
     @cached_property
     def task(self) -> Task:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onward.parity import BATCH_SIZES, CONSTANT
+from onward.parity import CONSTANT, batchings
 from onward.report import Page
 from onward.report.page import png_data_uri
 from onward_export.gate import GateResult
@@ -87,6 +87,7 @@ def _samples(results: ParityResults, item: GateResult) -> Iterator[WorstSample]:
         # (outputs, batch sizes, samples)
         ratios = np.stack([_largest(results.ratios(item, kind, output)) for output in results.outputs])
         rank = np.where(np.isnan(ratios), np.inf, ratios)
+        sizes = [np.repeat(batches, batches) for batches in batchings(ratios.shape[2], kind)]
         for index in range(ratios.shape[2]):
             output, grouping = map(int, np.unravel_index(rank[:, :, index].argmax(), ratios.shape[:2]))
             ratio = float(ratios[output, grouping, index])
@@ -95,7 +96,7 @@ def _samples(results: ParityResults, item: GateResult) -> Iterator[WorstSample]:
                 index=index,
                 artifact=item.artifact,
                 output=results.outputs[output],
-                batch_size=BATCH_SIZES[grouping],
+                batch_size=int(sizes[grouping][index]),
                 noise_ratio=ratio,
                 error=ratio * results.record.noise[kind][results.outputs[output]].floor,
                 expected=results.task.describe(results.record.reference[kind], index),
