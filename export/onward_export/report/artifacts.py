@@ -66,9 +66,8 @@ def add_weights(page: Page, results: ParityResults) -> None:
         for way in ("folded", "probed"):
             values = item.weights.all_by(way)
             if values:
-                page.details(
-                    f"{item.artifact}: {len(values):,} {way} {'value' if len(values) == 1 else 'values'}", values
-                )
+                noun = "value" if len(values) == 1 else "values"
+                page.details(f"{item.artifact}: {len(values):,} {way} {noun}, by name", values)
 
 
 def add_passes(page: Page, results: ParityResults) -> None:
