@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
@@ -37,15 +38,20 @@ _are_fast = False
 def one_table_of_operators() -> Iterator[None]:
     """Build PyTorch's table of ONNX operators once a process; it builds one an export, in half of a small one's time.
 
-    The table comes from the installed packages alone; every export gets a copy, to which it may add.
+    The table comes from the installed packages, torchvision's part once that is imported; every export gets a copy, to
+    which it may add.
     Source: torch.onnx._internal.exporter._registration, `ONNXRegistry.from_torchlib`.
     """
     from torch.onnx._internal.exporter._registration import ONNXRegistry
 
-    build = functools.cache(ONNXRegistry.from_torchlib)
+    from_torchlib = ONNXRegistry.from_torchlib
+
+    @functools.cache
+    def build(with_torchvision: bool, **options: int) -> ONNXRegistry:
+        return from_torchlib(**options)
 
     def copy_of_it(**options: int) -> ONNXRegistry:
-        registry, copied = build(**options), ONNXRegistry()
+        registry, copied = build("torchvision" in sys.modules, **options), ONNXRegistry()
         copied._opset_version = registry.opset_version
         copied.functions = {name: list(functions) for name, functions in registry.functions.items()}
         return copied

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
-from onward.errors import NotExportable
 from onward.feed import Feed, arrays_of
 from onward.parity import BATCH_SIZES, regroup
 from onward.signature import AnySignature, Signature
 from onward_export.hook_removal import without_hooks
+from onward_export.plain_network import plain_network, uncopyable
 from onward_training.normalization import Normalize
 from onward_training.tasks import network_task_of
 
@@ -37,24 +36,30 @@ class Deployable(nn.Module):
         signature: Mean, std, outputs and task. With interface `tensor` nothing is scaled or shifted here.
 
     Raises:
-        NotExportable: A weight has no values, or a hook changes the outputs.
+        NotExportable: A weight has no values, a module is quantised, or a hook changes the outputs.
         UsageError: The task cannot adapt the network.
     """
 
     def __init__(self, network: nn.Module, signature: AnySignature) -> None:
         super().__init__()
-        _check_values(network)
         takes_pixels = isinstance(signature, Signature) and signature.interface == "pixels"
         self.normalize = Normalize(signature) if takes_pixels else nn.Identity()  # type: ignore[arg-type]
-        plain = without_hooks(_without_parametrizations(copy.deepcopy(network).cpu().float().eval()), signature)
         self.task = network_task_of(signature)
-        self.model = self.task.adapt(plain)
+        self.model = self.task.adapt(without_hooks(plain_network(network), signature))
+        self._shared = tuple(uncopyable(self.model).values())
+        self.register_state_dict_post_hook(_leave_tensors)  # type: ignore[no-untyped-call]
         self.eval()
         self.requires_grad_(False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """uint8 `(batch, height, width, channels)` -> `(batch, *dims)` each."""
         return self.task.outputs(self.model(self.normalize(image)))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        made = memo[id(self)] = type(self).__new__(type(self))
+        memo |= {id(item): item for item in self._shared}
+        made.__dict__.update({name: copy.deepcopy(value, memo) for name, value in vars(self).items()})
+        return made
 
 
 class TensorDeployable(Deployable):
@@ -89,20 +94,7 @@ def tensors_of(feed: Feed, module: nn.Module) -> tuple[Tensor, ...]:
     return tuple(tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in tensors)
 
 
-def _without_parametrizations(network: nn.Module) -> nn.Module:
-    """Replace weights that are computed at each call, such as those of a weight norm, by their values."""
-    for module in list(network.modules()):
-        if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):  # type: ignore[arg-type]
-                parametrize.remove_parametrizations(module, str(name), leave_parametrized=True)
-    return network
-
-
-def _check_values(network: nn.Module) -> None:
-    state = network.state_dict().items()
-    without = [name for name, tensor in state if getattr(tensor, "is_meta", False)]
-    if without:
-        raise NotExportable(
-            f"{len(without)} of {len(state)} weights are on the meta device and have no values, {without[0]} first: "
-            f"load the weights (`load_state_dict(..., assign=True)`) before the export."
-        )
+def _leave_tensors(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
+    """Take out what modules add to their state beside tensors (`get_extra_state`)."""
+    for name in [name for name, item in state.items() if not isinstance(item, Tensor)]:
+        del state[name]

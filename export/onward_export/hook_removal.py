@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from onward.errors import NotExportable, reason_of
 from onward.signature import AnySignature
+from onward_export.plain_network import copy_of
 from onward_training.models.final_activation import probe_inputs
 
 __all__ = ["without_hooks"]
@@ -30,7 +30,7 @@ def without_hooks(network: nn.Module, signature: AnySignature) -> nn.Module:
     hooked = list(_hooked(network))
     if not hooked:
         return network
-    with_hooks = copy.deepcopy(network)
+    with_hooks = copy_of(network)
     for _, _, hooks in hooked:
         hooks.clear()
     if _same(with_hooks, network, signature):
@@ -57,7 +57,7 @@ def _culprit(network: nn.Module, signature: AnySignature) -> tuple[str, str]:
         name = "a forward pre-hook" if "pre" in kind else "a forward hook"
         hook = next(iter(hooks.values()))
         found.append((path, f"{name} ({getattr(hook, '__qualname__', type(hook).__name__)})"))
-        fewer = copy.deepcopy(network)
+        fewer = copy_of(network)
         getattr(fewer.get_submodule(path), kind).clear()
         if not _same(network, fewer, signature):
             return found[-1]

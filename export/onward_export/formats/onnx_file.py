@@ -17,14 +17,18 @@ from torch.export import ExportedProgram
 from onward.bundle.inspection import LICENCE_KEY, METADATA_KEY
 from onward.errors import NotExportable, reason_of
 from onward.signature import AnySignature, Signature
-from onward_export.formats.program import BATCH, line_of_code, quietly
+from onward_export.formats.onnx_operators import translations
+from onward_export.formats.place import Place, line_of_code, node_of_error, place_of_node
+from onward_export.formats.program import BATCH, quietly
 from onward_export.options import ExportOptions
 from onward_export.passes import Measure, PassResult, run_passes, weights_bytes
+from onward_export.passes.graph_pass import fits_into_one_file
 
 __all__ = ["OnnxExport", "opset_of", "write_onnx"]
 
 #: Suffix of the file for weights that do not fit into the ONNX file.
 DATA_SUFFIX = ".data"
+WITHOUT_ONNX = "Leave ONNX out (`--formats torchscript,pt2`), or use other operators of PyTorch."
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,11 @@ def write_onnx(
     """
     options = options or ExportOptions()
     translated, decomposed = _translate(program, signature, options)
-    model, passes = run_passes(translated, measure=measure)
+    try:
+        model, passes = run_passes(translated, measure=measure)
+    except NotExportable:
+        _check_translation(translated, options.opset)  # a pass is not to blame for what it was given
+        raise
     written = OnnxExport(passes, decomposed)
     _strip(model)
     _name_sizes(model, signature)
@@ -107,8 +115,9 @@ def _translate(
                 opset_version=options.opset,
                 input_names=[item.name for item in signature.inputs],
                 output_names=list(signature.output_names),
+                custom_translation_table=dict(translations()),
             )
-    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+    except Exception as error:  # torch.onnx raises errors of every kind
         raise NotExportable(_why_not(error, program)) from error
     assert result is not None
     assert result.exported_program is not None
@@ -131,21 +140,60 @@ def _strip(model: onnx_ir.Model) -> None:
 
 def _why_not(error: Exception, program: ExportedProgram) -> str:
     """Which operator has no ONNX form, where it is called, and what to try."""
-    causes: list[BaseException] = [error]
-    while causes[-1].__cause__ is not None:
-        causes.append(causes[-1].__cause__)
-    found = re.search(r"OpOverload\(op='\w+\.(\w+)'", " ".join(str(cause) for cause in reversed(causes)))
-    calls = [node for node in program.graph.nodes if node.op == "call_function"]
-    # the exporter may have decomposed the operator: prims.bessel_j0 was aten.special_bessel_j0
-    node = next((node for node in calls if found and found[1] in str(node.target)), None)
+    node = node_of_error(error)
     if node is None:
-        return f"torch.onnx cannot translate the model: {reason_of(causes[-1])}"
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    module = stack[-1][0].removeprefix("L['self'].") if stack else ""
-    where = line_of_code(node.meta.get("stack_trace") or "")
-    return (
-        f"{node.target} in {module or 'the top module'} has no ONNX form{f', at {where}' if where else ''}. Use "
-        f"other operators of PyTorch, try a later --opset, or leave ONNX out: `--formats torchscript,pt2`."
+        return f"torch.onnx cannot translate the model: {reason_of(error).rstrip('.')}. {WITHOUT_ONNX}"
+    causes = [error]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)  # type: ignore[arg-type]
+    is_unknown = any("No ONNX function found" in str(cause) or "No decompositions" in str(cause) for cause in causes)
+    found = "has no ONNX form" if is_unknown else f"cannot be translated to ONNX: {reason_of(error).rstrip('.')}"
+    place = place_of_node(node)
+    return f"{place.operator} in {place.module} {found}{f', at {place.line}' if place.line else ''}. {WITHOUT_ONNX}"
+
+
+def _check_translation(model: onnx_ir.Model, opset: int) -> None:
+    """The translated graph is valid before any pass has changed it.
+
+    Raises:
+        NotExportable: torch.onnx has written an operator that the opset does not have, or an invalid graph.
+    """
+    for node in model.graph.all_nodes():
+        if node.domain == "" and (needed := _first_opset(node.op_type)) > opset:
+            raise NotExportable(
+                f"{_origin(node)} needs ONNX's {node.op_type}, which begins with opset {needed}: "
+                f"export with `--opset {needed}`, or leave ONNX out: `--formats torchscript,pt2`."
+            )
+    if not fits_into_one_file(model):
+        return
+    try:
+        onnx.checker.check_model(onnx_ir.to_proto(model), full_check=True)
+    except Exception as error:  # onnx raises errors of every kind
+        found = re.search(r"node name: ([^)]+)\)", str(error))
+        wrong = next((node for node in model.graph.all_nodes() if found and node.name == found[1]), None)
+        reason = reason_of(error).rstrip(".")
+        raise NotExportable(
+            f"torch.onnx writes an invalid graph{f' for {_origin(wrong)}' if wrong else ''}: {reason}. {WITHOUT_ONNX}"
+        ) from error
+
+
+def _first_opset(op_type: str) -> int:
+    versions = [
+        schema.since_version
+        for schema in onnx.defs.get_all_schemas_with_history()
+        if schema.name == op_type and not schema.domain
+    ]
+    return min(versions, default=0)
+
+
+def _origin(node: onnx_ir.Node) -> Place:
+    """Where the operator of a node was called; the exporter notes it."""
+    notes = node.metadata_props
+    target = re.search(r"target=(?:torch\.ops\.)?([\w.]+)", notes.get("pkg.torch.onnx.fx_node", ""))
+    scopes = re.findall(r"'([^']*)'", notes.get("pkg.torch.onnx.name_scopes", ""))
+    module = next((scope for scope in reversed(scopes[:-1]) if scope), "")
+    return Place(
+        target[1] if target else node.op_type, module, line_of_code(notes.get("pkg.torch.onnx.stack_trace", ""))
     )
 
 

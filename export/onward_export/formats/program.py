@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -20,8 +19,11 @@ from onward.feed import draw
 from onward.signature import AnySignature
 from onward_export.deployable import Deployable, TensorDeployable, tensors_of
 from onward_export.formats.archive import clean_archive
+from onward_export.formats.capture import Capture
+from onward_export.formats.place import place_of_error
+from onward_export.scripted import UnscriptedModule
 
-__all__ = ["DEPENDS_ON_DATA", "example_inputs", "export_program", "line_of_code", "quietly", "write_pt2"]
+__all__ = ["DEPENDS_ON_DATA", "example_inputs", "export_program", "quietly", "write_pt2"]
 
 BATCH = "batch"
 #: How the reason begins where a trace would record one branch of several.
@@ -36,6 +38,7 @@ def export_program(deployable: Deployable, signature: AnySignature) -> ExportedP
 
     Source: torch.export, `export`; `Dim` (an explicit one: a model that fixes it is an error, `Dim.AUTO` accepts it).
     """
+    _check_not_scripted(deployable)
     inputs = example_inputs(deployable, signature)
     batch = Dim(BATCH, min=1)
     # the model may bound a free size (a kernel of 7 takes at least 7 pixels), so it is not named here
@@ -44,11 +47,12 @@ def export_program(deployable: Deployable, signature: AnySignature) -> ExportedP
         for item in signature.inputs
     ]
     shapes: Any = (tuple(free),) if isinstance(deployable, TensorDeployable) else tuple(free)
+    capture = Capture(deployable)
     try:
-        with torch.no_grad(), torch.autocast("cpu", enabled=False), quietly():
+        with torch.no_grad(), torch.autocast("cpu", enabled=False), quietly(), capture:
             return torch.export.export(deployable, inputs, dynamic_shapes=shapes, strict=False)
-    except (torch._dynamo.exc.UserError, RuntimeError, ValueError, TypeError) as error:
-        raise NotExportable(_sentence(error)) from error
+    except Exception as error:  # torch.export raises errors of every kind, and the network's own
+        raise NotExportable(_sentence(error, capture)) from error
 
 
 def example_inputs(deployable: Deployable, signature: AnySignature) -> tuple[torch.Tensor, ...]:
@@ -84,30 +88,37 @@ def quietly() -> Iterator[None]:
         logging.disable(before)
 
 
-def line_of_code(text: str) -> str:
-    """The last line of a traceback that is not in PyTorch: `net.py:12, in forward: if x.sum() > 0:`."""
-    frames = re.findall(r'File "([^"]+)", line (\d+), in (\S+)\n\s*(\S[^\n]*)', text)
-    theirs = [frame for frame in frames if "/site-packages/torch/" not in frame[0] and "<" not in frame[0]]
-    if not theirs:
-        return ""
-    path, line, function, code = theirs[-1]
-    return f"{Path(path).name}:{line}, in {function}: {code.strip()}"
+def _check_not_scripted(deployable: Deployable) -> None:
+    for name, module in deployable.named_modules():
+        if isinstance(module, UnscriptedModule):
+            raise NotExportable(
+                f"{name} is a module of TorchScript, which torch.export cannot capture. Export the module from which "
+                f"it was made, or export to TorchScript only: `--formats torchscript`."
+            )
 
 
-def _sentence(error: Exception) -> str:
+def _sentence(error: Exception, capture: Capture) -> str:
+    place = place_of_error(error, capture.module)
+    if place.line == capture.last.line:
+        place = capture.last
+    if _depends_on_data(error):
+        place = place if place.line else capture.last
+        return (
+            f"{DEPENDS_ON_DATA}{place.in_brackets()}. Write the choice with `torch.where` "
+            f"or `torch.cond`, or export to TorchScript only: `--formats torchscript --torchscript script`."
+        )
+    if "specialized" in str(error) or "Constraints violated" in str(error):
+        return (
+            f"the model fixes a size that must be free{capture.first_condition.in_brackets()}. Compute it from "
+            f"`x.shape` with operators that take a batch of any size. If it is the height or the width, export without "
+            f"--dynamic-size."
+        )
+    return (
+        f"torch.export cannot capture the model{place.in_brackets()}: {reason_of(error).rstrip('.')}. If it can be "
+        f"traced, export to TorchScript only: `--formats torchscript`."
+    )
+
+
+def _depends_on_data(error: Exception) -> bool:
     text = str(error)
-    where = line_of_code(text)
-    at = f", at {where}" if where else ""
-    if "specialized" in text or "Constraints violated" in text:
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        reason = next((line for line in lines if "specialized" in line), lines[0])
-        return (
-            f"the model fixes a size that must be free{at}: {reason} Compute it from `x.shape` in `forward`. If it is "
-            "the height or the width, export without --dynamic-size."
-        )
-    if "data-dependent" in text.lower() or "DataDependent" in type(error).__name__ or "Eq(u0" in text:
-        return (
-            f"{DEPENDS_ON_DATA}{at}. Write the choice with `torch.where` or `torch.cond`, "
-            f"or export it to TorchScript only: `--formats torchscript --torchscript script`."
-        )
-    return f"torch.export cannot capture the model{at}: {reason_of(error)}"
+    return "data-dependent" in text.lower() or "DataDependent" in type(error).__name__ or "Eq(u0" in text

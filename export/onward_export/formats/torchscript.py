@@ -15,15 +15,19 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
-import cloudpickle
 import torch
+from torch.autograd.function import Function, FunctionCtx
 
 from onward.backends.torch_backend import torchscript_is_meant
 from onward.errors import NotExportable
 from onward.signature import AnySignature
 from onward_export.deployable import Deployable
 from onward_export.formats.archive import clean_archive
+from onward_export.formats.handing_over import hand_over
+from onward_export.formats.place import line_of_code
 from onward_export.formats.program import example_inputs
 
 __all__ = ["torchscript_in_background"]
@@ -49,10 +53,7 @@ def torchscript_in_background(
     example = example_inputs(deployable, signature)
     with tempfile.TemporaryDirectory(prefix="onward-") as folder:
         handed_over, traced = Path(folder, "module.pickle"), Path(folder, "model.torchscript")
-        try:
-            handed_over.write_bytes(cloudpickle.dumps((deployable, example)))
-        except (TypeError, AttributeError, pickle.PicklingError) as error:
-            raise NotExportable(f"the model cannot be pickled for the process that traces it: {error}") from error
+        handed_over.write_bytes(hand_over(deployable, example))
         with subprocess.Popen(
             [sys.executable, "-m", __spec__.name, str(handed_over), str(traced), how],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
@@ -66,7 +67,11 @@ def torchscript_in_background(
                 process.kill()
                 raise
         if process.returncode:
-            raise NotExportable(f"torch.jit cannot {how} the model: {_reason(stderr)}")
+            line = line_of_code(stderr)
+            raise NotExportable(
+                f"torch.jit cannot {how} the model{f', at {line}' if line else ''}: "
+                f"{_reason(stderr).rstrip('.')}. Leave TorchScript out: `--formats onnx,pt2`."
+            )
         path.write_bytes(clean_archive(traced.read_bytes()))
 
 
@@ -83,9 +88,22 @@ def _reason(stderr: str) -> str:
     return f"{message} ({marked})" if marked else message or lines[-1]
 
 
+@contextmanager
+def _autograd_functions_run_forward() -> Iterator[None]:
+    """An autograd function is what its `forward` computes: TorchScript can hold that, and not the function."""
+
+    def apply(cls: type[Function], *args: Any, **kwargs: Any) -> Any:
+        if cls.setup_context is not Function.setup_context:
+            return cls.forward(*args, **kwargs)
+        return cls.forward(FunctionCtx(), *args, **kwargs)
+
+    with mock.patch.object(Function, "apply", classmethod(apply)):
+        yield
+
+
 def _write(handed_over: Path, path: Path, how: str) -> None:
     deployable, example = pickle.loads(handed_over.read_bytes())
-    with torchscript_is_meant(), torch.no_grad():
+    with torchscript_is_meant(), torch.no_grad(), _autograd_functions_run_forward():
         if how == "script":  # the network has the control flow; the normalisation around it is traced
             deployable.model = torch.jit.script(deployable.model)
         traced = torch.jit.trace(deployable, example)  # type: ignore[no-untyped-call]

@@ -1,0 +1,117 @@
+"""Plain network: a copy of a network in float32 and eval mode, without what exporters cannot take."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+from onward.errors import NotExportable, reason_of
+from onward_export.scripted import unscripted
+
+__all__ = ["copy_of", "plain_network", "uncopyable"]
+
+TABLES = ("_parameters", "_buffers", "_modules")
+
+
+def plain_network(network: nn.Module) -> nn.Module:
+    """A copy of the network on the CPU, in float32 and eval mode. The caller's network is left as it is.
+
+    Weights that are computed at each call (weight norm, spectral norm) become their values. Scripted modules become
+    modules that call their function. What cannot be copied, such as a lock or a file, is shared with the caller's.
+
+    Raises:
+        NotExportable: A weight has no values, or a module is quantised.
+    """
+    _check_values(network)
+    _check_not_quantised(network)
+    return without_computed_weights(unscripted(copy_of(network).eval()).cpu().float().eval())
+
+
+def copy_of(network: nn.Module) -> nn.Module:
+    """A deep copy that shares what cannot be copied, such as a lock or a file."""
+    with torch.no_grad():
+        try:
+            return copy.deepcopy(network)
+        except Exception:  # an attribute can raise anything
+            pass
+        try:
+            return copy.deepcopy(network, uncopyable(network))
+        except Exception as error:
+            raise NotExportable(
+                f"the network cannot be copied (`copy.deepcopy`): {reason_of(error)}. Remove what cannot be copied "
+                f"from {type(network).__name__}, or give its class a `__deepcopy__`."
+            ) from error
+
+
+def uncopyable(network: nn.Module) -> dict[int, Any]:
+    """Attributes of modules that cannot be copied: id -> what stands for them in a copy, themselves as a rule."""
+    return {
+        id(value): value.detach() if isinstance(value, Tensor) else value
+        for module in network.modules()
+        for name, value in vars(module).items()
+        if name not in TABLES and not _can_be_copied(value)
+    }
+
+
+def without_computed_weights(network: nn.Module) -> nn.Module:
+    """Replace weights that are computed at each call by their values."""
+    for module in list(network.modules()):
+        if parametrize.is_parametrized(module):
+            for name in list(module.parametrizations):  # type: ignore[arg-type]
+                parametrize.remove_parametrizations(module, str(name), leave_parametrized=True)
+        for key, hook in list(module._forward_pre_hooks.items()):
+            if isinstance(hook, (WeightNorm, SpectralNorm)):
+                with torch.no_grad():
+                    hook.remove(module)
+                del module._forward_pre_hooks[key]
+    return network
+
+
+def _can_be_copied(value: Any) -> bool:
+    try:
+        copy.deepcopy(value)
+    except Exception:  # it can raise anything
+        return False
+    return True
+
+
+def _check_values(network: nn.Module) -> None:
+    state = network.state_dict().items()
+    without = [name for name, tensor in state if getattr(tensor, "is_meta", False)]
+    if without:
+        raise NotExportable(
+            f"{len(without)} of {len(state)} weights are on the meta device and have no values, {without[0]} first: "
+            f"load the weights (`load_state_dict(..., assign=True)`) before the export."
+        )
+
+
+def _check_not_quantised(network: nn.Module) -> None:
+    found = next(_quantised(network), None)
+    if found is not None:
+        path, module = found
+        raise NotExportable(
+            f"{path or 'the network'} is quantised ({type(module).__module__}.{type(module).__name__}), and integers "
+            f"cannot be compared with float64. Export the network as it was before `quantize_dynamic`, `prepare` or "
+            f"`convert`, and quantise the ONNX file afterwards."
+        )
+
+
+def _quantised(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for path, module in network.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            continue
+        held = [*vars(module).values(), *module._parameters.values(), *module._buffers.values()]
+        kinds = {kind.__module__ for kind in type(module).__mro__}
+        if any(kind.startswith("torch.ao.quantization") for kind in kinds) or any(map(_is_packed, held)):
+            yield path, module
+
+
+def _is_packed(value: Any) -> bool:
+    return isinstance(value, torch.ScriptObject) or (isinstance(value, Tensor) and value.is_quantized)

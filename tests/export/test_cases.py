@@ -1,0 +1,303 @@
+"""Modules of kinds that were refused, or ended with a traceback: exported, or refused with advice that works.
+
+Few samples and one or two formats each: what a case is about is decided by the formats that it names.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import re
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from onward.bundle import Bundle
+from onward.errors import NotExportable
+from onward.signature import Signature
+from onward_export.deployable import make_deployable
+from onward_export.formats.program import export_program
+from onward_export.model_to_export import ModelToExport
+from onward_export.options import ExportOptions
+from onward_export.publish import publish
+
+ONNX, PT2, TORCHSCRIPT = "onnx", "pt2", "torchscript"
+NUM_SAMPLES = 8
+WEIGHTS = "the account of weights does not know it yet"
+
+#: Case -> the formats that pass.
+EXPORTED: Mapping[str, tuple[str, ...]] = {
+    "arange_float32": (ONNX,),
+    "attention_3d_mask": (ONNX,),
+    "autocast_cuda": (ONNX,),
+    "autograd_function": (ONNX, TORCHSCRIPT, PT2),
+    "avg_pool_ceil": (ONNX,),
+    "bilinear": (ONNX,),
+    "buffer_item": (TORCHSCRIPT, PT2),
+    "cdist": (ONNX,),
+    "complex_parameter": (ONNX,),
+    "deform_conv_torchscript": (TORCHSCRIPT, PT2),
+    "float_first": (TORCHSCRIPT,),
+    "grid_sample": (ONNX,),
+    "group_norm": (ONNX,),
+    "holds_a_lock": (TORCHSCRIPT, PT2),
+    "jit_function": (TORCHSCRIPT, PT2),
+    "lstm": (ONNX,),
+    "non_persistent_buffer": (TORCHSCRIPT,),
+    "pad_first": (ONNX,),
+    "softmax_float32": (TORCHSCRIPT,),
+    "upsample_nearest": (ONNX,),
+    "view_after_conv": (TORCHSCRIPT,),
+    "weight_standardisation": (ONNX,),
+}
+#: Case -> options, and the sentence of the refusal.
+REFUSED: Mapping[str, tuple[dict[str, Any], str]] = {
+    "deform_conv": (
+        {"formats": (ONNX,)},
+        r"torchvision\.deform_conv2d\.default in model\.d, at deform_conv\.py:\d+, in forward: .* needs ONNX's "
+        r"DeformConv, which begins with opset 19: export with `--opset 19`",
+    ),
+    "quantised_module": (
+        {"formats": (ONNX,)},
+        r"h\.0\._packed_params is quantised .* Export the network as it was before `quantize_dynamic`",
+    ),
+}
+PENDING: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("autocast_cuda", "bilinear", "complex_parameter", "grid_sample", "group_norm", "lstm", "non_persistent_buffer",
+         "pad_first", "weight_standardisation"),
+        WEIGHTS,
+    ),
+    **dict.fromkeys(
+        ("pooling with ceiled sizes", "interpolation by a factor", "attention of ranks 3 and 5"), WEIGHTS
+    ),
+}  # fmt: skip
+
+
+class Base(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.c, self.h = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 5)
+
+    def between(self, features: Tensor) -> Tensor:
+        return features
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.h(self.between(torch.tanh(self.c(image))).flatten(2).mean(2))
+
+
+class Pooled(Base):
+    """Every corner at which ONNX and PyTorch count windows differently."""
+
+    def between(self, features: Tensor) -> Tensor:
+        pooled = [
+            F.avg_pool2d(features, 3, 3, 1, ceil_mode=True, count_include_pad=False),
+            F.avg_pool2d(features, 5, 4, 2, ceil_mode=True),
+            F.avg_pool2d(features, 3, 2, divisor_override=4),
+            F.max_pool2d(features, 2, 3, 1, dilation=2, ceil_mode=True),
+            F.avg_pool1d(features[:, :, 0], 3, 3, 1, ceil_mode=True),
+        ]
+        return torch.cat([item.flatten(2) for item in pooled], 2)
+
+
+class Interpolated(Base):
+    """Factors that float32 rounds to another size."""
+
+    def between(self, features: Tensor) -> Tensor:
+        modes = ({"mode": "bilinear"}, {"mode": "bilinear", "align_corners": True}, {"mode": "bicubic"})
+        resized = [F.interpolate(features, scale_factor=1.4, **mode) for mode in modes]  # type: ignore[arg-type]
+        return torch.cat([item.flatten(2) for item in resized], 2)
+
+
+class Attending(Base):
+    """Attention of ranks 3 and 5, with masks, one of which lets a query attend to no key."""
+
+    def between(self, features: Tensor) -> Tensor:
+        tokens = features[:, :, ::4, ::4].flatten(2).transpose(1, 2)  # (batch, 25, 8)
+        windows = tokens.reshape(-1, 5, 5, 2, 4).transpose(2, 3)  # (batch, 5, 2, 5, 4)
+        mask = torch.ones(25, 25).tril(-1).bool()
+        attended = [
+            F.scaled_dot_product_attention(tokens, tokens, tokens, mask),
+            F.scaled_dot_product_attention(tokens, tokens, tokens, is_causal=True, scale=0.3),
+            F.scaled_dot_product_attention(windows, windows, windows, mask[:5, :5] * 0.5).transpose(2, 3).flatten(3),
+        ]
+        return torch.cat([item.reshape(-1, 25, 8) for item in attended], 1).transpose(1, 2)
+
+
+class Constants(Base):
+    """Values of Python that weights alone decide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("is_on", torch.tensor(True))
+        self.register_buffer("bounds", torch.tensor([0, 3, 8]))
+        self.scale = nn.Parameter(torch.tensor(0.7))
+
+    def between(self, features: Tensor) -> Tensor:
+        if self.is_on:
+            features = features * float(self.scale.exp())
+        parts = [features[:, low:high].tanh() for low, high in zip(self.bounds[:-1], self.bounds[1:], strict=True)]
+        return torch.cat(parts, 1) * self.bounds.tolist()[1]
+
+
+class Overwritten(Base):
+    """A constant that is overwritten by what depends on the input is none."""
+
+    def between(self, features: Tensor) -> Tensor:
+        value = torch.zeros(2)
+        view = value[:1]
+        view += features.abs().max()
+        return features * value[0].item()
+
+
+class Holding(Base):
+    """A log, a lock in a list, and a generator: none of them can be copied or pickled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log, self.locks, self.generator = io.TextIOWrapper(io.BytesIO()), [threading.Lock()], (i for i in "ab")
+
+    def between(self, features: Tensor) -> Tensor:
+        with self.locks[0]:
+            return features * 2
+
+
+class Logging(Holding):
+    def between(self, features: Tensor) -> Tensor:
+        self.log.write("called")
+        return features
+
+
+class FixesTheBatch(Base):
+    def between(self, features: Tensor) -> Tensor:
+        return torch.stack([item * 2 for item in features])
+
+
+class Choosing(Base):
+    def between(self, features: Tensor) -> Tensor:
+        while bool(features.abs().max() > 1e9):
+            features = features / 2
+        return features
+
+
+def scripted() -> nn.Module:
+    return torch.jit.script(Choosing())
+
+
+MORE_EXPORTED: Mapping[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
+    "pooling with ceiled sizes": (Pooled, (ONNX,)),
+    "interpolation by a factor": (Interpolated, (ONNX,)),
+    "attention of ranks 3 and 5": (Attending, (ONNX,)),
+    "constants of weights": (Constants, (PT2,)),
+    "what can be neither copied nor pickled": (Holding, (TORCHSCRIPT, PT2)),
+    "a module of TorchScript": (scripted, (TORCHSCRIPT,)),
+}
+MORE_REFUSED: Mapping[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
+    "a module of TorchScript": (
+        scripted, {"formats": (PT2,)},
+        r"model is a module of TorchScript.*Export the module from which it was made, or .*`--formats torchscript`",
+    ),
+    "a size that is fixed": (
+        FixesTheBatch, {"formats": (PT2,)},
+        r"fixes a size that must be free, at test_cases\.py:\d+, in between: return torch\.stack.*\(torch.* in model\)",
+    ),
+    "an operator of no opset": (
+        lambda: Between(lambda features: features.flatten(2).cummax(2)[0]), {"formats": (ONNX,)},
+        r"aten\.cummax\.default in model has no ONNX form, at test_cases\.py:\d+, .*`--formats torchscript,pt2`",
+    ),
+    "a log that forward writes": (
+        Logging, {"formats": (TORCHSCRIPT,)},
+        r"at test_cases\.py:\d+, in between: self\.log\.write\(.*TextIOWrapper.*`--formats onnx,pt2`",
+    ),
+}  # fmt: skip
+
+
+class Between(Base):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.between = function  # type: ignore[method-assign]
+
+
+def made(name: str) -> tuple[nn.Module, Signature]:
+    """A case, with random weights, and its signature."""
+    case = importlib.import_module(f"cases.{name}")
+    torch.manual_seed(0)
+    return case.Net().eval(), signature(*case.IMAGE)
+
+
+def signature(height: int, width: int, channels: int) -> Signature:
+    return Signature(height, width, channels, (0.45,) * channels, (0.25,) * channels, tuple("abcde"))
+
+
+def export(network: nn.Module, signature: Signature, folder: Path, **options: Any) -> Bundle:
+    source = ModelToExport(network, signature)
+    return publish(source, folder / "model", options=ExportOptions(**options), num_samples=NUM_SAMPLES)
+
+
+def as_advised(sentence: str) -> dict[str, Any]:
+    """The options that a refusal advises, the first of them."""
+    option, value = re.search(r"`--(opset|formats) ([\w,]+)", sentence).groups()  # type: ignore[union-attr]
+    return {"opset": int(value)} if option == "opset" else {"formats": tuple(value.split(","))}
+
+
+def case(name: str) -> Any:
+    marks = [pytest.mark.xfail(reason=PENDING[name], strict=False)] if name in PENDING else []
+    return pytest.param(name, marks=marks)
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
+@pytest.mark.parametrize("name", [case(name) for name in EXPORTED])
+def test_a_case_is_exported(name: str, tmp_path: Path) -> None:
+    network, its_signature = made(name)
+    bundle = export(network, its_signature, tmp_path, formats=EXPORTED[name])
+    assert {artifact.name for artifact in bundle.artifacts} == set(EXPORTED[name])
+    assert all(artifact.noise_ratio <= 3 for artifact in bundle.artifacts)
+
+
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated", "ignore:torch.quantize_per_tensor")
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_case_is_refused_with_a_sentence(name: str, tmp_path: Path) -> None:
+    options, sentence = REFUSED[name]
+    with pytest.raises(NotExportable, match=sentence) as refused:
+        export(*made(name), tmp_path, **options)
+    assert list(tmp_path.iterdir()) == []
+    if "`--" in str(refused.value):
+        assert export(*made(name), tmp_path, **options | as_advised(str(refused.value))).artifacts
+
+
+@pytest.mark.parametrize("kind", [case(kind) for kind in MORE_EXPORTED])
+def test_others_of_its_kind_are_exported(kind: str, tmp_path: Path) -> None:
+    make, formats = MORE_EXPORTED[kind]
+    bundle = export(make().eval(), signature(20, 20, 3), tmp_path, formats=formats)
+    assert {artifact.name for artifact in bundle.artifacts} == set(formats)
+
+
+@pytest.mark.parametrize("kind", MORE_REFUSED)
+def test_others_are_refused_with_a_place_and_advice_that_works(kind: str, tmp_path: Path) -> None:
+    make, options, sentence = MORE_REFUSED[kind]
+    with pytest.raises(NotExportable, match=sentence) as refused:
+        export(make().eval(), signature(20, 20, 3), tmp_path, **options)
+    if "`--" in str(refused.value):
+        assert export(
+            make().eval(), signature(20, 20, 3), tmp_path, **options | as_advised(str(refused.value))
+        ).artifacts
+
+
+def test_a_constant_that_is_overwritten_is_computed() -> None:
+    module = make_deployable(Overwritten(), signature(20, 20, 3))
+    program = export_program(module, module.task.signature).module()
+    for pixel in (0, 255):
+        image = torch.full((1, 20, 20, 3), pixel, dtype=torch.uint8)
+        torch.testing.assert_close(program(image), module(image))
+
+
+def test_every_module_has_its_expected_outcome() -> None:
+    there = {path.stem for path in (Path(__file__).parent / "cases").glob("*.py")}
+    assert there == {*EXPORTED, *REFUSED}
