@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +26,7 @@ from onward_training.cli_options import (
 
 if TYPE_CHECKING:
     from onward.bundle import Bundle
+    from onward_export.stages import Stages
 
 __all__ = ["app", "demo", "export"]
 
@@ -192,21 +192,24 @@ def export(
         notify=remark,
     )
     to_export = ModelToExport.from_checkpoint(checkpoint, data=data, data_dir=data_dir, num_golden=golden_samples)
+    stages = _stages(quiet=as_json)
     bundle = publish(
         replace(to_export, signature=apply_interface(to_export.signature, inputs or (), dynamic_size), licence=licence),
         out or path.with_suffix(""),
         options=options,
-        on_stage=(lambda stage: None) if as_json else _stage_printer(),
+        on_stage=stages.begin,
     )
     if as_json:
-        print_json({"bundle": str(bundle.path), "parity": bundle.parity(), "manifest": bundle.to_json()})
+        document = {"bundle": str(bundle.path), "parity": bundle.parity(), "manifest": bundle.to_json()}
+        print_json(document | {"stages_s": stages.seconds()})
     else:
+        remark("export: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages.seconds().items()))
         print_bundle(bundle)
 
 
-def _stage_printer() -> Callable[[str], None]:
+def _stages(quiet: bool) -> Stages:
     """Prints each stage when it begins, and on a terminal about how much time is left."""
-    from onward_export.stages import time_left_s
+    from onward_export.stages import Stages, time_left_s
 
     began = time.perf_counter()
 
@@ -214,7 +217,7 @@ def _stage_printer() -> Callable[[str], None]:
         left = time_left_s(stage, time.perf_counter() - began) if sys.stderr.isatty() else None
         remark(f"export: {stage} …{'' if left is None else f' about {math.ceil(left)} s left'}")
 
-    return print_stage
+    return Stages((lambda stage: None) if quiet else print_stage)
 
 
 def print_bundle(bundle: Bundle) -> None:

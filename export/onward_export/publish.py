@@ -87,7 +87,7 @@ def publish(
             reference = replace(reference, record=computed.record, golden=_golden(computed.record, model))
             stages.begin(GATE)
             results = _check_artifacts(staged, reference, attempts, process, results)
-        method = Method(computed.memory_formats, computed.left_out, stop_reason, stages.seconds())
+        method = Method(computed.memory_formats, computed.left_out, stop_reason)
         page = out.parent / f"{out.name}.refused.html"
         try:
             published = attempts.judge(results, page)

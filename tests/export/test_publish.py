@@ -194,8 +194,6 @@ def test_the_gate_uses_few_samples_where_its_verdict_is_certain(tmp_path: Path) 
     assert stages == ["reference in float64", "torch.export", ".pt2", "parity gate"]
     method = bundle.parity()["method"]
     assert method["samples"].startswith("8 of each kind. The verdict is certain")
-    assert list(method["stages"]) == stages
-    assert min(method["stages"].values()) > 0
     assert method["memory_formats"] == ["contiguous"]
     assert method["memory_formats_left_out"] == {"channels_last": "no weight has four dimensions"}
     assert {kind: len(feed) for kind, feed in bundle.golden().inputs.items()} == {"random": 8, "constant": 5}

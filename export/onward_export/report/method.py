@@ -1,6 +1,6 @@
 """Method: the samples, files and preconditions behind the verdict.
 
-Beside the seconds of each stage, no clock time is written, and no path or host.
+No clock time, path or host is written, so that the same results give the same bytes.
 """
 
 from __future__ import annotations
@@ -53,9 +53,6 @@ def add_method(page: Page, results: ParityResults) -> None:
             for item in results.artifacts
         ],
     )
-    if results.method is not None:
-        seconds = results.method.stages_s
-        page.table(["stage", "seconds"], [[name, f"{seconds[name]:.2f}"] for name in seconds])
     page.section(
         "Preconditions",
         "These hold for the model, so that it can serve as the reference. Otherwise it is not exported.",

@@ -29,13 +29,11 @@ class Method:
         memory_formats: The memory formats in which PyTorch's float32 was computed.
         left_out: Memory format -> the reason why the model does not take it.
         stop_reason: Why the gate used no more samples.
-        stages_s: Stage of the export -> its seconds until the report was written.
     """
 
     memory_formats: tuple[str, ...]
     left_out: Mapping[str, str]
     stop_reason: str
-    stages_s: Mapping[str, float]
 
     def to_json(self) -> dict[str, Any]:
         """The method as in parity.json."""
@@ -43,7 +41,6 @@ class Method:
             "memory_formats": list(self.memory_formats),
             "memory_formats_left_out": dict(self.left_out),
             "samples": self.stop_reason,
-            "stages": {name: round(seconds, 3) for name, seconds in self.stages_s.items()},
         }
 
 
