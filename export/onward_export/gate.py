@@ -170,7 +170,7 @@ def check_artifact(
     return GateResult(
         artifact=format,
         verdict=verdict,
-        weights=weights or _check_weights(path, format, reference),
+        weights=weights or _check_weights(path, format, reference, process),
         outputs=outputs,
         replayed=replayed,
         file=path.name,
@@ -217,13 +217,13 @@ def _beside(path: Path) -> list[Path]:
     return sorted(path.parent.glob(f"{path.name}.*"))
 
 
-def _check_weights(path: Path, format: str, reference: ParityReference) -> WeightCheck:
+def _check_weights(path: Path, format: str, reference: ParityReference, process: ArtifactProcess) -> WeightCheck:
     match format:
         case "onnx":
             assert reference.program is not None
             decomposed = reference.written.program if reference.written is not None else None
             feed = next(iter(reference.record.inputs.values())) if _is_small(path) else None
-            return check_onnx(path, reference.expected, reference.program, decomposed, feed)
+            return check_onnx(path, reference.expected, reference.program, decomposed, feed, process.run_as_written)
         case "torchscript":
             return check_torchscript(path, {**reference.expected, **reference.buffers})
         case _:

@@ -19,8 +19,10 @@ from onnx import numpy_helper
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from onward.backends.onnxruntime_backend import run_as_written
 from onward.backends.torch_backend import torchscript_is_meant
 from onward.feed import Feed
+from onward_export.explanation.candidate import RunAsWritten
 from onward_export.weights.known_values import DAMAGED, KnownValues, share_of_equal, to_numpy
 from onward_export.weights.probe import Probe, probe
 
@@ -104,6 +106,7 @@ def check_onnx(
     program: ExportedProgram,
     decomposed: ExportedProgram | None = None,
     feed: Feed | None = None,
+    run: RunAsWritten = run_as_written,
 ) -> WeightCheck:
     """Account for every floating-point initializer and constant of an ONNX file, and for large ones of integers.
 
@@ -114,6 +117,7 @@ def check_onnx(
         decomposed: The program after the exporter's decompositions. An operator such as an adaptive pooling becomes
             several there, with their own constants.
         feed: Samples for the probes. Without them, or without the decomposed program, nothing is probed.
+        run: Runs a part of the file for a probe.
     """
     model = onnx.load(path)
     own = to_numpy(expected)
@@ -129,7 +133,7 @@ def check_onnx(
         found |= {name: _computed(name, array, own.get(name), known) for name, array in rest.items()}
     left = [name for name, value in found.items() if value.way == "probed"]
     if left and decomposed is not None and feed is not None:
-        probes = probe(model, decomposed, expected, feed, left)
+        probes = probe(model, decomposed, expected, feed, left, run)
         found |= {name: _probed(name, rest[name], own.get(name), probes[name]) for name in left}
     elif left:
         found |= {name: StoredValue(name, "unexplained", _describe(name, rest[name], own.get(name))) for name in left}
@@ -197,7 +201,7 @@ def _computed(name: str, array: NDArray[Any], own: NDArray[Any] | None, known: K
         return StoredValue(name, "unexplained", _describe(name, array, own))
     is_uniform = bool((array == array.flat[0]).all())  # ones and zeros are part of many values
     if not is_uniform and (what := known.damaged(array)):
-        return StoredValue(name, "unexplained", f"{name} {array.shape} equals {what} in most of its values, not in all")
+        return StoredValue(name, "unexplained", f"{name}: most of its values equal {what}, the others do not")
     return StoredValue(name, "probed")
 
 

@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from onward.backends.onnxruntime_backend import ORT_ERRORS, run_as_written
-from onward.errors import reason_of
+from onward.errors import BackendError, reason_of
 from onward.feed import Feed, arrays_of, take
+from onward_export.explanation.candidate import RunAsWritten
 from onward_export.explanation.expected import Expected
 from onward_export.explanation.program_values import ProgramValues
 
@@ -38,7 +39,7 @@ JITTER = 0.1
 #: Below this share of the floor of all channels, that of one is luck: its numbers may be all but zero.
 SMALLEST_CHANNEL = 1e-4
 #: What onnxruntime and PyTorch raise when they run a part that is none.
-ERRORS: tuple[type[Exception], ...] = (*ORT_ERRORS, RuntimeError, TypeError, ValueError, LookupError)
+ERRORS: tuple[type[Exception], ...] = (*ORT_ERRORS, BackendError, RuntimeError, TypeError, ValueError, LookupError)
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,12 @@ class Probe:
 
 
 def probe(
-    model: onnx.ModelProto, program: ExportedProgram, state: Mapping[str, Tensor], feed: Feed, names: Sequence[str]
+    model: onnx.ModelProto,
+    program: ExportedProgram,
+    state: Mapping[str, Tensor],
+    feed: Feed,
+    names: Sequence[str],
+    run: RunAsWritten = run_as_written,
 ) -> dict[str, Probe]:
     """Probe the parts of a graph that read some of its stored values.
 
@@ -79,6 +85,7 @@ def probe(
         state: The weights and buffers of the checkpoint, by name.
         feed: Samples, from which the range of inner values is taken.
         names: The names of the stored values.
+        run: Runs a part of the file.
 
     Returns:
         Name -> what was found.
@@ -94,10 +101,10 @@ def probe(
     found: dict[tuple[str, ...], Probe] = {}
     for part in parts.values():
         if part.outputs not in found:
-            result = _run(graph, part, values, given)
+            result = _run(graph, part, values, given, run)
             if not result.passed and part.inputs != tuple(graph.inputs):
                 # inputs that depend on each other mean nothing when they are random: from the graph's inputs then
-                whole = _run(graph, graph.part_before(part.outputs, stop_at=()), values, given)
+                whole = _run(graph, graph.part_before(part.outputs, stop_at=()), values, given, run)
                 result = result if whole.problem or not result.problem else whole
             found[part.outputs] = result
     return {name: found[part.outputs] for name, part in parts.items()}
@@ -219,14 +226,14 @@ class _Given:
         return drawn
 
 
-def _run(graph: _Graph, part: _Part, values: ProgramValues, given: _Given) -> Probe:
+def _run(graph: _Graph, part: _Part, values: ProgramValues, given: _Given, run: RunAsWritten) -> Probe:
     nodes = tuple(node.name or node.output[0] for node in part.nodes)
     outputs = [graph.counterpart(name) for name in part.outputs]
     samples = dict(zip(graph.inputs, arrays_of(given.feed), strict=True))
     try:
         inner = {name: given.draw(graph.counterpart(name)) for name in part.inputs if name not in samples}
         feed = {name: array for name, array in samples.items() if name in part.inputs} | inner
-        found = run_as_written(graph.alone(part, feed), feed, part.outputs)
+        found = run(graph.alone(part, feed), feed, part.outputs)
         replaced = {graph.counterpart(name): torch.from_numpy(array) for name, array in inner.items()}
         exact, rounded = (
             values.compute(outputs, given.feed, dtype, given.numbers() | replaced)
