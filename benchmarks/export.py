@@ -27,7 +27,7 @@ from onward_export.formats.program import quietly
 from onward_export.model_to_export import ModelToExport
 from onward_export.options import ExportOptions
 from onward_export.publish import publish
-from onward_export.stages import Stages
+from onward_export.stages import StageClock
 from onward_training.models import build
 
 NETWORKS = (
@@ -91,7 +91,7 @@ def export_bare(network: nn.Module, signature: Signature, path: Path) -> float:
 
 def one_round(network: nn.Module, signature: Signature, folder: Path, *, is_thorough: bool = False) -> Round:
     bare_s = export_bare(network, signature, folder / "bare.onnx")
-    began, stages = time.perf_counter(), Stages(lambda stage: None)
+    began, stages = time.perf_counter(), StageClock(lambda stage: None)
     options = ExportOptions(thorough=is_thorough)
     bundle = publish(ModelToExport(network, signature), folder / "bundle", options=options, on_stage=stages.begin)
     onward_s, stages_s = time.perf_counter() - began, stages.seconds()

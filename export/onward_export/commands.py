@@ -26,7 +26,7 @@ from onward_training.cli_options import (
 
 if TYPE_CHECKING:
     from onward.bundle import Bundle
-    from onward_export.stages import Stages
+    from onward_export.stages import StageClock
 
 __all__ = ["app", "demo", "export"]
 
@@ -207,9 +207,9 @@ def export(
         print_bundle(bundle)
 
 
-def _stages(quiet: bool) -> Stages:
+def _stages(quiet: bool) -> StageClock:
     """Prints each stage when it begins, and on a terminal about how much time is left."""
-    from onward_export.stages import Stages, time_left_s
+    from onward_export.stages import StageClock, time_left_s
 
     began = time.perf_counter()
 
@@ -217,7 +217,7 @@ def _stages(quiet: bool) -> Stages:
         left = time_left_s(stage, time.perf_counter() - began) if sys.stderr.isatty() else None
         remark(f"export: {stage} …{'' if left is None else f' about {math.ceil(left)} s left'}")
 
-    return Stages((lambda stage: None) if quiet else print_stage)
+    return StageClock((lambda stage: None) if quiet else print_stage)
 
 
 def print_bundle(bundle: Bundle) -> None:

@@ -30,7 +30,7 @@ from onward_export.passes import noise_ratio_of
 from onward_export.reference import make_reference, why_stop
 from onward_export.reference.samples import NUM_FIRST, NUM_GOLDEN, NUM_SAMPLES, RANDOM, REAL, RESIZED, gather_samples
 from onward_export.report import Method, write_parity_page
-from onward_export.stages import GATE, ONNX, PT2, REFERENCE, TORCH_EXPORT, TORCHSCRIPT, Stages
+from onward_export.stages import GATE, ONNX, PT2, REFERENCE, TORCH_EXPORT, TORCHSCRIPT, StageClock
 
 __all__ = ["publish"]
 
@@ -67,7 +67,7 @@ def publish(
     deployable = make_deployable(model.network, model.signature)
     samples = gather_samples(model.signature, model.real_samples, num_samples=num_samples)
     attempts = FormatAttempts(options)
-    stages = Stages(on_stage)
+    stages = StageClock(on_stage)
     with staged_folder(out) as staged, ArtifactProcess(options.wanted) as process, ExitStack() as tracing:
         with attempts.making("torchscript"):
             _start_tracing(tracing, deployable, model, staged, options)
@@ -116,7 +116,7 @@ def _write_artifacts(
     staged: Path,
     attempts: FormatAttempts,
     process: ArtifactProcess,
-    stages: Stages,
+    stages: StageClock,
 ) -> ParityReference:
     """Write all artifacts except TorchScript, which another process writes. Returns what all are compared with."""
     program, written = None, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-__all__ = ["GATE", "ONNX", "PT2", "REFERENCE", "TORCHSCRIPT", "TORCH_EXPORT", "Stages", "time_left_s"]
+__all__ = ["GATE", "ONNX", "PT2", "REFERENCE", "TORCHSCRIPT", "TORCH_EXPORT", "StageClock", "time_left_s"]
 
 REFERENCE, TORCH_EXPORT, ONNX, PT2 = "reference in float64", "torch.export", "ONNX", ".pt2"
 TORCHSCRIPT, GATE = "TorchScript", "parity gate"
@@ -13,7 +13,7 @@ TORCHSCRIPT, GATE = "TorchScript", "parity gate"
 SHARES = {REFERENCE: 0.47, TORCH_EXPORT: 0.03, ONNX: 0.16, PT2: 0.02, TORCHSCRIPT: 0.01, GATE: 0.31}
 
 
-class Stages:
+class StageClock:
     """The seconds of each stage.
 
     Args:

@@ -67,7 +67,6 @@ REFUSED: Mapping[str, tuple[dict[str, Any], str]] = {
         r"h\.0\._packed_params is quantised .* Export the network as it was before `quantize_dynamic`",
     ),
 }
-PENDING: Mapping[str, str] = {"attention of ranks 3 and 5": "the account of weights does not know a causal mask yet"}
 
 
 class Base(nn.Module):
@@ -237,13 +236,7 @@ def as_advised(sentence: str) -> dict[str, Any]:
     return {"opset": int(value)} if option == "opset" else {"formats": tuple(value.split(","))}
 
 
-def case(name: str) -> Any:
-    marks = [pytest.mark.xfail(reason=PENDING[name], strict=False)] if name in PENDING else []
-    return pytest.param(name, marks=marks)
-
-
-@pytest.mark.filterwarnings("ignore:CUDA is not available")
-@pytest.mark.parametrize("name", [case(name) for name in EXPORTED])
+@pytest.mark.parametrize("name", list(EXPORTED))
 def test_a_case_is_exported(name: str, tmp_path: Path) -> None:
     network, its_signature = made(name)
     bundle = export(network, its_signature, tmp_path, formats=EXPORTED[name])
@@ -262,7 +255,7 @@ def test_a_case_is_refused_with_a_sentence(name: str, tmp_path: Path) -> None:
         assert export(*made(name), tmp_path, **options | as_advised(str(refused.value))).artifacts
 
 
-@pytest.mark.parametrize("kind", [case(kind) for kind in MORE_EXPORTED])
+@pytest.mark.parametrize("kind", list(MORE_EXPORTED))
 def test_others_of_its_kind_are_exported(kind: str, tmp_path: Path) -> None:
     make, formats = MORE_EXPORTED[kind]
     bundle = export(make().eval(), signature(20, 20, 3), tmp_path, formats=formats)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from onward_export.stages import GATE, REFERENCE, SHARES, Stages, time_left_s
+from onward_export.stages import GATE, REFERENCE, SHARES, StageClock, time_left_s
 
 
 def test_a_stage_that_begins_twice_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0.0, 3.0, 5.0, 6.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(times))
     said: list[str] = []
-    stages = Stages(said.append)
+    stages = StageClock(said.append)
     for name in (REFERENCE, GATE, REFERENCE):
         stages.begin(name)
     assert said == [REFERENCE, GATE, REFERENCE]

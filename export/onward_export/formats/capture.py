@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from onward_export.formats.place import Place, frame_of_network, place_of_line
+from onward_export.place import Place, frame_of_network, place_of_line
 
 __all__ = ["Capture"]
 

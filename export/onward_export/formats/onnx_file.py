@@ -18,11 +18,11 @@ from onward.bundle.inspection import LICENCE_KEY, METADATA_KEY
 from onward.errors import NotExportable, reason_of
 from onward.signature import AnySignature, Signature
 from onward_export.formats.onnx_operators import translations
-from onward_export.formats.place import Place, line_of_code, node_of_error, place_of_node
 from onward_export.formats.program import BATCH, quietly
 from onward_export.options import ExportOptions
 from onward_export.passes import Measure, PassResult, run_passes, weights_bytes
 from onward_export.passes.graph_pass import fits_into_one_file
+from onward_export.place import Place, line_of_code, node_of_error, place_of_node
 
 __all__ = ["OnnxExport", "opset_of", "write_onnx"]
 

@@ -20,7 +20,7 @@ from onward.signature import AnySignature
 from onward_export.deployable import Deployable, TensorDeployable, tensors_of
 from onward_export.formats.archive import clean_archive
 from onward_export.formats.capture import Capture
-from onward_export.formats.place import place_of_error
+from onward_export.place import place_of_error
 from onward_export.scripted import UnscriptedModule
 
 __all__ = ["DEPENDS_ON_DATA", "example_inputs", "export_program", "quietly", "write_pt2"]

@@ -27,8 +27,8 @@ from onward.signature import AnySignature
 from onward_export.deployable import Deployable
 from onward_export.formats.archive import clean_archive
 from onward_export.formats.handing_over import hand_over
-from onward_export.formats.place import line_of_code
 from onward_export.formats.program import example_inputs
+from onward_export.place import line_of_code
 
 __all__ = ["torchscript_in_background"]
 

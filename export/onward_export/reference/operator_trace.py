@@ -15,30 +15,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["Operation", "Place", "first_difference", "here", "trace_operators", "tracked_modules"]
+from onward_export.place import Place
+
+__all__ = ["Operation", "first_difference", "here", "trace_operators", "tracked_modules"]
 
 TORCH = str(Path(torch.__file__).parent)
 ONWARD = str(Path(__file__).parents[1])
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where an operator was called.
-
-    Args:
-        operator: e.g. `aten.native_dropout`.
-        module: Path of the submodule that called it, e.g. `model.layers.3`; empty for the top module.
-        code: File, line, function and code, e.g. `net.py:12, in forward: x = x.half()`; empty where only PyTorch's code
-            is known.
-    """
-
-    operator: str
-    module: str
-    code: str
-
-    def __str__(self) -> str:
-        place = f"{self.operator} in {self.module or 'the top module'}"
-        return f"{place} ({self.code})" if self.code else place
 
 
 def here(func: Any, path: Sequence[str]) -> Place:
@@ -49,7 +31,7 @@ def here(func: Any, path: Sequence[str]) -> Place:
         path: The modules that are running, the innermost last, as `tracked_modules` keeps them.
     """
     name = func.overloadpacket._qualified_op_name.replace("::", ".")
-    return Place(name, path[-1] if path else "", _line_of_code())
+    return Place(name, (path[-1] if path else "") or "the top module", _line_of_code())
 
 
 def _line_of_code() -> str:
@@ -77,7 +59,7 @@ class Operation:
     outputs: tuple[Tensor, ...]
 
     def __str__(self) -> str:
-        return str(self.place)
+        return self.place.as_subject()
 
 
 def trace_operators(module: nn.Module, *inputs: Tensor) -> list[Operation]:

@@ -133,9 +133,10 @@ def check_casts(
             limit = noise.floor if noise.is_measured else ASSERT_CLOSE_ATOL + ASSERT_CLOSE_RTOL * noise.scale
             if not effect <= limit:  # NaN, too
                 raise NotExportable(
-                    f"{casts[0].place} computes in {casts[0].dtype}, which changes {name} by {effect:.1e} on {kind} "
-                    f"samples; PyTorch's own float32 error is {limit:.1e}, and the model is exported in float32. "
-                    f"Remove the cast or the autocast from `forward`, or use it only `if self.training`."
+                    f"{casts[0].place.as_subject()} computes in {casts[0].dtype}, which changes {name} by "
+                    f"{effect:.1e} on {kind} samples; PyTorch's own float32 error is {limit:.1e}, and the model is "
+                    f"exported in float32. Remove the cast or the autocast from `forward`, or use it only "
+                    f"`if self.training`."
                 )
 
 

@@ -17,7 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from onward_export.reference.operator_trace import Place, here
+from onward_export.place import Place
+from onward_export.reference.operator_trace import here
 
 __all__ = ["Cast", "Widening", "default_dtype", "widened"]
 

@@ -32,6 +32,8 @@ __all__ = ["StoredValue", "Way", "WeightCheck", "check_onnx", "check_pt2", "chec
 Way = Literal["equal", "rearranged", "folded", "single number", "probed", "unexplained"]
 #: Arrays of integers up to this size are shapes, axes and paddings, which only outputs can check.
 MAX_SETTING_SIZE = 16
+#: An array of no more different numbers than this may equal another one in most places and be right.
+MAX_ALIKE = 4
 
 
 @dataclass(frozen=True)
@@ -199,8 +201,8 @@ def _computed(name: str, array: NDArray[Any], own: NDArray[Any] | None, known: K
         return StoredValue(name, "single number")
     if own is not None and keeps_its_shape and share_of_equal(array, own) > DAMAGED:
         return StoredValue(name, "unexplained", _describe(name, array, own))
-    is_uniform = bool((array == array.flat[0]).all())  # ones and zeros are part of many values
-    if not is_uniform and (what := known.damaged(array)):
+    # ones, zeros and masks are alike by chance
+    if np.unique(array).size > MAX_ALIKE and (what := known.damaged(array)):
         return StoredValue(name, "unexplained", f"{name}: most of its values equal {what}, the others do not")
     return StoredValue(name, "probed")
 

@@ -47,6 +47,11 @@ class Place:
         inside = f" in {self.module}" if self.module else ""
         return f"{self.operator or 'the model'}{inside}{f', at {self.line}' if self.line else ''}"
 
+    def as_subject(self) -> str:
+        """For the middle of a sentence: `aten.to in model.1 (net.py:12, in forward: …)`."""
+        inside = f" in {self.module}" if self.module else ""
+        return f"{self.operator or 'the model'}{inside}{f' ({self.line})' if self.line else ''}"
+
     def in_brackets(self) -> str:
         """For the end of a sentence: `, at net.py:12, in forward: … (torch.cdist in model.head)`; empty if unknown."""
         if not self.line:
