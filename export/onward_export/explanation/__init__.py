@@ -8,6 +8,16 @@ The room does not decide whether a file passes; it says where to look when it do
 """
 
 from onward_export.explanation.candidate import FailingNode, run_candidate, samples_to_explain
-from onward_export.explanation.explanation import ComparedValue, Explanation, explain
+from onward_export.explanation.expected import Expected
+from onward_export.explanation.explanation import ComparedValue, Explanation, expected_for, explain
 
-__all__ = ["ComparedValue", "Explanation", "FailingNode", "explain", "run_candidate", "samples_to_explain"]
+__all__ = [
+    "ComparedValue",
+    "Expected",
+    "Explanation",
+    "FailingNode",
+    "expected_for",
+    "explain",
+    "run_candidate",
+    "samples_to_explain",
+]

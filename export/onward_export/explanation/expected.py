@@ -19,6 +19,8 @@ __all__ = ["Expected", "expected_values"]
 
 #: No float32 computation of a value differs by this share of its scale; the same values in another order do.
 WRONG_ORDER = 1e-2
+#: Below this share of the floor of all channels, that of one is luck: its numbers may be all but zero.
+SMALLEST_CHANNEL = 1e-4
 
 
 class Expected:
@@ -39,6 +41,15 @@ class Expected:
         rms = max((float(np.sqrt(np.nanmean(np.square(error)))) for error in errors if error.size), default=0.0)
         self.floor = max(largest, MIN_FLOOR_ULPS * ulp)
         self.rms = max(rms, ulp / 10)
+        self.channel_floors = {axis: self._channel_floors(errors, axis) for axis in _channel_axes(reference)}
+
+    def _channel_floors(self, errors: list[NDArray[np.float64]], axis: int) -> NDArray[np.float64]:
+        """The floor of each channel along an axis."""
+        ulps = np.spacing(_largest(np.abs(self.reference), axis).astype(np.float32)).astype(np.float64)
+        floors = np.maximum(MIN_FLOOR_ULPS * ulps, SMALLEST_CHANNEL * self.floor)
+        for error in errors:
+            floors = np.maximum(floors, _largest(error, axis))
+        return floors
 
     def compare(self, found: NDArray[Any]) -> tuple[float, float, str]:
         """Compare another computation of the value with it.
@@ -50,12 +61,42 @@ class Expected:
             return math.inf, math.inf, f"it gives shape {found.shape}, PyTorch gives {self.reference.shape}"
         if not found.size:
             return 0.0, 0.0, ""
-        with np.errstate(invalid="ignore"):
-            errors = np.where(found == self.reference, 0.0, np.abs(found.astype(np.float64) - self.reference))
-        errors = np.where(np.isnan(errors) & np.isnan(self.reference) & np.isnan(found), 0.0, errors)
+        errors = self._errors(found)
         if np.isnan(errors).any():
             return math.inf, math.inf, "it gives NaN where PyTorch gives a number"
         return float(errors.max()), float(np.sqrt(np.square(errors).mean())) / self.rms, ""
+
+    def worst_channel(self, found: NDArray[Any]) -> float:
+        """The largest noise ratio of a channel: beside a channel of large numbers the error of another does not show.
+
+        Args:
+            found: Of the same shape.
+        """
+        if not self.channel_floors or found.shape != self.reference.shape:
+            return 0.0
+        errors = self._errors(found)
+        return max(float((_largest(errors, axis) / floors).max()) for axis, floors in self.channel_floors.items())
+
+    def _errors(self, found: NDArray[Any]) -> NDArray[np.float64]:
+        """The error of each number; NaN only where one of both is NaN."""
+        with np.errstate(invalid="ignore"):
+            errors = np.where(found == self.reference, 0.0, np.abs(found.astype(np.float64) - self.reference))
+        both: NDArray[np.float64] = np.where(np.isnan(self.reference) & np.isnan(found), 0.0, errors)
+        return both
+
+
+def _channel_axes(reference: NDArray[Any]) -> tuple[int, ...]:
+    """Where channels may be: along the second axis and the last."""
+    if not reference.size:
+        return ()
+    return (0,) if reference.ndim == 1 else tuple(sorted({1, reference.ndim - 1})) if reference.ndim else ()
+
+
+def _largest(array: NDArray[Any], axis: int) -> NDArray[np.float64]:
+    """The largest number of each channel; that of the others where some are NaN."""
+    others = tuple(at for at in range(array.ndim) if at != axis)
+    largest: NDArray[np.float64] = np.fmax.reduce(array, axis=others) if others else np.asarray(array)
+    return np.nan_to_num(largest, nan=0.0)
 
 
 def expected_values(program: ExportedProgram, feed: Feed, names: Collection[str]) -> dict[str, Expected]:

@@ -21,16 +21,18 @@ from torch.fx import Node
 from onward.backends.onnxruntime_backend import run_as_written
 from onward.feed import Feed, arrays_of
 from onward.parity import MAX_NOISE_RATIO
-from onward_export.explanation.candidate import FailingNode, RunAsWritten, load_graph, run_candidate
+from onward_export.explanation.candidate import RunAsWritten, load_graph, run_candidate
 from onward_export.explanation.expected import Expected, expected_values
 from onward_export.explanation.origins import Origin, origins_of
 
-__all__ = ["ComparedValue", "Explanation", "explain"]
+__all__ = ["ComparedValue", "Explanation", "expected_for", "explain"]
 
 #: A floor over few values may be low by chance: so the root-mean-square error must have left it too, ...
 MIN_RMS_RATIO = 2.0
 #: ... unless the largest error is too large for chance, as where one channel of many is wrong.
 BEYOND_CHANCE = 10.0
+#: A channel has a floor over still fewer values.
+BEYOND_CHANCE_IN_A_CHANNEL = 100.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class ComparedValue:
         floor: The largest absolute error of PyTorch's float32.
         rms_ratio: The root-mean-square error over PyTorch's.
         mismatch: What is wrong with its shape or its numbers; empty if nothing is.
+        channel_ratio: The largest error over the floor among its channels.
     """
 
     value: str
@@ -61,6 +64,7 @@ class ComparedValue:
     floor: float
     rms_ratio: float
     mismatch: str = ""
+    channel_ratio: float = 0.0
 
     @property
     def ratio(self) -> float:
@@ -70,7 +74,7 @@ class ComparedValue:
     @property
     def is_above_floor(self) -> bool:
         """Whether the error is above the noise floor here."""
-        if math.isnan(self.ratio) or self.ratio > BEYOND_CHANCE:
+        if math.isnan(self.ratio) or self.ratio > BEYOND_CHANCE or self.channel_ratio > BEYOND_CHANCE_IN_A_CHANNEL:
             return True
         return self.ratio > MAX_NOISE_RATIO and self.rms_ratio > MIN_RMS_RATIO
 
@@ -91,10 +95,12 @@ class Explanation:
     Args:
         points: The compared values, in the order of the file.
         broken: Name and type of the first node with which the graph does not run, and the reason; else None.
+        before_broken: The names of the nodes between it and the compared values before it: the fault may lie there.
     """
 
     points: tuple[ComparedValue, ...]
     broken: tuple[str, str, str] | None = None
+    before_broken: tuple[str, ...] = ()
 
     @property
     def first(self) -> ComparedValue | None:
@@ -115,16 +121,17 @@ class Explanation:
         if point is None:
             if self.broken is not None:
                 node, op_type, reason = self.broken
-                return f"The first node with which the graph does not run is {node} ({op_type}): {reason}"
+                earlier = f", after {', '.join(self.before_broken)}" if self.before_broken else ""
+                return f"The first node with which the graph does not run is {node} ({op_type}){earlier}: {reason}"
             return "No node of the file is above the noise floor when onnxruntime's own optimisations are off."
         others = f", which became {len(point.others) + 1} nodes" if point.others else ""
         if point.mismatch:
             return f"The error begins at {point.node} ({point.op_type}), from {point.origin}{others}: {point.mismatch}."
+        begins = f"The error begins at {point.node} ({point.op_type}), from {point.origin}{others}: it is"
+        if point.ratio <= MAX_NOISE_RATIO < point.channel_ratio:
+            return f"{begins} {point.channel_ratio:,.1f} times PyTorch's own in one channel."
         earlier = f", {before.ratio:,.1f} before it" if before is not None else ""
-        return (
-            f"The error begins at {point.node} ({point.op_type}), from {point.origin}{others}: it is "
-            f"{point.error:.1e} there, {point.ratio:,.1f} times PyTorch's own{earlier}."
-        )
+        return f"{begins} {point.error:.1e} there, {point.ratio:,.1f} times PyTorch's own{earlier}."
 
     def to_json(self) -> dict[str, Any]:
         """The sentence and every compared value."""
@@ -136,7 +143,28 @@ class Explanation:
         }
 
 
-def explain(path: Path, program: ExportedProgram, feed: Feed, run: RunAsWritten = run_as_written) -> Explanation:
+def expected_for(path: Path, program: ExportedProgram, feed: Feed) -> dict[str, Expected]:
+    """The values of a program that `explain` compares with a file's, for several files of one program.
+
+    Args:
+        path: A correct ONNX file of the program.
+        program: The program that it was translated from, after the exporter's decompositions.
+        feed: The samples that `explain` is given.
+    """
+    model = load_graph(path)
+    renamed = _outputs(program, model)
+    names = {renamed.get(name, name) for node in model.graph.node for name in node.output if name}
+    return expected_values(program, feed, names & origins_of(program).keys())
+
+
+def explain(
+    path: Path,
+    program: ExportedProgram,
+    feed: Feed,
+    run: RunAsWritten = run_as_written,
+    *,
+    expected: Mapping[str, Expected] | None = None,
+) -> Explanation:
     """Compare every value of a file with its counterpart in the program, where it has one.
 
     Args:
@@ -144,6 +172,7 @@ def explain(path: Path, program: ExportedProgram, feed: Feed, run: RunAsWritten 
         program: The program that it was translated from, after the exporter's decompositions.
         feed: A few samples, preferably those with the largest errors.
         run: Runs a graph node by node; in another process, if a node may crash onnxruntime.
+        expected: The program's values for these samples, if they were computed already (`expected_for`).
 
     Returns:
         The error along the graph, as far as the file runs.
@@ -155,7 +184,8 @@ def explain(path: Path, program: ExportedProgram, feed: Feed, run: RunAsWritten 
     names = [name for name in produced if renamed.get(name, name) in origins]
     inputs = dict(zip((item.name for item in model.graph.input), arrays_of(feed), strict=True))
     found, broken = run_candidate(model, inputs, names, run)
-    expected = expected_values(program, feed, {renamed.get(name, name) for name in names})
+    if expected is None:
+        expected = expected_values(program, feed, {renamed.get(name, name) for name in names})
     comparable = [name for name in names if renamed.get(name, name) in expected]
     segments = _Segments(produced, set(comparable), program, {renamed.get(name, name) for name in comparable}, origins)
     points = tuple(
@@ -163,14 +193,15 @@ def explain(path: Path, program: ExportedProgram, feed: Feed, run: RunAsWritten 
         for name in comparable
         if name in found
     )
-    return Explanation(points, _broken(model, broken))
-
-
-def _broken(model: onnx.ModelProto, broken: FailingNode | None) -> tuple[str, str, str] | None:
     if broken is None:
-        return None
+        return Explanation(points)
     node = model.graph.node[broken.index]
-    return (node.name or node.output[0], node.op_type, broken.reason)
+    before = segments.before(next(name for name in node.output if name))
+    return Explanation(points, (_name(node), node.op_type, broken.reason), tuple(map(_name, before)))
+
+
+def _name(node: onnx.NodeProto) -> str:
+    return str(node.name or node.output[0])
 
 
 def _outputs(program: ExportedProgram, model: onnx.ModelProto) -> dict[str, str]:
@@ -204,14 +235,19 @@ class _Segments:
             value=name,
             node=node.name or name,
             op_type=node.op_type,
-            others=tuple(dict.fromkeys(other.name or other.output[0] for other in others)),
+            others=tuple(dict.fromkeys(map(_name, others))),
             origins=tuple(dict.fromkeys(self._origins(counterpart))),
             inputs=tuple(dict.fromkeys(inputs)),
             error=error,
             floor=expected.floor,
             rms_ratio=rms_ratio,
             mismatch=mismatch,
+            channel_ratio=0.0 if mismatch else expected.worst_channel(found),
         )
+
+    def before(self, name: str) -> list[onnx.NodeProto]:
+        """The nodes between a value and the compared values before it."""
+        return self._before(name)[0]
 
     def _before(self, name: str) -> tuple[list[onnx.NodeProto], list[str]]:
         """The nodes between a value and the compared values before it, and those values."""

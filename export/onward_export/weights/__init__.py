@@ -11,5 +11,6 @@ on the ONNX graph. It shares one thing with them: `onward_export.passes.layer_we
 """
 
 from onward_export.weights.account import StoredValue, WeightCheck, check_onnx, check_pt2, check_torchscript
+from onward_export.weights.known_values import KnownValues
 
-__all__ = ["StoredValue", "WeightCheck", "check_onnx", "check_pt2", "check_torchscript"]
+__all__ = ["KnownValues", "StoredValue", "WeightCheck", "check_onnx", "check_pt2", "check_torchscript"]

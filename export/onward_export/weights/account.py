@@ -109,6 +109,8 @@ def check_onnx(
     decomposed: ExportedProgram | None = None,
     feed: Feed | None = None,
     run: RunAsWritten = run_as_written,
+    *,
+    known: KnownValues | None = None,
 ) -> WeightCheck:
     """Account for every floating-point initializer and constant of an ONNX file, and for large ones of integers.
 
@@ -120,6 +122,7 @@ def check_onnx(
             several there, with their own constants.
         feed: Samples for the probes. Without them, or without the decomposed program, nothing is probed.
         run: Runs a part of the file for a probe.
+        known: What a file of this program may store, if several files are checked; computed else.
     """
     model = onnx.load(path)
     own = to_numpy(expected)
@@ -131,7 +134,7 @@ def check_onnx(
         else:
             rest[name] = array
     if rest:
-        known = KnownValues(expected, program, decomposed)
+        known = known or KnownValues(expected, program, decomposed)
         found |= {name: _computed(name, array, own.get(name), known) for name, array in rest.items()}
     left = [name for name, value in found.items() if value.way == "probed"]
     if left and decomposed is not None and feed is not None:

@@ -36,8 +36,6 @@ MAX_PROBE_RATIO = 30.0
 NUM_PROBED = 8
 #: How far a drawn number may be from one that the model has, as a share of it.
 JITTER = 0.1
-#: Below this share of the floor of all channels, that of one is luck: its numbers may be all but zero.
-SMALLEST_CHANNEL = 1e-4
 #: What onnxruntime and PyTorch raise when they run a part that is none.
 ERRORS: tuple[type[Exception], ...] = (*ORT_ERRORS, BackendError, RuntimeError, TypeError, ValueError, LookupError)
 
@@ -244,24 +242,12 @@ def _run(graph: _Graph, part: _Part, values: ProgramValues, given: _Given, run: 
     ratio = 0.0
     for name, array in zip(outputs, found, strict=True):
         reference, way = exact[name].numpy(), rounded[name].numpy()
-        _, _, mismatch = Expected(reference, [way]).compare(np.asarray(array))
+        expected = Expected(np.asarray(reference, np.float64), [way])
+        _, _, mismatch = expected.compare(np.asarray(array))
         if mismatch:
             return Probe(nodes, float("inf"), mismatch)
-        ratio = max(ratio, _worst_channel(np.asarray(array), reference, way))
+        ratio = max(ratio, expected.worst_channel(np.asarray(array)))
     return Probe(nodes, ratio)
-
-
-def _worst_channel(found: NDArray[Any], reference: NDArray[Any], way: NDArray[Any]) -> float:
-    """The largest noise ratio of a channel: beside a channel of large numbers the error of another would not show."""
-    axes = {axis % reference.ndim for axis in (1, -1)} if reference.ndim > 1 else {0}
-    least = Expected(reference, [way]).floor * SMALLEST_CHANNEL
-    ratios = [0.0]
-    for axis in axes if reference.size else ():
-        parts = zip(*(np.moveaxis(array, axis, 0) for array in (found, reference, way)), strict=True)
-        for part, exact, rounded in parts:
-            expected = Expected(np.asarray(exact, np.float64), [rounded])
-            ratios.append(expected.compare(part)[0] / max(expected.floor, least))
-    return max(ratios)
 
 
 def _names_read(node: onnx.NodeProto) -> Iterator[str]:
