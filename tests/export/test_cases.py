@@ -236,6 +236,8 @@ def as_advised(sentence: str) -> dict[str, Any]:
     return {"opset": int(value)} if option == "opset" else {"formats": tuple(value.split(","))}
 
 
+# PyTorch's own warning where there is no CUDA, once in a process
+@pytest.mark.filterwarnings("ignore:.*CUDA is not available:UserWarning")
 @pytest.mark.parametrize("name", list(EXPORTED))
 def test_a_case_is_exported(name: str, tmp_path: Path) -> None:
     network, its_signature = made(name)
