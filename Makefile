@@ -19,7 +19,7 @@ help:
 	@echo "make docs    build the documentation and serve it on this machine"
 	@echo "make bench   Onward beside its peers, at predicting, training, exporting and embedding"
 	@echo "make course  the course's networks through the whole line, into docs/course.md"
-	@echo "make zoo     every classifier of torchvision under the gate, an hour, into docs/zoo.md; goes on where it stopped"
+	@echo "make zoo     torchvision's classifiers and 220 of timm's under the gate, an hour a call, into docs/zoo.md; goes on where it stopped"
 	@echo "make soak    runs killed at random moments, many of them"
 	@echo "make lock    pin the dependencies anew in requirements.txt"
 

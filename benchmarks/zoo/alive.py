@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from onward.signature import Signature
 from onward_training.normalization import Normalize
 
-__all__ = ["make_alive"]
+__all__ = ["images", "make_alive"]
 
 #: Number of coarse noise images, of fine noise images, and of sets of four nearly constant images.
 NUM_COARSE, NUM_FINE, NUM_CONSTANT = 14, 10, 2
@@ -51,7 +51,7 @@ def make_alive(network: nn.Module, signature: Signature, *, seed: int = 0) -> No
         for parameter in network.parameters():
             _draw(parameter, generator)
         if norms:
-            _set_statistics(network, norms, _image(signature, seed))
+            _set_statistics(network, norms, images(signature, seed=seed))
 
 
 def _draw(parameter: Tensor, generator: torch.Generator) -> None:
@@ -80,7 +80,7 @@ def _set_statistics(network: nn.Module, norms: Sequence[_BatchNorm], image: Tens
         norm.eval()
 
 
-def _image(signature: Signature, seed: int) -> Tensor:
+def images(signature: Signature, *, seed: int) -> Tensor:
     """Normalised images of all kinds that the gate uses: fine and coarse noise, one colour, a checkerboard.
 
     The statistics must cover all of them: with fine noise alone, images of one colour overflowed.

@@ -1,6 +1,6 @@
 """Campaign: exports the members of the zoo one after the other, each in its own process, within a time budget.
 
-Each member writes NAME.json when it is done, so that an interrupted campaign can be continued.
+Each member writes LIBRARY/NAME.json when it is done, so that an interrupted campaign can be continued.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.zoo.member import ROOT, Member, digest_of_settings
+from benchmarks.zoo.member import digest_of_settings
+from benchmarks.zoo.source import ROOT, Member
 from onward.files import written_whole
 
 __all__ = ["Plan", "read", "run"]
 
 #: Estimated time of a member on one core of our machine.
 BASE_S, S_PER_GMAC, S_PER_1E6_PARAMETERS = 15.0, 18.0, 0.3
+#: How often the memory of a member's processes is looked at.
+LOOK_S = 0.5
 #: Two members with more parameters than this at the same time would need more than 16 GB of memory.
 LARGE = 150e6
 #: Outcomes that are final: such members are not run again.
-ANSWERS = ("passed", "refused")
+ANSWERS = ("passed", "partly", "refused")
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Plan:
         timeout_s: Time limit for one member.
         num_jobs: Processes at a time; the cores are divided among them.
         again: Names of members that are run again.
+        limit: The most members that are run.
+        memory_bytes: A member whose processes take more memory than this is ended, where /proc tells it.
     """
 
     out: Path
@@ -48,20 +53,26 @@ class Plan:
     timeout_s: float = 1200
     num_jobs: int = 1
     again: tuple[str, ...] = ()
+    limit: int | None = None
+    memory_bytes: float = 8e9
 
 
-def read(out: Path, zoo: Sequence[Member]) -> dict[str, dict[str, Any]]:
-    """Name -> result, for members whose result was made with the present code, versions and settings."""
+def read(out: Path, zoo: Sequence[Member]) -> dict[Member, dict[str, Any]]:
+    """Member -> result, for members whose result was made with the present code, versions and settings."""
     settings = digest_of_settings()
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[Member, dict[str, Any]] = {}
     for member in zoo:
         try:
-            row = json.loads((out / f"{member.name}.json").read_text(encoding="utf-8"))
+            row = json.loads(_path(out, member).read_text(encoding="utf-8"))
         except (FileNotFoundError, json.JSONDecodeError):
             continue
         if row.get("settings") == settings and row.get("member") == asdict(member):
-            rows[member.name] = row
+            rows[member] = row
     return rows
+
+
+def _path(out: Path, member: Member) -> Path:
+    return out / member.library / f"{member.name}.json"
 
 
 def run(zoo: Sequence[Member], plan: Plan, *, tell: Callable[[str], None] = lambda line: None) -> None:
@@ -78,7 +89,7 @@ def run(zoo: Sequence[Member], plan: Plan, *, tell: Callable[[str], None] = lamb
     running = _Running()
 
     def take(member: Member) -> None:
-        if running.stopped or member.left_out or _is_answered(done.get(member.name), member, plan):
+        if running.stopped:
             return
         estimate = _estimate_s(member)
         with alone if member.num_parameters > LARGE else threading.Lock():
@@ -88,9 +99,10 @@ def run(zoo: Sequence[Member], plan: Plan, *, tell: Callable[[str], None] = lamb
                 return
             tell(f"{member.name}: {_run_one(member, plan, running)}")
 
+    waiting = [item for item in zoo if not item.left_out and not _is_answered(done.get(item), item, plan)]
     with ThreadPoolExecutor(plan.num_jobs) as pool:
         try:
-            for future in [pool.submit(take, member) for member in sorted(zoo, key=_estimate_s)]:
+            for future in [pool.submit(take, member) for member in sorted(waiting, key=_estimate_s)[: plan.limit]]:
                 future.result()
         except BaseException:  # Ctrl-C: running processes are ended and leave no result
             running.stop()
@@ -121,7 +133,8 @@ def _is_answered(row: Mapping[str, Any] | None, member: Member, plan: Plan) -> b
 
 def _run_one(member: Member, plan: Plan, running: _Running) -> str:
     """Run a member in its own process; if it leaves no result, write the reason."""
-    path = plan.out / f"{member.name}.json"
+    path = _path(plan.out, member)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     num_threads = max(1, (os.cpu_count() or 1) // plan.num_jobs)
     began = time.monotonic()
@@ -136,10 +149,7 @@ def _run_one(member: Member, plan: Plan, running: _Running) -> str:
     )
     running.processes.add(process)
     try:
-        _, stderr = process.communicate(timeout=plan.timeout_s)
-        reason = _reason(process.returncode, stderr)
-    except subprocess.TimeoutExpired:
-        reason = f"stopped after the time limit of {plan.timeout_s:,.0f} s."
+        reason = _wait(process, plan, began)
     finally:
         running.processes.discard(process)
         _end(process)
@@ -148,11 +158,39 @@ def _run_one(member: Member, plan: Plan, running: _Running) -> str:
         return "stopped"
     if reason is None:
         row = json.loads(path.read_text(encoding="utf-8"))
-        return f"{row['outcome']} after {elapsed:,.0f} s" + (f": {row['reason']}" if "reason" in row else "")
+        reasons = "; ".join(dict.fromkeys(row.get("reason", {}).values()))
+        return f"{row['outcome']} after {elapsed:,.0f} s" + (f": {reasons}" if reasons else "")
     row = {"member": asdict(member), "settings": digest_of_settings(), "outcome": "failed", "reason": reason}
     with written_whole(path) as staged:
         staged.write_text(json.dumps(row | {"seconds": elapsed}, indent=1) + "\n", encoding="utf-8")
     return f"failed after {elapsed:,.0f} s: {reason}"
+
+
+def _wait(process: subprocess.Popen[str], plan: Plan, began: float) -> str | None:
+    """Wait for a member's end. Returns the reason why it left no result; None where it left one."""
+    while True:
+        left = began + plan.timeout_s - time.monotonic()
+        try:
+            _, stderr = process.communicate(timeout=max(0, min(left, LOOK_S)))
+            return _reason(process.returncode, stderr)
+        except subprocess.TimeoutExpired:
+            if left <= 0:
+                return f"stopped after the time limit of {plan.timeout_s:,.0f} s."
+            if _memory_bytes(process.pid) > plan.memory_bytes:
+                return f"stopped at the memory limit of {plan.memory_bytes / 1e9:g} GB."
+
+
+def _memory_bytes(session: int) -> int:
+    """The memory of all processes of a session without mapped files, as far as /proc tells it."""
+    pages = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[3]) == session:
+                _, resident, shared, *_ = map(int, (folder / "statm").read_text().split())
+                pages += resident - shared
+        except (OSError, IndexError):  # it ended meanwhile
+            continue
+    return pages * (os.sysconf("SC_PAGE_SIZE") if pages else 1)
 
 
 def _reason(returncode: int, stderr: str) -> str | None:

@@ -12,10 +12,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import timm
 import torch
 import typer
 from onnx import numpy_helper
@@ -29,9 +31,11 @@ from typer.testing import CliRunner
 
 from benchmarks.zoo.__main__ import main
 from benchmarks.zoo.alive import make_alive
+from benchmarks.zoo.bare import culprit
 from benchmarks.zoo.campaign import Plan, read, run
-from benchmarks.zoo.member import Member, members
+from benchmarks.zoo.member import members
 from benchmarks.zoo.page import page
+from benchmarks.zoo.source import Member
 from onward.errors import NotExportable
 from onward.signature import Signature
 from onward_export.deployable import Deployable
@@ -152,16 +156,53 @@ def test_what_the_exporter_computes_of_weights_in_advance_is_accounted_for_and_h
 
 
 def squeezenet() -> Member:
-    return next(member for member in members(max_gmacs=CHEAP) if member.name == SQUEEZENET)
+    return next(member for member in members(["torchvision"], max_gmacs=CHEAP) if member.name == SQUEEZENET)
 
 
 def test_every_builder_is_a_member_the_cheapest_first_and_the_hugest_are_left_out_with_the_reason() -> None:
-    zoo = members()
+    zoo = members(["torchvision"])
     assert sorted(member.name for member in zoo) == sorted(models.list_models(module=models))
     assert [member.gmacs for member in zoo] == sorted(member.gmacs for member in zoo)
     assert {member.name for member in zoo if member.left_out} == {"vit_h_14", "regnet_y_128gf"}
     assert all(member.side == member.native_side or member.native_side > 200 for member in zoo)
     assert "left out: 633 million parameters" in page(zoo, {})
+
+
+def test_at_least_200_networks_of_timm_are_members_of_all_its_families() -> None:
+    zoo = members(["timm"])
+    assert len({member.name for member in zoo}) == len(zoo) >= 200
+    assert {member.family for member in zoo} == set(timm.list_modules())
+    assert {member.name for member in zoo} <= set(timm.list_models())
+    assert all(member.side <= member.native_side for member in zoo)
+
+
+@pytest.mark.parametrize(
+    ("bare", "expected"),
+    [
+        ({"step": "torch.onnx.export", "error": "an operator is missing"}, "torch.onnx.export"),
+        ({"step": "ratio", "error": "it does not open"}, "onnxruntime"),
+        ({"step": "end", "ratio": 40.0, "ratio_plain": 1.0}, "onnxruntime"),
+        ({"step": "end", "ratio": 40.0, "ratio_plain": 40.0, "ratio_reference": 1.0}, "onnxruntime"),
+        ({"step": "end", "ratio": 40.0, "ratio_plain": 40.0, "ratio_reference": 40.0}, "torch.onnx.export"),
+        ({"step": "end", "ratio": 0.9}, "Onward"),
+        ({"step": "end", "ratio": 0.9, "own_error": 0.1}, "PyTorch's own error"),
+    ],
+)
+def test_a_bare_export_shows_what_is_wrong(bare: dict[str, Any], expected: str) -> None:
+    assert culprit(bare) == expected
+
+
+def test_the_page_keeps_a_section_that_has_more_results_and_the_sections_of_other_libraries() -> None:
+    member = squeezenet()
+    failed = {"outcome": "failed", "reason": "it crashed."}
+    before = page([member], {member: failed})
+    other = Member("resnet10t", 64, 224, 0.1, 5_000_000, "timm", "resnet")
+    reason = dict.fromkeys(("onnx", "torchscript"), "it | is unknown")
+    refused = {"outcome": "refused", "reason": reason, "culprit": "onnxruntime", "bare": {"ratio": 40.0}}
+    after = page([member, other], {other: refused}, before)
+    assert f"| {SQUEEZENET} | all | failed: it crashed." in after
+    assert "| resnet10t | ONNX, TorchScript | it \\| is unknown | **onnxruntime**: onnxruntime 40.00 |" in after
+    assert page([member], {member: failed}, after) == after
 
 
 @pytest.fixture
@@ -177,7 +218,7 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_finished_member_stands_on_the_page_and_is_not_run_again(tmp_path: Path) -> None:
     command = typer.Typer()
     command.command()(main)
-    arguments = ["--only", SQUEEZENET, "--max-gmacs", str(CHEAP), "--jobs", "1"]
+    arguments = ["--library", "torchvision", "--only", SQUEEZENET, "--max-gmacs", str(CHEAP), "--jobs", "1"]
     arguments += ["--out", str(tmp_path), "--docs", str(tmp_path)]
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -186,11 +227,11 @@ def test_a_finished_member_stands_on_the_page_and_is_not_run_again(tmp_path: Pat
         signal.signal(signal.SIGTERM, before)  # it puts one of its own there
     assert campaign.exit_code == 0, campaign.exception
     assert f"{SQUEEZENET}: passed" in campaign.stderr
-    path, told = tmp_path / f"{SQUEEZENET}.json", list[str]()
+    path, told = tmp_path / "torchvision" / f"{SQUEEZENET}.json", list[str]()
     artifacts = json.loads(path.read_text())["artifacts"]
     assert {artifact["name"] for artifact in artifacts} == {"onnx", "torchscript", "pt2"}
     assert f"| {SQUEEZENET} | 1.2 M | 32 (native 224) |" in (tmp_path / "zoo.md").read_text()
-    assert (tmp_path / "zoo.svg").read_text().startswith("<svg")
+    assert (tmp_path / "zoo-torchvision.svg").read_text().startswith("<svg")
     before = path.stat().st_mtime_ns
     run([squeezenet()], Plan(tmp_path), tell=told.append)
     assert (path.stat().st_mtime_ns, told) == (before, [])
@@ -203,10 +244,10 @@ def test_a_member_that_does_not_end_says_so_and_is_tried_again(tmp_path: Path) -
     member, told = squeezenet(), list[str]()
     for attempt in (1, 2):
         run([member], Plan(tmp_path, timeout_s=1), tell=told.append)
-        row = read(tmp_path, [member])[SQUEEZENET]
+        row = read(tmp_path, [member])[member]
         assert (row["outcome"], row["reason"]) == ("failed", "stopped after the time limit of 1 s.")
         assert len(told) == attempt
-    assert f"| {SQUEEZENET} | failed: stopped after the time limit of 1 s" in page([member], {SQUEEZENET: row})
+    assert f"| {SQUEEZENET} | all | failed: stopped after the time limit of 1 s" in page([member], {member: row})
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="the process is found in /proc")
@@ -215,7 +256,7 @@ def test_a_member_whose_process_is_killed_says_so(tmp_path: Path) -> None:
     killer.start()
     run([squeezenet()], Plan(tmp_path))
     killer.join()
-    row = read(tmp_path, [squeezenet()])[SQUEEZENET]
+    row = read(tmp_path, [squeezenet()])[squeezenet()]
     assert row["outcome"] == "failed"
     assert row["reason"].startswith("its process was ended by SIGKILL")
 
@@ -223,7 +264,7 @@ def test_a_member_whose_process_is_killed_says_so(tmp_path: Path) -> None:
 def test_a_member_that_cannot_be_built_says_why(tmp_path: Path) -> None:
     wrong = replace(squeezenet(), name="resnet19")
     run([wrong], Plan(tmp_path))
-    row = read(tmp_path, [wrong])["resnet19"]
+    row = read(tmp_path, [wrong])[wrong]
     assert row["outcome"] == "failed"
     assert "exit code 1" in row["reason"]
     assert "no classification network 'resnet19'" in row["reason"]
@@ -233,7 +274,7 @@ def test_results_of_other_code_or_settings_do_not_count(tmp_path: Path) -> None:
     member = squeezenet()
     run([member], Plan(tmp_path, timeout_s=1))
     assert read(tmp_path, [replace(member, side=64)]) == {}
-    path = tmp_path / f"{SQUEEZENET}.json"
+    path = tmp_path / "torchvision" / f"{SQUEEZENET}.json"
     path.write_text(path.read_text().replace('"settings": "', '"settings": "0'))
     assert read(tmp_path, [member]) == {}
     path.write_text("{")
