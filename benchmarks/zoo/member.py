@@ -84,12 +84,14 @@ def _export(member: Member) -> dict[str, Any]:
     from onward_export.model_to_export import ModelToExport
     from onward_export.options import FORMATS
     from onward_export.publish import publish
+    from onward_export.stages import StageClock
 
     network, signature = build(member)
+    stages = StageClock(lambda stage: None)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="onward-zoo-") as folder:
         try:
-            bundle = publish(ModelToExport(network, signature), Path(folder, member.name))
+            bundle = publish(ModelToExport(network, signature), Path(folder, member.name), on_stage=stages.begin)
         except OnwardError as error:
             reason = str(error).partition(" See ")[0].replace(folder, "")  # the page is deleted with the folder
             return {
@@ -101,7 +103,7 @@ def _export(member: Member) -> dict[str, Any]:
         row: dict[str, Any] = {
             "outcome": "partly" if parity["not_published"] else "passed",
             "seconds": time.perf_counter() - began,
-            "stages": parity["method"]["stages"],
+            "stages": stages.seconds(),
             "artifacts": [
                 {"name": artifact.name, "size_bytes": artifact.file.size_bytes, "rows": item["comparisons"]}
                 for artifact, item in zip(bundle.artifacts, parity["artifacts"], strict=True)
