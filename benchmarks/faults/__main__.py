@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.faults.campaign import Plan, plant_in_one_network, read, run
 from benchmarks.faults.networks import NETWORKS
 from benchmarks.faults.page import page
-from benchmarks.zoo.member import ROOT
+from benchmarks.zoo.source import ROOT
 from onward.backends import Threads
 from onward.cli.console import remark
 

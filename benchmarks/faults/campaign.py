@@ -21,7 +21,8 @@ from typing import Any
 
 from benchmarks.faults.bench import FAULTS, FOLDED_EPSILON, FaultBench, Outcome
 from benchmarks.faults.networks import build
-from benchmarks.zoo.member import ROOT, digest_of_settings
+from benchmarks.zoo.member import digest_of_settings
+from benchmarks.zoo.source import ROOT
 
 __all__ = ["KINDS", "Plan", "plant_in_one_network", "read", "run"]
 
