@@ -5,9 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.onward-ready
 RUNTIME := .venv-runtime
 RUNTIME_STAMP := $(RUNTIME)/.onward-ready
-# Three processes keep two cores busy: tests of kills, of the bench and of the browser wait for much of their time. Files
-# go to processes in the order of tests/conftest.py.
-IN_PROCESSES := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+# Files go to processes in the order of tests/conftest.py, the long ones first. A third process on two cores saves nothing
+# and disturbs the tests that measure.
+IN_PROCESSES := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-runtime check docs docs-build bench course zoo faults soak format lock clean help
 
