@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from onward.feed import draw
 from onward.signature import Signature
 from onward_export.deployable import Deployable
+from onward_export.explanation.expected import Expected
 from onward_export.formats.onnx_file import write_onnx
 from onward_export.formats.program import example_inputs, export_program, write_pt2
 from onward_export.weights import WeightCheck, check_onnx, check_pt2, check_torchscript
@@ -285,6 +286,18 @@ def test_gates_in_another_order_and_a_bias_joined_twice_are_found(
     found = written.check(fault)
     assert not found.passed
     assert "times its own error" in found.unexplained[0]
+
+
+def test_infinities_of_a_mask_are_compared_and_hide_no_other_error() -> None:
+    mask = np.array([[0.0, -np.inf, 2.0], [0.0, 0.0, -np.inf]])
+    expected = Expected(mask, [mask.astype(np.float32)])
+    assert expected.compare(mask.astype(np.float32)) == (0.0, 0.0, "")
+    assert expected.worst_channel(mask) == 0.0
+    for changed in (mask + 1e-3, np.where(np.isinf(mask), 0.0, mask)):
+        error, _, mismatch = expected.compare(changed)
+        assert not mismatch
+        assert error / expected.floor > 1000
+        assert expected.worst_channel(changed) > 1000
 
 
 def test_a_copy_with_one_changed_number_is_refused_whatever_its_effect(

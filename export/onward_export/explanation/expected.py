@@ -19,6 +19,7 @@ __all__ = ["Expected", "expected_values"]
 
 #: No float32 computation of a value differs by this share of its scale; the same values in another order do.
 WRONG_ORDER = 1e-2
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 #: Below this share of the floor of all channels, that of one is luck: its numbers may be all but zero.
 SMALLEST_CHANNEL = 1e-4
 
@@ -33,19 +34,24 @@ class Expected:
 
     def __init__(self, reference: NDArray[np.float64], ways: list[NDArray[Any]]) -> None:
         self.reference = reference
-        self.scale = float(np.abs(reference).max()) if reference.size else 0.0
+        # infinities have no rounding: a mask's other numbers say its scale
+        sizes = np.where(np.isfinite(reference), np.abs(reference), 0.0).clip(max=LARGEST_FLOAT32)
+        self.scale = float(sizes.max(initial=0.0))
         ulp = float(np.spacing(np.float32(self.scale)))
-        errors = [np.abs(way.astype(np.float64) - reference) for way in ways]
+        with np.errstate(invalid="ignore"):
+            errors = [np.abs(way.astype(np.float64) - reference) for way in ways]
         # infinity minus infinity gives NaN and is not an error: masks hold many infinities
         largest = max((float(np.nanmax(error, initial=0.0)) for error in errors), default=0.0)
         rms = max((float(np.sqrt(np.nanmean(np.square(error)))) for error in errors if error.size), default=0.0)
         self.floor = max(largest, MIN_FLOOR_ULPS * ulp)
         self.rms = max(rms, ulp / 10)
-        self.channel_floors = {axis: self._channel_floors(errors, axis) for axis in _channel_axes(reference)}
+        self.channel_floors = {axis: self._channel_floors(sizes, errors, axis) for axis in _channel_axes(reference)}
 
-    def _channel_floors(self, errors: list[NDArray[np.float64]], axis: int) -> NDArray[np.float64]:
+    def _channel_floors(
+        self, sizes: NDArray[np.float64], errors: list[NDArray[np.float64]], axis: int
+    ) -> NDArray[np.float64]:
         """The floor of each channel along an axis."""
-        ulps = np.spacing(_largest(np.abs(self.reference), axis).astype(np.float32)).astype(np.float64)
+        ulps = np.spacing(_largest(sizes, axis).astype(np.float32)).astype(np.float64)
         floors = np.maximum(MIN_FLOOR_ULPS * ulps, SMALLEST_CHANNEL * self.floor)
         for error in errors:
             floors = np.maximum(floors, _largest(error, axis))
@@ -96,7 +102,7 @@ def _largest(array: NDArray[Any], axis: int) -> NDArray[np.float64]:
     """The largest number of each channel; that of the others where some are NaN."""
     others = tuple(at for at in range(array.ndim) if at != axis)
     largest: NDArray[np.float64] = np.fmax.reduce(array, axis=others) if others else np.asarray(array)
-    return np.nan_to_num(largest, nan=0.0)
+    return np.where(np.isnan(largest), 0.0, largest)
 
 
 def expected_values(program: ExportedProgram, feed: Feed, names: Collection[str]) -> dict[str, Expected]:

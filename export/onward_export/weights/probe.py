@@ -226,6 +226,8 @@ class _Given:
 
 def _run(graph: _Graph, part: _Part, values: ProgramValues, given: _Given, run: RunAsWritten) -> Probe:
     nodes = tuple(node.name or node.output[0] for node in part.nodes)
+    if not part.outputs:
+        return Probe(nodes, float("inf"), "no value that depends on it is in PyTorch's program")
     outputs = [graph.counterpart(name) for name in part.outputs]
     samples = dict(zip(graph.inputs, arrays_of(given.feed), strict=True))
     try:
@@ -243,10 +245,10 @@ def _run(graph: _Graph, part: _Part, values: ProgramValues, given: _Given, run: 
     for name, array in zip(outputs, found, strict=True):
         reference, way = exact[name].numpy(), rounded[name].numpy()
         expected = Expected(np.asarray(reference, np.float64), [way])
-        _, _, mismatch = expected.compare(np.asarray(array))
+        error, _, mismatch = expected.compare(np.asarray(array))
         if mismatch:
             return Probe(nodes, float("inf"), mismatch)
-        ratio = max(ratio, expected.worst_channel(np.asarray(array)))
+        ratio = max(ratio, error / expected.floor, expected.worst_channel(np.asarray(array)))
     return Probe(nodes, ratio)
 
 
