@@ -217,6 +217,16 @@ class Grouped(nn.Module):
         return self.head(nn.functional.conv2d(alive, weight).relu().mean((2, 3)))
 
 
+class Pruned(Grouped):
+    """Most weights are zero, and stay zero in every value that is computed from them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for layer in (self.first, self.second):
+            kept = torch.zeros_like(layer.weight).bernoulli_(0.3, generator=torch.Generator().manual_seed(1))
+            layer.weight.data *= kept
+
+
 @dataclass(frozen=True)
 class Written:
     """A file, and a check of it after a change."""
@@ -225,7 +235,7 @@ class Written:
     check: Callable[[Callable[[dict[str, NDArray[Any]]], None]], WeightCheck]
 
 
-@pytest.fixture(scope="module", params=[Recurrent, Grouped])
+@pytest.fixture(scope="module", params=[Recurrent, Grouped, Pruned])
 def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Written:
     path = tmp_path_factory.mktemp("probed") / "model.onnx"
     deployable = Deployable(request.param(), SIGNATURE)

@@ -45,7 +45,11 @@ class FoldedValue:
         limit = self.tolerance if tolerance is None else tolerance
         views = (array, array.T) if array.ndim == 2 else (array,)
         fitting = (view for view in views if view.shape == self.value.shape)
-        return max((float((np.abs(view - self.value) <= limit).mean()) for view in fitting), default=0.0)
+        return max((self._share(view, limit) for view in fitting), default=0.0)
+
+    def _share(self, array: NDArray[Any], limit: Float64 | float) -> float:
+        counts = (array != 0) | (self.value != 0)  # zeros stay zeros, whatever the scale
+        return float((np.abs(array - self.value) <= limit)[counts].mean()) if counts.any() else 1.0
 
 
 def ulps_of(value: Float64) -> Float64:

@@ -127,7 +127,7 @@ def _planes(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
 
 
 def share_of_equal(one: NDArray[Any], other: NDArray[Any]) -> float:
-    """The share of equal numbers of two arrays of one size, in order, whatever their shapes.
+    """The share of equal numbers of two arrays of one size, in order, whatever their shapes. Common zeros do not count.
 
     A share that is small among some of the numbers is not computed for all.
     """
@@ -141,4 +141,6 @@ def share_of_equal(one: NDArray[Any], other: NDArray[Any]) -> float:
 
 
 def _share(one: NDArray[Any], other: NDArray[Any]) -> float:
-    return float((one == other).mean()) if one.size else 1.0
+    # a pruned weight has its zeros in common with every value that is computed from it
+    counts = (one != 0) | (other != 0)
+    return float((one == other)[counts].mean()) if counts.any() else 1.0
