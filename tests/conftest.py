@@ -46,6 +46,13 @@ def torch_threads() -> Iterator[None]:
         sys.modules["torch"].set_num_threads(int(before))
 
 
+@pytest.fixture(autouse=True)
+def torch_seed() -> None:
+    """A test draws the same numbers whatever ran before it in its process."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def exports() -> Iterator[None]:
     """Where tests that were collected use PyTorch, exports are faster, with the same results."""
