@@ -9,7 +9,7 @@ RUNTIME_STAMP := $(RUNTIME)/.onward-ready
 # and disturbs the tests that measure.
 IN_PROCESSES := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-runtime check docs docs-build bench course zoo faults soak format lock clean help
+.PHONY: demo test test-runtime check docs docs-build bench course zoo faults soak gpu gpu-pack format lock clean help
 
 help:
 	@echo "make demo    set up, then train → export → verify → predict → bench, into artifacts/demo"
@@ -21,6 +21,8 @@ help:
 	@echo "make course  the course's networks through the whole line, into docs/course.md"
 	@echo "make zoo     torchvision's classifiers and 220 of timm's under the gate, an hour a call, into docs/zoo.md; goes on where it stopped"
 	@echo "make soak    runs killed at random moments, many of them"
+	@echo "make gpu     everything that needs a graphics card, in under ten minutes; then the tables of docs/gpu.md"
+	@echo "make gpu-pack   what a machine with a card but without a package registry lacks, in parts, into dist/gpu-pack"
 	@echo "make lock    pin the dependencies anew in requirements.txt"
 
 demo: $(STAMP)
@@ -69,6 +71,15 @@ faults: $(STAMP)
 soak: $(STAMP)
 	ONWARD_KILLS=60 $(BIN)/python -m pytest tests/training/test_resume.py -k killed
 	ONWARD_PREDICT_KILLS=200 $(BIN)/python -m pytest tests/runtime/prediction/test_kill.py -s
+
+# Without onnxruntime-gpu in the environment, the rows of onnxruntime say so; without a card, the CPU takes its place.
+gpu: $(STAMP)
+	$(BIN)/python -m benchmarks.gpu --out artifacts/gpu
+	if grep -q '"device": "cuda"' artifacts/gpu/results.json; then \
+		$(BIN)/python -m benchmarks.gpu --page artifacts/gpu/results.json; fi
+
+gpu-pack: $(STAMP)
+	$(BIN)/python -m benchmarks.gpu.pack
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

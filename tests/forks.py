@@ -207,7 +207,8 @@ def _stdout(server: subprocess.Popen[bytes]) -> IO[bytes]:
 @functools.cache
 def _server(num_threads: str | None, name: str) -> subprocess.Popen[bytes]:
     """The process that forks; it ends with the input that it is given, so when this process ends."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     environment.pop("OMP_NUM_THREADS", None)
     if num_threads is not None:
         environment["OMP_NUM_THREADS"] = num_threads
