@@ -1,4 +1,4 @@
-"""Faster exports for tests: PyTorch's table of operators is built once, and TorchScript is traced in forks."""
+"""Faster exports for tests: PyTorch's tables of operators are built once, and new processes are forks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.forks import CAN_FORK, TracedByFork, open_by_fork
+from tests.forks import CAN_FORK, TracedByFork, hints_once, open_by_fork
 
 __all__ = ["fast_exports"]
 
@@ -24,8 +24,10 @@ def fast_exports() -> Iterator[None]:
         yield
         return
     _are_fast = True
+    hints_once()
     try:
-        with one_table_of_operators(), by_forks() if CAN_FORK else nullcontext():
+        forks = by_forks() if CAN_FORK else nullcontext()
+        with one_table_of_operators(), one_look_at_operators(), no_annotations(), forks:
             yield
     finally:
         _are_fast = False
@@ -62,8 +64,57 @@ def one_table_of_operators() -> Iterator[None]:
 
 
 @contextmanager
+def one_look_at_operators() -> Iterator[None]:
+    """Make names of PyTorch's composite operators when new ones are registered; PyTorch makes all of them, often.
+
+    Source: torch._export.utils, `_materialize_cpp_cia_ops`: it calls `getattr` for each, and keeps nothing else.
+    """
+    from torch import _C
+    from torch._export import utils
+
+    materialize, known = utils._materialize_cpp_cia_ops, list[str]()
+
+    def materialize_if_new() -> None:
+        registered = _C._dispatch_get_registrations_for_dispatch_key("CompositeImplicitAutograd")
+        if registered != known:
+            materialize()
+            known[:] = registered
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils, "_materialize_cpp_cia_ops", materialize_if_new)
+        yield
+
+
+class _Callable(type):
+    """Of `Named`: what `isinstance` says of it is what it says of `collections.abc.Callable`."""
+
+    def __instancecheck__(cls, item: object) -> bool:
+        return callable(item)
+
+    def __getitem__(cls, item: object) -> object:
+        return cls
+
+
+class Named(metaclass=_Callable):
+    """`Callable` in annotations, which costs nothing there."""
+
+
+@contextmanager
+def no_annotations() -> Iterator[None]:
+    """Python computes the annotations of `inner` in `py_impl` whenever that is called: 11,000 times an export.
+
+    Source: torch._ops, `OperatorBase.py_impl`.
+    """
+    import torch._ops
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch._ops, "Callable", Named)
+        yield
+
+
+@contextmanager
 def by_forks() -> Iterator[None]:
-    """Exports of this process trace TorchScript and open artifacts in forks of processes that have imported PyTorch."""
+    """Exports of this process trace TorchScript and open artifacts in forks, which have imported what they need."""
     import onward_export.formats.torchscript
     import onward_export.opening.process
 

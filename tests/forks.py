@@ -19,17 +19,19 @@ import subprocess
 import sys
 import tempfile
 import traceback
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any, Self
 
-__all__ = ["CAN_FORK", "ArtifactByFork", "Fork", "ModuleByFork", "TracedByFork", "open_by_fork"]
+__all__ = ["CAN_FORK", "ArtifactByFork", "Fork", "ModuleByFork", "TracedByFork", "hints_once", "open_by_fork"]
 
 CAN_FORK = hasattr(os, "fork")
 #: What `onward_export.opening.process` runs.
 PROGRAM = "import sys; from onward_export.opening.worker import main; main(sys.argv[1:])"
+TORCH_BACKEND = "onward.backends.torch_backend"
 ROOT = Path(__file__).parents[1]
 #: Where a new process finds modules: what a script and this server's PYTHONPATH add comes off.
 PATHS = [path for path in sys.path if path not in (str(ROOT), str(ROOT / "tests"))]
@@ -119,13 +121,12 @@ class ArtifactByFork(Fork):
     """Stands in for the `subprocess.Popen` of `onward_export.opening.process`; its server knows no exporter.
 
     Args:
-        modules: What the process imports first.
+        modules: What the process imports first. Where PyTorch is not among it, the server does not know that either.
         env: The environment.
     """
 
-    server = "runtime"
-
     def __init__(self, modules: Sequence[str], *, env: Mapping[str, str]) -> None:
+        self.server = "runtime" if TORCH_BACKEND in modules else "onnx"
         self._pipes = tempfile.TemporaryDirectory(prefix="onward-pipes-")
         requests, replies = (str(Path(self._pipes.name, name)) for name in ("requests", "replies"))
         os.mkfifo(requests)
@@ -150,9 +151,9 @@ class ArtifactByFork(Fork):
 
 
 def open_by_fork(command: list[str], *, env: Mapping[str, str], **options: Any) -> Any:
-    """A fork for the process that opens artifacts of PyTorch; a new process for ONNX alone, or for another program."""
+    """A fork for the process that opens artifacts; a new process for another program."""
     program, modules = command[3], command[4:]
-    if program == PROGRAM and "onward.backends.torch_backend" in modules:
+    if program == PROGRAM:
         return ArtifactByFork(modules, env=env)
     return subprocess.Popen(command, env=env, **options)
 
@@ -312,6 +313,18 @@ def _artifact(requests: str, replies: str, *modules: str) -> None:
     main(modules)
 
 
+def hints_once() -> None:
+    """Compute the type hints of each class of a .pt2's schema once; PyTorch computes them for each object of it.
+
+    Source: torch._export.serde.serialize, `_dict_to_dataclass`.
+    """
+    from torch._export.serde import schema, serialize
+
+    hints = functools.cache(functools.partial(typing.get_type_hints, globalns=vars(schema)))
+    names = vars(typing) | {"get_type_hints": lambda cls, globalns: hints(cls)}
+    serialize.typing = SimpleNamespace(**names)  # type: ignore[assignment]
+
+
 FUNCTIONS: dict[str, Callable[..., None]] = {
     "trace": _trace, "onward": _onward, "module": _module, "demo": _demo, "artifact": _artifact,
 }  # fmt: skip
@@ -322,14 +335,15 @@ IMPORTED = {
         "torchvision.models", "onward.cli.app", "onward_export.commands", "onward_export.publish",
         "onward_training.commands", "onward_training.loop",
     ),
-    "runtime": (
-        "onward.backends.onnxruntime_backend", "onward.backends.torch_backend", "torch._dynamo", "onward.parity",
-    ),
+    "runtime": ("onward.backends.onnxruntime_backend", TORCH_BACKEND, "torch._dynamo", "onward.parity"),
+    "onnx": ("onward.backends.onnxruntime_backend", "onward.parity", "onward_export.opening.worker"),
 }  # fmt: skip
 
 if __name__ == "__main__":
     for name in IMPORTED[sys.argv[1]]:
         importlib.import_module(name)
+    if "torch" in sys.modules:
+        hints_once()
     requests, answers = os.fdopen(os.dup(0), "rb", 0), os.fdopen(os.dup(1), "wb", 0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
