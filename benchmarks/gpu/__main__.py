@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=ARTIFACTS / "work", help="folder of bundles and compiled code")
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
     parser.add_argument("--quick", action="store_true", help="tiny sizes; always so on the CPU")
-    parser.add_argument("--limit", type=float, default=520, metavar="SECONDS", help="for everything [default: 520]")
+    parser.add_argument("--limit", type=float, default=540, metavar="SECONDS", help="for everything [default: 540]")
     parser.add_argument("--only", nargs="+", default=(), metavar="SECTION", help=f"of {', '.join(names)}")
     parser.add_argument("--page", type=Path, metavar="JSON", help="results.json: write the tables of the page")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs" / "gpu.md", help="the page")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -23,7 +24,20 @@ FORMATS = ExportOptions(formats=("onnx", "pt2"))
 
 
 def run(setting: Setting, name: str) -> Iterator[Row]:
-    torch.set_num_threads(max(1, (torch.get_num_threads() or 1) // len(NETWORKS)))
+    path = path_of(name, setting)
+    kept = path.with_name(f"{path.name}.rows.json")
+    if kept.is_file() and (path / MANIFEST).is_file():  # of an earlier run with the same work folder
+        yield from json.loads(kept.read_text(encoding="utf-8"))
+        return
+    rows = []
+    for row in _make(name, setting):
+        rows.append(row)
+        yield row
+    kept.write_text(json.dumps(rows), encoding="utf-8")
+
+
+def _make(name: str, setting: Setting) -> Iterator[Row]:
+    torch.set_num_threads(max(1, torch.get_num_threads() // len(NETWORKS)))
     path = path_of(name, setting)
     began = time.perf_counter()
     if not (path / MANIFEST).is_file():
