@@ -66,7 +66,7 @@ NETWORKS = ("cnn", "resnet18", "resnet50", "vit_s_16")
 #: What matters most comes first: a run may have less time than all of them together.
 STAGES: tuple[tuple[Section, ...], ...] = (
     (Section("machine", 60),),
-    (*(Section(f"bundles:{name}", 170) for name in NETWORKS), Section("photographs", 60), Section("suite", 170)),
+    (*(Section(f"bundles:{name}", 200) for name in NETWORKS), Section("photographs", 60), Section("suite", 170)),
     (Section("parity", 90),),
     *((Section(f"latency:{name}", 60),) for name in NETWORKS),
     *((Section(f"precision:{name}", 60),) for name in NETWORKS if name != "resnet50"),

@@ -29,7 +29,11 @@ def run(setting: Setting) -> Iterator[Row]:
     command += [f"--junitxml={report}", *card_tests()]
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "ONWARD_TEST_BUNDLES": str(setting.work / "tests")}
     (setting.work / "tests").mkdir(exist_ok=True)
-    subprocess.run(command, cwd=ROOT, env=environment, check=False, timeout=LIMIT_S)
+    try:
+        subprocess.run(command, cwd=ROOT, env=environment, check=False, timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        yield {"test": "all tests of a card", "error": f"pytest did not end in {LIMIT_S} s"}
+        return
     for case in ElementTree.parse(report).getroot().iter("testcase"):
         yield _row(case)
 
