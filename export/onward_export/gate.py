@@ -17,7 +17,8 @@ from torch.export import ExportedProgram
 from onward.backends.operator_libraries import library_of
 from onward.bundle.golden import GoldenRecord
 from onward.errors import BackendError, ParityFailure
-from onward.parity import CONSTANT, MAX_NOISE_RATIO, MAX_RELATIVE_ERROR, Outputs, Replay, Verdict
+from onward.feed import num_samples
+from onward.parity import CONSTANT, MAX_NOISE_RATIO, MAX_RELATIVE_ERROR, Outputs, Replay, Verdict, batchings
 from onward.signature import AnySignature
 from onward.tasks import task_of
 from onward_export.explanation import Explanation, explain, samples_to_explain
@@ -152,7 +153,7 @@ def check_artifact(
         raise ParityFailure(f"{path.name} does not open: {error}{_where(path, format, reference, process)}") from error
     try:
         replayed = opened.replay(reference.record.inputs)
-        outputs = {kind: opened.run(samples) for kind, samples in reference.golden.inputs.items()}
+        outputs = _golden_outputs(opened, reference, replayed)
     except BackendError as error:
         raise ParityFailure(
             f"{path.name} does not run on batches of every size: {error}{_where(path, format, reference, process)}"
@@ -180,6 +181,17 @@ def check_artifact(
         passes=reference.passes(format),
         explanation=explanation,
     )
+
+
+def _golden_outputs(opened: OpenedArtifact, reference: ParityReference, replayed: Replay) -> dict[str, Outputs]:
+    """The outputs for each kind of golden inputs as one batch, taken from the replay where it had that batch."""
+    outputs = {}
+    for kind, feed in reference.golden.inputs.items():
+        count = num_samples(feed)
+        divisions = batchings(num_samples(reference.record.inputs[kind]), kind)
+        same = [given for sizes, given in zip(divisions, replayed[kind], strict=True) if sizes[0] == count]
+        outputs[kind] = {name: array[:count] for name, array in same[0].items()} if same else opened.run(feed)
+    return outputs
 
 
 def _open(path: Path, format: str, reference: ParityReference, process: ArtifactProcess) -> OpenedArtifact:

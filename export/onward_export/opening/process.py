@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import pickle
 import signal
-import subprocess
-import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,22 +13,19 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
-import onward
-import onward_export
 from onward.backends import backend_for
 from onward.errors import BackendError
 from onward.feed import Feed
 from onward.parity import Outputs, Replay
 from onward.signature import AnySignature
 from onward_export.opening.worker import ERROR, PROGRESS
+from onward_export.processes import FreshProcess
 
 __all__ = ["MAX_SILENCE_S", "ArtifactProcess", "OpenedArtifact"]
 
 PROGRAM = "import sys; from onward_export.opening.worker import main; main(sys.argv[1:])"
 #: The process is ended when it has finished no batch for so long.
 MAX_SILENCE_S = 300.0
-#: The folders in which Python finds the packages that the worker imports.
-ROOTS = tuple(dict.fromkeys(str(Path(package.__path__[0]).parent) for package in (onward, onward_export)))
 
 
 class ArtifactProcess:
@@ -111,22 +103,11 @@ class ArtifactProcess:
         modules = dict.fromkeys(name for spec in specs for name in (spec.module, spec.late_import) if name)
         self._imported: set[str] = set()
         self._is_silent = False
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
-        self._popen = subprocess.Popen(
-            [sys.executable, "-P", "-c", PROGRAM, *modules],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (*ROOTS, os.environ.get("PYTHONPATH"))))},
-        )
+        uses_torch = any(spec.library == "PyTorch" for spec in specs)
+        self._process = FreshProcess(PROGRAM, list(modules), uses_torch=uses_torch)
 
     def _end(self) -> None:
-        self._popen.kill()
-        self._popen.wait()
-        for stream in (self._popen.stdin, self._popen.stdout, self._stderr):
-            assert stream is not None
-            with contextlib.suppress(OSError):  # a request that was not written completely
-                stream.close()
+        self._process.close()
 
     def _request(self, step: str, doing: str, library: str, **arguments: Any) -> Any:
         """Let the process do one step and wait for its result."""
@@ -143,17 +124,15 @@ class ArtifactProcess:
         return value
 
     def _send(self, request: tuple[str, dict[str, Any]]) -> None:
-        assert self._popen.stdin is not None
         with self._limited():
-            pickle.dump(request, self._popen.stdin, pickle.HIGHEST_PROTOCOL)
-            self._popen.stdin.flush()
+            pickle.dump(request, self._process.stdin, pickle.HIGHEST_PROTOCOL)
+            self._process.stdin.flush()
 
     def _reply(self) -> tuple[str, Any]:
         """The next reply that is no progress."""
-        assert self._popen.stdout is not None
         while True:
             with self._limited():
-                what, value = pickle.load(self._popen.stdout)
+                what, value = pickle.load(self._process.stdout)
             if what != PROGRESS:
                 return what, value
 
@@ -170,10 +149,10 @@ class ArtifactProcess:
 
     def _end_silence(self) -> None:
         self._is_silent = True
-        self._popen.kill()
+        self._process.kill()
 
     def _how_it_ended(self, doing: str, library: str) -> str:
-        code = self._popen.wait()
+        code = self._process.wait()
         if self._is_silent:
             return f"{library} did not answer for {MAX_SILENCE_S:g} s when it {doing}, and was ended."
         try:
@@ -182,8 +161,7 @@ class ArtifactProcess:
             how = f"signal {-code}"
         if how == "SIGKILL":
             return f"the system ended {library} when it {doing} ({how}), most likely for its memory."
-        self._stderr.seek(0)
-        said = self._stderr.read().decode(errors="replace").strip().splitlines()
+        said = self._process.errors().strip().splitlines()
         last = f" Its last output: {said[-1].strip()}" if said and (code > 0 or how == "SIGABRT") else ""
         return f"{library} crashed when it {doing} ({how}).{last}"
 

@@ -1,0 +1,189 @@
+"""Fresh process: runs a program in a process that has run nothing else.
+
+On Linux it is a fork of a process that has imported PyTorch and done nothing else; elsewhere, and for programs that do
+without PyTorch, it is a new process. Both behave alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import onward
+import onward_export
+from onward_export.processes.fork_server import MAX_REQUEST_BYTES
+
+__all__ = ["FreshProcess"]
+
+SERVER = "import sys; from onward_export.processes.fork_server import main; main(int(sys.argv[1]), sys.argv[2:])"
+#: What takes long to import: PyTorch, and what `torch.export.load` and torchvision import later.
+IMPORTED = ("torch", "torch._dynamo")
+#: Beginnings of the environment variables that libraries read when they are imported.
+READ_AT_IMPORT = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "TORCH", "PYTORCH", "CUDA", "LD_", "PYTHON")
+#: The folders in which Python finds Onward.
+ROOTS = tuple(dict.fromkeys(str(Path(package.__path__[0]).parent) for package in (onward, onward_export)))
+
+
+class FreshProcess:
+    """A process that runs a program as `python -c PROGRAM ARGUMENTS` does.
+
+    Args:
+        program: Python code.
+        arguments: `sys.argv[1:]` of it.
+        paths: Its `sys.path`. Default: the folders of Onward, PYTHONPATH and the installed packages.
+        uses_torch: Whether it will import PyTorch.
+    """
+
+    def __init__(
+        self, program: str, arguments: Sequence[str], *, paths: Sequence[str] | None = None, uses_torch: bool = True
+    ) -> None:
+        self.arguments = list(arguments)
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        self._code: int | None = None
+        self._popen: subprocess.Popen[bytes] | None = None
+        #: Standard input and output.
+        self.stdin: IO[bytes]
+        self.stdout: IO[bytes]
+        if uses_torch and sys.platform == "linux":
+            self._fork(program, paths)
+        else:
+            self._start(program, paths)
+
+    def wait(self) -> int:
+        """Wait for the end.
+
+        Returns:
+            The exit code; the negative number of the signal that ended it.
+        """
+        if self._popen is not None:
+            return self._popen.wait()
+        if self._code is None:
+            line = self._status.readline()
+            self._code = int(line) if line else -signal.SIGKILL  # what waits for it was ended with it
+        return self._code
+
+    def kill(self) -> None:
+        """End it."""
+        if self._popen is not None:
+            self._popen.kill()
+        elif self._code is None and not select.select([self._status], [], [], 0)[0]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+
+    def errors(self) -> str:
+        """What it has written to standard error."""
+        self._errors.seek(0)
+        return self._errors.read().decode(errors="replace")
+
+    def close(self) -> None:
+        """End it and close its streams."""
+        self.kill()
+        self.wait()
+        self._close_streams()
+        self._errors.close()
+
+    def _start(self, program: str, paths: Sequence[str] | None) -> None:
+        found = [*ROOTS, os.environ.get("PYTHONPATH", "")] if paths is None else paths
+        self._popen = subprocess.Popen(
+            [sys.executable, "-P", "-c", program, *self.arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, found))},
+        )
+        assert self._popen.stdin is not None
+        assert self._popen.stdout is not None
+        self.stdin, self.stdout = self._popen.stdin, self._popen.stdout
+
+    def _fork(self, program: str, paths: Sequence[str] | None) -> None:
+        request = {
+            "program": program,
+            "arguments": self.arguments,
+            "paths": None if paths is None else list(paths),
+            "folder": str(Path.cwd()),
+            "environment": dict(os.environ),
+        }
+        message = json.dumps(request).encode()
+        assert len(message) <= MAX_REQUEST_BYTES
+        for _ in range(2):  # a server that has had nothing to do for long may end at this moment
+            (requests, stdin), (stdout, replies), (status, told) = os.pipe(), os.pipe(), os.pipe()
+            self.stdin, self.stdout = os.fdopen(stdin, "wb"), os.fdopen(stdout, "rb")
+            self._status = os.fdopen(status, "rb", 0)
+            try:
+                _ask_to_fork(message, [requests, replies, self._errors.fileno(), told])
+            finally:
+                for descriptor in (requests, replies, told):
+                    os.close(descriptor)
+            if line := self._status.readline():
+                self._pid = int(line)
+                return
+            self._close_streams()
+        raise RuntimeError("the process that forks has ended.")
+
+    def _close_streams(self) -> None:
+        for stream in [self.stdin, self.stdout, *([] if self._popen is not None else [self._status])]:
+            with contextlib.suppress(OSError):  # a request that was not written completely
+                stream.close()
+
+
+class _ForkServer:
+    """A process that forks.
+
+    Args:
+        pid: The process that asks.
+        environment: What its libraries read of the environment.
+    """
+
+    def __init__(self, pid: int, environment: Mapping[str, str]) -> None:
+        self.pid, self.environment = pid, environment
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_REQUEST_BYTES)
+        with theirs:
+            self._popen = subprocess.Popen(
+                [sys.executable, "-P", "-c", SERVER, str(theirs.fileno()), *IMPORTED],
+                stdin=subprocess.DEVNULL,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (*ROOTS, os.environ.get("PYTHONPATH"))))},
+                pass_fds=[theirs.fileno()],
+            )
+
+    def is_running(self) -> bool:
+        """Whether it takes requests."""
+        return self._popen.poll() is None
+
+    def end(self) -> None:
+        """End it. Processes that it forked go on."""
+        self.socket.close()
+        self._popen.kill()
+        self._popen.wait()
+
+
+_server: _ForkServer | None = None
+_lock = threading.Lock()
+
+
+def _ask_to_fork(message: bytes, descriptors: Sequence[int]) -> None:
+    """Send a request to the server of this process. One is started if there is none, or the environment has changed."""
+    global _server
+    pid = os.getpid()
+    environment = {name: value for name, value in os.environ.items() if name.startswith(READ_AT_IMPORT)}
+    with _lock:
+        if _server is not None and _server.pid != pid:  # this process is a fork, and the server its parent's
+            _server = None
+        if _server is not None and not (_server.is_running() and _server.environment == environment):
+            _server.end()
+            _server = None
+        if _server is None:
+            _server = _ForkServer(pid, environment)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it ends at this moment
+            socket.send_fds(_server.socket, [message], list(descriptors))
