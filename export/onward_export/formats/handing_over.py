@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import io
 import site
@@ -99,8 +100,13 @@ def _is_of_user(module: ModuleType) -> bool:
     file = getattr(module, "__file__", None)
     if not file or module.__name__ in ("__main__", "__mp_main__"):
         return False
-    installed = [*site.getsitepackages(), sysconfig.get_paths()["stdlib"], str(Path(__file__).parents[2])]
-    return not any(file.startswith(folder) for folder in installed)
+    return not file.startswith(_installed())
+
+
+@functools.cache
+def _installed() -> tuple[str, ...]:
+    """The folders of installed packages, of Python and of Onward."""
+    return (*site.getsitepackages(), sysconfig.get_paths()["stdlib"], str(Path(__file__).parents[2]))
 
 
 def _can_be_imported(module: ModuleType) -> bool:

@@ -45,8 +45,8 @@ class PassResult:
     Args:
         name: The name of the pass.
         num_applied: The number of places that it changed.
-        noise_ratio_before: The worst noise ratio of the model before it; None where nothing was measured.
-        noise_ratio_after: The worst noise ratio of the model after it.
+        noise_ratio_before: The worst noise ratio of the model before it; None where that was not measured.
+        noise_ratio_after: The worst noise ratio of the model after it; None where that was not measured.
         was_kept: Whether the changed model was kept.
         reason: Why it was kept or not, in a sentence.
     """
