@@ -1,17 +1,13 @@
-"""Faster exports for tests: PyTorch's tables of operators are built once, and new processes are forks."""
+"""Faster exports for tests: PyTorch's tables of operators are built once."""
 
 from __future__ import annotations
 
 import functools
-import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from types import SimpleNamespace
+from contextlib import contextmanager
 
 import pytest
-
-from tests.forks import CAN_FORK, TracedByFork, hints_once, open_by_fork
 
 __all__ = ["fast_exports"]
 
@@ -24,10 +20,8 @@ def fast_exports() -> Iterator[None]:
         yield
         return
     _are_fast = True
-    hints_once()
     try:
-        forks = by_forks() if CAN_FORK else nullcontext()
-        with one_table_of_operators(), one_look_at_operators(), no_annotations(), forks:
+        with one_table_of_operators(), one_look_at_operators(), no_annotations():
             yield
     finally:
         _are_fast = False
@@ -109,17 +103,4 @@ def no_annotations() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch._ops, "Callable", Named)
-        yield
-
-
-@contextmanager
-def by_forks() -> Iterator[None]:
-    """Exports of this process trace TorchScript and open artifacts in forks, which have imported what they need."""
-    import onward_export.formats.torchscript
-    import onward_export.opening.process
-
-    opening = SimpleNamespace(Popen=open_by_fork, PIPE=subprocess.PIPE)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onward_export.formats.torchscript, "subprocess", SimpleNamespace(Popen=TracedByFork, PIPE=None))
-        patch.setattr(onward_export.opening.process, "subprocess", opening)
         yield

@@ -19,19 +19,16 @@ import subprocess
 import sys
 import tempfile
 import traceback
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import IO, Any, Self
 
-__all__ = ["CAN_FORK", "ArtifactByFork", "Fork", "ModuleByFork", "TracedByFork", "hints_once", "open_by_fork"]
+from onward_export.processes import start_server
+
+__all__ = ["CAN_FORK", "Fork", "ModuleByFork"]
 
 CAN_FORK = hasattr(os, "fork")
-#: What `onward_export.opening.process` runs.
-PROGRAM = "import sys; from onward_export.opening.worker import main; main(sys.argv[1:])"
-TORCH_BACKEND = "onward.backends.torch_backend"
 ROOT = Path(__file__).parents[1]
 #: Where a new process finds modules: what a script and this server's PYTHONPATH add comes off.
 PATHS = [path for path in sys.path if path not in (str(ROOT), str(ROOT / "tests"))]
@@ -40,7 +37,7 @@ PATHS = [path for path in sys.path if path not in (str(ROOT), str(ROOT / "tests"
 class Fork:
     """One call of a function of `FUNCTIONS`, in a process of its own; as much of `subprocess.Popen` as tests need.
 
-    A process has one such fork of each server at a time.
+    A process has one such fork at a time.
 
     Args:
         function: Its name in `FUNCTIONS`.
@@ -50,8 +47,6 @@ class Fork:
     """
 
     returncode: int | None = None
-    #: The server that forks, a key of `IMPORTED`.
-    server = "exporter"
 
     def __init__(
         self,
@@ -66,7 +61,7 @@ class Fork:
         self._outputs = [str(Path(self._folder.name, name)) for name in ("out", "err")]
         for path in self._outputs:
             Path(path).touch()
-        self._server = _server(environment.get("OMP_NUM_THREADS"), self.server)
+        self._server = _server(environment.get("OMP_NUM_THREADS"))
         request = [function, list(arguments), sys.path, os.fspath(cwd or Path.cwd()), environment, *self._outputs]
         _stdin(self._server).write(json.dumps(request).encode() + b"\n")
         self.pid = int(self._line())
@@ -117,58 +112,6 @@ class Fork:
         return line
 
 
-class ArtifactByFork(Fork):
-    """Stands in for the `subprocess.Popen` of `onward_export.opening.process`; its server knows no exporter.
-
-    Args:
-        modules: What the process imports first. Where PyTorch is not among it, the server does not know that either.
-        env: The environment.
-    """
-
-    def __init__(self, modules: Sequence[str], *, env: Mapping[str, str]) -> None:
-        self.server = "runtime" if TORCH_BACKEND in modules else "onnx"
-        self._pipes = tempfile.TemporaryDirectory(prefix="onward-pipes-")
-        requests, replies = (str(Path(self._pipes.name, name)) for name in ("requests", "replies"))
-        os.mkfifo(requests)
-        os.mkfifo(replies)
-        super().__init__("artifact", [requests, replies, *modules], env=env)
-        self.stdin, self.stdout = Path(requests).open("wb"), Path(replies).open("rb")  # noqa: SIM115
-
-    def kill(self) -> None:
-        """Have it ended; `wait` waits for that."""
-        if self.returncode is None:
-            with contextlib.suppress(ProcessLookupError):  # it has ended already
-                self.send_signal(signal.SIGKILL)
-
-    def wait(self) -> int:
-        """Wait for the end."""
-        if self.returncode is None:
-            self.communicate()
-            self._folder.cleanup()
-            self._pipes.cleanup()
-        assert self.returncode is not None
-        return self.returncode
-
-
-def open_by_fork(command: list[str], *, env: Mapping[str, str], **options: Any) -> Any:
-    """A fork for the process that opens artifacts; a new process for another program."""
-    program, modules = command[3], command[4:]
-    if program == PROGRAM:
-        return ArtifactByFork(modules, env=env)
-    return subprocess.Popen(command, env=env, **options)
-
-
-class TracedByFork(Fork):
-    """Stands in for the `subprocess.Popen` of `onward_export.formats.torchscript`.
-
-    Args:
-        command: Its command; the last three are what is handed over, where to, and how.
-    """
-
-    def __init__(self, command: list[str], **options: Any) -> None:
-        super().__init__("trace", command[-3:])
-
-
 class ModuleByFork(Fork):
     """Stands in for the `subprocess.Popen` of `python -m MODULE`, where its output is read at the end.
 
@@ -206,7 +149,7 @@ def _stdout(server: subprocess.Popen[bytes]) -> IO[bytes]:
 
 
 @functools.cache
-def _server(num_threads: str | None, name: str) -> subprocess.Popen[bytes]:
+def _server(num_threads: str | None) -> subprocess.Popen[bytes]:
     """The process that forks; it ends with the input that it is given, so when this process ends."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
@@ -214,7 +157,7 @@ def _server(num_threads: str | None, name: str) -> subprocess.Popen[bytes]:
     if num_threads is not None:
         environment["OMP_NUM_THREADS"] = num_threads
     return subprocess.Popen(
-        [sys.executable, __file__, name], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        [sys.executable, __file__], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
     )
 
 
@@ -254,12 +197,6 @@ def _run(
         os._exit(code)
 
 
-def _trace(handed_over: str, path: str, how: str) -> None:
-    import onward_export.formats.torchscript
-
-    onward_export.formats.torchscript._write(Path(handed_over), Path(path), how)
-
-
 def _onward(*arguments: str) -> None:
     """`python -m onward`."""
     from onward.cli.app import main
@@ -275,20 +212,7 @@ def _module(name: str, *arguments: str) -> None:
 
 
 def _begin(*argv: str) -> None:
-    """Paths and arguments of a new process. What it exports is traced in a fork of it as it is now, also fresh."""
-    import onward_export.formats.torchscript
-
-    requests, answers = os.pipe(), os.pipe()
-    if not os.fork():
-        os.close(requests[1])
-        os.close(answers[0])
-        _serve(os.fdopen(requests[0], "rb", 0), os.fdopen(answers[1], "wb", 0))
-        os._exit(0)
-    os.close(requests[0])
-    os.close(answers[1])
-    mine = SimpleNamespace(stdin=os.fdopen(requests[1], "wb", 0), stdout=os.fdopen(answers[0], "rb", 0))
-    globals()["_server"] = lambda num_threads, name: mine
-    onward_export.formats.torchscript.subprocess = SimpleNamespace(Popen=TracedByFork, PIPE=None)  # type: ignore
+    """Paths and arguments of a new process."""
     added = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     sys.path[:] = [str(Path.cwd()), *added, *PATHS]
     sys.argv = [*argv]
@@ -303,47 +227,18 @@ def _demo(*arguments: str) -> None:
     _onward("demo", *arguments)
 
 
-def _artifact(requests: str, replies: str, *modules: str) -> None:
-    from onward_export.opening.worker import main
-
-    for path, flags, number in ((requests, os.O_RDONLY, 0), (replies, os.O_WRONLY, 1)):
-        file = os.open(path, flags)
-        os.dup2(file, number)
-        os.close(file)
-    main(modules)
-
-
-def hints_once() -> None:
-    """Compute the type hints of each class of a .pt2's schema once; PyTorch computes them for each object of it.
-
-    Source: torch._export.serde.serialize, `_dict_to_dataclass`.
-    """
-    from torch._export.serde import schema, serialize
-
-    hints = functools.cache(functools.partial(typing.get_type_hints, globalns=vars(schema)))
-    names = vars(typing) | {"get_type_hints": lambda cls, globalns: hints(cls)}
-    serialize.typing = SimpleNamespace(**names)  # type: ignore[assignment]
-
-
-FUNCTIONS: dict[str, Callable[..., None]] = {
-    "trace": _trace, "onward": _onward, "module": _module, "demo": _demo, "artifact": _artifact,
-}  # fmt: skip
-#: Server -> what it imports, which takes the time.
-IMPORTED = {
-    "exporter": (
-        "onnx", "onnxruntime", "onnxscript", "torch._dynamo", "torch.onnx._internal.exporter._core",
-        "torchvision.models", "onward.cli.app", "onward_export.commands", "onward_export.publish",
-        "onward_training.commands", "onward_training.loop",
-    ),
-    "runtime": ("onward.backends.onnxruntime_backend", TORCH_BACKEND, "torch._dynamo", "onward.parity"),
-    "onnx": ("onward.backends.onnxruntime_backend", "onward.parity", "onward_export.opening.worker"),
-}  # fmt: skip
+FUNCTIONS: dict[str, Callable[..., None]] = {"onward": _onward, "module": _module, "demo": _demo}
+#: What the server imports, which takes the time.
+IMPORTED = (
+    *("onnx", "onnxruntime", "onnxscript", "torch._dynamo", "torch.onnx._internal.exporter._core"),
+    *("torchvision.models", "onward.cli.app", "onward_export.commands", "onward_export.publish"),
+    *("onward_training.commands", "onward_training.loop"),
+)
 
 if __name__ == "__main__":
-    for name in IMPORTED[sys.argv[1]]:
+    for name in IMPORTED:
         importlib.import_module(name)
-    if "torch" in sys.modules:
-        hints_once()
+    start_server()  # for the exports of all forks
     requests, answers = os.fdopen(os.dup(0), "rb", 0), os.fdopen(os.dup(1), "wb", 0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)

@@ -31,6 +31,7 @@ def main(handed_over: str, path: str, how: str) -> None:
     with torchscript_is_meant(), torch.no_grad(), _autograd_functions_run_forward():
         if how == "script":  # the network has the control flow; the normalisation around it is traced
             deployable.model = torch.jit.script(deployable.model)
+        deployable(*example)  # what `forward` imports and caches when it first runs would be traced, too
         # the gate checks what was traced, with other inputs and in float64
         traced = torch.jit.trace(deployable, example, check_trace=False)  # type: ignore[no-untyped-call]
         torch.jit.save(traced, path)

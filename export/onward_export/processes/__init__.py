@@ -4,6 +4,6 @@ fresh_process is the side of the exporter; fork_server is the program of a proce
 takes seconds, and forks. The room does not know what its processes are for.
 """
 
-from onward_export.processes.fresh_process import FreshProcess
+from onward_export.processes.fresh_process import FreshProcess, start_server
 
-__all__ = ["FreshProcess"]
+__all__ = ["FreshProcess", "start_server"]

@@ -2,8 +2,8 @@
 
 A request is a message over a Unix socket: program, arguments, paths, working directory and environment as JSON, with
 the file descriptors of standard input, output and errors, and one for the status. Two lines are written to the status:
-the id of the process, and its exit code when it has ended. The server ends with its socket, or after a minute without
-requests. Importing this module loads no library.
+the id of the process, and its exit code when it has ended. The server ends with its socket, or after ten minutes
+without requests. Importing this module loads no library.
 
 Source: the fork server of multiprocessing, which in addition imports the user's `__main__` into each process.
 """
@@ -26,7 +26,7 @@ __all__ = ["MAX_REQUEST_BYTES", "NUM_DESCRIPTORS", "main"]
 #: Standard input, output, errors, and the status.
 NUM_DESCRIPTORS = 4
 MAX_REQUEST_BYTES = 1 << 20
-MAX_IDLE_S = 60.0
+MAX_IDLE_S = 600.0
 
 
 def main(descriptor: int, modules: Sequence[str]) -> None:
@@ -77,10 +77,21 @@ def _run(
     program: str,
     arguments: Sequence[str],
     paths: Sequence[str] | None,
+    first_paths: Sequence[str],
     folder: str,
     environment: Mapping[str, str],
 ) -> NoReturn:
-    """Be the process that runs a program, as `python -c PROGRAM ARGUMENTS` does."""
+    """Be the process that runs a program, as `python -c PROGRAM ARGUMENTS` does.
+
+    Args:
+        streams: Standard input, output and errors.
+        program: Python code.
+        arguments: `sys.argv[1:]` of it.
+        paths: `sys.path`. Default: this process's, after `first_paths`.
+        first_paths: The folders of PYTHONPATH.
+        folder: The working directory.
+        environment: The environment.
+    """
     code = 1
     try:
         for number, stream in enumerate(streams):
@@ -89,7 +100,7 @@ def _run(
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
-        sys.path[:] = sys.path if paths is None else paths
+        sys.path[:] = [*first_paths, *sys.path] if paths is None else paths
         sys.argv = ["-c", *arguments]
         importlib.invalidate_caches()
         exec(program, {"__name__": "__main__"})

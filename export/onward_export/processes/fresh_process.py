@@ -24,13 +24,13 @@ import onward
 import onward_export
 from onward_export.processes.fork_server import MAX_REQUEST_BYTES
 
-__all__ = ["FreshProcess"]
+__all__ = ["FreshProcess", "start_server"]
 
 SERVER = "import sys; from onward_export.processes.fork_server import main; main(int(sys.argv[1]), sys.argv[2:])"
 #: What takes long to import: PyTorch, and what `torch.export.load` and torchvision import later.
 IMPORTED = ("torch", "torch._dynamo")
 #: Beginnings of the environment variables that libraries read when they are imported.
-READ_AT_IMPORT = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "TORCH", "PYTORCH", "CUDA", "LD_", "PYTHON")
+READ_AT_IMPORT = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "TORCH", "PYTORCH", "CUDA", "LD_", "PYTHONHASHSEED")
 #: The folders in which Python finds Onward.
 ROOTS = tuple(dict.fromkeys(str(Path(package.__path__[0]).parent) for package in (onward, onward_export)))
 
@@ -94,13 +94,12 @@ class FreshProcess:
         self._errors.close()
 
     def _start(self, program: str, paths: Sequence[str] | None) -> None:
-        found = [*ROOTS, os.environ.get("PYTHONPATH", "")] if paths is None else paths
         self._popen = subprocess.Popen(
             [sys.executable, "-P", "-c", program, *self.arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, found))},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([*ROOTS, *_paths_of_user()] if paths is None else paths)},
         )
         assert self._popen.stdin is not None
         assert self._popen.stdout is not None
@@ -111,6 +110,7 @@ class FreshProcess:
             "program": program,
             "arguments": self.arguments,
             "paths": None if paths is None else list(paths),
+            "first_paths": _paths_of_user(),
             "folder": str(Path.cwd()),
             "environment": dict(os.environ),
         }
@@ -138,52 +138,71 @@ class FreshProcess:
 
 
 class _ForkServer:
-    """A process that forks.
+    """A process that forks. A fork of the process that started it may ask it, too: requests need no answer here.
 
     Args:
-        pid: The process that asks.
         environment: What its libraries read of the environment.
     """
 
-    def __init__(self, pid: int, environment: Mapping[str, str]) -> None:
-        self.pid, self.environment = pid, environment
-        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_REQUEST_BYTES)
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = environment
+        self._pid = os.getpid()
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_REQUEST_BYTES)
         with theirs:
             self._popen = subprocess.Popen(
                 [sys.executable, "-P", "-c", SERVER, str(theirs.fileno()), *IMPORTED],
                 stdin=subprocess.DEVNULL,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (*ROOTS, os.environ.get("PYTHONPATH"))))},
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(ROOTS)},
                 pass_fds=[theirs.fileno()],
             )
 
-    def is_running(self) -> bool:
-        """Whether it takes requests."""
-        return self._popen.poll() is None
+    def ask(self, message: bytes, descriptors: Sequence[int]) -> bool:
+        """Send a request; False if it has ended."""
+        try:
+            socket.send_fds(self._socket, [message], list(descriptors))
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
 
     def end(self) -> None:
-        """End it. Processes that it forked go on."""
-        self.socket.close()
-        self._popen.kill()
-        self._popen.wait()
+        """End it, if it is this process's. Processes that it forked go on."""
+        self._socket.close()
+        if self._pid == os.getpid():
+            self._popen.kill()
+            self._popen.wait()
 
 
 _server: _ForkServer | None = None
 _lock = threading.Lock()
 
 
+def start_server() -> None:
+    """Start the process that imports PyTorch and forks, if there is none, so that fresh processes start at once."""
+    if sys.platform == "linux":
+        with _lock:
+            _current_server()
+
+
 def _ask_to_fork(message: bytes, descriptors: Sequence[int]) -> None:
-    """Send a request to the server of this process. One is started if there is none, or the environment has changed."""
+    """Send a request to the server. One is started if there is none, or the environment has changed."""
     global _server
-    pid = os.getpid()
-    environment = {name: value for name, value in os.environ.items() if name.startswith(READ_AT_IMPORT)}
     with _lock:
-        if _server is not None and _server.pid != pid:  # this process is a fork, and the server its parent's
+        if not _current_server().ask(message, descriptors):
             _server = None
-        if _server is not None and not (_server.is_running() and _server.environment == environment):
-            _server.end()
-            _server = None
-        if _server is None:
-            _server = _ForkServer(pid, environment)
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it ends at this moment
-            socket.send_fds(_server.socket, [message], list(descriptors))
+            _current_server().ask(message, descriptors)
+
+
+def _current_server() -> _ForkServer:
+    global _server
+    environment = {name: value for name, value in os.environ.items() if name.startswith(READ_AT_IMPORT)}
+    if _server is not None and _server.environment != environment:
+        _server.end()
+        _server = None
+    if _server is None:
+        _server = _ForkServer(environment)
+    return _server
+
+
+def _paths_of_user() -> list[str]:
+    return list(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
