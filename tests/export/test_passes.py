@@ -560,29 +560,48 @@ def test_a_pass_is_not_blamed_for_a_graph_that_was_invalid_before() -> None:
         run_passes(model, passes=[Fault("nothing", is_optional=False)])
 
 
-def test_a_graph_is_first_measured_after_the_pass_that_the_others_need() -> None:
+@pytest.mark.parametrize(
+    ("together", "expected"),
+    [(1.5, [["Conv"]]), (2.5, [["Conv"], ["Conv", "BatchNormalization"], ["Conv"]])],
+    ids=["precise", "costly"],
+)
+def test_passes_are_measured_together_and_one_by_one_only_where_they_cost_precision(
+    together: float, expected: list[list[str]]
+) -> None:
     model = model_of([conv(), norm("h")], ("n", 4, 7, 9), w=draw(6, 4, 3, 3), **batch_norm(6))
     measured: list[list[str]] = []
 
     def measure(given: ir.Model) -> float:
         measured.append(operators(given))
-        return 1.0
+        return together
 
-    run_passes(model, measure=measure, passes=[Fault("renames nothing", is_optional=False), FoldBatchNorm()])
-    assert measured == [["Conv", "BatchNormalization"], ["Conv"]]
+    passes = [Fault("renames nothing", is_optional=False), FoldBatchNorm(), RemoveDeadCode()]
+    chosen, results = run_passes(model, measure=measure, passes=passes)
+    assert measured == expected
+    assert operators(chosen) == ["Conv"]
+    assert results[1].noise_ratio_after == together
+    assert results[0].noise_ratio_after is None
 
 
-def test_a_graph_that_does_not_run_is_measured_once() -> None:
+def test_nothing_is_measured_where_no_pass_changed_anything() -> None:
+    model = model_of([helper.make_node("Relu", ["x"], ["y"])], ("n", 6))
+    _, (result,) = run_passes(model, measure=lambda given: 1 / 0, passes=[FoldBatchNorm()])
+    assert (result.was_kept, result.reason) == (True, "Nothing to change.")
+
+
+def test_a_graph_that_does_not_run_without_the_passes_keeps_them() -> None:
     model = model_of([conv(), norm("h")], ("n", 4, 7, 9), w=draw(6, 4, 3, 3), **batch_norm(6))
-    ratios = iter([math.inf])
-    _, (result,) = run_passes(model, measure=lambda given: next(ratios), passes=[FoldBatchNorm()])
+    _, (result,) = run_passes(model, measure=lambda given: math.inf, passes=[FoldBatchNorm()])
     assert (result.was_kept, result.reason) == (True, "It was not measured.")
 
 
 def test_a_pass_after_which_the_graph_does_not_run_is_left_out() -> None:
     model = model_of([conv(), norm("h")], ("n", 4, 7, 9), w=draw(6, 4, 3, 3), **batch_norm(6))
-    ratios = iter([1.0, math.inf])
-    chosen, (result,) = run_passes(model, measure=lambda given: next(ratios), passes=[FoldBatchNorm()])
+    chosen, (result,) = run_passes(
+        model,
+        measure=lambda given: 1.0 if "BatchNormalization" in operators(given) else math.inf,
+        passes=[FoldBatchNorm()],
+    )
     assert operators(chosen) == ["Conv", "BatchNormalization"]
     assert (result.noise_ratio_after, result.reason) == (None, "Left out: the graph does not run with it.")
 

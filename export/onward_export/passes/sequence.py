@@ -69,7 +69,7 @@ def run_passes(
     if not costly:
         return together, results
     ratio = measure(together)
-    if ratio > MAX_NOISE_RATIO_OF_A_PASS:
+    if not ratio <= MAX_NOISE_RATIO_OF_A_PASS:  # NaN, too
         return _run_each(model, passes, measure)
     reason = f"The noise ratio with all passes is at or below {MAX_NOISE_RATIO_OF_A_PASS:g}."
     measured = {at: replace(results[at], reason=reason) for at in costly}

@@ -6,6 +6,7 @@ without PyTorch, it is a new process. Both behave alike.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -166,7 +167,7 @@ class _ForkServer:
         return True
 
     def end(self) -> None:
-        """End it, if it is this process's. Processes that it forked go on."""
+        """End it, if it is this process's; again does no harm. Processes that it forked go on."""
         self._socket.close()
         if self._pid == os.getpid():
             self._popen.kill()
@@ -201,6 +202,7 @@ def _current_server() -> _ForkServer:
         _server = None
     if _server is None:
         _server = _ForkServer(environment)
+        atexit.register(_server.end)
     return _server
 
 

@@ -1,0 +1,130 @@
+"""A fresh process behaves as `python -c` does, whether it is a fork or not, and knows nothing of who asks for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from onward_export.processes import FreshProcess, fresh_process
+
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="forks are used on Linux only")
+USES_TORCH = pytest.mark.parametrize("uses_torch", [True, False], ids=["fork", "new process"])
+
+
+@pytest.fixture
+def started() -> Iterator[list[FreshProcess]]:
+    processes: list[FreshProcess] = []
+    yield processes
+    for process in processes:
+        process.close()
+
+
+def run(program: str, *arguments: str, uses_torch: bool = True, paths: list[str] | None = None) -> tuple[int, str, str]:
+    """The exit code, and what the program wrote to standard output and errors."""
+    process = FreshProcess(program, arguments, uses_torch=uses_torch, paths=paths)
+    try:
+        process.stdin.write(b"hello")
+        process.stdin.close()
+        written = process.stdout.read().decode()
+        return process.wait(), written, process.errors()
+    finally:
+        process.close()
+
+
+@USES_TORCH
+def test_it_has_arguments_streams_a_folder_and_an_environment(
+    uses_torch: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLOUR", "blue")
+    program = (
+        "import os, sys\n"
+        "print(sys.argv[1:], sys.stdin.read(), os.getcwd(), os.environ['COLOUR'])\n"
+        "print('oh', file=sys.stderr)"
+    )
+    assert run(program, "a", "b c", uses_torch=uses_torch) == (0, f"['a', 'b c'] hello {tmp_path} blue\n", "oh\n")
+
+
+@USES_TORCH
+@pytest.mark.parametrize(
+    ("program", "code"),
+    [
+        ("import os; os._exit(7)", 7),
+        ("raise SystemExit(4)", 4),
+        ("1 / 0", 1),
+        ("import os; os.kill(os.getpid(), 11)", -signal.SIGSEGV),
+    ],
+    ids=["exit", "SystemExit", "error", "crash"],
+)
+def test_its_exit_code_tells_how_it_ended(uses_torch: bool, program: str, code: int) -> None:
+    ended, _, errors = run(program, uses_torch=uses_torch)
+    assert ended == code
+    assert ("ZeroDivisionError" in errors) == (code == 1)
+
+
+@USES_TORCH
+def test_it_can_be_ended(uses_torch: bool, started: list[FreshProcess]) -> None:
+    process = FreshProcess("import time; time.sleep(600)", [], uses_torch=uses_torch)
+    started.append(process)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    process.kill()  # again does no harm
+
+
+@USES_TORCH
+def test_it_finds_the_users_modules_only_where_it_is_told(
+    uses_torch: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a_net.py").write_text("WORD = 'found'\n")
+    monkeypatch.chdir(tmp_path)
+    program = "import a_net; print(a_net.WORD)"
+    assert run(program, uses_torch=uses_torch)[0] == 1
+    assert run(program, uses_torch=uses_torch, paths=[*sys.path, str(tmp_path)])[:2] == (0, "found\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert run(program, uses_torch=uses_torch)[:2] == (0, "found\n")
+
+
+def test_it_has_imported_torch_and_nothing_of_the_exporter_or_of_the_user() -> None:
+    code, written, _ = run("import sys; print(*sorted(sys.modules))")
+    modules = set(written.split())
+    assert code == 0
+    assert ("torch" in modules) == (sys.platform == "linux")
+    assert not modules & {"torchvision", "onnx", "onward_training", "onward_export.publish", "conftest", "pytest"}
+
+
+@ON_LINUX
+def test_another_process_is_forked_after_the_one_that_forks_was_ended() -> None:
+    assert run("print(1)")[:2] == (0, "1\n")
+    before = fresh_process._server
+    assert before is not None
+    before._popen.kill()
+    before._popen.wait()
+    assert run("print(2)")[:2] == (0, "2\n")
+    assert fresh_process._server is not before
+
+
+@ON_LINUX
+def test_the_number_of_threads_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = "import torch; print(torch.get_num_threads())"
+    before = fresh_process._server
+    monkeypatch.setattr(fresh_process, "_server", None)
+    for count in ("1", "2"):
+        monkeypatch.setenv("OMP_NUM_THREADS", count)
+        assert run(program)[1] == f"{count}\n"
+    assert fresh_process._server is not None
+    fresh_process._server.end()
+    monkeypatch.setattr(fresh_process, "_server", before)
+
+
+@ON_LINUX
+def test_a_fork_of_the_process_that_asks_may_ask_too() -> None:
+    assert run("print(1)")[1] == "1\n"
+    if not (child := os.fork()):
+        os._exit(0 if run("print(3)")[1] == "3\n" else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert run("print(4)")[1] == "4\n"
