@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from onward.bundle import Bundle
+from onward.cli.app import main
 from onward_training.data import Dataset, load
 from onward_training.data.idx_files import find_folder
 from tests.bundles import DIGITS, path_of
@@ -115,6 +116,26 @@ def onward() -> Onward:
         return subprocess.run(
             command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=300
         )
+
+    return run
+
+
+@pytest.fixture
+def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Onward:
+    """The whole program in this process: starting a new one takes most of a short one's time.
+
+    What it does not catch, it raises. `onward` starts a new process; tests/test_onward.py does that for every command.
+    """
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setattr(sys, "argv", ["onward", *map(str, arguments)])
+        monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # typer puts one of its own there
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, errors = capsys.readouterr()
+        return subprocess.CompletedProcess(sys.argv, int(end.value.code or 0), out, errors)
 
     return run
 

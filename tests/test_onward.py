@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,6 @@ from PIL import Image
 
 import onward as front_door
 from onward.bundle import Bundle
-from onward.cli.app import main
 from onward.errors import UsageError
 from onward_training.checkpoint import Checkpoint
 from onward_training.data import Dataset
@@ -35,26 +34,6 @@ def assert_sentence(result: subprocess.CompletedProcess[str], exit_code: int, *w
     assert len(ours) == 1
 
 
-@pytest.fixture
-def here(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """The whole program in this process, which has PyTorch loaded already: starting it takes most of a short one's
-    time. What it does not catch, it raises; `onward` starts a new process, more than once for every command.
-    """
-
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        monkeypatch.setattr(sys, "argv", ["onward", *map(str, arguments)])
-        monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # typer puts one of its own there
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, errors = capsys.readouterr()
-        return subprocess.CompletedProcess(sys.argv, int(end.value.code or 0), out, errors)
-
-    return run
-
-
 def test_the_public_names_are_those_that_are_promised() -> None:
     verbs = {"train", "evaluate", "export", "load", "verify", "predict", "bench", "embed", "inspect"}
     assert verbs < set(front_door.__all__)
@@ -68,8 +47,8 @@ def test_help_names_every_command(onward) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(command: str, onward) -> None:
-    result = onward(command, "--help")
+def test_every_command_explains_itself(command: str, here) -> None:
+    result = here(command, "--help")
     assert result.returncode == 0
     assert "Usage: onward" in result.stdout
 
@@ -194,9 +173,9 @@ def test_a_file_that_is_nothing_of_ours(onward, tmp_path: Path) -> None:
     assert_sentence(onward("inspect", tmp_path / "notes.txt"), 2, "neither a bundle, nor a checkpoint, nor an ONNX")
 
 
-def test_an_empty_folder(onward, bundle: Bundle, tmp_path: Path) -> None:
+def test_an_empty_folder(here, bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert_sentence(onward("predict", bundle.path, tmp_path / "empty"), 2, "contains no image")
+    assert_sentence(here("predict", bundle.path, tmp_path / "empty"), 2, "contains no image")
 
 
 def test_a_text_file_named_png_is_listed_and_counted_and_the_rest_are_predicted(
@@ -217,12 +196,12 @@ def test_a_text_file_named_png_is_listed_and_counted_and_the_rest_are_predicted(
     assert (error["input"], error["stage"]) == (f"{folder / 'b.png'}", "decode")
 
 
-def test_an_idx_file_cut_short_gives_the_rows_that_are_there(onward, bundle: Bundle, tmp_path: Path) -> None:
+def test_an_idx_file_cut_short_gives_the_rows_that_are_there(here, bundle: Bundle, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     images = np.zeros((10, 8, 8), np.uint8)
     header = bytes((0, 0, 8, 3)) + np.array(images.shape, ">u4").tobytes()
     (tmp_path / "cut-idx3-ubyte").write_bytes(header + images.tobytes()[:-1])
-    result = onward("predict", bundle.path, tmp_path / "cut-idx3-ubyte", "--out", out)
+    result = here("predict", bundle.path, tmp_path / "cut-idx3-ubyte", "--out", out)
     assert result.returncode == 1
     assert "is cut short" in result.stderr
     assert "states 10 items, 9 are there" in result.stderr
@@ -230,9 +209,9 @@ def test_an_idx_file_cut_short_gives_the_rows_that_are_there(onward, bundle: Bun
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_wrong_channel_count(onward, bundle: Bundle, tmp_path: Path) -> None:
+def test_a_wrong_channel_count(here, bundle: Bundle, tmp_path: Path) -> None:
     np.save(tmp_path / "rgb.npy", np.zeros((4, 8, 8, 3), np.uint8))
-    result = onward("predict", bundle.path, tmp_path / "rgb.npy")
+    result = here("predict", bundle.path, tmp_path / "rgb.npy")
     assert_sentence(result, 2, "has shape (4, 8, 8, 3), expected (images, 8, 8, 1)")
 
 
@@ -252,7 +231,7 @@ def test_an_unknown_architecture_says_which_there_are(here) -> None:
 
 @pytest.mark.parametrize("command", ["verify", "predict"])
 def test_a_provider_that_is_not_here_is_an_error_and_never_the_cpu(
-    command: str, onward, bundle: Bundle, tmp_path: Path
+    command: str, here, bundle: Bundle, tmp_path: Path
 ) -> None:
     import onnxruntime
 
@@ -260,7 +239,7 @@ def test_a_provider_that_is_not_here_is_an_error_and_never_the_cpu(
         pytest.skip("this onnxruntime has CUDA")
     np.save(tmp_path / "images.npy", np.zeros((1, 8, 8, 1), np.uint8))
     more = [tmp_path / "images.npy", "--out", tmp_path / "out.csv"] if command == "predict" else []
-    result = onward(command, bundle.path, *more, "--provider", "cuda")
+    result = here(command, bundle.path, *more, "--provider", "cuda")
     assert_sentence(result, 2, "CUDAExecutionProvider is not in this onnxruntime; it has", "onnxruntime-gpu")
     assert not (tmp_path / "out.csv").exists()
 
@@ -301,26 +280,24 @@ def test_a_full_disk_while_exporting_leaves_the_earlier_bundle(
     assert Bundle.open(full_disk / "digits").signature == bundle.signature
 
 
-def test_a_full_disk_while_predicting_leaves_the_earlier_rows(
-    onward, full_disk: Path, bundle: Bundle, tmp_path
-) -> None:
+def test_a_full_disk_while_predicting_leaves_the_earlier_rows(here, full_disk: Path, bundle: Bundle, tmp_path) -> None:
     (full_disk / "out.csv").write_text("earlier")
     np.save(tmp_path / "images.npy", np.zeros((5000, 8, 8, 1), np.uint8))
-    result = onward("predict", bundle.path, tmp_path / "images.npy", "--out", full_disk / "out.csv")
+    result = here("predict", bundle.path, tmp_path / "images.npy", "--out", full_disk / "out.csv")
     assert_sentence(result, 2, "no space is left")
     assert (full_disk / "out.csv").read_text() == "earlier"
 
 
 def test_a_run_that_filled_the_disk_goes_on_once_there_is_room(
-    onward, full_disk: Path, bundle: Bundle, tmp_path: Path
+    here, full_disk: Path, bundle: Bundle, tmp_path: Path
 ) -> None:
     np.save(tmp_path / "images.npy", np.zeros((2000, 8, 8, 1), np.uint8))
     out = full_disk / "out.csv"
     options = ("--batch-size", 64, "--commit-every", 0)
-    result = onward("predict", bundle.path, tmp_path / "images.npy", "--out", out, *options)
+    result = here("predict", bundle.path, tmp_path / "images.npy", "--out", out, *options)
     assert_sentence(result, 2, "no space is left", "safe: make room, then go on with --resume")
     (full_disk / "filling").unlink()
-    again = onward("predict", bundle.path, tmp_path / "images.npy", "--out", out, "--resume", "--json")
+    again = here("predict", bundle.path, tmp_path / "images.npy", "--out", out, "--resume", "--json")
     assert json.loads(again.stdout)["num_resumed"] > 0
-    onward("predict", bundle.path, tmp_path / "images.npy", "--out", tmp_path / "whole.csv")
+    here("predict", bundle.path, tmp_path / "images.npy", "--out", tmp_path / "whole.csv")
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import onward
 from onward.bundle import Bundle
 from onward.bundle.verification import verify
 from onward.errors import BundleError, NotExportable, OnwardError, UsageError
-from onward.signature import AnySignature, Input, Signature, TensorSignature
+from onward.signature import AnySignature, Input, TensorSignature
 
 from networks import RGB, SIGNATURE, Attention, Plain, Residual  # isort: skip
 
@@ -193,10 +194,21 @@ REFUSED: Mapping[str, tuple[nn.Module, AnySignature, dict[str, Any], str]] = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle]:
+    """The bundle of a kind, exported once. Read it, do not change it."""
+
+    @functools.cache
+    def export(kind: str) -> Bundle:
+        network, signature, options = EXPORTED[kind]
+        return onward.export(network, tmp_path_factory.mktemp("kind") / "model", signature=signature, **options)
+
+    return export
+
+
 @pytest.mark.parametrize("kind", EXPORTED)
-def test_it_is_exported_and_verified(kind: str, tmp_path: Path) -> None:
-    network, signature, options = EXPORTED[kind]
-    bundle = onward.export(network, tmp_path / "model", signature=signature, **options)
+def test_it_is_exported_and_verified(kind: str, exported: Callable[[str], Bundle]) -> None:
+    bundle, signature = exported(kind), EXPORTED[kind][1]
     assert Bundle.open(bundle.path).signature == signature
     assert bundle.parity()["not_published"] == []
     for result in verify(bundle):
@@ -214,35 +226,33 @@ def test_it_is_refused_with_a_sentence_and_nothing_is_published(kind: str, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_model_of_two_inputs_is_called_by_name(tmp_path: Path) -> None:
-    network, signature, _ = EXPORTED["two inputs"]
-    onward.export(network, tmp_path / "model", signature=signature, formats=("onnx",))
+def test_a_model_of_two_inputs_is_called_by_name(exported: Callable[[str], Bundle]) -> None:
+    network = EXPORTED["two inputs"][0]
     features, ids = np.ones((5, 13), np.float32), np.arange(35, dtype=np.int64).reshape(5, 7)
-    with onward.load(tmp_path / "model") as model, torch.no_grad():
+    with onward.load(exported("two inputs").path) as model, torch.no_grad():
         predictions = model({"ids": ids, "features": features})
         expected = network(torch.tensor(features), torch.tensor(ids)).numpy()
     # float32 sums of 21 terms in two orders
     np.testing.assert_allclose(predictions.logits, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_model_of_any_size_takes_another_one(tmp_path: Path) -> None:
-    network, signature, _ = EXPORTED["any height and width"]
-    bundle = onward.export(network, tmp_path / "model", signature=signature, formats=("onnx",))
+def test_a_model_of_any_size_takes_another_one(exported: Callable[[str], Bundle]) -> None:
+    bundle = exported("any height and width")
     shape = onnx.load(bundle.path / "model.onnx").graph.input[0].type.tensor_type.shape
     assert [side.dim_param or side.dim_value for side in shape.dim] == ["batch", "height", "width", 1]
-    with onward.load(tmp_path / "model") as model:
+    with onward.load(bundle.path) as model:
         assert len(model(np.zeros((3, 21, 17, 1), np.uint8))) == 3
         assert len(model(np.zeros((21, 17, 1), np.uint8))) == 1
 
 
-def test_an_image_is_normalised_on_the_way_into_a_float_model(tmp_path: Path) -> None:
+def test_an_image_is_normalised_on_the_way_into_a_float_model(
+    exported: Callable[[str], Bundle], tmp_path: Path
+) -> None:
     images = np.random.default_rng(0).integers(0, 256, (4, *RGB.image_shape), np.uint8)
-    network = Residual()
+    of_pixels = onward.export(Residual(), tmp_path / "pixels", signature=RGB, formats=("onnx",))
     logits = []
-    for interface in ("pixels", "tensor"):
-        signature: Signature = replace(RGB, interface=interface)
-        onward.export(network, tmp_path / interface, signature=signature, formats=("onnx",))
-        with onward.load(tmp_path / interface) as model:
+    for bundle in (of_pixels, exported("float planes in")):
+        with onward.load(bundle.path) as model:
             logits.append(model(images).logits)
     # the same float32 operations but for the fold of batch norm
     np.testing.assert_allclose(*logits, rtol=1e-5, atol=1e-6)

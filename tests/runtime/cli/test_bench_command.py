@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +15,36 @@ import numpy as np
 import pytest
 
 from onward.benchmarking.report import Report
+from onward.benchmarking.spec import BenchOptions
 from onward.bundle import Bundle
 from tests.needs import needs_torch
 
+Completed = subprocess.CompletedProcess[str]
 PLANTED = Path(__file__).parents[1] / "benchmarking" / "planted.py"
 QUICK = ("--process-runs", 1, "--rounds", 2, "--batch-sizes", 1, "--threads", 1, "--no-files")
 
 
+@pytest.fixture
+def bench(here: Callable[..., Completed], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Completed]:
+    """The command in this process; the inference after a pause is timed after 10 ms, not after 1 s."""
+    monkeypatch.setattr("onward.benchmarking.spec.BenchOptions", partial(BenchOptions, pause_s=0.01))
+    return partial(here, "bench")
+
+
 @needs_torch
-def test_it_prints_tables(onward, shared_bundle: Bundle) -> None:
-    result = onward("bench", shared_bundle.path, *QUICK, "--backends", "torch,onnxruntime")
+def test_it_prints_tables(bench, shared_bundle: Bundle) -> None:
+    result = bench(shared_bundle.path, *QUICK, "--backends", "torch,onnxruntime")
     assert result.returncode == 0, result.stderr
     for word in ("median ms", "× PyTorch", "95 %", "noise ratio", "onnxruntime", "import s", "peak MiB", "after pause"):
         assert word in result.stdout
 
 
-def test_it_prints_json_and_writes_a_page(onward, shared_bundle: Bundle, digits: Any, tmp_path: Path) -> None:
+def test_it_prints_json_and_writes_a_page(bench, shared_bundle: Bundle, digits: Any, tmp_path: Path) -> None:
     """Labelled inputs give the model's accuracy."""
     labels = np.array(digits.test.targets[:100])
     np.savez(tmp_path / "test.npz", images=digits.test.images[:100], labels=labels)
     more = ("--input", tmp_path / "test.npz", "--html", tmp_path / "bench.html", "--json")
-    result = onward("bench", shared_bundle.path, *QUICK, "--backends", "onnxruntime,openvino", *more)
+    result = bench(shared_bundle.path, *QUICK, "--backends", "onnxruntime,openvino", *more)
     assert result.returncode == 0, result.stderr
     report = Report.from_json(json.loads(result.stdout))
     assert [row.num_labelled for row in report.rows] == [100, 100]
@@ -41,26 +52,26 @@ def test_it_prints_json_and_writes_a_page(onward, shared_bundle: Bundle, digits:
     assert "onnxruntime" in (tmp_path / "bench.html").read_text()
 
 
-def test_a_report_is_the_next_baseline(onward, shared_bundle: Bundle, tmp_path: Path) -> None:
+def test_a_report_is_the_next_baseline(bench, shared_bundle: Bundle, tmp_path: Path) -> None:
     before = tmp_path / "before.json"
-    first = onward("bench", shared_bundle.path, *QUICK, "--backends", "onnxruntime", "--json")
+    first = bench(shared_bundle.path, *QUICK, "--backends", "onnxruntime", "--json")
     before.write_text(first.stdout)
-    command = ("bench", shared_bundle.path, *QUICK, "--backends", "onnxruntime", "--baseline", before)
-    result = onward(*command, "--fail-above", "1000%")
+    command = (shared_bundle.path, *QUICK, "--backends", "onnxruntime", "--baseline", before)
+    result = bench(*command, "--fail-above", "1000%")
     assert result.returncode == 0, result.stderr
     assert f"compared with {before}" in result.stdout
-    again = json.loads(onward(*command, "--json").stdout)
+    again = json.loads(bench(*command, "--json").stdout)
     assert again["gate"]["num_compared"] == 1
 
 
-def test_a_wrong_row_ends_with_exit_code_1(onward, shared_bundle: Bundle) -> None:
-    result = onward("bench", shared_bundle.path, *QUICK, "--backends", f"onnxruntime,{PLANTED}:wrong")
+def test_a_wrong_row_ends_with_exit_code_1(bench, shared_bundle: Bundle) -> None:
+    result = bench(shared_bundle.path, *QUICK, "--backends", f"onnxruntime,{PLANTED}:wrong")
     assert result.returncode == 1
     assert "WRONG" in result.stdout
 
 
-def test_a_candidate_that_fails_has_a_line_and_the_others_have_rows(onward, shared_bundle: Bundle) -> None:
-    result = onward("bench", shared_bundle.path, *QUICK, "--backends", f"{PLANTED}:crashes,onnxruntime")
+def test_a_candidate_that_fails_has_a_line_and_the_others_have_rows(bench, shared_bundle: Bundle) -> None:
+    result = bench(shared_bundle.path, *QUICK, "--backends", f"{PLANTED}:crashes,onnxruntime")
     assert result.returncode == 1
     assert "the process ended by SIGSEGV" in result.stdout
     assert "Traceback" not in result.stderr
@@ -69,21 +80,21 @@ def test_a_candidate_that_fails_has_a_line_and_the_others_have_rows(onward, shar
 @pytest.mark.skipif(
     "CUDAExecutionProvider" in __import__("onnxruntime").get_available_providers(), reason="this onnxruntime has CUDA"
 )
-def test_a_missing_provider_has_a_line_and_no_figures(onward, shared_bundle: Bundle) -> None:
-    result = onward("bench", shared_bundle.path, *QUICK, "--backends", "onnxruntime", "--provider", "cuda", "--json")
+def test_a_missing_provider_has_a_line_and_no_figures(bench, shared_bundle: Bundle) -> None:
+    result = bench(shared_bundle.path, *QUICK, "--backends", "onnxruntime", "--provider", "cuda", "--json")
     assert result.returncode == 1
     (row,) = json.loads(result.stdout)["rows"]
     assert row["latency_ms"] is None
     assert "onnxruntime-gpu" in row["reason"]
-    told = onward("bench", shared_bundle.path, *QUICK, "--backends", "onnxruntime", "--provider", "cuda")
+    told = bench(shared_bundle.path, *QUICK, "--backends", "onnxruntime", "--provider", "cuda")
     assert "onnxruntime-gpu" in told.stdout
     assert "median ms" not in told.stdout, "a table without rows"
 
 
-def test_an_unstable_row_fails_only_with_strict(onward, shared_bundle: Bundle) -> None:
-    command = ("bench", shared_bundle.path, *QUICK, "--backends", f"onnxruntime,{PLANTED}:never_rests")
-    assert onward(*command).returncode == 0
-    assert onward(*command, "--strict").returncode == 1
+def test_an_unstable_row_fails_only_with_strict(bench, shared_bundle: Bundle) -> None:
+    command = (shared_bundle.path, *QUICK, "--backends", f"onnxruntime,{PLANTED}:never_rests")
+    assert bench(*command).returncode == 0
+    assert bench(*command, "--strict").returncode == 1
 
 
 @pytest.mark.parametrize(
@@ -100,8 +111,8 @@ def test_an_unstable_row_fails_only_with_strict(onward, shared_bundle: Bundle) -
         (("--input", "nothing.npz"), "nothing.npz"),
     ],
 )
-def test_wrong_usage_is_one_sentence(options: tuple[str, ...], what: str, onward, shared_bundle: Bundle) -> None:
-    result = onward("bench", shared_bundle.path, *options)
+def test_wrong_usage_is_one_sentence(options: tuple[str, ...], what: str, bench, shared_bundle: Bundle) -> None:
+    result = bench(shared_bundle.path, *options)
     assert result.returncode == 2
     assert what in result.stderr
     assert "Traceback" not in result.stderr

@@ -30,8 +30,12 @@ def command(bundle: Bundle, *arguments: object) -> list[str]:
 
 
 @pytest.fixture
-def run(shared_bundle: Bundle) -> Run:
+def run(shared_bundle: Bundle, here: Run) -> Run:
+    """The command in this process; in a new one where something goes to its standard input."""
+
     def run(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        if not stdin:
+            return here("predict", shared_bundle.path, *arguments)
         line = command(shared_bundle, *arguments)
         return subprocess.run(line, cwd=ROOT, input=stdin, capture_output=True, text=True, check=False)
 
