@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from onward_export.passes import Measure, PassResult, run_passes, weights_bytes
 from onward_export.passes.graph_pass import fits_into_one_file
 from onward_export.place import Place, line_of_code, node_of_error, place_of_node
 
-__all__ = ["OnnxExport", "opset_of", "write_onnx"]
+__all__ = ["OnnxExport", "opset_of", "write_onnx", "write_onnx_again"]
 
 #: Suffix of the file for weights that do not fit into the ONNX file.
 DATA_SUFFIX = ".data"
@@ -38,10 +38,12 @@ class OnnxExport:
     Args:
         passes: The result of each pass over the graph.
         program: The program after the exporter's decompositions; values of the file are named after its nodes.
+        translated: The graph before the passes.
     """
 
     passes: tuple[PassResult, ...]
     program: ExportedProgram
+    translated: onnx_ir.Model
 
 
 def write_onnx(
@@ -69,12 +71,39 @@ def write_onnx(
     """
     options = options or ExportOptions()
     translated, decomposed = _translate(program, signature, options)
+    passes = _write(translated, path, signature, provenance, options, measure)
+    return OnnxExport(passes, decomposed, translated)
+
+
+def write_onnx_again(
+    written: OnnxExport,
+    path: Path,
+    signature: AnySignature,
+    provenance: Mapping[str, Any],
+    options: ExportOptions,
+    measure: Measure,
+) -> OnnxExport:
+    """Write what was translated once more, with the passes that another measure lets through.
+
+    Args:
+        written: How it was written before. The rest is as for `write_onnx`.
+    """
+    return replace(written, passes=_write(written.translated, path, signature, provenance, options, measure))
+
+
+def _write(
+    translated: onnx_ir.Model,
+    path: Path,
+    signature: AnySignature,
+    provenance: Mapping[str, Any],
+    options: ExportOptions,
+    measure: Measure | None,
+) -> tuple[PassResult, ...]:
     try:
         model, passes = run_passes(translated, measure=measure)
     except NotExportable:
         _check_translation(translated, options.opset)  # a pass is not to blame for what it was given
         raise
-    written = OnnxExport(passes, decomposed)
     _strip(model)
     _name_sizes(model, signature)
     model.ir_version = options.ir_version
@@ -89,11 +118,11 @@ def write_onnx(
     if weights_bytes(model) > options.external_data_above_bytes:
         onnx_ir.save(model, path, external_data=path.name + DATA_SUFFIX)
         onnx.checker.check_model(str(path), full_check=True)
-        return written
+        return passes
     proto = onnx_ir.to_proto(model)
     onnx.checker.check_model(proto, full_check=True)
     path.write_bytes(proto.SerializeToString(deterministic=True))
-    return written
+    return passes
 
 
 def opset_of(path: Path) -> int:
