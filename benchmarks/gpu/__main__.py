@@ -1,4 +1,4 @@
-"""`make gpu`: runs every section and writes results.json; `--page RESULTS.json` writes the tables of docs/gpu.md."""
+"""`make gpu`: runs every section and writes results.json; `--page RESULTS.json …` writes the tables of docs/gpu.md."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="tiny sizes; always so on the CPU")
     parser.add_argument("--limit", type=float, default=540, metavar="SECONDS", help="for everything [default: 540]")
     parser.add_argument("--only", nargs="+", default=(), metavar="SECTION", help=f"of {', '.join(names)}")
-    parser.add_argument("--page", type=Path, metavar="JSON", help="results.json: write the tables of the page")
+    parser.add_argument(
+        "--page", type=Path, nargs="+", metavar="JSON", help="results.json of one card: write the page's tables"
+    )
     parser.add_argument("--docs", type=Path, default=ROOT / "docs" / "gpu.md", help="the page")
     parser.add_argument("--section", help=argparse.SUPPRESS)
     parser.add_argument("--rows", type=Path, help=argparse.SUPPRESS)

@@ -39,7 +39,6 @@ def run(setting: Setting, name: str) -> Iterator[Row]:
 def _make(name: str, setting: Setting) -> Iterator[Row]:
     torch.set_num_threads(max(1, torch.get_num_threads() // len(NETWORKS)))
     path = path_of(name, setting)
-    began = time.perf_counter()
     if not (path / MANIFEST).is_file():
         network, signature = network_of(name, setting)
         publish(ModelToExport(network, signature), path, options=FORMATS)
@@ -50,11 +49,10 @@ def _make(name: str, setting: Setting) -> Iterator[Row]:
             "artifact": artifact.name,
             "noise_ratio_cpu": artifact.noise_ratio,
             "size_bytes": artifact.file.size_bytes,
-            "export_s": time.perf_counter() - began,
         }
     if setting.device == "cuda":
         compiled = torch_backend(bundle, setting, "torch-compile")
-        for batch_size in setting.batch_sizes:
+        for batch_size in setting.compiled_batch_sizes:
             yield attempt({"network": name, "batch": batch_size}, partial(_compile, compiled, bundle, batch_size))
 
 

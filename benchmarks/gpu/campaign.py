@@ -42,7 +42,7 @@ def run(setting: Setting, *, limit_s: float, only: Collection[str] = (), stages:
     Args:
         setting: Device, folders, sizes.
         limit_s: Seconds for all; what does not fit is left out, with that reason.
-        only: Names of sections, or of their modules; by default all.
+        only: Names of sections, or of their modules; by default all. `machine` runs always: results name their card.
         stages: What runs at the same time, and in which order.
     """
     setting.out.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def run(setting: Setting, *, limit_s: float, only: Collection[str] = (), stages:
     ends = time.monotonic() + limit_s
     results: list[Row] = []
     for stage in stages:
-        chosen = [item for item in stage if not only or {item.name, item.name.partition(":")[0]} & set(only)]
+        chosen = [item for item in stage if not only or {item.name, item.name.partition(":")[0]} & {*only, "machine"}]
         waiting = []
         for section in chosen:
             if reason := _why_not(section, setting, ends):

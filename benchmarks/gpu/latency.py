@@ -24,11 +24,13 @@ def run(setting: Setting, name: str) -> Iterator[Row]:
     bundle = bundle_of(name, setting)
     signature = of_images(bundle.signature)
     session = session_backend(bundle, setting)
-    modules: dict[str, ExportedProgramBackend] = {EAGER: torch_backend(bundle, setting)}
+    opened: dict[str, ExportedProgramBackend] = {EAGER: torch_backend(bundle, setting)}
     if setting.device == "cuda":
-        modules["PyTorch channels_last"] = torch_backend(bundle, setting, "torch-channels-last")
-        modules[COMPILED] = torch_backend(bundle, setting, "torch-compile")
+        opened["PyTorch channels_last"] = torch_backend(bundle, setting, "torch-channels-last")
+        opened[COMPILED] = torch_backend(bundle, setting, "torch-compile")
     for batch_size in setting.batch_sizes:
+        is_compiled = batch_size in setting.compiled_batch_sizes
+        modules = {way: backend for way, backend in opened.items() if way != COMPILED or is_compiled}
         pixels = pixels_for(signature, batch_size)
         arrays: dict[str, Callable[[], Way]] = {
             "onnxruntime": lambda: lambda: session.run(pixels),  # noqa: B023

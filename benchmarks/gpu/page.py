@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from benchmarks.gpu.results import Results, read_results
 from benchmarks.gpu.section import Row
-from onward.errors import UsageError
 
 __all__ = ["TABLES", "fill", "write_page"]
 
-Results = Mapping[str, Any]
 NO_ROWS = "Not measured in this run: see [what was not measured](#what-was-not-measured)."
 
 
-def write_page(results: Path, docs: Path) -> None:
-    """Fill the tables of the page.
+def write_page(results: Sequence[Path], docs: Path) -> None:
+    """Fill the tables of the page with the results of one or several runs on one card.
 
     Raises:
-        UsageError: The results are those of a run without a card.
+        UsageError: The results are not those of one card.
     """
-    found = json.loads(results.read_text(encoding="utf-8"))
-    if found["device"] != "cuda":
-        raise UsageError(f"{results} is of a run on the CPU, which only tests the plumbing: the page is not written.")
+    found = read_results(results)
     docs.write_text(fill(docs.read_text(encoding="utf-8"), found), encoding="utf-8")
 
 
@@ -113,9 +108,9 @@ SHOWN = (
 
 def _machine(results: Results) -> str:
     machine = results["machine"]
-    seconds = sum(item["seconds"] for item in results["sections"])
-    rows = [[name.replace("_", " "), machine[name]] for name in SHOWN if machine.get(name) is not None]
-    return _table(["", ""], [*rows, ["seconds of all sections", f"{seconds:.0f}"]])
+    return _table(
+        ["", ""], [[name.replace("_", " "), machine[name]] for name in SHOWN if machine.get(name) is not None]
+    )
 
 
 def _suite(results: Results) -> str:
@@ -124,13 +119,22 @@ def _suite(results: Results) -> str:
 
 
 def _parity(results: Results) -> str:
-    columns = ["network", "way", ">noise ratio", ">rms ratio", ">max Δ from PyTorch", "assert_close", "gate", "bits"]
+    columns = [
+        "network",
+        "way",
+        ">noise ratio",
+        ">rms ratio",
+        ">max Δ from PyTorch",
+        "assert_close",
+        "gate",
+        "same bits",
+    ]
     return _table(
         columns,
         [
             [row["network"], row["way"], _number(row["noise_ratio"]), _number(row.get("rms_ratio"))]
             + [f"{row['max_delta']:.1e}" if "max_delta" in row else "–", _yes(row.get("assert_close"))]
-            + ["passes" if row["passed"] else "fails", "same" if row["same_bits"] else "other"]
+            + ["passes" if row["passed"] else "fails", _yes(row["same_bits"])]
             for row in _rows(results, "parity")
         ],
     )
@@ -153,8 +157,19 @@ def _binding(results: Results) -> str:
 
 
 def _tf32(results: Results) -> str:
-    ways = ("onnxruntime", "onnxruntime, TF32", "PyTorch eager", "PyTorch eager, TF32")
-    return _beside(_rows(results, "tf32"), ways, ratios=("onnxruntime", "onnxruntime, TF32", "PyTorch eager, TF32"))
+    lines: dict[tuple[str, int], dict[str, float]] = {}
+    for row in _rows(results, "tf32"):
+        lines.setdefault((row["network"], row["batch"]), {})[row["way"]] = row["ms"]
+    columns, table = ["network", ">batch"], []
+    for way in (names := ("onnxruntime", "PyTorch eager")):
+        columns += [f">{way}, ms", ">with TF32, ms", ">×"]
+    for (network, batch), ms in sorted(lines.items()):
+        cells: list[object] = [network, batch]
+        for way in names:
+            off, on = ms.get(way), ms.get(f"{way}, TF32")
+            cells += map(_number, (off, on, off / on if off and on else None))
+        table.append(cells)
+    return _table(columns, table)
 
 
 def _cuda_graphs(results: Results) -> str:
@@ -178,9 +193,18 @@ def _precision(results: Results) -> str:
             [row["network"], row["way"], _number(row["noise_ratio"]), f"{row['relative_error']:.1e}"]
             + [f"{row['agreement']:.1%}", f"{row['accuracy']:.2%}" if "accuracy" in row else "–"]
             + [f"{changed} of {row['num_test']}" if "labels" in row else "–"]
-            + [_number(timed.get("ms")), _number(timed.get("ratio"))]
+            + [_number(timed.get("ms")), _number(_times_float32(timed, times))]
         )
-    return _table([*columns, ">ms", ">× eager"], table)
+    return _table([*columns, ">ms", ">× float32"], table)
+
+
+def _times_float32(timed: Row, times: Mapping[tuple[str, str], Row]) -> float | None:
+    """How many times as fast as the same runtime in float32."""
+    if not timed:
+        return None
+    runtime = "onnxruntime, float32" if timed["way"].startswith("onnxruntime") else "PyTorch eager, float32"
+    whole = times.get((timed["network"], runtime))
+    return whole["ms"] / timed["ms"] if whole else None
 
 
 def _training(results: Results) -> str:
@@ -229,27 +253,35 @@ def _exports(results: Results) -> str:
         if "compile_s" in row:
             compiled.setdefault(row["network"], []).append(f"{row['batch']}: {row['compile_s']:.0f} s")
     table = [
-        [row["network"], _number(row["size_bytes"] / 1e6), _number(row["export_s"]), _number(row["noise_ratio_cpu"])]
+        [row["network"], _number(row["size_bytes"] / 1e6), _number(row["noise_ratio_cpu"])]
         + [", ".join(compiled.get(row["network"], ["–"]))]
         for row in rows
         if row.get("artifact") == "onnx"
     ]
-    columns = ["network", ">MB", ">export, s", ">noise ratio on the CPU", "first run compiled, batch: seconds"]
+    columns = ["network", ">MB", ">noise ratio on the CPU", "first run compiled, batch: seconds"]
     return _table(columns, table)
 
 
+#: What a row is about.
+KEYS = ("network", "batch", "from", "way", "precision", "deterministic", "test")
+
+
 def _missing(results: Results) -> str:
-    """Sections that did not finish, and rows with an error."""
+    """Sections that did not finish, and rows with an error: those of a section with the same error are one line."""
     table = [
         [item["section"], item["status"], item["reason"] or "–"]
         for item in results["sections"]
         if item["status"] != "done"
     ]
     for item in results["sections"]:
+        errors: dict[str, dict[str, list[str]]] = {}
         for row in item["rows"]:
-            if "error" in row:
-                what = ", ".join(f"{key} {value}" for key, value in row.items() if key != "error")
-                table.append([f"{item['section']}: {what}", "failed", row["error"]])
+            for key, value in row.items() if "error" in row else ():
+                seen = errors.setdefault(row["error"], {}).setdefault(key, [])
+                seen += [] if str(value) in seen else [str(value)]
+        for error, values in errors.items():
+            what = ", ".join(f"{key} {' and '.join(seen)}" for key, seen in values.items() if key in KEYS)
+            table.append([f"{item['section']}: {what}", "failed", error])
     return _table(["what", "status", "reason"], table) or "Everything was measured."
 
 

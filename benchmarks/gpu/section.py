@@ -45,6 +45,11 @@ class Setting:
         """Images per inference, the most telling first: a section may be cut off."""
         return (2,) if self.quick else (1, 32, 8, 128)
 
+    @property
+    def compiled_batch_sizes(self) -> tuple[int, ...]:
+        """Those that PyTorch is compiled for: each takes seconds, also where the compiled code is in the cache."""
+        return self.batch_sizes[:2]
+
 
 @dataclass(frozen=True)
 class Section:
@@ -68,7 +73,7 @@ STAGES: tuple[tuple[Section, ...], ...] = (
     (Section("machine", 60),),
     (*(Section(f"bundles:{name}", 200) for name in NETWORKS), Section("photographs", 60), Section("suite", 170)),
     (Section("parity", 90),),
-    *((Section(f"latency:{name}", 60),) for name in NETWORKS),
+    *((Section(f"latency:{name}", 75),) for name in NETWORKS),
     *((Section(f"precision:{name}", 60),) for name in NETWORKS if name != "resnet50"),
     (Section("training", 60),),
     (Section("jpegs", 75),),

@@ -13,6 +13,7 @@ from benchmarks.gpu.campaign import run
 from benchmarks.gpu.install import install
 from benchmarks.gpu.pack import cut, pack_index
 from benchmarks.gpu.page import TABLES, fill, write_page
+from benchmarks.gpu.results import read_results
 from benchmarks.gpu.section import NETWORKS, STAGES, Section, Setting, attempt
 from benchmarks.gpu.suite import card_tests
 from benchmarks.gpu.timing import rows_of_ways, time_ways
@@ -25,7 +26,14 @@ MACHINE = {"card": "Card 9000", "driver": "1.2", "num_cores": 16, "torch": "2.11
 
 def results_of(section: str, rows: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
     done = {"section": section, "status": "done", "reason": "", "seconds": 1.0, "rows": rows} | more
-    return {"device": "cuda", "machine": MACHINE, "sections": [done]}
+    return {"device": "cuda", "quick": False, "machine": MACHINE, "sections": [done]}
+
+
+def written(folder: Path, *results: dict[str, Any]) -> list[Path]:
+    paths = [folder / f"{number}.json" for number in range(len(results))]
+    for path, item in zip(paths, results, strict=True):
+        path.write_text(json.dumps(item))
+    return paths
 
 
 @needs_torch
@@ -82,6 +90,10 @@ def test_every_marker_of_the_page_has_a_table_and_the_tables_name_the_card() -> 
     assert "| cnn | 8 | 0.500 | 1.00 | 2.00 |" in page
     assert "*Card 9000, driver 1.2, 16 cores, PyTorch 2.11, onnxruntime 1.31*" in page
     assert "way PyTorch compiled | failed | it broke / badly |" in page
+    more = [*rows, rows[2] | {"batch": 32}]
+    assert "network cnn, batch 8 and 32, from arrays, way PyTorch compiled | failed" in fill(
+        DOCS.read_text(), results_of("latency:cnn", more)
+    )
     assert [name for name in TABLES if f"<!-- gpu: {name} -->" not in page] == []
     assert fill(page, results_of("latency:cnn", rows)) == page
 
@@ -94,11 +106,39 @@ def test_a_section_that_was_cut_off_is_listed_and_its_rows_are_kept() -> None:
     assert "| cnn | 1 | 3.00 |" in page
 
 
-def test_a_run_on_the_cpu_writes_no_page(tmp_path: Path) -> None:
-    path = tmp_path / "results.json"
-    path.write_text(json.dumps(results_of("machine", []) | {"device": "cpu"}))
+@pytest.mark.parametrize("change", [{"device": "cpu"}, {"quick": True}])
+def test_a_run_that_tests_the_plumbing_writes_no_page(change: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="only tests the plumbing"):
-        write_page(path, tmp_path / "gpu.md")
+        write_page(written(tmp_path, results_of("machine", []) | change), tmp_path / "gpu.md")
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "counts"),
+    [
+        ("done", "done", "then"),
+        ("done", "cut off", "first"),
+        ("done", "skipped", "first"),
+        ("cut off", "failed", "then"),
+        ("cut off", "skipped", "first"),
+        ("skipped", "cut off", "then"),
+    ],
+)
+def test_a_later_run_counts_unless_only_the_first_one_finished(
+    first: str, then: str, counts: str, tmp_path: Path
+) -> None:
+    earlier = results_of("tf32", [{"from": "first"}], status=first)
+    later = results_of("tf32", [{"from": "then"}], status=then) | {"machine": {}}
+    later["sections"].append(results_of("binding", [])["sections"][0])
+    found = read_results(written(tmp_path, earlier, later))
+    assert found["machine"] == MACHINE
+    assert [item["section"] for item in found["sections"]] == ["tf32", "binding"]
+    assert found["sections"][0]["rows"] == [{"from": counts}]
+
+
+def test_results_of_two_cards_are_refused(tmp_path: Path) -> None:
+    other = results_of("tf32", []) | {"machine": MACHINE | {"card": "Card 1"}}
+    with pytest.raises(UsageError, match=r"1.json has card Card 1, and the files before it have Card 9000"):
+        read_results(written(tmp_path, results_of("machine", []), other))
 
 
 def test_the_sections_end_in_time_and_those_that_time_something_run_alone() -> None:

@@ -148,6 +148,8 @@ def _eager(program: torch.export.ExportedProgram, device: torch.device) -> torch
     module = program.module(check_guards=False)
     assert isinstance(module, torch.fx.GraphModule)
     module._forward_pre_hooks.clear()
+    if device.type != "cpu":
+        _copy_where_needed(module)
     for node in list(module.graph.nodes):
         match str(node.target):
             case "aten._assert_tensor_metadata.default":
@@ -160,6 +162,17 @@ def _eager(program: torch.export.ExportedProgram, device: torch.device) -> torch
     return module.to(device)
 
 
+def _copy_where_needed(module: torch.fx.GraphModule) -> None:
+    """Make every `view` a `reshape`, which copies where the strides allow no view.
+
+    A program holds the views of the device that exported it. Elsewhere strides differ: attention's on a GPU do, and
+    torch.export drops a `contiguous()` that did nothing on the processor (PyTorch's issues 179287 and 186381).
+    """
+    for node in module.graph.nodes:
+        if node.target is torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default
+
+
 def _channels_last(program: torch.export.ExportedProgram, device: torch.device) -> torch.fx.GraphModule:
     """The eager module, with the channels of weights and activations last in memory.
 
@@ -169,9 +182,8 @@ def _channels_last(program: torch.export.ExportedProgram, device: torch.device) 
     Source: PyTorch, tutorial "Channels Last Memory Format in PyTorch".
     """
     module = _eager(program, device).to(memory_format=torch.channels_last)
+    _copy_where_needed(module)
     for node in module.graph.nodes:
-        if node.target is torch.ops.aten.view.default:  # with these strides only reshape works
-            node.target = torch.ops.aten.reshape.default
         node.args = tuple(torch.preserve_format if item is torch.contiguous_format else item for item in node.args)
     module.recompile()
     return module

@@ -144,6 +144,25 @@ def test_channels_last_is_the_layout_of_every_activation(tmp_path: Path) -> None
     assert bundle.golden().judge("pt2", last.run).passed
 
 
+@needs_torch
+def test_on_another_device_a_view_copies_where_the_strides_allow_no_view() -> None:
+    import torch
+
+    from onward.backends.torch_backend import VARIANTS
+
+    class Rows(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> tuple[torch.Tensor]:
+            return (image.view(2, 12),)
+
+    def run(device: str) -> Any:
+        module = VARIANTS["eager"](torch.export.export(Rows(), (torch.zeros(2, 3, 4),)), torch.device(device))
+        return module(torch.zeros(2, 4, 3, device=device).transpose(1, 2))
+
+    with pytest.raises(RuntimeError, match="view size is not compatible"):
+        run("cpu")  # the processor's own strides are those of the export
+    assert run("meta")[0].shape == (2, 12)
+
+
 def activations(module: Any) -> list[Any]:
     """Those of four axes; of a colour image, because with one channel both layouts are one."""
     import torch
