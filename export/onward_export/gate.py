@@ -14,16 +14,14 @@ from typing import Any
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from onward.backends.operator_libraries import library_of
 from onward.bundle.golden import GoldenRecord
-from onward.errors import BackendError, ParityFailure
-from onward.feed import num_samples
-from onward.parity import CONSTANT, MAX_NOISE_RATIO, MAX_RELATIVE_ERROR, Outputs, Replay, Verdict, batchings
+from onward.errors import ParityFailure
+from onward.parity import CONSTANT, MAX_NOISE_RATIO, MAX_RELATIVE_ERROR, Outputs, Replay, Verdict
 from onward.signature import AnySignature
 from onward.tasks import task_of
 from onward_export.explanation import Explanation, explain, samples_to_explain
 from onward_export.formats.onnx_file import OnnxExport, opset_of
-from onward_export.opening import ArtifactProcess, OpenedArtifact
+from onward_export.opening import ArtifactProcess, Replays, files_beside, open_artifact
 from onward_export.options import MAX_PROTOBUF_BYTES
 from onward_export.passes import PassResult
 from onward_export.weights.account import WeightCheck, check_onnx, check_pt2, check_torchscript
@@ -129,36 +127,35 @@ def check_artifact(
     path: Path,
     format: str,
     reference: ParityReference,
-    process: ArtifactProcess,
+    replays: Replays,
     *,
     always_explain: bool = False,
     weights: WeightCheck | None = None,
 ) -> GateResult:
-    """Open a file that is about to ship and compare it with the reference.
+    """Compare a file that is about to ship with the reference. The weights are compared while it runs.
 
     Args:
         path: The file.
         format: `onnx`, `torchscript` or `pt2`.
         reference: What it is compared with.
-        process: Opens and runs it.
+        replays: Has begun to run it.
         always_explain: Whether the error along the graph of an ONNX file is measured even if the file passes.
         weights: The comparison of its stored values, if it was made already.
 
     Raises:
         ParityFailure: The file does not open, or does not run at some batch size. For an ONNX file the node is named.
     """
+    process = replays.process
     try:
-        opened = _open(path, format, reference, process)
-    except BackendError as error:
-        raise ParityFailure(f"{path.name} does not open: {error}{_where(path, format, reference, process)}") from error
-    try:
-        replayed = opened.replay(reference.record.inputs)
-        outputs = _golden_outputs(opened, reference, replayed)
-    except BackendError as error:
-        raise ParityFailure(
-            f"{path.name} does not run on batches of every size: {error}{_where(path, format, reference, process)}"
-        ) from error
-    verdict = reference.record.judge_replay(format, replayed, task_of(reference.signature))
+        try:
+            weights = weights or _check_weights(path, format, reference, process)
+        except Exception:
+            replays.result(format)  # a file that does not open has weights that cannot be read, either
+            raise
+        run = replays.result(format)
+    except ParityFailure as error:
+        raise ParityFailure(f"{error}{_where(path, format, reference, process)}") from error
+    verdict = reference.record.judge_replay(format, run.replayed, task_of(reference.signature))
     explanation = None
     if (
         format == "onnx"
@@ -166,48 +163,28 @@ def check_artifact(
         and _is_small(path)
         and (always_explain or not verdict.passed)
     ):
-        samples = samples_to_explain(reference.record, opened.run)
+        with process.lock:
+            opened = open_artifact(format, path, reference.signature, process)
+            samples = samples_to_explain(reference.record, opened.run)
         explanation = explain(path, reference.written.program, samples, process.run_as_written)
     return GateResult(
         artifact=format,
         verdict=verdict,
-        weights=weights or _check_weights(path, format, reference, process),
-        outputs=outputs,
-        replayed=replayed,
+        weights=weights,
+        outputs=run.golden,
+        replayed=run.replayed,
         file=path.name,
-        size_bytes=sum(file.stat().st_size for file in (path, *_beside(path))),
+        size_bytes=sum(file.stat().st_size for file in (path, *files_beside(path))),
         opset=opset_of(path) if format == "onnx" else None,
-        requires=opened.requires,
+        requires=run.requires,
         passes=reference.passes(format),
         explanation=explanation,
     )
 
 
-def _golden_outputs(opened: OpenedArtifact, reference: ParityReference, replayed: Replay) -> dict[str, Outputs]:
-    """The outputs for each kind of golden inputs as one batch, taken from the replay where it had that batch."""
-    outputs = {}
-    for kind, feed in reference.golden.inputs.items():
-        count = num_samples(feed)
-        divisions = batchings(num_samples(reference.record.inputs[kind]), kind)
-        same = [given for sizes, given in zip(divisions, replayed[kind], strict=True) if sizes[0] == count]
-        outputs[kind] = {name: array[:count] for name, array in same[0].items()} if same else opened.run(feed)
-    return outputs
-
-
-def _open(path: Path, format: str, reference: ParityReference, process: ArtifactProcess) -> OpenedArtifact:
-    """Open a file; if it does not open without a library that registers some of its operators, with that library."""
-    try:
-        return process.open(format, path, reference.signature, beside=_beside(path))
-    except BackendError as error:
-        library = library_of(error)
-        if library is None:
-            raise
-        return process.open(format, path, reference.signature, beside=_beside(path), requires=(library,))
-
-
 def _is_small(path: Path) -> bool:
     """Whether inner values can be made outputs: the graph with its weights must fit into one protobuf."""
-    return sum(file.stat().st_size for file in (path, *_beside(path))) <= MAX_PROTOBUF_BYTES
+    return sum(file.stat().st_size for file in (path, *files_beside(path))) <= MAX_PROTOBUF_BYTES
 
 
 def _where(path: Path, format: str, reference: ParityReference, process: ArtifactProcess) -> str:
@@ -222,11 +199,6 @@ def refusal(results: Sequence[GateResult], page: Path) -> ParityFailure:
     """The error that stops the export, with every reason and the page that shows them."""
     reasons = [reason for result in results for reason in result.reasons()]
     return ParityFailure(f"the gate is closed, nothing was published. {' '.join(reasons)} See {page}.")
-
-
-def _beside(path: Path) -> list[Path]:
-    """The files with weights that belong to an artifact."""
-    return sorted(path.parent.glob(f"{path.name}.*"))
 
 
 def _check_weights(path: Path, format: str, reference: ParityReference, process: ArtifactProcess) -> WeightCheck:

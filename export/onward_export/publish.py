@@ -24,7 +24,7 @@ from onward_export.formats.program import DEPENDS_ON_DATA, export_program, write
 from onward_export.formats.torchscript import torchscript_in_background
 from onward_export.gate import GateResult, ParityReference, check_artifact
 from onward_export.model_to_export import ModelToExport
-from onward_export.opening import ArtifactProcess
+from onward_export.opening import ArtifactProcess, Replays
 from onward_export.options import FORMATS, ExportOptions
 from onward_export.passes import noise_ratio_of
 from onward_export.reference import make_reference, why_stop
@@ -68,26 +68,31 @@ def publish(
     samples = gather_samples(model.signature, model.real_samples, num_samples=num_samples)
     attempts = FormatAttempts(options)
     stages = StageClock(on_stage)
-    with staged_folder(out) as staged, ArtifactProcess(options.wanted) as process, ExitStack() as tracing:
+    with (
+        staged_folder(out) as staged,
+        ArtifactProcess(options.wanted) as process,
+        Replays(process, model.signature) as replays,
+        ExitStack() as tracing,
+    ):
         with attempts.making("torchscript"):
             _start_tracing(tracing, deployable, model, staged, options)
         stages.begin(REFERENCE)
         num_first = None if options.thorough else NUM_FIRST
         computed = make_reference(deployable, samples, model.signature, num_first, {REAL: model.num_golden_real})
-        reference = _write_artifacts(deployable, model, computed.record, staged, attempts, process, stages)
+        reference = _write_artifacts(deployable, model, computed.record, staged, attempts, replays, stages)
         if "torchscript" in attempts.open:
             stages.begin(TORCHSCRIPT)
         with attempts.making("torchscript"):
             tracing.close()  # waits for the process that traces
         stages.begin(GATE)
-        results = _check_artifacts(staged, reference, attempts, process)
+        results = _check_artifacts(staged, reference, attempts, replays)
         while not (stop_reason := why_stop([item.verdict for item in results], computed, stages.elapsed_s)):
             stages.begin(REFERENCE)
             computed = computed.extended(2 * computed.num_samples)
             reference = replace(reference, record=computed.record, golden=_golden(computed.record, model))
             stages.begin(GATE)
-            results = _check_artifacts(staged, reference, attempts, process, results)
-        reference, results = _without_costly_passes(staged, model, reference, attempts, process, results)
+            results = _check_artifacts(staged, reference, attempts, replays, results)
+        reference, results = _without_costly_passes(staged, model, reference, attempts, replays, results)
         method = Method(computed.memory_formats, computed.left_out, stop_reason)
         page = out.parent / f"{out.name}.refused.html"
         try:
@@ -116,7 +121,7 @@ def _write_artifacts(
     record: GoldenRecord,
     staged: Path,
     attempts: FormatAttempts,
-    process: ArtifactProcess,
+    replays: Replays,
     stages: StageClock,
 ) -> ParityReference:
     """Write all artifacts except TorchScript, which another process writes. Returns what all are compared with."""
@@ -128,21 +133,23 @@ def _write_artifacts(
         if attempts.options.torchscript == "trace" and attempts.reason("pt2").startswith(DEPENDS_ON_DATA):
             with attempts.making("torchscript"):
                 raise NotExportable(attempts.reason("pt2"))  # a trace records the branch that its example takes
-    if program is not None and "onnx" in attempts.open:
-        stages.begin(ONNX)
-        few = record.select(dict.fromkeys((REAL, RANDOM, RESIZED), NUM_MEASURED))
-        measure = noise_ratio_of(few, model.signature, process)
-        path = staged / FORMATS["onnx"]
-        with attempts.making("onnx"):
-            written = write_onnx(program, path, model.signature, _provenance(model), attempts.options, measure)
+    golden = _golden(record, model)
     if program is not None and "pt2" in attempts.open:
         stages.begin(PT2)
         with attempts.making("pt2"):
             write_pt2(program, staged / FORMATS["pt2"])
+            replays.begin("pt2", staged / FORMATS["pt2"], record.inputs, golden.inputs)  # while ONNX is written
+    if program is not None and "onnx" in attempts.open:
+        stages.begin(ONNX)
+        few = record.select(dict.fromkeys((REAL, RANDOM, RESIZED), NUM_MEASURED))
+        measure = noise_ratio_of(few, model.signature, replays.process)
+        path = staged / FORMATS["onnx"]
+        with attempts.making("onnx"):
+            written = write_onnx(program, path, model.signature, _provenance(model), attempts.options, measure)
     return ParityReference(
         signature=model.signature,
         record=record,
-        golden=_golden(record, model),
+        golden=golden,
         expected=deployable.state_dict(),
         buffers=dict(deployable.named_buffers(remove_duplicate=False)),
         program=program,
@@ -160,7 +167,7 @@ def _check_artifacts(
     staged: Path,
     reference: ParityReference,
     attempts: FormatAttempts,
-    process: ArtifactProcess,
+    replays: Replays,
     before: Sequence[GateResult] = (),
 ) -> list[GateResult]:
     """The gate's results of all artifacts that were made and run; the files of the others are removed.
@@ -168,6 +175,9 @@ def _check_artifacts(
     `before` has the results on fewer samples, whose weights need no second account.
     """
     weights = {item.artifact: item.weights for item in before}
+    for name in attempts.open:
+        if not replays.is_begun(name):
+            replays.begin(name, staged / FORMATS[name], reference.record.inputs, reference.golden.inputs)
     results = []
     for name in attempts.open:
         try:
@@ -176,7 +186,7 @@ def _check_artifacts(
                     staged / FORMATS[name],
                     name,
                     reference,
-                    process,
+                    replays,
                     always_explain=attempts.options.explain,
                     weights=weights.get(name),
                 )
@@ -191,7 +201,7 @@ def _without_costly_passes(
     model: ModelToExport,
     reference: ParityReference,
     attempts: FormatAttempts,
-    process: ArtifactProcess,
+    replays: Replays,
     results: list[GateResult],
 ) -> tuple[ParityReference, list[GateResult]]:
     """If the ONNX file failed, write and check it again, its passes measured on all samples of the gate.
@@ -202,14 +212,13 @@ def _without_costly_passes(
     failed = any(item.artifact == "onnx" and not item.verdict.passed for item in results)
     if not failed or written is None or all(item.noise_ratio_after is None for item in written.passes):
         return reference, results
-    measure = noise_ratio_of(reference.record, model.signature, process)
+    measure = noise_ratio_of(reference.record, model.signature, replays.process)
     path = staged / FORMATS["onnx"]
     again = write_onnx_again(written, path, model.signature, _provenance(model), attempts.options, measure)
     if [item.was_kept for item in again.passes] == [item.was_kept for item in written.passes]:
         return reference, results
     reference = replace(reference, written=again)
-    others = [item for item in results if item.artifact != "onnx"]
-    return reference, _check_artifacts(staged, reference, attempts, process, others)
+    return reference, _check_artifacts(staged, reference, attempts, replays)
 
 
 def _check_target(out: Path) -> None:

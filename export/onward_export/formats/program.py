@@ -65,14 +65,31 @@ def write_pt2(program: ExportedProgram, path: Path) -> None:
 
     Source: torch.export, `save`.
     """
-    for graph_module in program.graph_module.modules():
-        for node in getattr(getattr(graph_module, "graph", None), "nodes", ()):
-            for key in ("stack_trace", "source_fn_stack"):
-                node.meta.pop(key, None)
+    example, data = program._example_inputs, io.BytesIO()
     program._example_inputs = None
-    data = io.BytesIO()
-    torch.export.save(program, data)
+    try:
+        with _without_stack_traces(program):
+            torch.export.save(program, data)
+    finally:
+        program._example_inputs = example
     path.write_bytes(clean_archive(data.getvalue()))
+
+
+@contextmanager
+def _without_stack_traces(program: ExportedProgram) -> Iterator[None]:
+    """The program without what it notes of its source; afterwards it has that again."""
+    noted = [
+        (node.meta, key, node.meta.pop(key))
+        for module in program.graph_module.modules()
+        for node in getattr(getattr(module, "graph", None), "nodes", ())
+        for key in ("stack_trace", "source_fn_stack")
+        if key in node.meta
+    ]
+    try:
+        yield
+    finally:
+        for meta, key, value in noted:
+            meta[key] = value
 
 
 @contextmanager

@@ -31,19 +31,30 @@ MAX_SILENCE_S = 300.0
 class ArtifactProcess:
     """Starts the process at once, so that it imports its libraries meanwhile, and again after a crash.
 
+    Several threads may use it. One that opens an artifact and then runs it holds `lock` meanwhile.
+
     Args:
         formats: The formats that it will open. Only the libraries that run them are imported.
     """
 
     def __init__(self, formats: Sequence[str]) -> None:
         self.formats = tuple(formats)
+        self.lock = threading.RLock()
+        self._is_closed = False
         self._start()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._end()
+        self.close()
+
+    def close(self) -> None:
+        """End it, even if another thread waits for its reply: that becomes a BackendError."""
+        self._is_closed = True
+        self._process.kill()
+        with self.lock:
+            self._end()
 
     def open(
         self,
@@ -111,14 +122,17 @@ class ArtifactProcess:
 
     def _request(self, step: str, doing: str, library: str, **arguments: Any) -> Any:
         """Let the process do one step and wait for its result."""
-        try:
-            self._send((step, arguments))
-            what, value = self._reply()
-        except (EOFError, OSError, pickle.UnpicklingError):
-            reason = self._how_it_ended(doing, library)
-            self._end()
-            self._start()
-            raise BackendError(reason) from None
+        with self.lock:
+            try:
+                self._send((step, arguments))
+                what, value = self._reply()
+            except (EOFError, OSError, ValueError, pickle.UnpicklingError):
+                if self._is_closed:
+                    raise BackendError("the export ended meanwhile.") from None
+                reason = self._how_it_ended(doing, library)
+                self._end()
+                self._start()
+                raise BackendError(reason) from None
         if what == ERROR:
             raise BackendError(value)
         return value

@@ -191,9 +191,11 @@ def noise_ratio_of(record: GoldenRecord, signature: AnySignature, process: Artif
     kinds = [kind for kind in record.inputs if kind != CONSTANT]
 
     def measure(model: ir.Model) -> float:
+        data = ir.to_proto(model).SerializeToString()
         try:
-            opened = process.open("onnx", ir.to_proto(model).SerializeToString(), signature)
-            given = {kind: opened.regroup(record.inputs[kind], BATCH_SIZE) for kind in kinds}
+            with process.lock:
+                opened = process.open("onnx", data, signature)
+                given = {kind: opened.regroup(record.inputs[kind], BATCH_SIZE) for kind in kinds}
         except BackendError:
             return math.inf
         rows = [
