@@ -26,6 +26,7 @@ def main(handed_over: str, path: str, how: str) -> None:
         path: The file to write.
         how: `trace` or `script`.
     """
+    torch.set_num_threads(1)  # the exporter computes meanwhile; threads that wait for each other would slow down both
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what `forward` prints was printed before, and nobody reads it here
     deployable, example = pickle.loads(Path(handed_over).read_bytes())
     with torchscript_is_meant(), torch.no_grad(), _autograd_functions_run_forward():

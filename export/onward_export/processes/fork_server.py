@@ -2,8 +2,8 @@
 
 A request is a message over a Unix socket: program, arguments, paths, working directory and environment as JSON, with
 the file descriptors of standard input, output and errors, and one for the status. Two lines are written to the status:
-the id of the process, and its exit code when it has ended. The server ends with its socket, or after ten minutes
-without requests. Importing this module loads no library.
+the id of the process, and its exit code when it has ended. The server ends with its socket.
+Importing this module loads no library.
 
 Source: the fork server of multiprocessing, which in addition imports the user's `__main__` into each process.
 """
@@ -26,7 +26,6 @@ __all__ = ["MAX_REQUEST_BYTES", "NUM_DESCRIPTORS", "main"]
 #: Standard input, output, errors, and the status.
 NUM_DESCRIPTORS = 4
 MAX_REQUEST_BYTES = 1 << 20
-MAX_IDLE_S = 600.0
 
 
 def main(descriptor: int, modules: Sequence[str]) -> None:
@@ -41,12 +40,8 @@ def main(descriptor: int, modules: Sequence[str]) -> None:
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a process that waits for a fork needs nobody to wait for it
-    requests.settimeout(MAX_IDLE_S)
     while True:
-        try:
-            message, descriptors, _, _ = socket.recv_fds(requests, MAX_REQUEST_BYTES, NUM_DESCRIPTORS)
-        except TimeoutError:
-            return
+        message, descriptors, _, _ = socket.recv_fds(requests, MAX_REQUEST_BYTES, NUM_DESCRIPTORS)
         if not message:
             return
         if not os.fork():

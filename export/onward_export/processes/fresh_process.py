@@ -53,6 +53,7 @@ class FreshProcess:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._code: int | None = None
         self._popen: subprocess.Popen[bytes] | None = None
+        self._pid: int | None = None
         #: Standard input and output.
         self.stdin: IO[bytes]
         self.stdout: IO[bytes]
@@ -70,7 +71,7 @@ class FreshProcess:
         if self._popen is not None:
             return self._popen.wait()
         if self._code is None:
-            line = self._status.readline()
+            line = self._status.readline() if self._pid_of_fork() is not None else b""
             self._code = int(line) if line else -signal.SIGKILL  # what waits for it was ended with it
         return self._code
 
@@ -78,9 +79,9 @@ class FreshProcess:
         """End it."""
         if self._popen is not None:
             self._popen.kill()
-        elif self._code is None and not select.select([self._status], [], [], 0)[0]:
+        elif (pid := self._pid_of_fork()) is not None and not self._has_ended():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
 
     def errors(self) -> str:
         """What it has written to standard error."""
@@ -117,20 +118,23 @@ class FreshProcess:
         }
         message = json.dumps(request).encode()
         assert len(message) <= MAX_REQUEST_BYTES
-        for _ in range(2):  # a server that has had nothing to do for long may end at this moment
-            (requests, stdin), (stdout, replies), (status, told) = os.pipe(), os.pipe(), os.pipe()
-            self.stdin, self.stdout = os.fdopen(stdin, "wb"), os.fdopen(stdout, "rb")
-            self._status = os.fdopen(status, "rb", 0)
-            try:
-                _ask_to_fork(message, [requests, replies, self._errors.fileno(), told])
-            finally:
-                for descriptor in (requests, replies, told):
-                    os.close(descriptor)
-            if line := self._status.readline():
-                self._pid = int(line)
-                return
-            self._close_streams()
-        raise RuntimeError("the process that forks has ended.")
+        (requests, stdin), (stdout, replies), (status, told) = os.pipe(), os.pipe(), os.pipe()
+        self.stdin, self.stdout = os.fdopen(stdin, "wb"), os.fdopen(stdout, "rb")
+        self._status = os.fdopen(status, "rb", 0)
+        try:
+            _ask_to_fork(message, [requests, replies, self._errors.fileno(), told])
+        finally:
+            for descriptor in (requests, replies, told):
+                os.close(descriptor)
+
+    def _pid_of_fork(self) -> int | None:
+        """Waits until it is forked; None if the process that forks has ended."""
+        if self._pid is None and (line := self._status.readline()):
+            self._pid = int(line)
+        return self._pid
+
+    def _has_ended(self) -> bool:
+        return self._code is not None or bool(select.select([self._status], [], [], 0)[0])
 
     def _close_streams(self) -> None:
         for stream in [self.stdin, self.stdout, *([] if self._popen is not None else [self._status])]:
