@@ -122,6 +122,11 @@ def test_the_number_of_threads_is_that_of_the_environment(monkeypatch: pytest.Mo
 
 
 @ON_LINUX
+def test_ctrl_c_in_the_terminal_does_not_reach_it() -> None:
+    assert int(run("import os; print(os.getsid(0))")[1]) != os.getsid(0)
+
+
+@ON_LINUX
 def test_a_fork_of_the_process_that_asks_may_ask_too() -> None:
     assert run("print(1)")[1] == "1\n"
     if not (child := os.fork()):

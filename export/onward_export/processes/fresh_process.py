@@ -160,6 +160,7 @@ class _ForkServer:
                 stdin=subprocess.DEVNULL,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(ROOTS)},
                 pass_fds=[theirs.fileno()],
+                start_new_session=True,  # a Ctrl-C in the terminal is the exporter's, which then ends what it started
             )
 
     def ask(self, message: bytes, descriptors: Sequence[int]) -> bool:
