@@ -15,6 +15,7 @@ from torchvision.models import get_model
 from torchvision.models.vision_transformer import VisionTransformer
 
 from benchmarks.gpu.section import Setting
+from benchmarks.predict.network import IMAGENET
 from benchmarks.zoo.alive import make_alive
 from onward.backends import Threads, open_artifact
 from onward.backends.onnxruntime_backend import SessionBackend
@@ -22,7 +23,7 @@ from onward.backends.providers import ProviderRequest
 from onward.backends.torch_backend import ExportedProgramBackend
 from onward.bundle import MANIFEST, Bundle
 from onward.errors import DataError
-from onward.signature import IMAGE, Preprocess, Signature, of_images
+from onward.signature import IMAGE, Signature, of_images
 from onward.tasks.classification import OUTPUTS
 from onward_export.deployable import Deployable, make_deployable
 from onward_training.checkpoint import Checkpoint
@@ -40,15 +41,6 @@ __all__ = [
     "torch_backend",
 ]
 
-IMAGENET = Signature(
-    height=224,
-    width=224,
-    channels=3,
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
-    labels=tuple(f"class {index}" for index in range(1000)),
-    preprocess=Preprocess("shorter-side", 256, "bilinear"),
-)
 SMALL = Signature(32, 32, 3, IMAGENET.mean, IMAGENET.std, tuple(map(str, range(10))))
 
 

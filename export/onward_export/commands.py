@@ -163,7 +163,7 @@ def export(
 
     from onward_export.model_to_export import ModelToExport
     from onward_export.options import ExportOptions
-    from onward_export.publish import publish
+    from onward_export.processes import start_server
     from onward_export.signature_options import apply_interface, image_signature, tensor_signature
     from onward_training.import_weights import NetworkSpec, open_checkpoint
 
@@ -175,6 +175,10 @@ def export(
         explain=explain,
         thorough=thorough,
     )
+    if options.wanted != ("onnx",):
+        start_server()  # it imports PyTorch while this process does
+    from onward_export.publish import publish
+
     means, stds = parse_numbers(mean), parse_numbers(std)
     path = Path(what)
     if not path.exists() and ":" in what:

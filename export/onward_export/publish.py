@@ -70,8 +70,7 @@ def publish(
     stages = StageClock(on_stage)
     with (
         staged_folder(out) as staged,
-        ArtifactProcess(options.wanted) as process,
-        Replays(process, model.signature) as replays,
+        Replays(ArtifactProcess(options.wanted), model.signature) as replays,
         ExitStack() as tracing,
     ):
         with attempts.making("torchscript"):
@@ -170,7 +169,7 @@ def _check_artifacts(
     replays: Replays,
     before: Sequence[GateResult] = (),
 ) -> list[GateResult]:
-    """The gate's results of all artifacts that were made and run; the files of the others are removed.
+    """The gate's results of all artifacts that were made and run.
 
     `before` has the results on fewer samples, whose weights need no second account.
     """

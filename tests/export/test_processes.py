@@ -10,10 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from onward_export.processes import FreshProcess, fresh_process
+from onward_export.processes import TORCH, FreshProcess, fresh_process
 
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="forks are used on Linux only")
-USES_TORCH = pytest.mark.parametrize("uses_torch", [True, False], ids=["fork", "new process"])
+
+
+@pytest.fixture(params=[pytest.param(True, marks=ON_LINUX), False], ids=["fork", "new process"])
+def both(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test runs twice: with forks, and with new processes."""
+    monkeypatch.setattr(fresh_process, "CAN_FORK", request.param)
+
+
+BOTH = pytest.mark.usefixtures("both")
 
 
 @pytest.fixture
@@ -24,9 +32,9 @@ def started() -> Iterator[list[FreshProcess]]:
         process.close()
 
 
-def run(program: str, *arguments: str, uses_torch: bool = True, paths: list[str] | None = None) -> tuple[int, str, str]:
+def run(program: str, *arguments: str, paths: list[str] | None = None) -> tuple[int, str, str]:
     """The exit code, and what the program wrote to standard output and errors."""
-    process = FreshProcess(program, arguments, uses_torch=uses_torch, paths=paths)
+    process = FreshProcess(program, arguments, paths=paths)
     try:
         process.stdin.write(b"hello")
         process.stdin.close()
@@ -36,10 +44,8 @@ def run(program: str, *arguments: str, uses_torch: bool = True, paths: list[str]
         process.close()
 
 
-@USES_TORCH
-def test_it_has_arguments_streams_a_folder_and_an_environment(
-    uses_torch: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@BOTH
+def test_it_has_arguments_streams_a_folder_and_an_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLOUR", "blue")
     program = (
@@ -47,10 +53,10 @@ def test_it_has_arguments_streams_a_folder_and_an_environment(
         "print(sys.argv[1:], sys.stdin.read(), os.getcwd(), os.environ['COLOUR'])\n"
         "print('oh', file=sys.stderr)"
     )
-    assert run(program, "a", "b c", uses_torch=uses_torch) == (0, f"['a', 'b c'] hello {tmp_path} blue\n", "oh\n")
+    assert run(program, "a", "b c") == (0, f"['a', 'b c'] hello {tmp_path} blue\n", "oh\n")
 
 
-@USES_TORCH
+@BOTH
 @pytest.mark.parametrize(
     ("program", "code"),
     [
@@ -61,32 +67,30 @@ def test_it_has_arguments_streams_a_folder_and_an_environment(
     ],
     ids=["exit", "SystemExit", "error", "crash"],
 )
-def test_its_exit_code_tells_how_it_ended(uses_torch: bool, program: str, code: int) -> None:
-    ended, _, errors = run(program, uses_torch=uses_torch)
+def test_its_exit_code_tells_how_it_ended(program: str, code: int) -> None:
+    ended, _, errors = run(program)
     assert ended == code
     assert ("ZeroDivisionError" in errors) == (code == 1)
 
 
-@USES_TORCH
-def test_it_can_be_ended(uses_torch: bool, started: list[FreshProcess]) -> None:
-    process = FreshProcess("import time; time.sleep(600)", [], uses_torch=uses_torch)
+@BOTH
+def test_it_can_be_ended(started: list[FreshProcess]) -> None:
+    process = FreshProcess("import time; time.sleep(600)", [])
     started.append(process)
     process.kill()
     assert process.wait() == -signal.SIGKILL
     process.kill()  # again does no harm
 
 
-@USES_TORCH
-def test_it_finds_the_users_modules_only_where_it_is_told(
-    uses_torch: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@BOTH
+def test_it_finds_the_users_modules_only_where_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a_net.py").write_text("WORD = 'found'\n")
     monkeypatch.chdir(tmp_path)
     program = "import a_net; print(a_net.WORD)"
-    assert run(program, uses_torch=uses_torch)[0] == 1
-    assert run(program, uses_torch=uses_torch, paths=[*sys.path, str(tmp_path)])[:2] == (0, "found\n")
+    assert run(program)[0] == 1
+    assert run(program, paths=[*sys.path, str(tmp_path)])[:2] == (0, "found\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert run(program, uses_torch=uses_torch)[:2] == (0, "found\n")
+    assert run(program)[:2] == (0, "found\n")
 
 
 def test_it_has_imported_torch_and_nothing_of_the_exporter_or_of_the_user() -> None:
@@ -100,25 +104,45 @@ def test_it_has_imported_torch_and_nothing_of_the_exporter_or_of_the_user() -> N
 @ON_LINUX
 def test_another_process_is_forked_after_the_one_that_forks_was_ended() -> None:
     assert run("print(1)")[:2] == (0, "1\n")
-    before = fresh_process._server
-    assert before is not None
+    before = fresh_process._servers[TORCH]
     before._popen.kill()
     before._popen.wait()
     assert run("print(2)")[:2] == (0, "2\n")
-    assert fresh_process._server is not before
+    assert fresh_process._servers[TORCH] is not before
 
 
 @ON_LINUX
 def test_the_number_of_threads_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    program = "import torch; print(torch.get_num_threads())"
-    before = fresh_process._server
-    monkeypatch.setattr(fresh_process, "_server", None)
+    monkeypatch.setattr(fresh_process, "_servers", {})
     for count in ("1", "2"):
         monkeypatch.setenv("OMP_NUM_THREADS", count)
-        assert run(program)[1] == f"{count}\n"
-    assert fresh_process._server is not None
-    fresh_process._server.end()
-    monkeypatch.setattr(fresh_process, "_server", before)
+        assert run("import torch; print(torch.get_num_threads())")[1] == f"{count}\n"
+    fresh_process._end_servers()
+
+
+@ON_LINUX
+def test_one_that_is_closed_before_it_is_forked_never_runs_and_nobody_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fresh_process, "_servers", {})
+    (tmp_path / "slow.py").write_text("import time; time.sleep(1)")
+    monkeypatch.setattr(fresh_process, "ROOTS", (*fresh_process.ROOTS, str(tmp_path)))
+    process = FreshProcess("open('ran', 'w')", [], imports=("slow",))
+    process.close()
+    assert process._pid is None
+    another = FreshProcess("print(5)", [], imports=("slow",))
+    assert another.stdout.read() == b"5\n"
+    another.close()
+    assert not Path("ran").exists()
+    fresh_process._end_servers()
+
+
+@ON_LINUX
+def test_an_environment_may_be_larger_than_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    for at in range(12):
+        monkeypatch.setenv(f"A_SERVICE_{at}", "x" * 100_000)
+    assert run("import os; print(len(os.environ['A_SERVICE_11']))")[1] == "100000\n"
 
 
 @ON_LINUX

@@ -19,7 +19,7 @@ from onward.feed import Feed
 from onward.parity import Outputs, Replay
 from onward.signature import AnySignature
 from onward_export.opening.worker import ERROR, PROGRESS
-from onward_export.processes import FreshProcess
+from onward_export.processes import TORCH, FreshProcess
 
 __all__ = ["MAX_SILENCE_S", "ArtifactProcess", "OpenedArtifact"]
 
@@ -114,8 +114,8 @@ class ArtifactProcess:
         modules = dict.fromkeys(name for spec in specs for name in (spec.module, spec.late_import) if name)
         self._imported: set[str] = set()
         self._is_silent = False
-        uses_torch = any(spec.library == "PyTorch" for spec in specs)
-        self._process = FreshProcess(PROGRAM, list(modules), uses_torch=uses_torch)
+        imports = TORCH if any(spec.library == "PyTorch" for spec in specs) else tuple(modules)
+        self._process = FreshProcess(PROGRAM, list(modules), imports=imports)
 
     def _end(self) -> None:
         self._process.close()

@@ -37,7 +37,7 @@ class Replays:
     """Runs artifacts one after the other, in the order in which they were begun.
 
     Args:
-        process: Where they are opened.
+        process: Where they are opened; it is closed with this.
         signature: The inputs and outputs.
     """
 

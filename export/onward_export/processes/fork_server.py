@@ -1,8 +1,8 @@
-"""Fork server: the program of a process that imports PyTorch and then forks once for each request.
+"""Fork server: the program of a process that imports libraries and then forks once for each request.
 
-A request is a message over a Unix socket: program, arguments, paths, working directory and environment as JSON, with
-the file descriptors of standard input, output and errors, and one for the status. Two lines are written to the status:
-the id of the process, and its exit code when it has ended. The server ends with its socket.
+A request is a byte over a Unix socket with five file descriptors: a file with program, arguments, paths, working
+directory and environment as JSON; standard input, output and errors; and the status. Two lines are written to the
+status: the id of the process, and its exit code when it has ended. The server ends with its socket.
 Importing this module loads no library.
 
 Source: the fork server of multiprocessing, which in addition imports the user's `__main__` into each process.
@@ -14,18 +14,18 @@ import contextlib
 import importlib
 import json
 import os
+import select
 import signal
 import socket
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
-__all__ = ["MAX_REQUEST_BYTES", "NUM_DESCRIPTORS", "main"]
+__all__ = ["main"]
 
-#: Standard input, output, errors, and the status.
-NUM_DESCRIPTORS = 4
-MAX_REQUEST_BYTES = 1 << 20
+#: The request, standard input, output and errors, and the status.
+NUM_DESCRIPTORS = 5
 
 
 def main(descriptor: int, modules: Sequence[str]) -> None:
@@ -41,30 +41,43 @@ def main(descriptor: int, modules: Sequence[str]) -> None:
             importlib.import_module(module)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a process that waits for a fork needs nobody to wait for it
     while True:
-        message, descriptors, _, _ = socket.recv_fds(requests, MAX_REQUEST_BYTES, NUM_DESCRIPTORS)
+        message, descriptors, _, _ = socket.recv_fds(requests, 1, NUM_DESCRIPTORS)
         if not message:
             return
         if not os.fork():
-            requests.close()
-            _fork_and_wait(json.loads(message), *descriptors)
+            try:
+                requests.close()
+                _fork_and_wait(*descriptors)
+            finally:  # this process is a copy: an error must not go on in the server's code
+                os._exit(1)
         for item in descriptors:
             os.close(item)
 
 
-def _fork_and_wait(request: Mapping[str, Any], *descriptors: int) -> NoReturn:
+def _fork_and_wait(file: int, *descriptors: int) -> None:
     """Be the process that forks another and writes its status."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     *streams, status = descriptors
+    if _is_unread(status):
+        return
     if not (child := os.fork()):
         os.close(status)
-        _run(streams, **request)
+        with open(file, "rb") as request:
+            _run(streams, **json.load(request))
     for stream in streams:
         os.close(stream)
-    os.write(status, b"%d\n" % child)
+    with contextlib.suppress(BrokenPipeError):  # nobody wants to know any more
+        os.write(status, b"%d\n" % child)
     _, how = os.waitpid(child, 0)
-    with contextlib.suppress(OSError):  # nobody wants to know any more
+    with contextlib.suppress(BrokenPipeError):
         os.write(status, b"%d\n" % os.waitstatus_to_exitcode(how))
-    os._exit(0)
+
+
+def _is_unread(pipe: int) -> bool:
+    """Whether nobody can read from a pipe any more."""
+    poll = select.poll()
+    poll.register(pipe, 0)
+    return bool(poll.poll(0))
 
 
 def _run(
@@ -102,7 +115,7 @@ def _run(
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:  # this process is a copy: an error must not go on in the server's code
+    except BaseException:
         traceback.print_exc()
     finally:
         with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
 """Fresh process: runs a program in a process that has run nothing else.
 
-On Linux it is a fork of a process that has imported PyTorch and done nothing else; elsewhere, and for programs that do
-without PyTorch, it is a new process. Both behave alike.
+On Linux it is a fork of a process that has imported libraries and done nothing else; elsewhere it is a new process.
+Both behave alike.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from typing import IO
 
 import onward
 import onward_export
-from onward_export.processes.fork_server import MAX_REQUEST_BYTES
 
-__all__ = ["FreshProcess", "start_server"]
+__all__ = ["TORCH", "FreshProcess", "start_server"]
 
 SERVER = "import sys; from onward_export.processes.fork_server import main; main(int(sys.argv[1]), sys.argv[2:])"
-#: What takes long to import: PyTorch, and what `torch.export.load` and torchvision import later.
-IMPORTED = ("torch", "torch._dynamo")
+CAN_FORK = sys.platform == "linux"
+#: PyTorch, and what `torch.export.load` and torchvision import later.
+TORCH = ("torch", "torch._dynamo")
 #: Beginnings of the environment variables that libraries read when they are imported.
 READ_AT_IMPORT = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "TORCH", "PYTORCH", "CUDA", "LD_", "PYTHONHASHSEED")
 #: The folders in which Python finds Onward.
@@ -43,11 +43,16 @@ class FreshProcess:
         program: Python code.
         arguments: `sys.argv[1:]` of it.
         paths: Its `sys.path`. Default: the folders of Onward, PYTHONPATH and the installed packages.
-        uses_torch: Whether it will import PyTorch.
+        imports: Modules that it will import and that take long.
     """
 
     def __init__(
-        self, program: str, arguments: Sequence[str], *, paths: Sequence[str] | None = None, uses_torch: bool = True
+        self,
+        program: str,
+        arguments: Sequence[str],
+        *,
+        paths: Sequence[str] | None = None,
+        imports: Sequence[str] = TORCH,
     ) -> None:
         self.arguments = list(arguments)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
@@ -57,8 +62,8 @@ class FreshProcess:
         #: Standard input and output.
         self.stdin: IO[bytes]
         self.stdout: IO[bytes]
-        if uses_torch and sys.platform == "linux":
-            self._fork(program, paths)
+        if CAN_FORK:
+            self._fork(program, paths, imports)
         else:
             self._start(program, paths)
 
@@ -79,7 +84,7 @@ class FreshProcess:
         """End it."""
         if self._popen is not None:
             self._popen.kill()
-        elif (pid := self._pid_of_fork()) is not None and not self._has_ended():
+        elif (pid := self._pid_of_fork()) is not None and self._code is None and not self._has_news():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -89,11 +94,13 @@ class FreshProcess:
         return self._errors.read().decode(errors="replace")
 
     def close(self) -> None:
-        """End it and close its streams."""
-        self.kill()
-        self.wait()
-        self._close_streams()
-        self._errors.close()
+        """End it and close its streams. One that was not forked yet will not be: nobody waits for the libraries."""
+        if self._popen is not None or self._code is not None or self._pid is not None or self._has_news():
+            self.kill()
+            self.wait()
+        for stream in [self.stdin, self.stdout, self._errors, *([] if self._popen is not None else [self._status])]:
+            with contextlib.suppress(OSError):  # a request that was not written completely
+                stream.close()
 
     def _start(self, program: str, paths: Sequence[str] | None) -> None:
         self._popen = subprocess.Popen(
@@ -107,7 +114,7 @@ class FreshProcess:
         assert self._popen.stdout is not None
         self.stdin, self.stdout = self._popen.stdin, self._popen.stdout
 
-    def _fork(self, program: str, paths: Sequence[str] | None) -> None:
+    def _fork(self, program: str, paths: Sequence[str] | None, imports: Sequence[str]) -> None:
         request = {
             "program": program,
             "arguments": self.arguments,
@@ -116,13 +123,14 @@ class FreshProcess:
             "folder": str(Path.cwd()),
             "environment": dict(os.environ),
         }
-        message = json.dumps(request).encode()
-        assert len(message) <= MAX_REQUEST_BYTES
         (requests, stdin), (stdout, replies), (status, told) = os.pipe(), os.pipe(), os.pipe()
         self.stdin, self.stdout = os.fdopen(stdin, "wb"), os.fdopen(stdout, "rb")
         self._status = os.fdopen(status, "rb", 0)
         try:
-            _ask_to_fork(message, [requests, replies, self._errors.fileno(), told])
+            with tempfile.TemporaryFile() as file:
+                file.write(json.dumps(request).encode())
+                file.seek(0)
+                _ask_to_fork(imports, [file.fileno(), requests, replies, self._errors.fileno(), told])
         finally:
             for descriptor in (requests, replies, told):
                 os.close(descriptor)
@@ -133,40 +141,36 @@ class FreshProcess:
             self._pid = int(line)
         return self._pid
 
-    def _has_ended(self) -> bool:
-        return self._code is not None or bool(select.select([self._status], [], [], 0)[0])
-
-    def _close_streams(self) -> None:
-        for stream in [self.stdin, self.stdout, *([] if self._popen is not None else [self._status])]:
-            with contextlib.suppress(OSError):  # a request that was not written completely
-                stream.close()
+    def _has_news(self) -> bool:
+        """Whether a line of the status can be read."""
+        return bool(select.select([self._status], [], [], 0)[0])
 
 
 class _ForkServer:
     """A process that forks. A fork of the process that started it may ask it, too: requests need no answer here.
 
     Args:
+        imports: What it imports.
         environment: What its libraries read of the environment.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, imports: Sequence[str], environment: Mapping[str, str]) -> None:
         self.environment = environment
         self._pid = os.getpid()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_REQUEST_BYTES)
         with theirs:
             self._popen = subprocess.Popen(
-                [sys.executable, "-P", "-c", SERVER, str(theirs.fileno()), *IMPORTED],
+                [sys.executable, "-P", "-c", SERVER, str(theirs.fileno()), *imports],
                 stdin=subprocess.DEVNULL,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(ROOTS)},
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # a Ctrl-C in the terminal is the exporter's, which then ends what it started
             )
 
-    def ask(self, message: bytes, descriptors: Sequence[int]) -> bool:
+    def ask(self, descriptors: Sequence[int]) -> bool:
         """Send a request; False if it has ended."""
         try:
-            socket.send_fds(self._socket, [message], list(descriptors))
+            socket.send_fds(self._socket, [b"\n"], list(descriptors))
         except (BrokenPipeError, ConnectionResetError):
             return False
         return True
@@ -179,36 +183,40 @@ class _ForkServer:
             self._popen.wait()
 
 
-_server: _ForkServer | None = None
+#: What they have imported -> the servers of this process.
+_servers: dict[tuple[str, ...], _ForkServer] = {}
 _lock = threading.Lock()
 
 
-def start_server() -> None:
-    """Start the process that imports PyTorch and forks, if there is none, so that fresh processes start at once."""
-    if sys.platform == "linux":
+def start_server(imports: Sequence[str] = TORCH) -> None:
+    """Start to import what fresh processes will need, so that they need not wait for it."""
+    if CAN_FORK:
         with _lock:
-            _current_server()
+            _server(tuple(imports))
 
 
-def _ask_to_fork(message: bytes, descriptors: Sequence[int]) -> None:
+def _ask_to_fork(imports: Sequence[str], descriptors: Sequence[int]) -> None:
     """Send a request to the server. One is started if there is none, or the environment has changed."""
-    global _server
     with _lock:
-        if not _current_server().ask(message, descriptors):
-            _server = None
-            _current_server().ask(message, descriptors)
+        key = tuple(imports)
+        if not _server(key).ask(descriptors):
+            _servers.pop(key).end()
+            _server(key).ask(descriptors)
 
 
-def _current_server() -> _ForkServer:
-    global _server
+def _server(imports: tuple[str, ...]) -> _ForkServer:
     environment = {name: value for name, value in os.environ.items() if name.startswith(READ_AT_IMPORT)}
-    if _server is not None and _server.environment != environment:
-        _server.end()
-        _server = None
-    if _server is None:
-        _server = _ForkServer(environment)
-        atexit.register(_server.end)
-    return _server
+    if imports in _servers and _servers[imports].environment != environment:
+        _servers.pop(imports).end()
+    if imports not in _servers:
+        _servers[imports] = _ForkServer(imports, environment)
+    return _servers[imports]
+
+
+@atexit.register
+def _end_servers() -> None:
+    for server in _servers.values():
+        server.end()
 
 
 def _paths_of_user() -> list[str]:
