@@ -77,8 +77,8 @@ def add_passes(page: Page, results: ParityResults) -> None:
         return
     page.section(
         "Passes",
-        "The changes to the ONNX graph. Each pass ran on a copy, which was measured. An optional pass that would raise "
-        "the noise ratio above 2 was left out.",
+        "The changes to the ONNX graph, each on a copy. The graph after all of them was measured. Where its noise "
+        "ratio is above 2, each was measured, and an optional one that would raise it above 2 was left out.",
     )
     page.table(["pass", "changes", "noise ratio before", "after", "kept", "reason"], [_row(item) for item in passes])
 
