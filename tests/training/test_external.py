@@ -504,31 +504,33 @@ def test_an_exported_model_is_refused_by_what_it_is(name: str, message: str, sha
         read_weights(shared_bundle.path / name)
 
 
-def written(kind: str, path: Path) -> bytes:
-    if kind == "safetensors":
+@pytest.fixture(scope="module", params=["zip", "legacy", "safetensors"])
+def sound_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Content of a weights file, written once: PyTorch's legacy format names storages by their
+    addresses in memory, so that its length differs from one save to the next.
+    """
+    path = tmp_path_factory.mktemp("sound") / "net"
+    if request.param == "safetensors":
         save_file(Net().state_dict(), path)
     else:
-        save(lightning(Net()), path, archive=kind == "zip")
+        save(lightning(Net()), path, archive=request.param == "zip")
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
-def test_a_file_cut_short_anywhere_is_refused(kind: str, tmp_path: Path) -> None:
-    data = written(kind, tmp_path / "net")
-    for length in range(0, len(data), max(1, len(data) // 60)):
-        (tmp_path / "cut").write_bytes(data[:length])
+def test_a_file_cut_short_anywhere_is_refused(sound_file: bytes, tmp_path: Path) -> None:
+    for length in range(0, len(sound_file), max(1, len(sound_file) // 60)):
+        (tmp_path / "cut").write_bytes(sound_file[:length])
         with pytest.raises(CheckpointError):
             read_weights(tmp_path / "cut")
 
 
-@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_damage_anywhere_is_an_error_of_ours_or_none(
-    tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject
+    tmp_path_factory: pytest.TempPathFactory, sound_file: bytes, data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.mktemp("damage")
-    content = bytearray(written(kind, folder / "net"))
+    content = bytearray(sound_file)
     for _ in range(data.draw(st.integers(1, 3))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     (folder / "net").write_bytes(content)
