@@ -1,4 +1,4 @@
-"""Faster exports for tests: PyTorch's tables of operators are built once."""
+"""Faster exports for tests: PyTorch's tables of operators are built once, and what nobody reads is not."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import functools
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FunctionType
+from typing import Any
 
 import pytest
 
@@ -21,7 +23,7 @@ def fast_exports() -> Iterator[None]:
         return
     _are_fast = True
     try:
-        with one_table_of_operators(), one_look_at_operators():
+        with one_table_of_operators(), one_look_at_operators(), unread_annotations():
             yield
     finally:
         _are_fast = False
@@ -59,21 +61,45 @@ def one_table_of_operators() -> Iterator[None]:
 
 @contextmanager
 def one_look_at_operators() -> Iterator[None]:
-    """Make names of PyTorch's composite operators when new ones are registered; PyTorch makes all of them, often.
+    """Look for PyTorch's composite operators when new ones are registered; PyTorch looks for all of them, often.
 
-    Source: torch._export.utils, `_materialize_cpp_cia_ops`: it calls `getattr` for each, and keeps nothing else.
+    Source: torch._export.utils, `_collect_all_valid_cia_ops_for_namespace` and `_materialize_cpp_cia_ops`.
     """
     from torch import _C
     from torch._export import utils
 
-    materialize, known = utils._materialize_cpp_cia_ops, list[str]()
+    materialize, collect = utils._materialize_cpp_cia_ops, utils._collect_all_valid_cia_ops_for_namespace
+    known, found = list[str](), dict[tuple[str, ...], set[Any]]()
 
-    def materialize_if_new() -> None:
+    def collect_if_new(namespace: Any) -> set[Any]:
         registered = _C._dispatch_get_registrations_for_dispatch_key("CompositeImplicitAutograd")
         if registered != known:
             materialize()
             known[:] = registered
+        names = (namespace.name, *namespace)
+        if names not in found:
+            found[names] = collect(namespace)
+        return found[names]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(utils, "_materialize_cpp_cia_ops", materialize_if_new)
+        patch.setattr(utils, "_materialize_cpp_cia_ops", lambda: None)
+        patch.setattr(utils, "_collect_all_valid_cia_ops_for_namespace", collect_if_new)
+        yield
+
+
+@contextmanager
+def unread_annotations() -> Iterator[None]:
+    """Register implementations of operators without annotations, which take most of the time and which nobody reads.
+
+    Source: torch._ops, `OperatorBase.py_impl`: it defines a function each time, a thousand times an export.
+    """
+    from torch import _ops
+
+    class Unread:
+        def __getitem__(self, item: object) -> None:
+            return None
+
+    register = FunctionType(_ops.OperatorBase.py_impl.__code__, vars(_ops) | {"Callable": Unread()})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_ops.OperatorBase, "py_impl", register)
         yield

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import importlib
 import json
 import os
@@ -230,7 +231,7 @@ def _demo(*arguments: str) -> None:
 FUNCTIONS: dict[str, Callable[..., None]] = {"onward": _onward, "module": _module, "demo": _demo}
 #: What the server imports, which takes the time.
 IMPORTED = (
-    *("onnx", "onnxruntime", "onnxscript", "torch._dynamo", "torch.onnx._internal.exporter._core"),
+    *("onnx", "onnxruntime", "onnxscript", "torch.export._trace", "torch.onnx._internal.exporter._core"),
     *("torchvision.models", "onward.cli.app", "onward_export.commands", "onward_export.publish"),
     *("onward_training.commands", "onward_training.loop"),
 )
@@ -238,6 +239,7 @@ IMPORTED = (
 if __name__ == "__main__":
     for name in IMPORTED:
         importlib.import_module(name)
+    gc.freeze()
     start_server()  # for the exports of all forks
     requests, answers = os.fdopen(os.dup(0), "rb", 0), os.fdopen(os.dup(1), "wb", 0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import linecache
 import re
 from collections.abc import Mapping
@@ -132,6 +133,7 @@ def _locals(frame: FrameType) -> Mapping[str, object]:
     return frame.f_locals
 
 
+@functools.cache  # an export asks for each frame above each operator
 def _is_theirs(path: str) -> bool:
     is_generated = path.startswith("<") and not path.startswith("<ipython")
     return not is_generated and not any(part in path for part in LIBRARIES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 import onward
 from onward.bundle import Bundle
@@ -21,139 +20,27 @@ from onward.bundle.verification import verify
 from onward.errors import BundleError, NotExportable, OnwardError, UsageError
 from onward.signature import AnySignature, Input, TensorSignature
 
+from kinds import (  # isort: skip
+    AnySize,
+    Bessel,
+    Branch,
+    CountingAttribute,
+    CountingBuffer,
+    InDataclass,
+    InDictionary,
+    InTuple,
+    Picking,
+    PooledUp,
+    Tabular,
+    TwoInputs,
+    hooked,
+    on_meta,
+    weight_norm,
+)
 from networks import RGB, SIGNATURE, Attention, Plain, Residual  # isort: skip
 
 TABULAR = TensorSignature((Input("features", "float32", (13,)),), ("a", "b", "c"))
 TWO = TensorSignature((Input("features", "float32", (13,)), Input("ids", "int64", (None,), (0, 99))), ("a", "b", "c"))
-
-
-class InDictionary(Plain):
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        return {"features": image.flatten(1), "scores": super().forward(image)}
-
-
-class InTuple(Plain):
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        return image.flatten(1), super().forward(image)
-
-
-@dataclass
-class Output:
-    features: Tensor
-    logits: Tensor
-
-
-class InDataclass(Plain):
-    def forward(self, image: Tensor) -> Output:
-        return Output(image.flatten(1), super().forward(image))
-
-
-class Branch(nn.Module):
-    """Halves what is too large, however often it takes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.hidden = nn.Linear(64, 16)
-        self.head = nn.Linear(16, 4)
-
-    def forward(self, image: Tensor) -> Tensor:
-        features = self.hidden(image.flatten(1))
-        while bool(features.abs().max() > 1e9):
-            features = features / 2
-        return self.head(F.relu(features))
-
-
-class Bessel(Plain):
-    def forward(self, image: Tensor) -> Tensor:
-        return self[3](torch.special.bessel_j0(self[1](self[0](image))))
-
-
-class CountingBuffer(Plain):
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("calls", torch.zeros(()))
-
-    def forward(self, image: Tensor) -> Tensor:
-        self.calls += 1
-        return super().forward(image)
-
-
-class CountingAttribute(Plain):
-    calls = 0
-
-    def forward(self, image: Tensor) -> Tensor:
-        self.calls += 1
-        return super().forward(image) * self.calls
-
-
-class AnySize(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.convolution = nn.Conv2d(1, 8, 3, padding=1)
-        self.head = nn.Linear(8, 4)
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.head(F.relu(self.convolution(image)).mean((2, 3)))
-
-
-class PooledUp(nn.Module):
-    """An adaptive pooling to more places than there are: the exporter takes it apart, with constants of its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.features = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(3), nn.AdaptiveAvgPool2d(7))
-        self.head = nn.Linear(196, 4)
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.head(self.features(image).flatten(1))
-
-
-class Picking(Plain):
-    """Positions are computed as if they were normalised: a scale and a shift of what is no image."""
-
-    def forward(self, image: Tensor) -> Tensor:
-        scores = super().forward(image).repeat(1, 4)
-        return scores[:, torch.arange(1, 5) * 3 + 1]
-
-
-class Tabular(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.layers = nn.Sequential(nn.Linear(13, 16), nn.Tanh(), nn.Linear(16, 3))
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.layers(features)
-
-
-class TwoInputs(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.embedding = nn.Embedding(100, 8)
-        self.head = nn.Linear(21, 3)
-
-    def forward(self, features: Tensor, ids: Tensor) -> Tensor:
-        return self.head(torch.cat([features, self.embedding(ids).mean(1)], 1))
-
-
-def weight_norm() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.utils.parametrizations.weight_norm(nn.Linear(64, 4)))
-
-
-def hooked(hook: Any) -> nn.Module:
-    network = Plain()
-    network[1].register_forward_hook(hook)
-    return network
-
-
-def on_meta() -> nn.Module:
-    with torch.device("meta"):
-        return nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
 
 
 EXPORTED: Mapping[str, tuple[nn.Module, AnySignature, dict[str, Any]]] = {
@@ -177,10 +64,10 @@ REFUSED: Mapping[str, tuple[nn.Module, AnySignature, dict[str, Any], str]] = {
     "a dictionary without logits": (InDictionary(), SIGNATURE, {}, r"dict with features, scores; none .*--output"),
     "a key that is not there": (InDictionary(), SIGNATURE, {"output": "x"}, r"without a tensor 'x'; it has features"),
     "a tuple whose first is wide": (InTuple(), SIGNATURE, {}, r"gives shape \(2, 64\) .* 4 labels.*--output"),
-    "a loop over data": (Branch(), SIGNATURE, {}, r"on its data, at test_kinds\.py:\d+, in forward: while bool"),
+    "a loop over data": (Branch(), SIGNATURE, {}, r"on its data, at kinds\.py:\d+, in forward: while bool"),
     "an operator without ONNX form": (
         Bessel(), SIGNATURE, {"formats": ("onnx",)},
-        r"aten\.special_bessel_j0\.default in .* has no ONNX form, at test_kinds\.py:\d+, in forward.*--formats",
+        r"aten\.special_bessel_j0\.default in .* has no ONNX form, at kinds\.py:\d+, in forward.*--formats",
     ),
     "a buffer that counts": (CountingBuffer(), SIGNATURE, {}, r"model\.calls changes when the model is called"),
     "an attribute that counts": (CountingAttribute(), SIGNATURE, {}, r"first at aten\.mul in model.*counts its calls"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -32,9 +32,11 @@ def started() -> Iterator[list[FreshProcess]]:
         process.close()
 
 
-def run(program: str, *arguments: str, paths: list[str] | None = None) -> tuple[int, str, str]:
+def run(
+    program: str, *arguments: str, paths: list[str] | None = None, imports: Sequence[str] = TORCH
+) -> tuple[int, str, str]:
     """The exit code, and what the program wrote to standard output and errors."""
-    process = FreshProcess(program, arguments, paths=paths)
+    process = FreshProcess(program, arguments, paths=paths, imports=imports)
     try:
         process.stdin.write(b"hello")
         process.stdin.close()
@@ -116,7 +118,7 @@ def test_the_number_of_threads_is_that_of_the_environment(monkeypatch: pytest.Mo
     monkeypatch.setattr(fresh_process, "_servers", {})
     for count in ("1", "2"):
         monkeypatch.setenv("OMP_NUM_THREADS", count)
-        assert run("import torch; print(torch.get_num_threads())")[1] == f"{count}\n"
+        assert run("import torch; print(torch.get_num_threads())", imports=("torch",))[1] == f"{count}\n"
     fresh_process._end_servers()
 
 

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn import metrics
 
 from onward.cli.console import print_json
 from onward.errors import DataError, Refusal
@@ -189,6 +188,8 @@ def test_the_calibration_error_of_calibrated_predictions_falls_to_that_of_sampli
 
 @pytest.mark.parametrize(("count", "num_classes"), [(300, 3), (500, 12), (40, 30)])
 def test_the_figures_are_scikit_learns(count: int, num_classes: int) -> None:
+    from sklearn import metrics
+
     evaluation = made_up(count, num_classes, seed=num_classes)
     truth, predicted, labels = evaluation.targets, evaluation.predicted, np.arange(num_classes)
     precision, recall, f1, support = metrics.precision_recall_fscore_support(
@@ -210,6 +211,8 @@ def test_the_figures_are_scikit_learns(count: int, num_classes: int) -> None:
 
 
 def test_the_loss_is_scikit_learns() -> None:
+    from sklearn import metrics
+
     evaluation = made_up(500, 12)
     exact = evaluation.probabilities.astype(np.float64)
     theirs = metrics.log_loss(evaluation.targets, exact / exact.sum(1, keepdims=True), labels=np.arange(12))

@@ -21,7 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import _disable_current_modes
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_iter, tree_leaves, tree_map_only
 
 from onward_export.place import Place, frame_of_network, place_of_line
 
@@ -102,7 +102,7 @@ class Capture(TorchFunctionMode):
 
     def _note_condition(self, values: Any) -> None:
         """Note the place of the first function after which a free size is under more conditions than before."""
-        shapes = next(filter(None, map(_shapes_of, tree_leaves(values))), None)
+        shapes = next(filter(None, map(_shapes_of, tree_iter(values))), None)
         if shapes is None:
             return
         num_conditions = len(shapes.guards) + len(shapes.replacements)

@@ -11,6 +11,7 @@ Source: the fork server of multiprocessing, which in addition imports the user's
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -39,6 +40,7 @@ def main(descriptor: int, modules: Sequence[str]) -> None:
     for module in modules:
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
+    gc.freeze()  # forks do not look for garbage in what they share, which would copy it
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a process that waits for a fork needs nobody to wait for it
     while True:
         message, descriptors, _, _ = socket.recv_fds(requests, 1, NUM_DESCRIPTORS)

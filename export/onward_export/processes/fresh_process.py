@@ -29,7 +29,7 @@ __all__ = ["TORCH", "FreshProcess", "start_server"]
 SERVER = "import sys; from onward_export.processes.fork_server import main; main(int(sys.argv[1]), sys.argv[2:])"
 CAN_FORK = sys.platform == "linux"
 #: PyTorch, and what `torch.export.load` and torchvision import later.
-TORCH = ("torch", "torch._dynamo")
+TORCH = ("torch", "torch._dynamo", "torch.export._trace")
 #: Beginnings of the environment variables that libraries read when they are imported.
 READ_AT_IMPORT = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "TORCH", "PYTORCH", "CUDA", "LD_", "PYTHONHASHSEED")
 #: The folders in which Python finds Onward.

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-FEW, MANY = 1_000, 10_000
-#: Anything that is kept for each of 10,000 inputs takes more: a path alone takes about 70 bytes.
-MAX_GROWTH_BYTES = 256 << 10
+FEW, MANY = 500, 5_000
+#: Anything that is kept for each of 5,000 inputs takes more: a path alone takes about 70 bytes.
+MAX_GROWTH_BYTES = 192 << 10
 
 
 def peak_bytes(source: Any, count: int) -> int:
@@ -58,7 +58,7 @@ def opened(make: Any, kind: str, folder: Path, count: int) -> Any:
             return make.opened(path)
         case "npz":
             path = folder / f"{count}.npz"
-            np.savez_compressed(path, images=np.zeros((count * 10, 4, 4), np.uint8), labels=np.arange(count * 10))
+            np.savez_compressed(path, images=np.zeros((count * 20, 4, 4), np.uint8), labels=np.arange(count * 20))
             return make.opened(path)
         case "csv":
             path = folder / f"{count}.csv"
@@ -76,7 +76,7 @@ def test_ten_times_the_inputs_take_no_more_memory(
     make: Any, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("onward.sources.arrays.PIECE_BYTES", 64 << 10)  # else FEW would fit into one piece
-    factor = 10 if kind == "npz" else 1
+    factor = 20 if kind == "npz" else 1
     peak_bytes(opened(make, kind, tmp_path, FEW), FEW * factor)  # imports are not part of the comparison
     few = peak_bytes(opened(make, kind, tmp_path, FEW), FEW * factor)
     many = peak_bytes(opened(make, kind, tmp_path, MANY), MANY * factor)
