@@ -45,6 +45,10 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(100_000, 50, 100)
 
 
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()  # libraries that count what is left at the end would complain
+
+
 @pytest.fixture(autouse=True)
 def torch_threads() -> Iterator[None]:
     """PyTorch's number of threads is the process's, and decides the last bits: what a test sets does not outlive it."""

@@ -90,9 +90,9 @@ def test_the_whole_line_from_the_command_line(onward, tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8))
     rows = onward("predict", bundle, tmp_path / "images.npy", "--out", "-").stdout.splitlines()
     assert [json.loads(row)["input"] for row in rows] == [f"{tmp_path / 'images.npy'}[{index}]" for index in range(5)]
-    quick = "--process-runs 1 --rounds 1 --threads 1 --batch-sizes 1,3 --backends torch,onnxruntime --no-files"
+    quick = "--process-runs 1 --rounds 1 --threads 1 --batch-sizes 1,3 --backends onnxruntime --no-files"
     timed = json.loads(onward("bench", bundle, *quick.split(), "--json").stdout)
-    assert [row["status"] for row in timed["rows"]] == ["measured"] * 4
+    assert [row["status"] for row in timed["rows"]] == ["measured"] * 2
 
 
 def test_doctor_says_what_this_machine_can_run(onward) -> None:
