@@ -69,8 +69,9 @@ def open_browser() -> Iterator[Any]:
         lack("there is no Playwright: uv sync --group dev")
     # containers have neither a sandbox for root nor a camera
     camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    once = "--js-flags=--no-wasm-tier-up"  # each tab would compile the runtime twice, to infer faster the second time
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", *camera])
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", once, *camera])
         try:
             yield browser
         finally:
