@@ -300,7 +300,10 @@ def test_one_name_allows_the_classes_of_a_whole_network(source: Path, tmp_path: 
     net = network_of(source)
     path = tmp_path / "whole.pth"
     torch.save({"model": net}, path)
-    with pytest.raises(CheckpointError, match=r"If you trust the file, add --allow-global torch\.nn\.$"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"If you trust the file, add --allow-global torch\.nn to `onward export`, `evaluate` or `train`\.$",
+    ):
         import_weights(path, NetworkSpec(f"{source}:Net"), signature=SIGNATURE)
     checkpoint = import_weights(path, NetworkSpec(f"{source}:Net", allow_globals=("torch.nn",)), signature=SIGNATURE)
     assert torch.equal(checkpoint.state_dict["stem.weight"], net.state_dict()["stem.weight"])

@@ -91,6 +91,16 @@ def test_one_logit_for_two_classes_becomes_two() -> None:
     torch.testing.assert_close(as_logits_network(network, TWO)(image), F.pad(network(image), (1, 0)))
 
 
+def test_one_small_logit_is_no_probability() -> None:
+    network = linear(1)
+    with torch.no_grad():
+        network[1].weight.mul_(1e-2)
+        network[1].bias.fill_(0.4)
+    image = images(TWO)
+    assert 0 <= network(image).min() <= network(image).max() <= 1
+    torch.testing.assert_close(as_logits_network(network, TWO)(image), F.pad(network(image), (1, 0)))
+
+
 @pytest.mark.parametrize(
     ("function", "signature", "match"),
     [

@@ -173,7 +173,7 @@ def _refusal(path: Path, error: pickle.UnpicklingError, allowed: set[str], model
     if names:
         return CheckpointError(
             f"{path} needs more than tensors and plain data, so it was not opened: it needs {listed(names)}. "
-            f"If you trust the file, {_how_to_allow(names, model)}."
+            f"If you trust the file, {_how_to_allow(names, model)} to `onward export`, `evaluate` or `train`."
         )
     found = re.search(r"WeightsUnpickler error:\s*(.+)", str(error))
     reason = (found[1] if found else reason_of(error)).rstrip(". ")

@@ -119,7 +119,7 @@ def as_logits_network(
         return unchanged
     match found:
         case None:
-            _check_no_probabilities(values)
+            _check_no_probabilities(values, _outputs_far_away(network, signature, output) if is_single else None)
             return LogitsNetwork(network, None, output) if is_single else unchanged
         case "log-softmax":
             return unchanged
@@ -182,13 +182,13 @@ def _watch(
     return watch.calls, values, isinstance(returned, Tensor)
 
 
-def _run(network: nn.Module, signature: AnySignature) -> Any:
+def _run(network: nn.Module, signature: AnySignature, scale: float = 1.0) -> Any:
     """What the network returns for a few inputs; None if it does not run."""
     some = next(network.parameters(), torch.zeros(()))
     if some.is_meta:
         return None
     inputs = [
-        item.to(some.device, some.dtype if item.is_floating_point() else None)
+        (item * scale).to(some.device, some.dtype) if item.is_floating_point() else item.to(some.device)
         for item in probe_inputs(signature, NUM_PROBED)
     ]
     with _in_eval_mode(network), torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -217,7 +217,15 @@ def _is_same(result: Any, output: Tensor) -> bool:
     )
 
 
-def _check_no_probabilities(output: Tensor) -> None:
+def _outputs_far_away(network: nn.Module, signature: AnySignature, name: str | None) -> Tensor | None:
+    """The outputs for inputs of a thousand times the size: a probability stays one, and hardly any logit does."""
+    returned = _run(network, signature, scale=1e3)
+    return None if returned is None else logits_of(returned, name)
+
+
+def _check_no_probabilities(output: Tensor, far_away: Tensor | None) -> None:
+    if far_away is not None and bool(((far_away < 0) | (far_away > 1)).any()):
+        return
     between = bool((output >= 0).all() and (output <= 1).all())
     if between and (output.shape[1] == 1 or bool(((output.sum(1) - 1).abs() < SUM_TOLERANCE).all())):
         raise UsageError(
