@@ -98,7 +98,7 @@ def _section(library: str, zoo: Sequence[Member], rows: Rows) -> str:
         chart=CHART.format(library=library) if passed else "",
         causes=_causes([rows[member] for member in zoo if member in rows]),
         table=_table(COLUMNS[library], table) if table else "None yet.",
-        others=_table(("model", "format", "reason", "bare export"), others) if others else "None.",
+        others=_others(others),
     )
 
 
@@ -128,6 +128,13 @@ def _why_not(rows: Rows, member: Member) -> list[list[str]]:
         [member.name, ", ".join(names), _cell(reason), _bare(row) if "ONNX" in names else ""]
         for reason, names in formats.items()
     ]
+
+
+def _others(lines: Sequence[Sequence[str]]) -> str:
+    if not lines:
+        return "None."
+    table = _table(("model", "format", "reason", "bare export"), lines)
+    return table + BARE if any(line[-1] for line in lines) else table
 
 
 def _bare(row: Row) -> str:
@@ -253,15 +260,15 @@ OTHERS = """
 {others}
 """
 BARE = f"""
+
 For a network that ONNX does not pass, the last columns tell what is wrong: {", ".join(CULPRITS[:-1])}
 or {CULPRITS[-1]}. They come from `torch.onnx.export(dynamo=True)` without any code of Onward: the largest error of ONNX
 against float64, over that of float32; by onnxruntime, by onnxruntime without its optimisations, and by onnx's own slow
-evaluator.
-"""
+evaluator."""
 SECTIONS = {
     "torchvision": """## torchvision: every classification builder
 
-Of {num_members} builders {num_passed} passed in every format; ONNX passed of {num_onnx}. {num_partly} passed in some
+Of {num_members} builders {num_passed} passed in every format; ONNX passed for {num_onnx}. {num_partly} passed in some
 formats, {num_refused} were refused, {num_failed} did not end, {num_open} were not run. Networks that take long get
 smaller images, as the table says.
 
@@ -277,23 +284,20 @@ initializers of the ONNX file that were computed from several of the checkpoint'
 
 {causes}
 """
-    + BARE
     + OTHERS,
     "timm": """## timm: small networks of all its families
 
 {num_members} networks of {num_families} families (timm's modules) are chosen by computation: the two smallest of each
 family, then the smallest of each kind of name, then the third smallest of a family. Each has 10 classes and the
 smallest images that it takes. {num_run} were run, {num_open} were not run yet. {num_passed} passed in every format;
-ONNX passed of {num_onnx}. {num_partly} passed in some formats, {num_refused} were refused, {num_failed} did not end.
+ONNX passed for {num_onnx}. {num_partly} passed in some formats, {num_refused} were refused, {num_failed} did not end.
 
 {distribution}
 {chart}
 ### Causes
 
 {causes}
-"""
-    + BARE
-    + """
+
 ### Every network of which a format passed
 
 {table}
