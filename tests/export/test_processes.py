@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -40,8 +41,9 @@ def run(
     """The exit code, and what the program wrote to standard output and errors."""
     process = FreshProcess(program, arguments, paths=paths, imports=imports)
     try:
-        process.stdin.write(b"hello")
-        process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # one that reads nothing may have ended
+            process.stdin.write(b"hello")
+            process.stdin.close()
         written = process.stdout.read().decode()
         return process.wait(), written, process.errors()
     finally:
