@@ -87,7 +87,7 @@ FAMILY: dict[str, Callable[[], nn.Module]] = {
     "mobilenet_v3": small_mobilenet,
     "squeezenet1_1": lambda: models.squeezenet1_1(num_classes=4),
     "vit": small_vit,
-    "swin": lambda: small_swin(1, depths=[2]),
+    "swin": lambda: small_swin(1),
     "swin_v2": lambda: small_swin(2),
     "convnext": small_convnext,
 }

@@ -302,12 +302,12 @@ def test_one_name_allows_the_classes_of_a_whole_network(source: Path, tmp_path: 
     torch.save({"model": net}, path)
     with pytest.raises(
         CheckpointError,
-        match=r"If you trust the file, add --allow-global torch\.nn to `onward export`, `evaluate` or `train`\.$",
+        match=r"If you trust the file, give `onward export`, `evaluate` or `train` --allow-global torch\.nn\.$",
     ):
         import_weights(path, NetworkSpec(f"{source}:Net"), signature=SIGNATURE)
     checkpoint = import_weights(path, NetworkSpec(f"{source}:Net", allow_globals=("torch.nn",)), signature=SIGNATURE)
     assert torch.equal(checkpoint.state_dict["stem.weight"], net.state_dict()["stem.weight"])
-    with pytest.raises(CheckpointError, match=rf"add --allow-global {source.stem}\.Block --allow-global"):
+    with pytest.raises(CheckpointError, match=rf"train` --allow-global {source.stem}\.Block --allow-global"):
         read_weights(path, allow_globals=["torch.nn"])
 
 

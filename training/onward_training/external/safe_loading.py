@@ -173,14 +173,14 @@ def _refusal(path: Path, error: pickle.UnpicklingError, allowed: set[str], model
     if names:
         return CheckpointError(
             f"{path} needs more than tensors and plain data, so it was not opened: it needs {listed(names)}. "
-            f"If you trust the file, {_how_to_allow(names, model)} to `onward export`, `evaluate` or `train`."
+            f"If you trust the file, give `onward export`, `evaluate` or `train` {_allowing_options(names, model)}."
         )
     found = re.search(r"WeightsUnpickler error:\s*(.+)", str(error))
     reason = (found[1] if found else reason_of(error)).rstrip(". ")
     return CheckpointError(f"{path} is damaged, or PyTorch's safe reader does not support it: {reason}. {SAVE_ALONE}")
 
 
-def _how_to_allow(names: Sequence[str], model: str | None) -> str:
+def _allowing_options(names: Sequence[str], model: str | None) -> str:
     """The options that allow all names: the classes of networks at once, and each other class by its name."""
     classes = {name for _, name in network_classes(names, model)}
     others = [name for name in names if name not in classes]
@@ -188,8 +188,8 @@ def _how_to_allow(names: Sequence[str], model: str | None) -> str:
     options = [f"--allow-global {NETWORKS}"] if classes or scripts else []
     options += [f"--allow-global {printable(name)}" for name in others if name not in scripts]
     if scripts:
-        return f"add {' '.join(options)}, and --model FILE.py:NAME with the file that defines {listed(scripts)}"
-    return f"add {' '.join(options)}"
+        return f"{' '.join(options)}, and --model FILE.py:NAME with the file that defines {listed(scripts)}"
+    return " ".join(options)
 
 
 def _named_globals(error: pickle.UnpicklingError) -> set[str]:
