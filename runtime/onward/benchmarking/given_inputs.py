@@ -14,6 +14,7 @@ from onward.benchmarking.inputs import Arrays
 from onward.benchmarking.model import ModelUnderTest
 from onward.errors import DataError, FeedError, UsageError
 from onward.feed import check_feed, from_pixels
+from onward.npz import read_arrays
 from onward.prediction.batch import Batcher, decode_batch
 from onward.prediction.summary import Seconds
 from onward.signature import Signature
@@ -77,10 +78,9 @@ def _images(path: str, signature: Signature) -> tuple[dict[str, NDArray[Any]], N
 
 def _tensors(path: str) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64] | None]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name][:MAX_INPUTS] for name in archive}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise DataError(f"--input {path} is not an .npz with an array for each input: {error}.") from error
+        arrays = {name: array[:MAX_INPUTS] for name, array in read_arrays(Path(path).read_bytes(), f"--input {path}")}
+    except OSError as error:
+        raise DataError(f"--input {path} cannot be read: {error.strerror or error}.") from error
     labels = arrays.pop("labels", None)
     return arrays, None if labels is None else labels.astype(np.int64)
 

@@ -6,9 +6,6 @@ It travels in the bundle as `golden.npz` (inputs, reference, PyTorch's outputs a
 
 from __future__ import annotations
 
-import io
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onward.errors import BundleError
+from onward.errors import BundleError, DataError
 from onward.feed import Feed, take
+from onward.npz import read_arrays
 from onward.parity import Noise, Outputs, Replay, Run, Verdict, judge_replay, replay
 
 if TYPE_CHECKING:
@@ -131,10 +129,6 @@ def _noise(array: NDArray[np.float64]) -> Noise:
 
 def _members(data: bytes) -> Iterator[tuple[str, NDArray[Any]]]:
     try:
-        archive = np.load(io.BytesIO(data), allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise BundleError("this is no golden record: it is a single array.")
-        with archive:
-            yield from archive.items()
-    except (ValueError, OSError, EOFError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
-        raise BundleError(f"this is no golden record: {error}.") from error
+        yield from read_arrays(data, "the golden record")
+    except DataError as error:
+        raise BundleError(f"{error} Export the model again, or copy the bundle again from its source.") from error

@@ -1,59 +1,69 @@
-"""Arrays: raw pixels in .npy files, mapped into memory, and in .npz and IDX files, read in pieces."""
+"""Arrays: raw pixels in .npy, .npz and IDX files, read in pieces.
+
+A .npy file is not mapped into memory: if it became shorter meanwhile, the system would end the process by SIGBUS.
+"""
 
 from __future__ import annotations
 
-import lzma
 import math
-import tokenize
-import zipfile
-import zlib
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from onward.errors import DataError, FeedError
 from onward.images.idx import iterate_idx, read_idx_shape
+from onward.limits import MAX_LABEL_CHARACTERS, mebibytes
+from onward.npz import BROKEN_ARCHIVE, ArrayHeader, open_zip, read_array_header
 from onward.sources.files import stamp_of
 from onward.sources.source import Block, Images, Pixels, Source, unreadable
 
 if TYPE_CHECKING:
+    import zipfile
+
     from numpy.typing import NDArray
 
     from onward.signature import Signature
 
 __all__ = ["idx", "npy", "npz"]
 
-#: Shape, dtype, and whether the array is in Fortran order.
-Header = tuple[tuple[int, ...], "np.dtype[Any]", bool]
-
-#: numpy's errors for a damaged header.
-BROKEN_ARRAY = (ValueError, EOFError, OverflowError, tokenize.TokenError)
-BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, *BROKEN_ARRAY)
-#: Pixels that are decompressed at a time.
+#: Pixels that are read or decompressed at a time.
 PIECE_BYTES = 4 << 20
-#: An array in Fortran order has to be read as a whole.
-MAX_WHOLE_BYTES = 512 << 20
+#: The same for a .npy file in Fortran order, of which a piece takes one access to the disk for each value of an image.
+FORTRAN_PIECE_BYTES = 64 << 20
+#: Each label takes 60 bytes, also beside images of one pixel.
+MAX_PIECE_ROWS = 1 << 16
+#: An array in Fortran order in a .npz file has to be read as a whole, and takes twice its size.
+MAX_WHOLE_BYTES = 128 << 20
 IMAGE_NAMES = ("images", "image", "x", "x_test", "X", "X_test", "data", "arr_0")
 LABEL_NAMES = ("labels", "label", "y", "y_test", "targets", "target", "arr_1")
 
 
 def npy(path: str, signature: Signature) -> Source:
-    """The images of a .npy file, mapped into memory.
+    """The images of a .npy file.
 
     Raises:
         DataError: It is damaged or empty.
         FeedError: Its dtype or shape does not fit the signature.
     """
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, *BROKEN_ARRAY) as error:
-        raise DataError(f"{path} is a damaged .npy file: {error}.") from error
-    _check(path, array.dtype, array.shape, signature)
-    images = np.asarray(array).reshape(-1, *signature.image_shape)
-    return Source(lambda: iter([Pixels(path, images, stamp=stamp_of(path))]), lambda: len(images))
+    with _reading(path, ".npy"), open(path, "rb") as stream:
+        header, start = read_array_header(stream), stream.tell()
+        found_bytes = os.fstat(stream.fileno()).st_size - start
+    _check(path, header, signature)
+    if found_bytes < header.size_bytes:
+        raise DataError(
+            f"{path} is a damaged .npy file: it states {header.size_bytes:,} bytes of images, but holds "
+            f"{found_bytes:,}. Copy it again from its source."
+        )
+    num_rows = _rows_per_piece(signature, FORTRAN_PIECE_BYTES if header.is_fortran else PIECE_BYTES)
+
+    def blocks() -> Iterator[Block]:
+        return _blocks(path, _npy_pieces(path, header, num_rows), signature, stamp_of(path))
+
+    return Source(blocks, lambda: header.shape[0])
 
 
 def idx(path: str, signature: Signature) -> Source:
@@ -64,7 +74,7 @@ def idx(path: str, signature: Signature) -> Source:
         FeedError: Its shape does not fit the signature.
     """
     shape = read_idx_shape(Path(path))
-    _check(path, np.dtype(np.uint8), shape, signature)
+    _check(path, ArrayHeader(shape, np.dtype(np.uint8), False), signature)
     pieces = _rows_per_piece(signature)
     return Source(
         lambda: _blocks(path, iterate_idx(Path(path), pieces), signature, stamp_of(path)), lambda: int(shape[0])
@@ -78,27 +88,28 @@ def npz(path: str, signature: Signature) -> Source:
         DataError: It is damaged, or the array of the images is ambiguous.
         FeedError: The array's dtype or shape does not fit the signature, or it is too large for Fortran order.
     """
-    with _reading(path), zipfile.ZipFile(path) as archive:
+    with _reading(path), open_zip(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         headers = {name: _header(archive, name) for name in names}
     name = _choose(path, headers)
-    shape, dtype, is_fortran = headers[name]
-    _check(f"{path}/{name}", dtype, shape, signature)
-    if is_fortran and math.prod(shape) > MAX_WHOLE_BYTES:
+    header = headers[name]
+    _check(f"{path}/{name}", header, signature)
+    if header.is_fortran and header.size_bytes > MAX_WHOLE_BYTES:
         raise FeedError(
-            f"{path}/{name} is in Fortran order and too large to read as a whole: save np.ascontiguousarray of it."
+            f"{path}/{name} is in Fortran order and has {mebibytes(header.size_bytes)}, more than the "
+            f"{mebibytes(MAX_WHOLE_BYTES)} that are read as a whole: save np.ascontiguousarray of it."
         )
-    labels = _choose_labels(headers, name, shape[0])
-    # in Fortran order, no row is complete before the end
-    num_rows = int(shape[0]) if is_fortran else _rows_per_piece(signature)
+    labels = _choose_labels(path, headers, name)
+    label_bytes = 0 if labels is None else headers[labels].dtype.itemsize
+    num_rows = _rows_per_piece(signature, row_bytes=math.prod(header.shape[1:]) + label_bytes)
 
     def blocks() -> Iterator[Block]:
         stamp = stamp_of(path)
-        images = _npz_pieces(path, name, headers[name], num_rows)
+        images = _npz_pieces(path, name, header, num_rows)
         texts = None if labels is None else _texts(_npz_pieces(path, labels, headers[labels], num_rows))
         return _blocks(f"{path}/{name}", images, signature, stamp, texts)
 
-    return Source(blocks, lambda: int(shape[0]))
+    return Source(blocks, lambda: header.shape[0])
 
 
 def _blocks(
@@ -119,13 +130,14 @@ def _blocks(
         yield Images([unreadable(f"{name}[{start}:]", str(error), "" if start else stamp)])
 
 
-def _rows_per_piece(signature: Signature) -> int:
+def _rows_per_piece(signature: Signature, piece_bytes: int | None = None, row_bytes: int | None = None) -> int:
     """A power of two, so that batches seldom span two pieces."""
-    fitting = max(1, PIECE_BYTES // int(np.prod(signature.image_shape)))
-    return 1 << (fitting.bit_length() - 1)
+    fitting = (piece_bytes or PIECE_BYTES) // (row_bytes or math.prod(signature.image_shape))
+    return 1 << (min(max(1, fitting), MAX_PIECE_ROWS).bit_length() - 1)
 
 
-def _check(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], signature: Signature) -> None:
+def _check(name: str, header: ArrayHeader, signature: Signature) -> None:
+    shape, dtype = header.shape, header.dtype
     if dtype != np.uint8:
         raise FeedError(f"{name} is {dtype}, expected uint8: raw pixels from 0 to 255.")
     height, width, channels = signature.image_shape
@@ -139,19 +151,12 @@ def _check(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], signature: S
         raise DataError(f"{name} contains no image: its shape is {shape}.")
 
 
-def _header(archive: zipfile.ZipFile, name: str) -> Header:
+def _header(archive: zipfile.ZipFile, name: str) -> ArrayHeader:
     with archive.open(f"{name}.npy") as stream:
-        return _read_header(stream)
+        return read_array_header(stream)
 
 
-def _read_header(stream: Any) -> Header:
-    major, _ = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-    shape, is_fortran, dtype = read(stream)
-    return tuple(shape), dtype, is_fortran
-
-
-def _choose(path: str, headers: dict[str, Header]) -> str:
+def _choose(path: str, headers: dict[str, ArrayHeader]) -> str:
     if not headers:
         raise DataError(
             f"{path} contains no array: it is a zip archive without .npy files. Extract an archive of images first."
@@ -164,43 +169,91 @@ def _choose(path: str, headers: dict[str, Header]) -> str:
     raise DataError(f"{path} contains the arrays {', '.join(headers)}; name the one with the images 'images'.")
 
 
-def _choose_labels(headers: dict[str, Header], images: str, count: int) -> str | None:
-    def fits(name: str) -> bool:
-        shape, dtype, _ = headers[name]
-        return name != images and shape == (count,) and dtype.kind in "iuU"
+def _choose_labels(path: str, headers: dict[str, ArrayHeader], images: str) -> str | None:
+    """The array of the labels, if there is one.
 
-    return next((name for name in LABEL_NAMES if name in headers and fits(name)), None)
+    Raises:
+        DataError: Its texts are longer than any label.
+    """
+    num_images = headers[images].shape[:1]
+    for name in LABEL_NAMES:
+        header = headers.get(name)
+        if header is None or name == images or header.shape != num_images or header.dtype.kind not in "iuU":
+            continue
+        num_characters = header.dtype.itemsize // 4
+        if header.dtype.kind == "U" and num_characters > MAX_LABEL_CHARACTERS:
+            raise DataError(
+                f"{path}/{name} reserves {num_characters:,} characters for each label, at most "
+                f"{MAX_LABEL_CHARACTERS:,}: save shorter labels, or rename the array if it holds none."
+            )
+        return name
+    return None
 
 
 def _texts(pieces: Iterator[NDArray[Any]]) -> Iterator[list[str]]:
     return ([str(item) for item in piece.tolist()] for piece in pieces)
 
 
-def _npz_pieces(path: str, name: str, header: Header, count: int) -> Iterator[NDArray[Any]]:
-    with _reading(path), zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
-        if _read_header(stream) != header:
+def _npy_pieces(path: str, header: ArrayHeader, count: int) -> Iterator[NDArray[Any]]:
+    with _reading(path, ".npy"), open(path, "rb", buffering=0) as stream:
+        if read_array_header(stream) != header:
+            raise DataError(f"{path} has changed since it was opened: it is a different array.")
+        start, (num_images, *image_shape) = stream.tell(), header.shape
+        for first in range(0, num_images, count):
+            length = min(count, num_images - first)
+            if header.is_fortran:
+                piece = _fortran_rows(stream, start + first, num_images, (length, *image_shape))
+            else:
+                piece = np.empty((length, *image_shape), np.uint8)
+                _fill(stream, piece.reshape(-1))
+            yield piece
+
+
+def _fortran_rows(stream: IO[bytes], at: int, num_images: int, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Some images of an array in which all first values come first, then all second values, and so on."""
+    columns = np.empty((math.prod(shape[1:]), shape[0]), np.uint8)
+    for index, column in enumerate(columns):
+        stream.seek(at + index * num_images)
+        _fill(stream, column)
+    return np.ascontiguousarray(columns.T.reshape(shape, order="F"))
+
+
+def _fill(stream: IO[bytes], values: NDArray[Any]) -> None:
+    left = memoryview(values.data)
+    while left:
+        num_bytes = stream.readinto(left)  # type: ignore[attr-defined]
+        if not num_bytes:
+            raise EOFError("it was cut short while it was read")
+        left = left[num_bytes:]
+
+
+def _npz_pieces(path: str, name: str, header: ArrayHeader, count: int) -> Iterator[NDArray[Any]]:
+    with _reading(path), open_zip(path) as archive, archive.open(f"{name}.npy") as stream:
+        if read_array_header(stream) != header:
             raise DataError(f"{path} has changed since it was opened: {name} is a different array.")
         shape, dtype, is_fortran = header
         row_bytes = math.prod(shape[1:]) * dtype.itemsize
-        for start in range(0, shape[0], count):
-            length = min(count, shape[0] - start)
+        at_once = shape[0] if is_fortran else count  # in Fortran order, no row is complete before the end
+        for start in range(0, shape[0], at_once):
+            length = min(at_once, shape[0] - start)
             data = stream.read(length * row_bytes)
             if len(data) < length * row_bytes:
                 raise DataError(
                     f"{path} is cut short: {name} states {shape[0]} images, fewer than {start + length} are there."
                 )
             piece = np.frombuffer(data, dtype).reshape(length, *shape[1:], order="F" if is_fortran else "C")
-            yield np.ascontiguousarray(piece)
+            for first in range(0, length, count):
+                yield np.ascontiguousarray(piece[first : first + count])
         if stream.read(1):  # reading to the end also checks the archive's checksum
             raise DataError(f"{path} goes on after the {shape[0]} images that {name} states.")
 
 
 @contextmanager
-def _reading(path: str) -> Iterator[None]:
-    """Errors of zipfile, zlib and numpy on a damaged archive become a DataError that names it."""
+def _reading(path: str, suffix: str = ".npz") -> Iterator[None]:
+    """Errors of zipfile, zlib and numpy on a damaged file become a DataError that names it."""
     try:
         yield
     except BROKEN_ARCHIVE as error:
-        raise DataError(f"{path} is a damaged .npz file: {error}.") from error
+        raise DataError(f"{path} is a damaged {suffix} file: {error}.") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error

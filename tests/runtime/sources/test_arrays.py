@@ -248,3 +248,19 @@ def test_an_unsuitable_array_on_standard_input_does_not_stop_the_others(make: An
     wrong, right = make.rows_of(make.opened("-", stdin=io.BytesIO("\n".join(map(os.fspath, names)).encode())))
     assert (wrong[0], "has shape (2, 5, 5)" in wrong[1]) == (os.fspath(names[0]), True)
     assert right[1] == make.pixels(1).tobytes()
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_npy_file_that_becomes_shorter_while_it_is_read_says_so(
+    make: Any, order: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrays, "PIECE_BYTES", 64)  # four images
+    monkeypatch.setattr(arrays, "FORTRAN_PIECE_BYTES", 64)
+    path = npy(tmp_path / "x.npy", np.asarray(make.pixels(9), order=order))
+    blocks = make.opened(path).blocks()
+    rows = list(make.block_rows(next(blocks)))
+    os.truncate(path, path.stat().st_size - 60)  # what was mapped would end the process by SIGBUS
+    rows += [row for block in blocks for row in make.block_rows(block)]
+    assert [found for _, found, _ in rows[:-1]] == [image.tobytes() for image in make.pixels(4)]
+    assert rows[-1][0] == f"{path}[4:]"
+    assert "it was cut short while it was read" in rows[-1][1]

@@ -77,11 +77,8 @@ def test_a_file_that_is_deleted_before_it_is_read_does_not_stop_the_others(
     source = make.opened(path)
     for file in sorted(tmp_path.rglob("*"), reverse=True):
         file.rmdir() if file.is_dir() else file.unlink()
-    rows = make.rows_of(source)
-    if kind == "npy":  # mapped into memory
-        assert [found for _, found, _ in rows] == [image.tobytes() for image in make.pixels(3)]
-    else:
-        assert "No such file" in str(rows[0][1]) or "does not exist" in str(rows[0][1])
+    reason = str(make.rows_of(source)[0][1])
+    assert "No such file" in reason or "does not exist" in reason
 
 
 def test_several_sources_follow_one_another(make: Any, tmp_path: Path) -> None:

@@ -1,0 +1,143 @@
+"""Npz: arrays of numpy in zip archives. Sizes are read, and compared with the limits, before memory is taken."""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from onward.errors import DataError
+from onward.limits import MAX_DIRECTORY_BYTES, allowed_bytes, mebibytes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["BROKEN_ARCHIVE", "BROKEN_ARRAY", "ArrayHeader", "open_zip", "read_array_header", "read_arrays"]
+
+#: numpy's errors for a damaged header.
+BROKEN_ARRAY = (ValueError, EOFError, OverflowError, TypeError, tokenize.TokenError)
+BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error, RuntimeError, KeyError, *BROKEN_ARRAY)
+#: numpy refuses a longer header, but only after it has read it.
+MAX_HEADER_BYTES = 10_000
+#: zipfile decompresses bzip2 and LZMA without a limit: 4 kB can become 4 GB in one step.
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+CENTRAL_DIRECTORY_SIZE = 5
+
+
+class ArrayHeader(NamedTuple):
+    """What an array states about itself.
+
+    Args:
+        shape: Its shape.
+        dtype: Its dtype.
+        is_fortran: Whether it is in Fortran order.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    is_fortran: bool
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of its values."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def read_array_header(stream: IO[bytes]) -> ArrayHeader:
+    """The header of a .npy file; the stream is then at its first value.
+
+    Raises:
+        ValueError, and others of `BROKEN_ARRAY`: The header is damaged, or too long.
+
+    Source: numpy, `numpy.lib.format`, "Format Version 1.0", "2.0" and "3.0".
+    """
+    start = stream.read(8)
+    is_first = start[6:7] == b"\x01"
+    length = stream.read(2 if is_first else 4)
+    num_bytes = int.from_bytes(length, "little")
+    if num_bytes > MAX_HEADER_BYTES:
+        raise ValueError(f"its header has {num_bytes:,} bytes, at most {MAX_HEADER_BYTES:,}")
+    whole = io.BytesIO(start + length + stream.read(num_bytes))
+    np.lib.format.read_magic(whole)
+    read = np.lib.format.read_array_header_1_0 if is_first else np.lib.format.read_array_header_2_0
+    try:
+        shape, is_fortran, dtype = read(whole)
+    except (RecursionError, MemoryError) as error:  # of Python's parser, for a literal in a literal in a literal
+        raise ValueError("its header cannot be parsed") from error
+    if min(shape, default=0) < 0:
+        raise ValueError(f"its shape is {shape}")
+    return ArrayHeader(tuple(shape), dtype, is_fortran)
+
+
+@contextmanager
+def open_zip(file: str | Path | IO[bytes]) -> Iterator[zipfile.ZipFile]:
+    """Open a zip archive whose directory is not too long, and whose members can be decompressed in pieces.
+
+    Raises:
+        zipfile.BadZipFile: It is no archive, or not such a one.
+        OSError: It cannot be read.
+    """
+    with Path(file).open("rb") if isinstance(file, (str, Path)) else file as stream:
+        try:
+            end = zipfile._EndRecData(stream)  # type: ignore[attr-defined]
+        except struct.error as error:
+            raise zipfile.BadZipFile(f"its end cannot be read: {error}") from error
+        if end and end[CENTRAL_DIRECTORY_SIZE] > MAX_DIRECTORY_BYTES:
+            raise zipfile.BadZipFile(
+                f"the list of its members has {mebibytes(end[CENTRAL_DIRECTORY_SIZE])}, at most "
+                f"{mebibytes(MAX_DIRECTORY_BYTES)}"
+            )
+        with zipfile.ZipFile(stream) as archive:
+            for member in archive.infolist():
+                if member.compress_type not in METHODS:
+                    name = zipfile.compressor_names.get(member.compress_type)  # type: ignore[attr-defined]
+                    raise zipfile.BadZipFile(
+                        f"{member.filename} is compressed by {name or f'method {member.compress_type}'}, expected "
+                        f"deflate, as np.savez_compressed writes it, or no compression"
+                    )
+            yield archive
+
+
+def read_arrays(data: bytes, what: str) -> Iterator[tuple[str, NDArray[Any]]]:
+    """All arrays of an .npz, by name.
+
+    Args:
+        data: The content of the file.
+        what: Its name, for errors.
+
+    Raises:
+        DataError: It is damaged, needs pickle, or would take far more memory than its size.
+    """
+    limit, left = allowed_bytes(len(data)), allowed_bytes(len(data))
+    try:
+        with open_zip(io.BytesIO(data)) as archive:
+            for name in archive.namelist():
+                with archive.open(name) as stream:
+                    header = read_array_header(stream)
+                    left -= header.size_bytes
+                    if left < 0:
+                        raise DataError(
+                            f"{what} would take more than {mebibytes(limit)} of memory, the limit for a file of "
+                            f"{mebibytes(len(data))}: {name} alone has shape {header.shape} and dtype {header.dtype}."
+                        )
+                    yield name.removesuffix(".npy"), _read_array(stream, header, name)
+    except BROKEN_ARCHIVE as error:
+        raise DataError(f"{what} is no archive of arrays, or damaged: {error}.") from error
+
+
+def _read_array(stream: IO[bytes], header: ArrayHeader, name: str) -> NDArray[Any]:
+    if header.dtype.hasobject:
+        raise ValueError(f"{name} holds Python objects, which are never loaded")
+    array = np.empty(header.size_bytes, np.uint8)
+    if stream.readinto(array) < len(array) or stream.read(1):  # type: ignore[attr-defined]
+        raise ValueError(f"{name} has another number of values than its shape {header.shape}")
+    return array.view(header.dtype).reshape(header.shape, order="F" if header.is_fortran else "C")
