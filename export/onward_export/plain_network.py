@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo import OptimizedModule
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
@@ -18,20 +20,24 @@ from onward_export.scripted import unscripted
 __all__ = ["copy_of", "plain_network", "uncopyable"]
 
 TABLES = ("_parameters", "_buffers", "_modules")
+#: Modules that change where or how another module runs, and not what it computes -> its name in them.
+WRAPPERS = {OptimizedModule: "_orig_mod", DataParallel: "module", DistributedDataParallel: "module"}
 
 
 def plain_network(network: nn.Module) -> nn.Module:
     """A copy of the network on the CPU, in float32 and eval mode. The caller's network is left as it is.
 
-    Weights that are computed at each call (weight norm, spectral norm) become their values. Scripted modules become
-    modules that call their function. What cannot be copied, such as a lock or a file, is shared with the caller's.
+    Wrappers such as that of `torch.compile` are taken off. Weights that are computed at each call (weight norm,
+    spectral norm, an embedding's largest norm) become their values. Scripted modules become modules that call their
+    function. What cannot be copied, such as a lock or a file, is shared with the caller's.
 
     Raises:
         NotExportable: A weight has no values, or a module is quantised.
     """
     _check_values(network)
     _check_not_quantised(network)
-    return without_computed_weights(unscripted(copy_of(network).eval()).cpu().float().eval())
+    plain = without_wrappers(copy_of(network).eval())
+    return without_computed_weights(unscripted(plain).cpu().float().eval())
 
 
 def copy_of(network: nn.Module) -> nn.Module:
@@ -60,6 +66,22 @@ def uncopyable(network: nn.Module) -> dict[int, Any]:
     }
 
 
+def without_wrappers(network: nn.Module) -> nn.Module:
+    """Replace wrapped modules by what they wrap, and calls that `Module.compile` compiles by plain ones."""
+    for module in list(network.modules()):
+        module._compiled_call_impl = None
+        for name, child in module._modules.items():
+            if child is not None:
+                module._modules[name] = _wrapped(child)
+    return _wrapped(network)
+
+
+def _wrapped(module: nn.Module) -> nn.Module:
+    while name := next((name for kind, name in WRAPPERS.items() if isinstance(module, kind)), ""):
+        module = getattr(module, name)
+    return module
+
+
 def without_computed_weights(network: nn.Module) -> nn.Module:
     """Replace weights that are computed at each call by their values."""
     for module in list(network.modules()):
@@ -71,6 +93,9 @@ def without_computed_weights(network: nn.Module) -> nn.Module:
                 with torch.no_grad():
                     hook.remove(module)
                 del module._forward_pre_hooks[key]
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.max_norm is not None:
+            module.weight.data = torch.renorm(module.weight.data, module.norm_type, 0, module.max_norm)
+            module.max_norm = None
     return network
 
 

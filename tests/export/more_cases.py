@@ -122,6 +122,24 @@ def scripted() -> nn.Module:
     return torch.jit.script(Choosing())
 
 
+def wrapped() -> nn.Module:
+    network = Base()
+    network.c, network.h = torch.compile(network.c), nn.DataParallel(network.h)  # type: ignore[assignment]
+    network.compile()
+    return network
+
+
+class Renormalised(Base):
+    """An embedding that changes its weights when it is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(8, 8, max_norm=1.0)
+
+    def between(self, features: Tensor) -> Tensor:
+        return features + self.embedding(features.mean((2, 3)).argmax(1))[:, :, None, None]
+
+
 class Between(Base):
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()

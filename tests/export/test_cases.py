@@ -34,7 +34,9 @@ from more_cases import (  # isort: skip
     Logging,
     Overwritten,
     Pooled,
+    Renormalised,
     scripted,
+    wrapped,
 )
 
 ONNX, PT2, TORCHSCRIPT = "onnx", "pt2", "torchscript"
@@ -84,6 +86,8 @@ MORE_EXPORTED: Mapping[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
     "constants of weights": (Constants, (PT2,)),
     "what can be neither copied nor pickled": (Holding, (TORCHSCRIPT, PT2)),
     "a module of TorchScript": (scripted, (TORCHSCRIPT,)),
+    "an embedding with a largest norm": (Renormalised, (TORCHSCRIPT,)),
+    "what torch.compile and DataParallel wrap": (wrapped, (TORCHSCRIPT,)),
 }
 MORE_REFUSED: Mapping[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
     "a module of TorchScript": (
