@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from onward.document import Document
 from onward.errors import SignatureError, UsageError
 from onward.tensors import ANY, BATCH, CLASSES, DTYPES, Input, Output, describe_shape
 
@@ -41,7 +42,6 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 INTERFACES = ("pixels", "tensor")
 #: The input of a model that takes images.
 IMAGE = "image"
-
 
 CLASSIFICATION = "classification"
 #: What a classifier gives. A signature has these outputs where it says nothing else, as in every bundle of format 1.
@@ -88,19 +88,16 @@ class _Results:
     task: str
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Self:
+    def from_json(cls, document: Mapping[str, Any] | Document) -> Self:
         """Read the JSON form.
 
         Raises:
-            SignatureError: A part is missing or does not fit.
+            SignatureError: A part is missing or does not fit; of a `Document` that document's error.
         """
-        try:
-            return cls._read(document)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-            raise SignatureError(f"this is no signature: {type(error).__name__} at {error}.") from error
+        return cls._read(_document(document))
 
     @classmethod
-    def _read(cls, document: Mapping[str, Any]) -> Self:
+    def _read(cls, document: Document) -> Self:
         raise NotImplementedError
 
     @property
@@ -131,6 +128,10 @@ class _Results:
             raise SignatureError(
                 f"{len(self.labels)} labels, {len(set(self.labels))} different ones: a classifier needs at least two "
                 f"labels, each once."
+            )
+        if broken := [label for label in self.labels if not _is_unicode(label)]:
+            raise SignatureError(
+                f"the label {broken[0]!r} has characters that UTF-8 cannot write: rename it, or its folder."
             )
         if not self.task:
             raise SignatureError("the task has no name, expected a word such as classification.")
@@ -262,24 +263,30 @@ class Signature(_Results):
         } | self._results_to_json()
 
     @classmethod
-    def _read(cls, document: Mapping[str, Any]) -> Self:
-        taken, preprocess = document["input"], document["preprocess"]
-        repeat = int(document["normalize"].get("repeat", 1))  # the first bundles do not have it
-        if taken["layout"] == "NCHW":
-            _, channels, *size = taken["shape"]
-        else:
-            _, *size, channels = taken["shape"]
-        height, width = taken.get("default_size", size)
-        return cls(
-            height=int(height),
-            width=int(width),
-            channels=int(channels) // (repeat if taken["layout"] == "NCHW" else 1),
-            mean=tuple(map(float, document["normalize"]["mean"])),
-            std=tuple(map(float, document["normalize"]["std"])),
-            preprocess=Preprocess(preprocess["resize"], preprocess["shorter_side_px"], preprocess["interpolation"]),
-            repeat=repeat,
-            interface="tensor" if taken["layout"] == "NCHW" else "pixels",
-            dynamic_size="default_size" in taken,
+    def _read(cls, document: Document) -> Self:
+        taken, normalize = document["input"], document["normalize"]
+        has_planes = taken["layout"].read(str) == "NCHW"
+        default_size = taken.get("default_size")
+        _, *sizes = taken["shape"].read(tuple[str, int | str, int | str, int | str])
+        channels = sizes.pop(0 if has_planes else 2)
+        height, width = default_size.read(tuple[int, int]) if default_size else sizes
+        if not (isinstance(height, int) and isinstance(width, int) and isinstance(channels, int)):
+            taken["shape"].refuse("whole numbers; `default_size` gives the sides that have a name here")
+        repeat = normalize.get("repeat")  # the first bundles do not have it
+        num_repeats = repeat.read(int) if repeat else 1
+        if num_repeats < 1:
+            normalize["repeat"].refuse("1 or 3")
+        return document.build(
+            cls,
+            height=height,
+            width=width,
+            channels=channels // (num_repeats if has_planes else 1),
+            mean=normalize["mean"].read(tuple[float, ...]),
+            std=normalize["std"].read(tuple[float, ...]),
+            preprocess=document["preprocess"].read(Preprocess),
+            repeat=num_repeats,
+            interface="tensor" if has_planes else "pixels",
+            dynamic_size=default_size is not None,
             **_read_results(document),
         )
 
@@ -325,22 +332,22 @@ class TensorSignature(_Results):
         return {"inputs": [item.to_json() for item in self.inputs]} | self._results_to_json()
 
     @classmethod
-    def _read(cls, document: Mapping[str, Any]) -> Self:
-        return cls(tuple(map(Input.from_json, document["inputs"])), **_read_results(document))
+    def _read(cls, document: Document) -> Self:
+        inputs = document["inputs"].read(tuple[Input, ...])
+        return document.build(cls, inputs=inputs, **_read_results(document))
 
 
 AnySignature = Signature | TensorSignature
 
 
-def signature_from_json(document: Mapping[str, Any]) -> AnySignature:
+def signature_from_json(document: Mapping[str, Any] | Document) -> AnySignature:
     """Read either JSON form: `input` is an image, `inputs` are tensors.
 
     Raises:
-        SignatureError: A part is missing or does not fit.
+        SignatureError: A part is missing or does not fit; of a `Document` that document's error.
     """
-    if isinstance(document, Mapping) and "inputs" in document:
-        return TensorSignature.from_json(document)
-    return Signature.from_json(document)
+    document = _document(document)
+    return (TensorSignature if document.get("inputs") else Signature).from_json(document)
 
 
 def of_images(signature: AnySignature) -> Signature:
@@ -357,12 +364,18 @@ def of_images(signature: AnySignature) -> Signature:
     )
 
 
-def _read_results(document: Mapping[str, Any]) -> dict[str, Any]:
-    labels = tuple(map(str, document["labels"]))
-    if "task" not in document:  # before there were tasks, every model was a classifier
+def _document(document: Mapping[str, Any] | Document) -> Document:
+    return Document.of(document, "the signature", SignatureError)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it has no half of a surrogate pair, as the name of a folder that is not UTF-8 has."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _read_results(document: Document) -> dict[str, Any]:
+    labels = document["labels"].read(tuple[str, ...])
+    task = document.get("task")
+    if task is None:  # before there were tasks, every model was a classifier
         return {"labels": labels}
-    return {
-        "labels": labels,
-        "outputs": tuple(map(Output.from_json, document["outputs"])),
-        "task": str(document["task"]),
-    }
+    return {"labels": labels, "outputs": document["outputs"].read(tuple[Output, ...]), "task": task.read(str)}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from onward.document import Document
 from onward.errors import SignatureError
 
 if TYPE_CHECKING:
@@ -71,16 +72,20 @@ class Input:
         }
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Input:
+    def from_json(cls, document: Mapping[str, Any] | Document) -> Input:
         """Read the JSON form.
 
         Raises:
-            KeyError, TypeError, ValueError: A part is missing or of another kind.
-            SignatureError: The parts do not fit.
+            SignatureError: A part is missing, of another kind, or does not fit; of a `Document` that document's error.
         """
-        shape = tuple(None if size == ANY else int(size) for size in document["shape"][1:])
-        ends = document["range"]
-        return cls(str(document["name"]), str(document["dtype"]), shape, ends and (ends[0], ends[1]))
+        document = Document.of(document, "the input", SignatureError)
+        shape = document["shape"].read(tuple[int | str, ...])
+        sizes = [None if size == ANY else size for size in shape]
+        if not sizes or sizes[0] != BATCH or any(isinstance(size, str) for size in sizes[1:]):
+            document["shape"].refuse(f"a list of sizes: {BATCH!r} first, then whole numbers or {ANY!r}")
+        ends = document["range"].read(tuple[float, float] | None)
+        name, dtype = document["name"].read(str), document["dtype"].read(str)
+        return document.build(cls, name=name, dtype=dtype, shape=tuple(sizes[1:]), range=ends)
 
 
 @dataclass(frozen=True)
@@ -109,11 +114,12 @@ class Output:
             raise SignatureError(f"output {self.name!r} has no meaning, expected a word such as logits.")
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Output:
+    def from_json(cls, document: Mapping[str, Any] | Document) -> Output:
         """Read the JSON form; its errors are those of `Input.from_json`."""
-        dims = (dim if isinstance(dim, str) else int(dim) for dim in document["dims"])
-        name, dtype, meaning = (str(document[key]) for key in ("name", "dtype", "meaning"))
-        return cls(name, dtype, tuple(None if dim == ANY else dim for dim in dims), meaning)
+        document = Document.of(document, "the output", SignatureError)
+        dims = tuple(None if dim == ANY else dim for dim in document["dims"].read(tuple[int | str, ...]))
+        name, dtype, meaning = (document[key].read(str) for key in ("name", "dtype", "meaning"))
+        return document.build(cls, name=name, dtype=dtype, dims=dims, meaning=meaning)
 
 
 def describe_shape(dims: Sequence[int | str | None]) -> str:

@@ -16,6 +16,7 @@ from onward.benchmarking.candidate import Candidate
 from onward.benchmarking.model import ModelUnderTest
 from onward.benchmarking.process import CandidateError, Interrupted, WorkerProcess
 from onward.benchmarking.spec import BenchOptions
+from onward.document import Document
 from onward.signature import Signature
 
 __all__ = ["EndToEnd", "can_run", "measure_end_to_end"]
@@ -54,10 +55,14 @@ class EndToEnd:
         }
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> EndToEnd:
+    def from_json(cls, document: Document) -> EndToEnd:
         """Read what `to_json` returned."""
-        candidate = Candidate(**{key: document[key] for key in ("target", "backend", "provider", "threads")})
-        return cls(candidate, document["num_images"], document["images_per_s"], document["shares"])
+        return cls(
+            document.read(Candidate),
+            document["num_images"].read(int),
+            document["images_per_s"].read(float),
+            document["shares"].read(Mapping[str, float]),
+        )
 
 
 def measure_end_to_end(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from onward.benchmarking.end_to_end import EndToEnd
 from onward.benchmarking.instability import Instability
 from onward.benchmarking.row import Latency, Row, Stages
 from onward.benchmarking.spec import BenchOptions
+from onward.document import Document, parse
 from onward.errors import DataError
 from onward.host.fingerprint import Fingerprint
 from onward.statistics import Interval
@@ -86,30 +86,27 @@ class Report:
         }
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Report:
+    def from_json(cls, document: Mapping[str, Any] | Document) -> Report:
         """Read what `to_json` returned.
 
         Raises:
             DataError: It has another version, or is not a report.
         """
-        try:
-            if document["version"] != VERSION:
-                raise DataError(f"the report has version {document['version']}, but this Onward reads {VERSION}.")
-            options = document["options"]
-            return cls(
-                rows=tuple(map(_row_from_json, document["rows"])),
-                reference=Candidate(**document["reference"]),
-                options=BenchOptions(**(options | {"batch_sizes": tuple(options["batch_sizes"])})),
-                fingerprint=Fingerprint.from_json(document["fingerprint"]),
-                missing=document["missing"],
-                speed_probe_ms=tuple(map(_probe_from_json, document["speed_probe_ms"])),
-                end_to_end=tuple(EndToEnd.from_json(item) for item in document["end_to_end"]),
-                is_complete=document["complete"],
-                changed=document["changed"] or "",
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            reason = f"{type(error).__name__} at {error}"
-            raise DataError(f"this is not a report of `onward bench --json`: {reason}.") from error
+        document = Document.of(document, "the report of `onward bench --json`", DataError)
+        version = document["version"].read(int)
+        if version != VERSION:
+            raise DataError(f"{document.file} has version {version}, but this Onward reads {VERSION}.")
+        return cls(
+            rows=tuple(map(_row_from_json, document["rows"])),
+            reference=document["reference"].read(Candidate),
+            options=document["options"].read(BenchOptions),
+            fingerprint=document["fingerprint"].read(Fingerprint),
+            missing=document["missing"].read(Mapping[str, str]),
+            speed_probe_ms=document["speed_probe_ms"].read(tuple[Mapping[int, Sequence[float]], ...]),
+            end_to_end=document["end_to_end"].read(tuple[EndToEnd, ...]),
+            is_complete=document["complete"].read(bool),
+            changed=document["changed"].read(str | None) or "",
+        )
 
     @classmethod
     def load(cls, path: Path) -> Report:
@@ -118,10 +115,11 @@ class Report:
         Raises:
             DataError: It is not a report.
         """
+        what = f"{path}, as a report of `onward bench --json`"
         try:
-            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} is not a report of `onward bench --json`: {error}.") from error
+            return cls.from_json(parse(path.read_bytes(), what, DataError))
+        except OSError as error:
+            raise DataError(f"{path} is not a report of `onward bench --json`: {error.strerror}.") from error
 
 
 def _row_to_json(row: Row) -> dict[str, Any]:
@@ -152,31 +150,30 @@ def _row_to_json(row: Row) -> dict[str, Any]:
     }
 
 
-def _row_from_json(document: Mapping[str, Any]) -> Row:
-    latency, stages, ratio = document["latency_ms"], document["stages"], document["ratio"]
-    same = ("batch_size", "status", "placement", "images_per_s", "noise_ratio", "max_delta", "num_labelled")
-    more = ("num_correct", "file_bytes", "peak_bytes", "num_inferences", "num_warm_up")
+def _row_from_json(document: Document) -> Row:
     return Row(
-        candidate=Candidate(**{key: document[key] for key in ("target", "backend", "provider", "threads")}),
-        reason=document["reason"] or "",
-        name=document["name"] or "",
-        latency=latency and _latency(latency),
-        ratio=ratio and Interval(**ratio),
-        instabilities=tuple(Instability(**item) for item in document["instabilities"]),
-        rounds_ms=document["rounds_ms"],
-        stages=stages and Stages(**stages),
-        **{key: document[key] for key in (*same, *more)},
+        candidate=document.read(Candidate),
+        batch_size=document["batch_size"].read(int),
+        status=document["status"].read(str),
+        reason=document["reason"].read(str | None) or "",
+        name=document["name"].read(str | None) or "",
+        placement=document["placement"].read(Mapping[str, int] | None),
+        latency=document["latency_ms"].read(Latency | None),
+        images_per_s=document["images_per_s"].read(float | None),
+        ratio=document["ratio"].read(Interval | None),
+        instabilities=document["instabilities"].read(tuple[Instability, ...]),
+        noise_ratio=document["noise_ratio"].read(float | None),
+        max_delta=document["max_delta"].read(float | None),
+        num_labelled=document["num_labelled"].read(int),
+        num_correct=document["num_correct"].read(int),
+        file_bytes=document["file_bytes"].read(int | None),
+        peak_bytes=document["peak_bytes"].read(int | None),
+        stages=document["stages"].read(Stages | None),
+        num_inferences=document["num_inferences"].read(int),
+        num_warm_up=document["num_warm_up"].read(int),
+        rounds_ms=document["rounds_ms"].read(tuple[tuple[float, ...], ...]),
     )
 
 
 def _probe_to_json(process_run: Mapping[int, Sequence[float]]) -> dict[str, list[float]]:
     return {str(batch_size): list(rounds_ms) for batch_size, rounds_ms in process_run.items()}
-
-
-def _probe_from_json(document: Mapping[str, Sequence[float]]) -> dict[int, Sequence[float]]:
-    return {int(batch_size): rounds_ms for batch_size, rounds_ms in document.items()}
-
-
-def _latency(document: Mapping[str, Any]) -> Latency:
-    percentiles = {int(percent): value for percent, value in document["percentiles"].items()}
-    return Latency(document["median"], document["p90"], document["p99"], percentiles)

@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from onward.errors import BundleError, SignatureError
+from onward.document import Document, parse
+from onward.errors import BundleError
 from onward.signature import AnySignature, signature_from_json
 
 if TYPE_CHECKING:
@@ -37,10 +38,6 @@ class FileDigest:
     path: str
     sha256: str
     size_bytes: int
-
-    def __post_init__(self) -> None:
-        if (type(self.path), type(self.sha256), type(self.size_bytes)) != (str, str, int):
-            raise TypeError("a file has a path and a SHA-256 as text and a size as a whole number")
 
 
 @dataclass(frozen=True)
@@ -68,18 +65,6 @@ class Artifact:
     opset: int | None
     noise_ratio: float
     requires: tuple[str, ...] = ()
-
-    @classmethod
-    def from_json(cls, entry: Mapping[str, Any]) -> Artifact:
-        """Read an entry of the manifest.
-
-        Raises:
-            KeyError, TypeError: A part is missing, unknown or of another type.
-        """
-        requires = entry.get("requires", [])
-        if not isinstance(requires, list) or not all(isinstance(item, str) for item in requires):
-            raise TypeError("`requires` of an artifact is a list of names")
-        return cls(**{**entry, "file": FileDigest(**entry["file"]), "requires": tuple(requires)})
 
     def to_json(self) -> dict[str, Any]:
         """Its entry of the manifest."""
@@ -116,15 +101,15 @@ class Bundle:
         path = Path(path)
         _recover(path)
         document = _read_manifest(path)
-        try:
-            artifacts = tuple(map(Artifact.from_json, document["artifacts"]))
-            _check_names(artifacts)
-            files = tuple(FileDigest(**entry) for entry in document["files"])
-            signature = signature_from_json(document["signature"])
-            provenance = document["provenance"]
-        except (KeyError, TypeError, AttributeError, ValueError, SignatureError) as error:
-            raise BundleError(f"{path / MANIFEST} does not have the parts of format {FORMAT}: {error}.") from error
-        return cls(path, signature, artifacts, files, provenance)
+        artifacts = document["artifacts"].read(tuple[Artifact, ...])
+        _check_names(document["artifacts"], artifacts)
+        return cls(
+            path,
+            signature_from_json(document["signature"]),
+            artifacts,
+            document["files"].read(tuple[FileDigest, ...]),
+            document["provenance"].read(Mapping[str, Any]),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The manifest, with its own digest."""
@@ -206,9 +191,16 @@ class Bundle:
         return dict(load_outputs(self.read(self._file(f"golden/{artifact}.npz"))))
 
     def parity(self) -> dict[str, Any]:
-        """The parity report that the gate wrote."""
-        document: dict[str, Any] = json.loads(self.read(self._file(PARITY_JSON)))
-        return document
+        """The parity report that the gate wrote.
+
+        Raises:
+            BundleError: It is missing, changed, or no parity report.
+        """
+        document = parse(self.read(self._file(PARITY_JSON)), str(self.path / PARITY_JSON), BundleError)
+        document["passed"].read(bool)
+        for artifact in document["artifacts"]:
+            artifact["artifact"].read(str)
+        return document.read(dict[str, Any])
 
     def _names(self) -> str:
         return ", ".join(artifact.name for artifact in self.artifacts)
@@ -266,10 +258,10 @@ def previous_path(path: Path) -> Path:
     return path.parent / f".{path.name}.previous"
 
 
-def _check_names(artifacts: tuple[Artifact, ...]) -> None:
+def _check_names(document: Document, artifacts: tuple[Artifact, ...]) -> None:
     names = [artifact.name for artifact in artifacts]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"two artifacts are named {twice[0]!r}")
+        raise document.broken(f"has two artifacts of the name {twice[0]!r}, expected each name once")
 
 
 def _recover(path: Path) -> None:
@@ -280,7 +272,7 @@ def _recover(path: Path) -> None:
         previous.rename(path)
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def _read_manifest(path: Path) -> Document:
     manifest = path / MANIFEST
     if path.is_file():
         raise BundleError(f"{path} is a file; a bundle is a folder with a {MANIFEST}.")
@@ -288,16 +280,12 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise BundleError(
             f"{path} is not a bundle: it has no {MANIFEST}. `onward export CHECKPOINT --out {path}` makes a bundle."
         )
-    try:
-        document = json.loads(manifest.read_bytes())
-        version = document["format"]
-        stated = document["manifest_sha256"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise BundleError(f"{manifest} was changed or cut short: it cannot be read as a manifest.") from error
-    if not isinstance(version, int) or version > FORMAT:
+    document = parse(manifest.read_bytes(), str(manifest), BundleError)
+    version = document["format"].read(int)
+    if version > FORMAT:
         raise BundleError(
             f"{path} is a bundle of format {version}; this Onward reads formats up to {FORMAT}. Update Onward."
         )
-    if stated != manifest_digest(document):
+    if document["manifest_sha256"].value != manifest_digest(document.value):
         raise BundleError(f"{manifest} was changed: its digest is not the one that it states.")
-    return dict(document)
+    return document

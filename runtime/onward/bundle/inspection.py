@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from onward.bundle import Bundle
 from onward.bundle.onnx_header import read_header
-from onward.errors import BundleError, SignatureError
+from onward.document import parse
+from onward.errors import BundleError
 from onward.signature import signature_from_json
 
 __all__ = ["LICENCE_KEY", "METADATA_KEY", "inspect_bundle", "inspect_onnx"]
@@ -42,10 +42,8 @@ def inspect_onnx(path: Path) -> dict[str, Any]:
     metadata = dict(header.metadata)
     signature = metadata.pop(METADATA_KEY, None)
     document = asdict(header) | {"path": str(path), "num_nodes": header.num_nodes, "metadata": metadata}
-    try:
-        document["signature"] = signature_from_json(json.loads(signature)).to_json() if signature else None
-    except (ValueError, RecursionError, SignatureError) as error:
-        raise BundleError(f"the signature in the metadata of {path} cannot be read: {error}") from error
+    place = f"{path}, metadata {METADATA_KEY!r}"
+    document["signature"] = signature_from_json(parse(signature, place, BundleError)).to_json() if signature else None
     document["external"] = [
         asdict(item) | {"state": _state_of(path, item.location, item.size_bytes)} for item in header.external
     ]

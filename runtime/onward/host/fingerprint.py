@@ -10,7 +10,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import PurePosixPath
@@ -58,22 +58,8 @@ class Fingerprint:
     time: str
 
     def to_json(self) -> dict[str, Any]:
-        """The one JSON form; `Fingerprint.from_json(fingerprint.to_json()) == fingerprint`."""
+        """The one JSON form; `Document.read(Fingerprint)` reads it."""
         return asdict(self)
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Fingerprint:
-        """Read the JSON form; keys of later versions are ignored.
-
-        Raises:
-            KeyError: The document lacks a key.
-        """
-        named = {field.name: document[field.name] for field in fields(cls)}
-        processor = _known(Processor, named["processor"])
-        named["processor"] = Processor(**processor | {"features": tuple(processor["features"])})
-        named["cores"] = Cores(**_known(Cores, named["cores"]))
-        named["memory"] = MainMemory(**_known(MainMemory, named["memory"]))
-        return cls(**named | {"packages": dict(named["packages"]), "graphics": tuple(named["graphics"])})
 
     def differences(self, other: Fingerprint) -> list[str]:
         """The changes from this one to another: `torch 2.14.0 → 2.15.0`. Load and time are not compared."""
@@ -153,10 +139,6 @@ def _load() -> float | None:
         return round(os.getloadavg()[0], 2)
     except (AttributeError, OSError):  # Windows has no such function
         return None
-
-
-def _known(cls: type, document: Mapping[str, Any]) -> dict[str, Any]:
-    return {field.name: document[field.name] for field in fields(cls)}
 
 
 def _change(what: str, mine: str | None, theirs: str | None) -> str:

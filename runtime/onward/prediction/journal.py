@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from onward.document import Document, parse
+from onward.errors import OutputError
 from onward.prediction.summary import Counts
 
 __all__ = ["Commit", "Journal", "Position", "read_journal"]
@@ -32,19 +34,13 @@ class Position:
     plan: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data; `Position.from_json(position.to_json()) == position`."""
+        """As plain data; `Document.read(Position)` reads it."""
         return {**asdict(self.counts), "digest": self.digest, "plan": dict(self.plan)}
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Position:
-        """Read what `to_json` gave.
-
-        Raises:
-            LookupError, TypeError: A key is missing or unknown.
-        """
-        counts = dict(document)
-        digest, plan = counts.pop("digest"), counts.pop("plan")
-        return cls(Counts(**counts), digest, plan)
+    def from_json(cls, document: Document) -> Position:
+        """Read what `to_json` gave."""
+        return cls(document.read(Counts), document["digest"].read(str), document["plan"].read(Mapping[str, int]))
 
 
 @dataclass(frozen=True)
@@ -64,22 +60,13 @@ class Commit:
     whole: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data; `Commit.from_json(commit.to_json()) == commit`."""
+        """As plain data; `Document.read(Commit)` reads it."""
         return {
             "position": self.position.to_json(),
             "rows_bytes": self.rows_bytes,
             "errors_bytes": self.errors_bytes,
             "whole": self.whole,
         }
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Commit:
-        """Read what `to_json` gave.
-
-        Raises:
-            LookupError, TypeError: A key is missing or unknown.
-        """
-        return cls(**{**document, "position": Position.from_json(document["position"])})
 
 
 class Journal:
@@ -119,16 +106,16 @@ def read_journal(path: Path) -> tuple[dict[str, Any], list[Commit]] | None:
     """
     try:
         lines = path.read_bytes().split(b"\n")[:-1]
-        head = json.loads(lines[0])
-        if head["format"] != FORMAT:
+        head = parse(lines[0] if lines else b"", str(path), OutputError)
+        if head["format"].read(int) != FORMAT:
             return None
-        request = dict(head["request"])
-    except (OSError, ValueError, LookupError, TypeError):
+        request = head["request"].read(dict[str, Any])
+    except (OSError, OutputError):
         return None
     commits: list[Commit] = []
     for line in lines[1:]:
         try:
-            commits.append(Commit.from_json(json.loads(line)))
-        except (ValueError, LookupError, TypeError):
+            commits.append(parse(line, str(path), OutputError).read(Commit))
+        except OutputError:
             break
     return request, commits

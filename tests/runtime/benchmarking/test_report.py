@@ -155,5 +155,5 @@ def test_an_invalid_document_does_not_fit(edit: str) -> None:
 def test_an_invalid_document_is_an_error(edit: str) -> None:
     document = written(REPORTS["normal"])
     EDITS[edit](document)
-    with pytest.raises(DataError, match=r"version 2|not a report"):
+    with pytest.raises(DataError, match=r"version 2|reference is missing"):
         Report.from_json(document)

@@ -15,6 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from onward.document import Document
+from onward.errors import DataError
 from onward.host.cpu import Cores, Processor, find_cores
 from onward.host.fingerprint import Fingerprint, take_fingerprint
 from onward.host.memory import MainMemory
@@ -49,25 +51,29 @@ ANY = st.builds(
 )
 
 
+def read(document: object) -> Fingerprint:
+    return Document(document, "the fingerprint", DataError).read(Fingerprint)
+
+
 @LAW
 @given(ANY)
 def test_a_fingerprint_reads_back_equal(fingerprint: Fingerprint) -> None:
-    assert Fingerprint.from_json(json.loads(json.dumps(fingerprint.to_json()))) == fingerprint
+    assert read(json.loads(json.dumps(fingerprint.to_json()))) == fingerprint
     assert fingerprint.differences(fingerprint) == []
 
 
 def test_keys_of_later_versions_are_ignored_and_missing_ones_are_not() -> None:
     document = ONE.to_json()
     later = document | {"moon": "full", "processor": document["processor"] | {"colour": "green"}}
-    assert Fingerprint.from_json(later) == ONE
+    assert read(later) == ONE
     del document["release"]
-    with pytest.raises(KeyError):
-        Fingerprint.from_json(document)
+    with pytest.raises(DataError, match="release is missing"):
+        read(document)
 
 
 def test_this_environment_is_seen() -> None:
     fingerprint = take_fingerprint()
-    assert Fingerprint.from_json(json.loads(json.dumps(fingerprint.to_json()))) == fingerprint
+    assert read(json.loads(json.dumps(fingerprint.to_json()))) == fingerprint
     assert (fingerprint.cores.count, fingerprint.cores.host) == (find_cores().count, find_cores().host)
     assert fingerprint.python == ".".join(map(str, sys.version_info[:3]))
     assert {"onward", "numpy"} <= set(fingerprint.packages)
