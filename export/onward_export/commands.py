@@ -177,7 +177,7 @@ def export(
     )
     if options.wanted != ("onnx",):
         start_server()  # it imports PyTorch while this process does
-    from onward_export.publish import publish
+    from onward_export.publish import check_target, publish
 
     means, stds = parse_numbers(mean), parse_numbers(std)
     path = Path(what)
@@ -185,6 +185,8 @@ def export(
         if weights is None:
             raise UsageError(f"{what} names a model: add --weights FILE with its weights.")
         model, path = what, weights
+    out = out or path.with_suffix("")
+    check_target(out)
     checkpoint = open_checkpoint(
         path,
         NetworkSpec(model, parse_arguments(model_args), final_activation, output, tuple(allow_global or ()), entry),
@@ -199,7 +201,7 @@ def export(
     stages = _stages(quiet=as_json)
     bundle = publish(
         replace(to_export, signature=apply_interface(to_export.signature, inputs or (), dynamic_size), licence=licence),
-        out or path.with_suffix(""),
+        out,
         options=options,
         on_stage=stages.begin,
     )

@@ -15,7 +15,7 @@ from onward import __version__
 from onward.bundle import GOLDEN, MANIFEST, PARITY_HTML, PARITY_JSON, Artifact, Bundle, FileDigest, digest_file
 from onward.bundle.golden import GoldenRecord, save_outputs
 from onward.errors import NotExportable, ParityFailure, UsageError
-from onward.files import staged_folder
+from onward.files import check_writable, staged_folder
 from onward.parity import CONSTANT, MAX_NOISE_RATIO
 from onward_export.deployable import Deployable, make_deployable
 from onward_export.failed_formats import DOES_NOT_RUN, FailedFormat, FormatAttempts
@@ -32,7 +32,7 @@ from onward_export.reference.samples import NUM_FIRST, NUM_GOLDEN, NUM_SAMPLES, 
 from onward_export.report import Method, write_parity_page
 from onward_export.stages import GATE, ONNX, PT2, REFERENCE, TORCH_EXPORT, TORCHSCRIPT, StageClock
 
-__all__ = ["publish"]
+__all__ = ["check_target", "publish"]
 
 #: The passes over the ONNX graph are measured on so many samples of each kind; the gate measures the file on more.
 NUM_MEASURED = 4
@@ -63,7 +63,7 @@ def publish(
         OutputError: The folder cannot be written.
     """
     options = options or ExportOptions()
-    _check_target(out)
+    check_target(out)
     deployable = make_deployable(model.network, model.signature)
     samples = gather_samples(model.signature, model.real_samples, num_samples=num_samples)
     attempts = FormatAttempts(options)
@@ -93,7 +93,7 @@ def publish(
             results = _check_artifacts(staged, reference, attempts, replays, results)
         reference, results = _without_costly_passes(staged, model, reference, attempts, replays, results)
         method = Method(computed.memory_formats, computed.left_out, stop_reason)
-        page = out.parent / f"{out.name}.refused.html"
+        page = _page_of_refusal(out)
         try:
             published = attempts.judge(results, page)
         except ParityFailure:
@@ -220,9 +220,20 @@ def _without_costly_passes(
     return reference, _check_artifacts(staged, reference, attempts, replays)
 
 
-def _check_target(out: Path) -> None:
+def check_target(out: Path) -> None:
+    """Check that a bundle can be written here, before the work begins.
+
+    Raises:
+        OutputError: The folder beside it cannot be written.
+        UsageError: There is something else than a bundle.
+    """
     if out.exists() and not (out / MANIFEST).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} exists and is not a bundle, so it is not replaced. Choose another --out.")
+    check_writable(_page_of_refusal(out))
+
+
+def _page_of_refusal(out: Path) -> Path:
+    return out.parent / f"{out.name}.refused.html"
 
 
 def _start_tracing(

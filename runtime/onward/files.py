@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,8 +14,9 @@ from pathlib import Path
 
 from onward.bundle import previous_path
 from onward.errors import OutputError
+from onward.locks import CAN_LOCK, sole_writer
 
-__all__ = ["cannot_write", "staged_folder", "sync", "written_whole"]
+__all__ = ["cannot_write", "check_writable", "remove_leftovers", "staged_folder", "sync", "written_whole"]
 
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
@@ -29,7 +31,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: The disk is full, or the folder is not writable.
     """
-    staged = path.parent / f".{path.name}.{os.getpid()}.part"
+    staged = _staged_file(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield staged
@@ -48,27 +50,58 @@ def staged_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder beside `path` to fill; on leaving, it is synced and replaces `path`.
 
     An existing folder is exchanged with the new one in one step (renameat2). Where the system cannot do that, it is
-    moved aside first; `Bundle.open` puts it back after a crash between the two renames.
+    moved aside first; `Bundle.open` puts it back after a crash between the two renames. What a process that was killed
+    left beside `path` is removed.
 
     Raises:
-        OutputError: The disk is full, or the folder is not writable.
+        OutputError: The disk is full, the folder is not writable, or another run is writing to it.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".staged", dir=path.parent))
+        with sole_writer(path):
+            remove_leftovers(path)
+            staged = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".staged", dir=path.parent))
+            try:
+                yield staged
+                staged.chmod(0o777 & ~_umask())
+                for item in (*staged.rglob("*"), staged):
+                    sync(item)
+                _replace(staged, path)
+                sync(path.parent)
+            finally:
+                _remove(staged)
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def check_writable(path: Path) -> None:
+    """Check that a file can be written at this path, before the work begins whose result it will hold.
+
+    Raises:
+        OutputError: It cannot, or there is a folder.
+    """
     try:
-        yield staged
-        staged.chmod(0o777 & ~_umask())
-        for item in (*staged.rglob("*"), staged):
-            sync(item)
-        _replace(staged, path)
-        sync(path.parent)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder, expected a file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staged = _staged_file(path)
+        staged.touch()
+        staged.unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(path, error) from error
-    finally:
-        _remove(staged)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what `written_whole` and `staged_folder` left beside `path` in processes that were killed.
+
+    Call it only while no other run writes to `path`, see `onward.locks`.
+    """
+    if not CAN_LOCK:
+        return
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+\.part|\w{{8}}\.staged)")  # as getpid and mkdtemp name them
+    for found in path.parent.iterdir():
+        if pattern.fullmatch(found.name):
+            _remove(found)
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:
@@ -91,9 +124,13 @@ def _replace(staged: Path, path: Path) -> None:
     _remove(previous)
 
 
+def _staged_file(path: Path) -> Path:
+    return path.parent / f".{path.name}.{os.getpid()}.part"
+
+
 def _remove(path: Path) -> None:
-    if path.is_symlink():
-        path.unlink()
+    if path.is_symlink() or path.is_file():
+        path.unlink(missing_ok=True)
     else:
         shutil.rmtree(path, ignore_errors=True)
 

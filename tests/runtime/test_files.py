@@ -12,7 +12,7 @@ import pytest
 
 from onward.bundle import previous_path
 from onward.errors import OutputError
-from onward.files import staged_folder, written_whole
+from onward.files import check_writable, staged_folder, written_whole
 
 DISK_BYTES = 64 * 1024
 
@@ -59,6 +59,29 @@ def test_a_file_appears_whole(tmp_path: Path) -> None:
         assert not path.exists()
         assert staged.parent == path.parent  # on the same file system, so that the rename is one step
     assert content(path.parent) == {"rows.csv": "rows"}
+
+
+@pytest.mark.parametrize("name", ["folder", "file/rows", "x" * 250])
+def test_a_path_where_no_file_can_be_written_is_an_error_before_the_work(name: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="could not be written"):
+        check_writable(tmp_path / name)
+    check_writable(tmp_path / "new" / "rows")
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_only_one_run_writes_to_a_folder_and_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    for name in (".digits.abcdefgh.staged", ".digits.two.abcdefgh.staged", ".digits.notes"):
+        (tmp_path / name).mkdir()
+    with staged_folder(tmp_path / "digits") as staged:
+        fill(staged, new="1")
+        with pytest.raises(OutputError, match="another run is writing"), staged_folder(tmp_path / "digits"):
+            pass
+        with staged_folder(tmp_path / "digits.two"):
+            pass
+    assert content(tmp_path / "digits") == {"new": "1"}
+    assert {path.name for path in tmp_path.iterdir()} == {"digits", "digits.two", ".digits.notes"}
 
 
 def test_a_file_replaces_an_earlier_one(tmp_path: Path) -> None:

@@ -186,6 +186,8 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(whole: tuple[Pat
 
 def test_ctrl_c_saves_the_state_and_says_how_to_go_on(tmp_path: Path) -> None:
     out = tmp_path / "run.pt"
+    left = tmp_path / ".run.last.pt.4194305.part"  # a run that was killed could not remove it
+    left.write_bytes(b"half of a checkpoint")
     with subprocess.Popen(
         [sys.executable, "-m", "onward", *arguments(out, "--epochs", "100000")],  # it does not end by itself
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -194,11 +196,43 @@ def test_ctrl_c_saves_the_state_and_says_how_to_go_on(tmp_path: Path) -> None:
     ) as process:
         assert process.stderr is not None
         assert "epoch   1" in process.stderr.readline()
+        code, refusal = run(out, "--overwrite")  # a second run at the same output would lose one of the two
         process.send_signal(signal.SIGINT)
         _, complaint = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "The same command with --resume continues." in complaint
     assert not Checkpoint.load(tmp_path / "run.last.pt").progress["finished"]
+    assert code == 2
+    assert f"another run is writing {out}: wait for it, or choose another --out." in refusal
+    assert {path.name for path in tmp_path.iterdir()} == {"run.pt", "run.last.pt", "run.metrics.jsonl"}
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="this system has no terminals")
+def test_a_terminal_that_goes_away_saves_the_state(tmp_path: Path) -> None:
+    import pty
+
+    out = tmp_path / "run.pt"
+    child, terminal = pty.fork()
+    if not child:
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "onward", *arguments(out, "--epochs", "100000")]
+        os.execve(sys.executable, command, environment)
+    shown = b""
+    while b"epoch   1" not in shown:
+        shown += os.read(terminal, 4096)
+    os.close(terminal)  # as closing a window does: SIGHUP, and nothing can be printed any more
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
+    assert not Checkpoint.load(tmp_path / "run.last.pt").progress["finished"]
+
+
+@pytest.mark.parametrize("out", ["/proc/nowhere/run.pt", "{folder}", "{file}/run.pt"])
+def test_an_output_that_cannot_be_written_is_an_error_before_the_work(out: str, here, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    out = out.format(folder=tmp_path, file=tmp_path / "file")
+    result = here("train", "--data", "folder:/nowhere", "--out", out)  # the data set would be the next error
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert f"onward: {out} could not be written:" in result.stderr
 
 
 def test_a_full_disk_ends_a_run_with_a_sentence_and_loses_nothing(whole: tuple[Path, float], tmp_path: Path) -> None:

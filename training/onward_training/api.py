@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +36,19 @@ def train(
     Raises:
         DataError: The data set cannot be read.
         Diverged: The loss is NaN or infinite.
+        OutputError: `out` cannot be written, or another run is writing there.
         UsageError: An option is out of range, or the run to resume had other options.
     """
     chosen = TrainOptions(**options)
     run_folder = RunFolder(Path(out)) if out is not None else None
-    return run_training(
-        load(data, data_dir=data_dir, seed=chosen.seed),
-        chosen,
-        data=data,
-        run_folder=run_folder,
-        resume_from=run_folder.find() if run_folder is not None and resume else None,
-    )
+    with nullcontext() if run_folder is None else run_folder.reserved():
+        return run_training(
+            load(data, data_dir=data_dir, seed=chosen.seed),
+            chosen,
+            data=data,
+            run_folder=run_folder,
+            resume_from=run_folder.find() if run_folder is not None and resume else None,
+        )
 
 
 def evaluate(

@@ -124,6 +124,8 @@ def train(
     from onward_training.options import TrainOptions
     from onward_training.run_folder import RunFolder
 
+    if out is not None:
+        RunFolder(out).check_writable()
     size = parse_size(image_size)
     known, known_arguments = _published_signature(data, model, weights, size)
     options = TrainOptions(
@@ -158,31 +160,32 @@ def train(
         options = replace(options, arguments={**stated, **given})
         initialise = initialise_from(weights, read, notify=remark)
     run_folder = RunFolder(out or DEFAULT_FOLDER / f"{dataset.name}-{_file_name(model)}.pt", 60 * save_minutes)
-    found = run_folder.find() if resume else None
-    if resume and found is None:
-        remark(f"there is no run to resume at {run_folder.last_path}: starting a new one")
-    if not resume and not overwrite:
-        run_folder.check_free()
-    with (
-        interruptible() as interruption,
-        progress("train", epochs * len(dataset.train), unit="images", quiet=as_json) as advance,
-    ):
-        if found is not None:
-            last = found[0]
-            done = len(last.history) * len(dataset.train) + last.progress["step"] * batch_size
-            remark(f"resuming after {len(last.history)} epochs and {last.progress['step']} steps")
-            advance(done)
-        checkpoint = run(
-            dataset,
-            options,
-            data=data,
-            initialise=initialise,
-            run_folder=run_folder,
-            resume_from=found,
-            on_step=lambda step: advance(step.num_images, step.describe),
-            on_epoch=(lambda epoch: None) if as_json else print_epoch,
-            should_stop=interruption,
-        )
+    with run_folder.reserved():
+        found = run_folder.find() if resume else None
+        if resume and found is None:
+            remark(f"there is no run to resume at {run_folder.last_path}: starting a new one")
+        if not resume and not overwrite:
+            run_folder.check_free()
+        with (
+            interruptible() as interruption,
+            progress("train", epochs * len(dataset.train), unit="images", quiet=as_json) as advance,
+        ):
+            if found is not None:
+                last = found[0]
+                done = len(last.history) * len(dataset.train) + last.progress["step"] * batch_size
+                remark(f"resuming after {len(last.history)} epochs and {last.progress['step']} steps")
+                advance(done)
+            checkpoint = run(
+                dataset,
+                options,
+                data=data,
+                initialise=initialise,
+                run_folder=run_folder,
+                resume_from=found,
+                on_step=lambda step: advance(step.num_images, step.describe),
+                on_epoch=(lambda epoch: None) if as_json else print_epoch,
+                should_stop=interruption,
+            )
     if interruption():
         remark(f"stopped; the state is saved in {run_folder.last_path}. The same command with --resume continues.")
         raise typer.Exit(interruption.exit_code)
@@ -229,11 +232,14 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Classify the test images of a data set and compare with their labels."""
+    from onward.files import check_writable
     from onward_training.evaluation_page import write_evaluation_page
     from onward_training.evaluator import ModelToEvaluate
     from onward_training.evaluator import evaluate as run
     from onward_training.import_weights import NetworkSpec, open_checkpoint
 
+    if html is not None:
+        check_writable(html)
     if Path(what).is_dir():
         opened = ModelToEvaluate.from_bundle(Path(what), artifact=artifact, provider=provider)
     else:

@@ -8,11 +8,14 @@ moment leaves a complete state to resume from.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from onward.errors import CheckpointError, UsageError
-from onward.files import written_whole
+from onward.files import check_writable, remove_leftovers, written_whole
+from onward.locks import sole_writer
 from onward_training.checkpoint import Checkpoint, Epoch
 
 __all__ = ["RunFolder"]
@@ -39,6 +42,32 @@ class RunFolder:
     def metrics_path(self) -> Path:
         """One JSON object for each epoch."""
         return self.path.with_name(f"{self.path.stem}.metrics.jsonl")
+
+    @contextmanager
+    def reserved(self) -> Iterator[None]:
+        """Let no other run write here meanwhile, and remove what a run that was killed left behind.
+
+        Raises:
+            OutputError: Another run writes here, or the files cannot be written.
+        """
+        self.check_writable()
+        with sole_writer(self.path):
+            for path in self._paths:
+                remove_leftovers(path)
+            yield
+
+    def check_writable(self) -> None:
+        """Check that the files can be written, before the work begins.
+
+        Raises:
+            OutputError: One cannot.
+        """
+        for path in self._paths:
+            check_writable(path)
+
+    @property
+    def _paths(self) -> tuple[Path, ...]:
+        return self.path, self.last_path, self.metrics_path
 
     def save(self, last: Checkpoint, best: Checkpoint | None = None) -> None:
         """Write the latest state, and before it the best epoch if there is a new one.

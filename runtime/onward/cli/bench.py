@@ -90,12 +90,15 @@ def bench(
     from onward.benchmarking.regression import compare_reports, parse_percentage
     from onward.benchmarking.report import Report
     from onward.benchmarking.spec import BenchOptions, BenchSpec, Selection
+    from onward.files import check_writable
 
     counts = _whole_numbers(threads, "--threads")
     selection = Selection(backends.split(",") if backends else None, provider or (), () if counts == (0,) else counts)
     spec = BenchSpec(targets, selection, reference, input, _sizes(dim or ()), files)
     options = BenchOptions(_whole_numbers(batch_sizes, "--batch-sizes"), process_runs, rounds)
     limit = parse_percentage(fail_above)  # an invalid option is an error before anything is measured
+    if html:
+        check_writable(html)
     before = Report.load(baseline) if baseline else None
     report, signal_code = _run(spec, options, quiet=as_json)
     gate = compare_reports(before, report, fail_above=limit) if before else None

@@ -6,15 +6,16 @@ Standard output holds the answer only. Remarks go to standard error, and so does
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, TextIO, cast
 
 import typer
 
@@ -52,6 +53,8 @@ ProviderName = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
+#: The exit code of a program whose standard output nobody reads any more: that of the signal SIGPIPE in shells.
+READER_HAS_GONE = 141
 #: Seconds between two updates of the note beside a progress bar.
 NOTE_EVERY_S = 0.2
 
@@ -76,23 +79,62 @@ def app(help: str) -> typer.Typer:
 
 def run(application: typer.Typer, name: str) -> None:
     """Run an application as a program: an expected error ends it with a sentence, not a traceback."""
+    _open_closed_streams()
+    stdout = sys.stdout
+    code = _exit_code(application, name)
+    if sys.stdout is not stdout:  # click replaces it when its reader has gone, as `head` does
+        code = READER_HAS_GONE
+    try:
+        sys.stdout.flush()  # what Python would do at its end, where an error is a traceback
+    except BrokenPipeError:
+        _discard_stdout()
+        code = READER_HAS_GONE
+    except OSError as error:
+        _discard_stdout()
+        remark(f"onward: standard output: {error.strerror or error}.")
+        code = 2
+    sys.exit(code)
+
+
+def _exit_code(application: typer.Typer, name: str) -> int | str | None:
     try:
         application(prog_name=name)
+    except SystemExit as end:
+        return end.code
     except OnwardError as error:
         remark(f"onward: {error}")
-        sys.exit(error.exit_code)
+        return error.exit_code
     except ModuleNotFoundError as error:
         sentence = missing_extra(error)
         if sentence is None:
             raise
         remark(f"onward: {sentence}")
-        sys.exit(2)
     except MemoryError:
         remark("onward: out of memory.")
-        sys.exit(2)
     except OSError as error:
         remark(f"onward: {error.filename or 'the system'}: {error.strerror or error}.")
-        sys.exit(2)
+    return 2
+
+
+def _open_closed_streams() -> None:
+    """Open the null device in place of standard streams that are closed (`>&-`).
+
+    The next file that is opened would take their numbers, and what a library prints would go into it.
+    """
+    if None not in (sys.stdin, sys.stdout, sys.stderr):
+        return
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+
+
+def _discard_stdout() -> None:
+    """What is left in the buffer cannot be written at the end either."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_json(document: Any) -> None:
@@ -113,12 +155,15 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title:
         table.add_row(*row)
     width = None if sys.stdout.isatty() else 120
     # without markup, because brackets are text here: 'onward[training]'
-    Console(highlight=False, markup=False, width=width).print(table)
+    console = Console(highlight=False, markup=False, width=width)
+    console.on_broken_pipe = lambda: sys.exit(READER_HAS_GONE)  # type: ignore[method-assign]  # its own exits with 1
+    console.print(table)
 
 
 def remark(text: str) -> None:
-    """Print one line to standard error."""
-    print(text, file=sys.stderr, flush=True)
+    """Print one line to standard error; nothing if that is closed, such as a terminal that has gone."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -154,7 +199,7 @@ def progress(what: str, total: int | Callable[[], int | None], *, unit: str, qui
         Rate(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", style="dim"),
-        console=Console(stderr=True),
+        console=Console(file=cast(TextIO, _Terminal(sys.stderr))),
     )
     with bar:
         task = bar.add_task(what, total=total if isinstance(total, int) else None, note="")
@@ -170,6 +215,25 @@ def progress(what: str, total: int | Callable[[], int | None], *, unit: str, qui
                 noted = time.perf_counter()
 
         yield advance
+
+
+class _Terminal:
+    """A terminal that may go away. The run goes on, to save its state, and shows nothing more."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self.stream.flush()
 
 
 def _plain(value: Any) -> Any:
@@ -204,9 +268,16 @@ class Interruption:
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Record the first SIGINT or SIGTERM, so that a run can save its state and stop; a second one ends it at once."""
+    """Record the first SIGINT, SIGTERM or SIGHUP, so that a run can save its state and stop; a second one ends it.
+
+    SIGHUP says that the terminal has gone. It stays ignored where it is, as below `nohup`.
+    """
     interruption = Interruption()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    before = {
+        number: handler for number, handler in handlers.items() if (number in numbers[:2] or handler != signal.SIG_IGN)
+    }
 
     def note(number: int, frame: FrameType | None) -> None:
         interruption.number = number

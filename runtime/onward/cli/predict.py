@@ -72,6 +72,7 @@ def predict(
     from onward.backends.providers import ProviderRequest
     from onward.bundle import Bundle
     from onward.cli.console import interruptible
+    from onward.files import check_writable
     from onward.prediction import PredictOptions, open_engine
     from onward.prediction import predict as run
     from onward.sinks import STDOUT
@@ -81,6 +82,8 @@ def predict(
         raise UsageError("--json and `--out -` both write to standard output: choose one.")
     if resume and out == STDOUT:
         raise UsageError("--resume needs a file, but `--out -` streams to standard output: choose one.")
+    if out != STDOUT:
+        check_writable(out)
     opened = Bundle.open(bundle)
     options = PredictOptions(
         top_k=top_k,

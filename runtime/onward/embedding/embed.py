@@ -16,7 +16,7 @@ from onward.embedding import triton
 from onward.embedding.browser_runtime import BrowserRuntime
 from onward.embedding.golden_samples import write_golden_samples
 from onward.errors import UsageError
-from onward.files import staged_folder
+from onward.files import check_writable, staged_folder
 from onward.signature import Signature
 
 __all__ = ["MODEL_JSON", "TARGETS", "EmbedOptions", "Embedding", "Target", "embed", "find"]
@@ -179,6 +179,7 @@ def _check_serves(target: Target, bundle: Bundle) -> None:
 
 def _check_free(out: Path, overwrite: bool) -> None:
     if not out.exists():
+        check_writable(out)
         return
     if not out.is_dir():
         raise UsageError(f"{out} is a file; expected a new or empty folder.")

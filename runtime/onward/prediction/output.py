@@ -21,14 +21,10 @@ from typing import Any
 
 from onward.cli.console import remark
 from onward.errors import OutputError, UsageError
-from onward.files import cannot_write, sync
+from onward.files import cannot_write, check_writable, sync
+from onward.locks import CAN_LOCK, open_locked
 from onward.prediction.journal import Commit, Journal, Position, read_journal
 from onward.sinks import Sink
-
-try:
-    import fcntl
-except ImportError:  # Windows: a second run at the same output is not detected
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["FileOutput", "StreamOutput", "errors_path", "open_output", "open_stream"]
 
@@ -98,7 +94,7 @@ class FileOutput:
 
     def open(self, resume: bool | None) -> None:
         """Start, or go back to the last commit."""
-        self.out.parent.mkdir(parents=True, exist_ok=True)
+        check_writable(self.out)
         found = read_journal(self.journal_path)
         if found and found[1] and resume is None:
             raise UsageError(
@@ -167,21 +163,9 @@ class FileOutput:
 
     def _open(self, path: Path) -> Any:
         """Open and lock a file, with whatever it contains."""
-        while True:
-            stream = path.open("r+b" if path.exists() else "w+b", buffering=0)
-            if fcntl is not None:
-                try:
-                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError as error:
-                    stream.close()
-                    raise OutputError(
-                        f"another run is writing {self.out}: wait for it, or choose another --out."
-                    ) from error
-                if not _is_at(stream, path):  # a run that has just ended removed it
-                    stream.close()
-                    continue
-            self.streams.append(stream)
-            return stream
+        stream = open_locked(path, self.out)
+        self.streams.append(stream)
+        return stream
 
     def _check_request(self, found: Mapping[str, Any]) -> None:
         wanted = dict(self.request)
@@ -220,7 +204,7 @@ class FileOutput:
     def _publish(self, done: Commit) -> None:
         """Rename errors before rows: rows never appear without the errors that belong to them."""
         assert done.whole is not None
-        if fcntl is None:
+        if not CAN_LOCK:
             self._close_streams()  # Windows cannot rename an open file; elsewhere the lock is held to the end
         names = [(self.errors_path, errors_path(self.out)), (self.out.with_name(done.whole), self.out)]
         if not done.errors_bytes:
@@ -279,10 +263,3 @@ def _write(stream: Any, data: bytes) -> int:
     while left:
         left = left[stream.write(left) :]
     return len(data)
-
-
-def _is_at(stream: Any, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
-    except OSError:
-        return False
