@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import io
 import math
-import struct
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from onward.errors import DataError
-from onward.limits import MAX_DIRECTORY_BYTES, allowed_bytes, mebibytes
+from onward.limits import allowed_bytes, mebibytes
+from onward.zip_files import open_zip
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BROKEN_ARCHIVE", "BROKEN_ARRAY", "ArrayHeader", "open_zip", "read_array_header", "read_arrays"]
+__all__ = ["BROKEN_ARCHIVE", "BROKEN_ARRAY", "ArrayHeader", "read_array_header", "read_arrays"]
 
 #: numpy's errors for a damaged header.
 BROKEN_ARRAY = (ValueError, EOFError, OverflowError, TypeError, tokenize.TokenError)
 BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error, RuntimeError, KeyError, *BROKEN_ARRAY)
 #: numpy refuses a longer header, but only after it has read it.
 MAX_HEADER_BYTES = 10_000
-#: zipfile decompresses bzip2 and LZMA without a limit: 4 kB can become 4 GB in one step.
-METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-CENTRAL_DIRECTORY_SIZE = 5
 
 
 class ArrayHeader(NamedTuple):
@@ -76,35 +71,6 @@ def read_array_header(stream: IO[bytes]) -> ArrayHeader:
     if min(shape, default=0) < 0:
         raise ValueError(f"its shape is {shape}")
     return ArrayHeader(tuple(shape), dtype, is_fortran)
-
-
-@contextmanager
-def open_zip(file: str | Path | IO[bytes]) -> Iterator[zipfile.ZipFile]:
-    """Open a zip archive whose directory is not too long, and whose members can be decompressed in pieces.
-
-    Raises:
-        zipfile.BadZipFile: It is no archive, or not such a one.
-        OSError: It cannot be read.
-    """
-    with Path(file).open("rb") if isinstance(file, (str, Path)) else file as stream:
-        try:
-            end = zipfile._EndRecData(stream)  # type: ignore[attr-defined]
-        except struct.error as error:
-            raise zipfile.BadZipFile(f"its end cannot be read: {error}") from error
-        if end and end[CENTRAL_DIRECTORY_SIZE] > MAX_DIRECTORY_BYTES:
-            raise zipfile.BadZipFile(
-                f"the list of its members has {mebibytes(end[CENTRAL_DIRECTORY_SIZE])}, at most "
-                f"{mebibytes(MAX_DIRECTORY_BYTES)}"
-            )
-        with zipfile.ZipFile(stream) as archive:
-            for member in archive.infolist():
-                if member.compress_type not in METHODS:
-                    name = zipfile.compressor_names.get(member.compress_type)  # type: ignore[attr-defined]
-                    raise zipfile.BadZipFile(
-                        f"{member.filename} is compressed by {name or f'method {member.compress_type}'}, expected "
-                        f"deflate, as np.savez_compressed writes it, or no compression"
-                    )
-            yield archive
 
 
 def read_arrays(data: bytes, what: str) -> Iterator[tuple[str, NDArray[Any]]]:

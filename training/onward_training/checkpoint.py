@@ -12,6 +12,7 @@ import math
 import pickle
 import re
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -24,8 +25,10 @@ from torch import Tensor, nn
 from onward.errors import CheckpointError, SignatureError, UsageError, reason_of
 from onward.files import written_whole
 from onward.signature import AnySignature, signature_from_json
+from onward.zip_files import open_zip
 from onward_training.models import build, is_user_code
 from onward_training.tasks import network_task_of
+from onward_training.weights_limits import check_document, check_members
 
 __all__ = ["FORMAT", "Checkpoint", "Epoch", "is_checkpoint", "load_weights"]
 
@@ -106,7 +109,7 @@ class Checkpoint:
                 f"the checkpoint's network is {self.architecture}, which is code outside Onward. A checkpoint never "
                 f"runs code by itself: if you trust it, add --model {self.architecture}"
             )
-        network = build(self.architecture, self.signature, self.arguments)
+        network = build(self.architecture, self.signature, self.arguments, weights=self.state_dict)
         try:
             load_weights(network, self.state_dict)
         except RuntimeError as error:
@@ -195,10 +198,13 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
 def is_checkpoint(path: Path) -> bool:
     """Whether a file is a checkpoint of Onward's, of any version, and not another weights file."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             pickled = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
-            return pickled is not None and FORMAT.partition("/")[0].encode() in archive.read(pickled)
-    except (OSError, zipfile.BadZipFile):
+            if pickled is None:
+                return False
+            check_members(archive, path)
+            return FORMAT.partition("/")[0].encode() in archive.read(pickled)
+    except (OSError, ValueError, zlib.error, zipfile.BadZipFile):
         return False
 
 
@@ -210,20 +216,23 @@ def _read(path: Path) -> Any:
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path} is damaged or not a checkpoint: it is not a complete zip archive.")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             names = {name.rpartition("/")[2] for name in archive.namelist()}
-        if "data.pkl" not in names or "constants.pkl" in names:
-            raise CheckpointError(
-                f"{path} is not a checkpoint: it is TorchScript, a .pt2 or another archive. For a file of a bundle, "
-                f"`onward inspect` takes the bundle."
-            )
-        return torch.load(path, map_location="cpu", weights_only=True)
+            if "data.pkl" not in names or "constants.pkl" in names:
+                raise CheckpointError(
+                    f"{path} is not a checkpoint: it is TorchScript, a .pt2 or another archive. For a file of a "
+                    f"bundle, `onward inspect` takes the bundle."
+                )
+            check_members(archive, path)
+        document = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} needs more than tensors and plain data, so it was not opened: it needs {_blocked(error)}."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path} is damaged: {reason_of(error)}") from error
+    check_document(document, path)
+    return document
 
 
 def _blocked(error: pickle.UnpicklingError) -> str:

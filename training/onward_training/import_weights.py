@@ -119,7 +119,7 @@ def import_weights(
         signature, known_arguments = published_signature(name, path, notify)
         arguments = known_arguments | arguments
     arguments = stated_arguments(weights, name, signature, arguments, path=path, notify=notify) | arguments
-    network, signature = build_checked(name, signature, arguments, output=spec.output)
+    network, signature = build_checked(name, signature, arguments, output=spec.output, weights=weights.state_dict)
     load_state_dict(network, weights, path=path, notify=notify)
     network_task_of(signature).adapt(network, spec.final_activation, spec.output)  # raises now, not at the first use
     return Checkpoint(

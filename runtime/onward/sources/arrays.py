@@ -17,9 +17,10 @@ import numpy as np
 from onward.errors import DataError, FeedError
 from onward.images.idx import iterate_idx, read_idx_shape
 from onward.limits import MAX_LABEL_CHARACTERS, mebibytes
-from onward.npz import BROKEN_ARCHIVE, ArrayHeader, open_zip, read_array_header
+from onward.npz import BROKEN_ARCHIVE, ArrayHeader, read_array_header
 from onward.sources.files import stamp_of
 from onward.sources.source import Block, Images, Pixels, Source, unreadable
+from onward.zip_files import open_zip
 
 if TYPE_CHECKING:
     import zipfile

@@ -20,6 +20,8 @@ from safetensors.torch import load_file
 from torch.serialization import get_safe_globals, safe_globals
 
 from onward.errors import CheckpointError, reason_of
+from onward.limits import MAX_DOCUMENT_BYTES, mebibytes
+from onward.zip_files import open_zip
 from onward_training.external.allowed_globals import (
     ARCHIVE,
     NETWORKS,
@@ -30,6 +32,7 @@ from onward_training.external.allowed_globals import (
     network_classes,
 )
 from onward_training.external.texts import SAVE_ALONE, listed, printable
+from onward_training.weights_limits import MAX_PICKLE_BYTES, check_document, check_members, check_pickle
 
 __all__ = ["open_document"]
 
@@ -61,10 +64,19 @@ def open_document(path: Path, allow_globals: Sequence[str], model: str | None = 
     named = [item for name in allow_globals if name != NETWORKS for item in allow(name)]
     head = _head(path)
     if _is_safetensors(head):
+        header_bytes = int.from_bytes(head[:8], "little")
+        if header_bytes > MAX_DOCUMENT_BYTES:
+            raise CheckpointError(
+                f"{path} is safetensors with a header of {mebibytes(header_bytes)}, at most "
+                f"{mebibytes(MAX_DOCUMENT_BYTES)}. Save fewer tensors, or less metadata, in one file."
+            )
         return _read_safetensors(path), True
     _check_head(head, path)
     if head.startswith(ARCHIVE):
         _check_archive(path)
+    else:
+        with path.open("rb") as file:
+            check_pickle(file.read(MAX_PICKLE_BYTES), path)  # before PyTorch 1.6: pickles, then the tensors
     classes = network_classes(needed_globals(path), model) if NETWORKS in allow_globals else []
     return _load(path, [*named, *classes], model), False
 
@@ -119,8 +131,10 @@ def _first_line(head: bytes) -> str:
 
 def _check_archive(path: Path) -> None:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             names = {name.rpartition("/")[2] for name in archive.namelist()}
+            if "data.pkl" in names:
+                check_members(archive, path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise CheckpointError(f"{path} is cut short or damaged: {reason_of(error)}.") from error
     if "constants.pkl" in names:
@@ -152,11 +166,13 @@ def _load(path: Path, allowed: Sequence[Allowed], model: str | None) -> Any:
         # an open file, because torch decides by the suffix of a path; failures are reported, so its warnings are not
         with path.open("rb") as file, safe_globals(added), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.load(file, map_location="cpu", weights_only=True)
+            document = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _refusal(path, error, {name for _, name in allowed}, model) from error
     except Exception as error:  # a damaged pickle or an allowed class can raise anything
         raise CheckpointError(f"{path} is cut short or damaged: {reason_of(error).rstrip('.')}.") from error
+    check_document(document, path)
+    return document
 
 
 def _refusal(path: Path, error: pickle.UnpicklingError, allowed: set[str], model: str | None) -> CheckpointError:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from onward.errors import UsageError, reason_of
 from onward.signature import AnySignature, Signature, of_images
 from onward_training.models.architectures import CNN, ClassifierNetwork
+from onward_training.models.build_budget import BuildBudget
 from onward_training.models.course import Network, Neuron, Perceptron, PerceptronModule, TwoLayers, sequential
 from onward_training.models.final_activation import probe_inputs
 from onward_training.models.libraries import LIBRARIES, timm_network, torchvision_network
@@ -55,17 +57,31 @@ ARCHITECTURES: Mapping[str, Builder] = {
 }
 
 
-def build(name: str, signature: AnySignature, arguments: Mapping[str, Any] | None = None) -> nn.Module:
+def build(
+    name: str,
+    signature: AnySignature,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    weights: Mapping[str, Tensor] | None = None,
+) -> nn.Module:
     """A new network with random weights.
 
     Args:
         name: One of `ARCHITECTURES`, `torchvision:NAME`, `timm:NAME`, `FILE.py:NAME` or `package.module:NAME`.
         signature: Gives the sizes of the first and of the last layer.
         arguments: Further arguments of the architecture, e.g. `{"hidden": [512, 256]}`.
+        weights: The weights of the file that the arguments come from, if they do.
 
     Raises:
+        CheckpointError: The network takes far more memory than `weights`.
         UsageError: There is no such network, or it does not take these arguments.
     """
+    budget = nullcontext() if weights is None else BuildBudget(name, arguments or {}, weights)
+    with budget:
+        return _build(name, signature, arguments)
+
+
+def _build(name: str, signature: AnySignature, arguments: Mapping[str, Any] | None) -> nn.Module:
     library, _, rest = name.partition(":")
     if name in ARCHITECTURES:
         builder = ARCHITECTURES[name]
@@ -88,7 +104,12 @@ def build(name: str, signature: AnySignature, arguments: Mapping[str, Any] | Non
 
 
 def build_checked(
-    name: str, signature: S, arguments: Mapping[str, Any] | None = None, *, output: str | None = None
+    name: str,
+    signature: S,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    output: str | None = None,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> tuple[nn.Module, S]:
     """A new network, after a trial run on inputs of the signature; and the network's signature.
 
@@ -98,12 +119,12 @@ def build_checked(
     Raises:
         UsageError: As `build`; or the network does not run on such inputs, or returns another number of values.
     """
-    network = build(name, signature, arguments)
+    network = build(name, signature, arguments, weights=weights)
     first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
     is_grey = isinstance(signature, Signature) and signature.network_channels == 1
     if isinstance(signature, Signature) and is_grey and first is not None and first.in_channels == 3:
         signature = replace(signature, repeat=3, mean=signature.mean * 3, std=signature.std * 3)
-        network = build(name, signature, arguments)
+        network = build(name, signature, arguments, weights=weights)
     _check_runs(name, network, signature, output)
     return network, signature
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from torch import nn
 
-from onward.errors import UsageError, reason_of
+from onward.errors import OnwardError, UsageError, reason_of
 from onward.signature import AnySignature, Signature
 
 __all__ = ["free_parameters", "module_of", "user_network"]
@@ -44,7 +44,7 @@ def user_network(name: str, signature: AnySignature, **arguments: Any) -> nn.Mod
     builder = _find(name)
     try:
         network = builder(**_filled(builder, signature) | arguments)
-    except UsageError:
+    except OnwardError:
         raise
     except Exception as error:  # user code can raise anything
         raise UsageError(f"building {name} failed: {type(error).__name__}: {reason_of(error)}") from error
