@@ -1,22 +1,36 @@
-"""Journal: how much of an unfinished run is safely on the disk. JSON, one line per commit, synced after the data."""
+"""Journal: how much of an unfinished run is safely on the disk. JSON, one line per commit, synced after the data.
+
+Each line ends in a check: the digest of itself and of all lines before it. A line that was changed or cut short ends
+the journal. A commit also holds the digests of the staged rows and errors, so that a run does not continue behind rows
+that are not its own.
+"""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from onward.document import Document, parse
 from onward.errors import OutputError
 from onward.prediction.summary import Counts
 
-__all__ = ["Commit", "Journal", "Position", "read_journal"]
+__all__ = ["Commit", "Journal", "JournalContent", "Place", "Position", "new_digest", "read_journal"]
 
-FORMAT = 1
+#: Lines of format 1 had no check.
+FORMAT = 2
+CHECK = b', "check": "'
+END = b'"}'
+
+
+def new_digest() -> hashlib.blake2b:
+    """Of staged rows, and of lines."""
+    return hashlib.blake2b(digest_size=16)
 
 
 @dataclass(frozen=True)
@@ -51,22 +65,42 @@ class Commit:
         position: How far the run was.
         rows_bytes: Length of the staged rows.
         errors_bytes: Length of the staged errors.
+        rows_digest: Of the staged rows behind their header, see `Sink.begin`.
+        errors_digest: Of the staged errors.
         whole: Name of the finished file of rows; None before the end.
     """
 
     position: Position
     rows_bytes: int
     errors_bytes: int
+    rows_digest: str
+    errors_digest: str
     whole: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain data; `Document.read(Commit)` reads it."""
-        return {
-            "position": self.position.to_json(),
-            "rows_bytes": self.rows_bytes,
-            "errors_bytes": self.errors_bytes,
-            "whole": self.whole,
-        }
+        return {**vars(self), "position": self.position.to_json()}
+
+
+class Place(NamedTuple):
+    """Where a line ends in the journal, and its check."""
+
+    end: int
+    check: str
+
+
+class JournalContent(NamedTuple):
+    """What is in a journal.
+
+    Args:
+        request: What the run was asked for.
+        commits: In their order.
+        places: Of the first line, and of each commit.
+    """
+
+    request: dict[str, Any]
+    commits: list[Commit]
+    places: list[Place]
 
 
 class Journal:
@@ -75,14 +109,18 @@ class Journal:
     Args:
         path: A new file, or the journal of the run that is resumed.
         request: What the run was asked for.
-        is_new: Whether to begin a new file.
+        place: The last line to keep of the run that is resumed; None for a new file.
     """
 
-    def __init__(self, path: Path, request: Mapping[str, Any], *, is_new: bool) -> None:
+    def __init__(self, path: Path, request: Mapping[str, Any], place: Place | None) -> None:
         self.path = path
-        self.stream = path.open("wb" if is_new else "ab", buffering=0)
-        if is_new:
+        self.check = "" if place is None else place.check
+        self.stream = path.open("wb" if place is None else "r+b", buffering=0)
+        if place is None:
             self._write({"format": FORMAT, "request": dict(request)})
+        else:
+            self.stream.truncate(place.end)  # what follows was changed or cut short
+            self.stream.seek(place.end)
 
     def append(self, commit: Commit) -> None:
         """Write and sync one commit."""
@@ -93,29 +131,39 @@ class Journal:
         self.stream.close()
 
     def _write(self, document: dict[str, Any]) -> None:
-        line = (json.dumps(document) + "\n").encode()
+        body = json.dumps(document).encode().removesuffix(b"}")
+        self.check = _check(self.check, body)
+        line = body + CHECK + self.check.encode() + END + b"\n"
         if self.stream.write(line) != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(self.path))
         os.fsync(self.stream.fileno())
 
 
-def read_journal(path: Path) -> tuple[dict[str, Any], list[Commit]] | None:
+def read_journal(path: Path) -> JournalContent | None:
     """What a run was asked for, and its commits; None if there is no journal, or its first line is damaged.
 
-    A line that a crash cut short ends the list; the commits before it count.
+    A line that was changed or cut short ends the list; the commits before it count.
     """
     try:
         lines = path.read_bytes().split(b"\n")[:-1]
-        head = parse(lines[0] if lines else b"", str(path), OutputError)
-        if head["format"].read(int) != FORMAT:
-            return None
-        request = head["request"].read(dict[str, Any])
-    except (OSError, OutputError):
+    except OSError:
         return None
-    commits: list[Commit] = []
-    for line in lines[1:]:
-        try:
-            commits.append(parse(line, str(path), OutputError).read(Commit))
-        except OutputError:
+    documents: list[Document] = []
+    places: list[Place] = []
+    for line in lines:
+        body, _, stated = line.rpartition(CHECK)
+        check = _check(places[-1].check if places else "", body)
+        if stated != check.encode() + END:
             break
-    return request, commits
+        places.append(Place((places[-1].end if places else 0) + len(line) + 1, check))
+        documents.append(parse(line, str(path), OutputError))
+    if not documents or documents[0]["format"].read(int) != FORMAT:
+        return None
+    commits = [document.read(Commit) for document in documents[1:]]
+    return JournalContent(documents[0]["request"].read(dict[str, Any]), commits, places)
+
+
+def _check(before: str, body: bytes) -> str:
+    digest = new_digest()
+    digest.update(before.encode() + body)
+    return digest.hexdigest()

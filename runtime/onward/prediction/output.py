@@ -23,11 +23,12 @@ from onward.cli.console import remark
 from onward.errors import OutputError, UsageError
 from onward.files import cannot_write, check_writable, sync
 from onward.locks import CAN_LOCK, open_locked
-from onward.prediction.journal import Commit, Journal, Position, read_journal
+from onward.prediction.journal import Commit, Journal, JournalContent, Position, new_digest, read_journal
 from onward.sinks import Sink
 
 __all__ = ["FileOutput", "StreamOutput", "errors_path", "open_output", "open_stream"]
 
+READ_BYTES = 1 << 20
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -85,6 +86,7 @@ class FileOutput:
         self.commits: list[Commit] = []
         self.streams: list[Any] = []
         self.rows_bytes = self.errors_bytes = 0
+        self.rows_digest, self.errors_digest = new_digest(), new_digest()
         self.is_finished = False
 
     @property
@@ -96,18 +98,19 @@ class FileOutput:
         """Start, or go back to the last commit."""
         check_writable(self.out)
         found = read_journal(self.journal_path)
-        if found and found[1] and resume is None:
+        if found and found.commits and resume is None:
+            num_inputs = found.commits[-1].position.counts.num_inputs
             raise UsageError(
-                f"an unfinished run at {self.out} has completed {found[1][-1].position.counts.num_inputs:,} inputs: "
+                f"an unfinished run at {self.out} has completed {num_inputs:,} inputs: "
                 f"continue it with --resume, or start over with --no-resume."
             )
         if resume and found:
-            self._check_request(found[0])
-            if self._publish_finished(found[1]):
+            self._check_request(found.request)
+            if self._publish_finished(found.commits):
                 return
         self.rows, self.errors = self._open(self.rows_path), self._open(self.errors_path)
         if resume and found:
-            self._go_back(found[1])
+            self._go_back(found)
         else:
             with suppress(FileNotFoundError):
                 self.journal_path.unlink()
@@ -116,14 +119,15 @@ class FileOutput:
         for stream, length in ((self.rows, self.rows_bytes), (self.errors, self.errors_bytes)):
             os.ftruncate(stream.fileno(), length)
             stream.seek(length)
-        if not committed:
-            self.append(self.sink.begin(), b"")
+        self._begin_rows()
         self.last_commit_s = perf_counter()
 
     def append(self, rows: bytes, errors: bytes) -> None:
         """Add rows, and lines about the inputs without one."""
         self.rows_bytes += _write(self.rows, rows)
         self.errors_bytes += _write(self.errors, errors)
+        self.rows_digest.update(rows)
+        self.errors_digest.update(errors)
 
     def commit_if_due(self, position: Position, every_s: float) -> None:
         """Commit if the last commit is at least `every_s` seconds old."""
@@ -134,7 +138,7 @@ class FileOutput:
         """Sync both files, then record their lengths in the journal."""
         os.fsync(self.rows.fileno())
         os.fsync(self.errors.fileno())
-        self._record(Commit(position, self.rows_bytes, self.errors_bytes))
+        self._record(self._commit(position))
         self.last_commit_s = perf_counter()
 
     def finish(self, position: Position) -> None:
@@ -142,10 +146,22 @@ class FileOutput:
         os.fsync(self.errors.fileno())
         whole = self.sink.finish(self.rows_path, position.counts.num_inputs)
         sync(whole)
-        done = Commit(position, self.rows_bytes, self.errors_bytes, whole.name)
+        done = self._commit(position, whole.name)
         if self.journal is not None:  # a short run has no journal, and starts over after a crash here
             self._record(done)
         self._publish(done)
+
+    def _commit(self, position: Position, whole: str | None = None) -> Commit:
+        digests = self.rows_digest.hexdigest(), self.errors_digest.hexdigest()
+        return Commit(position, self.rows_bytes, self.errors_bytes, *digests, whole)
+
+    def _begin_rows(self) -> None:
+        """Write the header of the rows; once more for a resumed run, because `Sink.finish` may have changed it."""
+        header = self.sink.begin()
+        self.rows.seek(0)
+        _write(self.rows, header)
+        self.rows_bytes = max(self.rows_bytes, len(header))
+        self.rows.seek(self.rows_bytes)
 
     def close(self) -> None:
         """Close the files; a run that has not committed leaves nothing."""
@@ -177,26 +193,38 @@ class FileOutput:
                 f"repeat the first command with --resume, or start over with --no-resume."
             )
 
-    def _go_back(self, commits: list[Commit]) -> None:
-        """To the last commit whose data are all in the files."""
-        lengths = [os.fstat(stream.fileno()).st_size for stream in (self.rows, self.errors)]
-        while commits and (commits[-1].rows_bytes > lengths[0] or commits[-1].errors_bytes > lengths[1]):
-            commits.pop()
-        if commits:
-            self.commits = commits
-            self.journal = Journal(self.journal_path, self.request, is_new=False)
+    def _go_back(self, found: JournalContent) -> None:
+        """To the last commit whose rows and errors are all in the files, unchanged."""
+        begun = len(self.sink.begin())
+        rows = _matching(self.rows, begun, [(item.rows_bytes, item.rows_digest) for item in found.commits])
+        errors = _matching(self.errors, 0, [(item.errors_bytes, item.errors_digest) for item in found.commits])
+        count = min(len(rows), len(errors))
+        if found.commits and not count:
+            raise UsageError(
+                f"the unfinished run at {self.out} cannot continue: its rows are not those that its journal records. "
+                f"They were changed or lost since; start over with --no-resume."
+            )
+        if count:
+            self.commits = found.commits[:count]
+            self.rows_digest, self.errors_digest = rows[count - 1], errors[count - 1]
+            self.journal = Journal(self.journal_path, self.request, found.places[count])
 
     def _publish_finished(self, commits: list[Commit]) -> bool:
         """Publish the files of a run that ended between its last commit and its last renaming."""
-        if not commits or commits[-1].whole is None:
+        if not commits or (whole := commits[-1].whole) is None:
             return False
+        if not whole.startswith(f".{self.out.name}.") or Path(whole).name != whole:
+            raise UsageError(
+                f"the journal of {self.out} names {whole!r} as its rows, which is not a file of this run: start over "
+                f"with --no-resume."
+            )
         self.commits = commits
         self._publish(commits[-1])
         return True
 
     def _record(self, commit: Commit) -> None:
         if self.journal is None:
-            self.journal = Journal(self.journal_path, self.request, is_new=True)
+            self.journal = Journal(self.journal_path, self.request, None)
             sync(self.out.parent)
         self.journal.append(commit)
         self.commits.append(commit)
@@ -256,6 +284,20 @@ class StreamOutput:
 
     def finish(self, position: Position) -> None:
         """Do nothing."""
+
+
+def _matching(stream: Any, start: int, commits: list[tuple[int, str]]) -> list[Any]:
+    """The digest at each commit, up to the first that does not fit the content of the file."""
+    digest, found, at = new_digest(), list[Any](), start
+    stream.seek(start)
+    for length, expected in commits:
+        while at < length and (piece := stream.read(min(length - at, READ_BYTES))):
+            digest.update(piece)
+            at += len(piece)
+        if at != max(length, start) or digest.hexdigest() != expected:
+            break
+        found.append(digest.copy())
+    return found
 
 
 def _write(stream: Any, data: bytes) -> int:
