@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onward.errors import BackendError
 from onward.feed import Feed, num_samples, take
 
 if TYPE_CHECKING:
@@ -321,10 +322,18 @@ def judge_replay(
 
 
 def regroup(run: Run, samples: Feed, batch_size: int | Sequence[int]) -> dict[str, NDArray[np.floating[Any]]]:
-    """Run samples in batches of one size, or of these sizes one after the other, and join the outputs."""
+    """Run samples in batches of one size, or of these sizes one after the other, and join the outputs.
+
+    Raises:
+        BackendError: An output has not one row for each sample.
+    """
     sizes = _divide(num_samples(samples), (batch_size,)) if isinstance(batch_size, int) else batch_size
     starts = itertools.accumulate(sizes, initial=0)
     batches = [run(take(samples, slice(start, start + size))) for start, size in zip(starts, sizes, strict=False)]
+    for size, batch in zip(sizes, batches, strict=True):
+        for name, array in batch.items():
+            if array.shape[:1] != (size,):
+                raise BackendError(f"{name} has the shape {array.shape} for a batch of size {size}.")
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 

@@ -27,6 +27,7 @@ from onward_export.publish import publish
 from more_cases import (  # isort: skip
     Attending,
     Between,
+    Branching,
     Constants,
     FixesTheBatch,
     Holding,
@@ -34,6 +35,7 @@ from more_cases import (  # isort: skip
     Logging,
     Overwritten,
     Pooled,
+    Prepared,
     Renormalised,
     scripted,
     wrapped,
@@ -86,6 +88,8 @@ MORE_EXPORTED: Mapping[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
     "constants of weights": (Constants, (PT2,)),
     "what can be neither copied nor pickled": (Holding, (TORCHSCRIPT, PT2)),
     "a module of TorchScript": (scripted, (TORCHSCRIPT,)),
+    "torch.cond": (Branching, (ONNX,)),
+    "constants that the exporter computes": (Prepared, (ONNX,)),
     "an embedding with a largest norm": (Renormalised, (TORCHSCRIPT,)),
     "what torch.compile and DataParallel wrap": (wrapped, (TORCHSCRIPT,)),
 }

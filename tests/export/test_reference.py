@@ -162,6 +162,19 @@ def test_samples_that_are_wanted_in_any_case_are_computed_first() -> None:
     assert {kind: len(feed) for kind, feed in record.inputs.items()} == {"real": 12, "random": 8, CONSTANT: 5}
 
 
+class Saturated(Plain):
+    """Softmax gives 0 and 1 for every image."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return super().forward(image) + 1000 * torch.arange(4)
+
+
+def test_probabilities_that_are_always_0_and_1_are_no_fault_where_logits_depend_on_the_input() -> None:
+    reference = reference_of(Saturated()).reference["random"]
+    assert np.ptp(reference["probabilities"], axis=0).max() == 0
+    assert np.ptp(reference["logits"], axis=0).min() > 0
+
+
 class Rare(Plain):
     """Depends on the input for bright images only, of which the first samples have none."""
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from onward.errors import BackendError
 from onward.parity import (
     BATCH_SIZES,
     CONSTANT,
@@ -239,6 +240,16 @@ def test_a_candidate_that_fails_at_one_batch_size_fails(faulty_size: int, model:
         return {name: array + 1e-2 * (len(images) == faulty_size) for name, array in model(images).items()}
 
     assert not judged(run, model).passed
+
+
+def test_a_candidate_that_gives_the_same_number_of_rows_for_every_batch_is_an_error() -> None:
+    def run(feed: Any) -> dict[str, NDArray[np.float32]]:
+        return {"logits": np.zeros((2, 4), np.float32)}
+
+    images = np.zeros((4, 8, 8, 1), np.uint8)
+    assert regroup(run, images, 2)["logits"].shape == (4, 4)
+    with pytest.raises(BackendError, match=r"logits has the shape \(2, 4\) for a batch of size 1"):
+        regroup(run, images, 1)
 
 
 def test_a_candidate_that_reads_over_into_its_neighbours_fails(model: Any) -> None:

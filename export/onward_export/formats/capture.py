@@ -57,6 +57,8 @@ class Capture(TorchFunctionMode):
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if torch.compiler.is_dynamo_compiling():  # `torch.cond` compiles its branches, and this function with them
+            return function(*args, **kwargs)
         if getattr(function, "__name__", "") in ("__get__", "__set__"):  # an attribute such as `shape`
             return function(*args, **kwargs)
         self._note_line(function)

@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from onward_export.place import Place
 
-__all__ = ["Operation", "first_difference", "here", "trace_operators", "tracked_modules"]
+__all__ = ["Operation", "OperatorMode", "first_difference", "here", "trace_operators", "tracked_modules"]
 
 TORCH = str(Path(torch.__file__).parent)
 ONWARD = str(Path(__file__).parents[1])
@@ -30,7 +31,8 @@ def here(func: Any, path: Sequence[str]) -> Place:
         func: The operator.
         path: The modules that are running, the innermost last, as `tracked_modules` keeps them.
     """
-    name = func.overloadpacket._qualified_op_name.replace("::", ".")
+    packet = getattr(func, "overloadpacket", None)  # `torch.cond` and the like have none
+    name = packet._qualified_op_name.replace("::", ".") if packet else f"torch.{func.name()}"
     return Place(name, (path[-1] if path else "") or "the top module", _line_of_code())
 
 
@@ -83,14 +85,36 @@ def first_difference(
     return None
 
 
-class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class OperatorMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """A dispatch mode that also handles the operators in the branches of `torch.cond` and the like."""
+
+    supports_higher_order_operators = True
+
+    def call(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Call an operator."""
+        if isinstance(func, HigherOrderOperator):
+            args, kwargs = tree_map(self._handled, (args, kwargs))
+        return func(*args, **kwargs)
+
+    def _handled(self, item: Any) -> Any:
+        if not callable(item):
+            return item
+
+        def call(*args: Any) -> Any:
+            with self:
+                return item(*args)
+
+        return call
+
+
+class _Recorder(OperatorMode):  # type: ignore[no-untyped-call]
     def __init__(self, path: list[str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.path = path
         self.operations: list[Operation] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
+        result = self.call(func, args, kwargs or {})
         floats = tuple(
             leaf.detach().clone()
             for leaf in tree_leaves(result)

@@ -13,12 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from onward_export.place import Place
-from onward_export.reference.operator_trace import here
+from onward_export.reference.operator_trace import OperatorMode, here
 
 __all__ = ["Cast", "Widening", "default_dtype", "widened"]
 
@@ -44,7 +43,7 @@ class Cast:
     dtype: str
 
 
-class Widening(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Widening(OperatorMode):  # type: ignore[no-untyped-call]
     """Widens dtypes and tensors in the arguments of every operator.
 
     A narrower tensor that comes from outside, such as a constant of the module, is replaced by one wider twin for all
@@ -83,7 +82,7 @@ class Widening(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args, kwargs = tree_map(widen, (args, kwargs or {}))
         if found:
             self.casts.append(Cast(here(func, self.path), str(found[0]).removeprefix("torch.")))
-        result = func(*args, **kwargs)
+        result = self.call(func, args, kwargs)
         for item in result if isinstance(result, (tuple, list)) else (result,):
             if isinstance(item, Tensor) and item.dtype in self.wider:
                 self._results[item] = True

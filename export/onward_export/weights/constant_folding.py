@@ -6,6 +6,7 @@ Exporters compute such values in advance: a relative position bias, a class toke
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx.node import map_arg
 
+from onward_export.reference.widening import widened
 from onward_export.weights.folded_value import FoldedValue
 
 __all__ = ["constant_values", "folded_constants"]
@@ -98,7 +100,7 @@ def _compute(node: Any, values: dict[Any, Any], dtype: torch.dtype) -> dict[str,
         return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
 
     args, kwargs = map_arg((node.args, node.kwargs), read)
-    with torch.inference_mode():
+    with torch.inference_mode(), widened(dtype) if dtype == torch.float64 else nullcontext():
         parts = {}
         if str(node.target) == "aten.linear.default" and len(args) > 2:  # in ONNX a product and a sum
             parts[f"{node} without its bias"] = node.target(*args[:2])

@@ -148,11 +148,24 @@ class _Graph:
                 outputs |= dict.fromkeys(name for name in new if name in common)
                 open_names += [name for name in new if name not in common]
         part = self.part_before(tuple(outputs), stop_at=common)
+        while implied := self._implied(part, values):
+            common -= implied
+            part = self.part_before(tuple(outputs), stop_at=common)
         given = [self.counterpart(name) for name in part.inputs if name in self.produced] + values.numbers()
         taken = [name for name in part.inputs if name in self.inputs]
         if not taken and any(values.depends_on_inputs(self.counterpart(name), given) for name in outputs):
             part = self.part_before(tuple(outputs), stop_at=())  # the program computes it from other values
         return part
+
+    def _implied(self, part: _Part, values: ProgramValues) -> set[str]:
+        """An input of a part that the others determine: what is drawn for it would contradict them."""
+        inner = [name for name in part.inputs if name in self.produced]
+        for name in inner:
+            others = [self.counterpart(other) for other in inner if other != name] + values.numbers()
+            own, needs_more = self.counterpart(name), values.depends_on_inputs
+            if needs_more(own, values.numbers()) and not needs_more(own, others):
+                return {name}
+        return set()
 
     def part_before(self, outputs: tuple[str, ...], *, stop_at: Collection[str]) -> _Part:
         """The nodes that compute values from some others and from the graph's inputs."""
