@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onward.cli.console import AsJson, print_json, print_table, remark
+from onward.cli.console import AsJson, print_json, print_table, remark, say
 from onward.cli.console import app as make_app
 from onward.errors import UsageError
 from onward_training.cli_options import (
@@ -236,9 +236,9 @@ def print_bundle(bundle: Bundle) -> None:
     print_table(["artifact", "file", ">size", ">noise ratio", "SHA-256"], rows)
     for artifact in bundle.artifacts:
         if artifact.requires:
-            print(f"{artifact.file.path} needs {', '.join(artifact.requires)} where it runs, beside PyTorch.")
+            say(f"{artifact.file.path} needs {', '.join(artifact.requires)} where it runs, beside PyTorch.")
     missing = bundle.parity()["not_published"]
     for item in missing:
-        print(f"not published: {item['format']} {item['outcome']}. {item['reason']}")
+        say(f"not published: {item['format']} {item['outcome']}. {item['reason']}")
     without = f" Without {', '.join(item['format'] for item in missing)}." if missing else ""
-    print(f"published {bundle.path}: every artifact is as close to the mathematical model as PyTorch itself.{without}")
+    say(f"published {bundle.path}: every artifact is as close to the mathematical model as PyTorch itself.{without}")

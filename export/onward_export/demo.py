@@ -17,7 +17,7 @@ from onward.benchmarking.report import Report
 from onward.benchmarking.spec import BenchOptions, BenchSpec, Selection
 from onward.bundle import Bundle
 from onward.bundle.verification import Verification, verify
-from onward.cli.console import print_table, progress, remark
+from onward.cli.console import print_table, progress, remark, say
 from onward.prediction import PredictOptions, Summary, open_engine, predict
 from onward.sources import open_sources
 from onward_export.demo_page import write_demo_page
@@ -146,5 +146,5 @@ def print_results(results: Results, out: Path) -> None:
         )
     columns = ["", ">test accuracy", ">noise ratio"]
     print_table(columns + [">images/s, batch 1", f">images/s, batch {BENCH.batch_sizes[-1]}", ">× PyTorch"], rows)
-    print(f"done in {results.elapsed_s:.0f} s. Look at {out / 'report.html'}")
-    print(f"next: onward predict {out / 'digits'} {out / 'images'} --out predictions.jsonl --top-k 3")
+    say(f"done in {results.elapsed_s:.0f} s. Look at {out / 'report.html'}")
+    say(f"next: onward predict {out / 'digits'} {out / 'images'} --out predictions.jsonl --top-k 3")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onward.cli.console import ArtifactName, AsJson, ProviderName, print_json, print_table, progress, remark
+from onward.cli.console import ArtifactName, AsJson, ProviderName, print_json, print_table, progress, remark, say
 from onward.cli.console import app as make_app
 from onward_training.cli_options import (
     MODELS,
@@ -195,7 +195,7 @@ def train(
         print_json(describe(checkpoint) | {"checkpoint": str(run_folder.path), "test": evaluation.to_json()})
     else:
         low, high = evaluation.interval_95
-        print(
+        say(
             f"test accuracy {evaluation.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}, "
             f"{len(evaluation.targets):,} images), epoch {checkpoint.provenance['best_epoch']} of "
             f"{len(checkpoint.history)} → {run_folder.path}"
@@ -281,7 +281,7 @@ def evaluate(
     else:
         print_evaluation(evaluation, opened.signature.labels)
         if html is not None:
-            print(f"page: {html}")
+            say(f"page: {html}")
 
 
 @app.command()
@@ -352,9 +352,9 @@ def print_evaluation(evaluation: Evaluation, labels: tuple[str, ...]) -> None:
     rows = class_rows(evaluation, labels, count=MAX_CLASSES_SHOWN)
     print_table(CLASS_COLUMNS, rows)
     if len(rows) < len(labels):
-        print(f"the {len(rows)} of {len(labels)} classes with the lowest F1; --json prints all")
+        say(f"the {len(rows)} of {len(labels)} classes with the lowest F1; --json prints all")
     top = "".join(f", top {k} {evaluation.top_k_accuracy(k):.2%}" for k in (3, 5) if k < len(labels))
-    print(
+    say(
         f"accuracy {evaluation.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}){top}, loss {evaluation.loss:.4f}, "
         f"calibration error {evaluation.calibration_error:.2%}, {len(evaluation.targets):,} images"
     )

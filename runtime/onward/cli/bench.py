@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onward.benchmarking.report_view import interval, milliseconds, ratio, seconds, thousands
-from onward.cli.console import AsJson, print_json, print_table, progress, remark
+from onward.cli.console import AsJson, print_json, print_table, progress, remark, say
 from onward.errors import UsageError
 
 if TYPE_CHECKING:
@@ -166,15 +166,15 @@ def print_report(report: Report) -> None:
     if report.end_to_end:
         print_table(*_files_table(view))
     for line in _remarks(view):
-        print(line)
+        say(line)
 
 
 def print_gate(gate: RegressionGate, baseline: str) -> None:
     """Print how each row changed since the baseline."""
-    print(f"compared with {baseline}:")
+    say(f"compared with {baseline}:")
     print_table(*gate.table())
     for line in gate.lines():
-        print(line)
+        say(line)
 
 
 def _speed_table(view: ReportView) -> Table:

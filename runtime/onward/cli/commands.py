@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onward.cli.console import AsJson, BundlePath, ProviderName, print_json, print_table
+from onward.cli.console import AsJson, BundlePath, ProviderName, print_json, print_table, say
 
 if TYPE_CHECKING:
     from onward.bundle.verification import Verification
@@ -36,7 +36,7 @@ def verify(
         print_json({"passed": passed, "artifacts": [result.to_json() for result in results]})
     else:
         _print_verifications(results)
-        print("passed: every digest is right, and each artifact is as close as PyTorch." if passed else "FAILED")
+        say("passed: every digest is right, and each artifact is as close as PyTorch." if passed else "FAILED")
     if not passed:
         raise typer.Exit(1)
 
@@ -95,7 +95,8 @@ def embed(
     print_table(
         [str(written.path), ">kB"], [[part, f"{size / 1e3:,.1f}"] for part, size in written.sizes_bytes.items() if size]
     )
-    print("\n".join([f"cd {written.path}", *written.target.next_steps]))
+    for line in (f"cd {written.path}", *written.target.next_steps):
+        say(line)
 
 
 def doctor(as_json: AsJson = False) -> None:
@@ -106,7 +107,7 @@ def doctor(as_json: AsJson = False) -> None:
     if as_json:
         print_json(machine.to_json())
         return
-    print(f"{machine.system}, Python {machine.python}, {machine.num_cores} cores for this process")
+    say(f"{machine.system}, Python {machine.python}, {machine.num_cores} cores for this process")
     print_table(
         ["works", "what", "details"],
         [["yes" if item.works else "no", item.what, item.detail] for item in machine.findings],

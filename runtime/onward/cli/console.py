@@ -1,6 +1,7 @@
 """Console: options, tables, progress, errors and signals in the same way for every command.
 
-Standard output holds the answer only. Remarks go to standard error, and so does progress, only on a terminal.
+Standard output holds the answer only. Remarks go to standard error, and so does progress, only on a terminal. Whatever
+is printed passes here: control characters in it are escaped (`onward.printable`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Annotated, Any, Protocol, TextIO, cast
 import typer
 
 from onward.errors import OnwardError, missing_extra
+from onward.printable import escape_json, printable
 
 __all__ = [
     "Advance",
@@ -35,6 +37,7 @@ __all__ = [
     "progress",
     "remark",
     "run",
+    "say",
 ]
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that `onward export` wrote.")]
@@ -102,7 +105,7 @@ def _exit_code(application: typer.Typer, name: str) -> int | str | None:
     except SystemExit as end:
         return end.code
     except OnwardError as error:
-        remark(f"onward: {error}")
+        _remark_on_error(str(error))
         return error.exit_code
     except ModuleNotFoundError as error:
         sentence = missing_extra(error)
@@ -137,9 +140,14 @@ def _discard_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _remark_on_error(message: str) -> None:
+    for line in message.split("\n"):  # every line says whose it is, so that a name in it cannot look like another one
+        remark(f"onward: {line}")
+
+
 def print_json(document: Any) -> None:
     """Print one JSON document to standard output; NaN and infinity become null."""
-    print(json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False))
+    print(escape_json(json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False)))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
@@ -148,11 +156,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title:
     from rich.console import Console
     from rich.table import Table
 
+    title = title and printable(title)
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
+        table.add_column(printable(column.removeprefix(">")), justify="right" if column.startswith(">") else "left")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     width = None if sys.stdout.isatty() else 120
     # without markup, because brackets are text here: 'onward[training]'
     console = Console(highlight=False, markup=False, width=width)
@@ -160,10 +169,15 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title:
     console.print(table)
 
 
+def say(text: str) -> None:
+    """Print one line of the answer to standard output."""
+    print(printable(text))
+
+
 def remark(text: str) -> None:
     """Print one line to standard error; nothing if that is closed, such as a terminal that has gone."""
     with suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -193,16 +207,16 @@ def progress(what: str, total: int | Callable[[], int | None], *, unit: str, qui
             return Text(f"{task.completed:,.0f}" + ("" if task.total is None else f"/{task.total:,.0f}"))
 
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         Count(),
         Rate(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", style="dim"),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
         console=Console(file=cast(TextIO, _Terminal(sys.stderr))),
     )
     with bar:
-        task = bar.add_task(what, total=total if isinstance(total, int) else None, note="")
+        task = bar.add_task(printable(what), total=total if isinstance(total, int) else None, note="")
         if not isinstance(total, int):
             threading.Thread(target=lambda: bar.update(task, total=total()), daemon=True).start()
         noted = 0.0
@@ -211,7 +225,7 @@ def progress(what: str, total: int | Callable[[], int | None], *, unit: str, qui
             nonlocal noted
             bar.update(task, advance=count)
             if note is not None and time.perf_counter() - noted > NOTE_EVERY_S:
-                bar.update(task, note=note())
+                bar.update(task, note=printable(note()))
                 noted = time.perf_counter()
 
         yield advance

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from onward.cli.console import AsJson, print_json, print_table
+from onward.cli.console import AsJson, print_json, print_table, say
 from onward.cli.extensions import INSPECTORS_GROUP, load_extensions
+from onward.document import parse
 from onward.errors import BundleError, OnwardError
 
 __all__ = ["inspect", "print_signature"]
@@ -68,7 +68,7 @@ def _inspect_zip(path: Path, as_json: bool) -> None:
 def print_signature(signature: dict[str, Any] | None, path: Path) -> None:
     """Print what the model takes and gives, for people."""
     if signature is None:
-        print(f"{path} has no signature: Onward did not write it.")
+        say(f"{path} has no signature: Onward did not write it.")
         return
     labels = signature["labels"]
     shown = ", ".join(labels[:MAX_LABELS_SHOWN]) + (
@@ -142,7 +142,8 @@ def _metadata_rows(metadata: dict[str, str]) -> list[list[str]]:
         if key == "onward.labels":  # the signature has them
             continue
         if key == "onward.provenance":
-            rows += [[name, str(item)] for name, item in json.loads(value).items() if item not in (None, "", {})]
+            provenance = parse(value, f"metadata {key!r}", BundleError).read(dict[str, Any])
+            rows += [[name, str(item)] for name, item in provenance.items() if item not in (None, "", {})]
         else:
             shown = value if len(value) <= MAX_METADATA_CHARS else f"{value[: MAX_METADATA_CHARS - 1]}…"
             rows.append([key.removeprefix("onward."), shown])

@@ -51,6 +51,14 @@ def predict(
     commit_every: Annotated[
         float, typer.Option(help="Seconds between commits; a crash loses at most that much work.")
     ] = 1.0,
+    csv_safe: Annotated[
+        bool,
+        typer.Option(
+            "--csv-safe",
+            help="In a .csv, put an apostrophe before names and labels that begin with =, +, -, @, a tab or a line "
+            "break: spreadsheets would run them as formulas.",
+        ),
+    ] = False,
     on_error: Annotated[
         str,
         typer.Option(help="Unreadable inputs: `list` writes them to OUT.errors.jsonl, `fail` stops at the first."),
@@ -94,6 +102,7 @@ def predict(
         on_error=on_error,
         resume=resume,
         commit_every_s=commit_every,
+        csv_safe=csv_safe,
         request={"inputs": [str(item) for item in inputs], "column": column},
     )
     wanted = ProviderRequest.parse(

@@ -27,6 +27,7 @@ class PredictOptions:
         resume: True resumes an unfinished run at this output, False starts over; with None, an unfinished run is an
             error.
         commit_every_s: Seconds of work that a crash may cost.
+        csv_safe: In a .csv, put an apostrophe before names and labels that a spreadsheet would take for a formula.
         request: What else the run was asked for, as plain data, such as the names of the inputs. A run is only resumed
             with the same request, artifact, top-k and logits.
 
@@ -42,6 +43,7 @@ class PredictOptions:
     on_error: str = "list"
     resume: bool | None = None
     commit_every_s: float = 1.0
+    csv_safe: bool = False
     request: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -64,7 +64,7 @@ def predict(
         UsageError: The suffix of the output or an option cannot be used.
     """
     options, task = options or PredictOptions(), task_of(engine.signature)
-    sink = open_sink(out, task.columns(options.columns))
+    sink = open_sink(out, task.columns(options.columns), csv_safe=options.csv_safe)
     with _open(engine, out, sink, options) as output:
         run = _Run(engine, task, Batcher(source.blocks()), sink, options)
         run.write_to(output, on_progress, stop)
@@ -77,6 +77,8 @@ def _open(
     if out == STDOUT:
         return open_stream(sink)
     request = {"model": engine.sha256, **options.columns, **options.request}
+    if options.csv_safe:  # a run that was begun before there was this option has no such key
+        request["csv_safe"] = True
     return open_output(out, sink, request, options.resume)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 import re
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from onward.files import written_whole
+from onward.printable import escape_html
 
 __all__ = ["COLOURS", "SERIES", "Page", "png_data_uri", "series_colour"]
 
@@ -112,14 +112,14 @@ class Page:
     def __init__(self, title: str, lead: str, *, mood: str = "") -> None:
         self.title = title
         self.parts = [
-            f'<h1 class="{mood}">{html.escape(title)}</h1>' if mood else f"<h1>{html.escape(title)}</h1>",
+            f'<h1 class="{mood}">{escape_html(title)}</h1>' if mood else f"<h1>{escape_html(title)}</h1>",
             f'<p class="lead">{_marked(lead)}</p>',
         ]
 
     def tiles(self, tiles: Sequence[tuple[str, str, str]]) -> None:
         """Add large figures: (figure, caption, `good`, `bad` or empty)."""
         cells = "".join(
-            f'<div class="tile"><b class="{mood}">{html.escape(figure)}</b><span>{html.escape(what)}</span></div>'
+            f'<div class="tile"><b class="{mood}">{escape_html(figure)}</b><span>{escape_html(what)}</span></div>'
             for figure, what, mood in tiles
         )
         self.parts.append(f'<div class="tiles">{cells}</div>')
@@ -127,21 +127,21 @@ class Page:
     def section(self, heading: str, text: str = "") -> None:
         """Start a section."""
         paragraph = f"<p>{_marked(text)}</p>" if text else ""
-        self.parts.append(f"<section><h2>{html.escape(heading)}</h2>{paragraph}</section>")
+        self.parts.append(f"<section><h2>{escape_html(heading)}</h2>{paragraph}</section>")
 
     def figures(self, figures: Sequence[tuple[str, str]]) -> None:
         """Add figures side by side: (caption, SVG)."""
         cells = "".join(
-            f"<figure><figcaption>{html.escape(caption)}</figcaption>{svg}</figure>" for caption, svg in figures
+            f"<figure><figcaption>{escape_html(caption)}</figcaption>{svg}</figure>" for caption, svg in figures
         )
         self.parts.append(f'<div class="figures">{cells}</div>')
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Add a table: words left-aligned, figures right-aligned; a cell `passed` or `failed` is coloured."""
         moods = {"passed": ' class="good"', "failed": ' class="bad"'}
-        head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
+        head = "".join(f"<th>{escape_html(column)}</th>" for column in columns)
         body = "".join(
-            "<tr>" + "".join(f"<td{moods.get(cell, '')}>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+            "<tr>" + "".join(f"<td{moods.get(cell, '')}>{escape_html(cell)}</td>" for cell in row) + "</tr>"
             for row in rows
         )
         words = " ".join(f"w{at}" for at, cells in enumerate(zip(*rows, strict=True), 1) if any(map(_is_words, cells)))
@@ -167,8 +167,8 @@ class Page:
 
     def details(self, summary: str, names: Sequence[str]) -> None:
         """Add a list that is folded until the reader opens it."""
-        items = "".join(f"<li>{html.escape(name)}</li>" for name in names)
-        self.parts.append(f'<details><summary>{html.escape(summary)}</summary><ul class="names">{items}</ul></details>')
+        items = "".join(f"<li>{escape_html(name)}</li>" for name in names)
+        self.parts.append(f'<details><summary>{escape_html(summary)}</summary><ul class="names">{items}</ul></details>')
 
     def footer(self, text: str) -> None:
         """Add the footer: what made this page."""
@@ -179,7 +179,7 @@ class Page:
         return (
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>{html.escape(self.title)}</title><style>{_root()}{STYLE}</style></head>\n"
+            f"<title>{escape_html(self.title)}</title><style>{_root()}{STYLE}</style></head>\n"
             f"<body><main>{chr(10).join(self.parts)}</main></body></html>\n"
         )
 
@@ -200,7 +200,7 @@ def _root() -> str:
 
 def _marked(text: str) -> str:
     """The text in HTML, with `code` in backticks as in Markdown."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape_html(text))
 
 
 def _is_words(cell: str) -> bool:
@@ -211,19 +211,19 @@ def _is_words(cell: str) -> bool:
 def _card(picture: str, alternative: str, bars: Sequence[tuple[str, float, bool]]) -> str:
     items = "".join(
         f'<li class="{"bad" if wrong else ""}"><i style="width:{100 * share:.1f}%"></i>'
-        f"<b>{html.escape(label)}</b><span>{share:.1%}</span></li>"
+        f"<b>{escape_html(label)}</b><span>{share:.1%}</span></li>"
         for label, share, wrong in bars
     )
-    return f'<div class="card"><img src="{picture}" alt="{html.escape(alternative, quote=True)}"><ol>{items}</ol></div>'
+    return f'<div class="card"><img src="{picture}" alt="{escape_html(alternative)}"><ol>{items}</ol></div>'
 
 
 def _sample(picture: str, alternative: str, lines: Sequence[str]) -> str:
     image = (
-        f'<img src="{picture}" alt="{html.escape(alternative, quote=True)}">'
+        f'<img src="{picture}" alt="{escape_html(alternative)}">'
         if picture
-        else f'<div class="none">{html.escape(alternative)}</div>'
+        else f'<div class="none">{escape_html(alternative)}</div>'
     )
-    first, *others = (html.escape(line) for line in lines)
+    first, *others = (escape_html(line) for line in lines)
     text = "".join(f"<br>{line}" for line in others)
     return f'<div class="card">{image}<p><b>{first}</b>{text}</p></div>'
 

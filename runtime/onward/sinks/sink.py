@@ -118,17 +118,26 @@ class Sink(Protocol):
 STDOUT = Path("-")
 
 
-def open_sink(out: Path, columns: Columns) -> Sink:
+def open_sink(out: Path, columns: Columns, *, csv_safe: bool = False) -> Sink:
     """The sink for .csv, .jsonl, .parquet or .npy; for `-` JSON Lines.
 
+    Args:
+        out: The file; its ending decides.
+        columns: What is written of a row.
+        csv_safe: Whether names and labels in a .csv that a spreadsheet would take for a formula get an apostrophe.
+
     Raises:
-        UsageError: The ending is none of these, or it is .parquet and pyarrow is not installed.
+        UsageError: The ending is none of these, or it is .parquet and pyarrow is not installed; or `csv_safe` is given
+            for another format than .csv.
     """
-    match ".jsonl" if out == STDOUT else out.suffix.lower():
+    suffix = ".jsonl" if out == STDOUT else out.suffix.lower()
+    if csv_safe and suffix != ".csv":
+        raise UsageError(f"--csv-safe is for .csv, but --out is {str(out)!r}: leave it out.")
+    match suffix:
         case ".csv":
             from onward.sinks.text import CsvSink
 
-            return CsvSink(columns)
+            return CsvSink(columns, is_safe=csv_safe)
         case ".jsonl":
             from onward.sinks.text import JsonLinesSink
 

@@ -7,25 +7,35 @@ import io
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onward.printable import escape_json
 from onward.sinks.sink import Column, Columns, Rows
 
 __all__ = ["CsvSink", "JsonLinesSink", "json_line"]
+
+#: What spreadsheets take for the beginning of a formula. Source: OWASP, CSV Injection.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 class CsvSink:
     """One line a row: `input`, then every column. A column of several numbers has a field for each, `logit_0` …
 
     UTF-8. A file name that is not UTF-8 keeps its bytes.
+
+    Args:
+        columns: What is written of a row.
+        is_safe: Whether names and labels that a spreadsheet would take for a formula get an apostrophe in front.
     """
 
-    def __init__(self, columns: Columns) -> None:
-        self.columns = columns.columns
+    def __init__(self, columns: Columns, *, is_safe: bool = False) -> None:
+        self.is_safe = is_safe
+        self.columns = tuple(_without_formulas(column) for column in columns.columns) if is_safe else columns.columns
         self.categories = {column.name: _objects(column) for column in self.columns if column.categories is not None}
         self.has_odd_category = any("\r" in text for column in self.columns for text in column.categories or ())
 
@@ -35,7 +45,7 @@ class CsvSink:
 
     def encode(self, rows: Rows) -> bytes:
         """One line a row."""
-        fields: list[Sequence[object]] = [rows.names]
+        fields: list[Sequence[object]] = [[*map(_text_cell, rows.names)] if self.is_safe else rows.names]
         for column in self.columns:
             fields += self._texts(column, rows.values[column.name])
         lines = zip(*fields, strict=True)
@@ -57,6 +67,16 @@ class CsvSink:
     def _has_odd_text(self, rows: Rows) -> bool:
         # the csv module quotes a lone carriage return only where everything is quoted
         return self.has_odd_category or "\r" in "".join(rows.names)
+
+
+def _without_formulas(column: Column) -> Column:
+    if column.categories is None:
+        return column
+    return replace(column, categories=tuple(map(_text_cell, column.categories)))
+
+
+def _text_cell(text: str) -> str:
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
 def _objects(column: Column) -> NDArray[Any]:
@@ -135,7 +155,4 @@ def _rounded(values: list[Any], decimals: int | None) -> list[Any]:
 
 def json_line(document: dict[str, Any]) -> bytes:
     """One line of UTF-8; the bytes of a file name that is none are `\\udc80` to `\\udcff`, as Python reads them."""
-    try:
-        return (json.dumps(document, ensure_ascii=False) + "\n").encode()
-    except UnicodeEncodeError:
-        return (json.dumps(document) + "\n").encode()
+    return (escape_json(json.dumps(document, ensure_ascii=False)) + "\n").encode()

@@ -15,7 +15,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from onward.errors import CheckpointError, UsageError
-from onward_training.external.texts import listed, printable
+from onward.printable import printable
+from onward_training.external.texts import listed
 
 __all__ = ["Entry", "choose_entry", "entries_in", "is_averaged", "unnamed_averages"]
 

@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from onward.errors import CheckpointError
+from onward.printable import printable
 from onward_training.external.entries import is_averaged
-from onward_training.external.texts import listed, printable
+from onward_training.external.texts import listed
 from onward_training.external.weights import BATCH_COUNTER, ExternalWeights
 
 __all__ = ["KeyMatch", "compare", "is_like", "prefixes"]

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from onward.errors import CheckpointError, reason_of
+from onward.printable import printable
 from onward_training.external.key_matching import KeyMatch, compare, is_like, prefixes
-from onward_training.external.texts import listed, printable
+from onward_training.external.texts import listed
 from onward_training.external.weights import ExternalWeights, read_weights
 
 __all__ = ["initialise_from", "load_state_dict"]

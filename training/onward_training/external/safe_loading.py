@@ -21,6 +21,7 @@ from torch.serialization import get_safe_globals, safe_globals
 
 from onward.errors import CheckpointError, reason_of
 from onward.limits import MAX_DOCUMENT_BYTES, mebibytes
+from onward.printable import printable
 from onward.zip_files import open_zip
 from onward_training.external.allowed_globals import (
     ARCHIVE,
@@ -31,7 +32,7 @@ from onward_training.external.allowed_globals import (
     needed_globals,
     network_classes,
 )
-from onward_training.external.texts import SAVE_ALONE, listed, printable
+from onward_training.external.texts import SAVE_ALONE, listed
 from onward_training.weights_limits import MAX_PICKLE_BYTES, check_document, check_members, check_pickle
 
 __all__ = ["open_document"]

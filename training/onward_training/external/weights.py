@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from onward.errors import CheckpointError, UsageError, reason_of
+from onward.printable import printable
 from onward_training.external.entries import Entry, choose_entry, entries_in, is_averaged, unnamed_averages
 from onward_training.external.safe_loading import open_document
 from onward_training.external.stated_arguments import StatedArgument, stated_arguments_in
-from onward_training.external.texts import SAVE_ALONE, listed, printable
+from onward_training.external.texts import SAVE_ALONE, listed
 
 __all__ = ["BATCH_COUNTER", "COURSE_ENTRIES", "ExternalWeights", "read_weights", "weights_entries"]
 

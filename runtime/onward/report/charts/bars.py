@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 
+from onward.printable import escape_html
 from onward.report.charts.axes import Scale, close_ticks, drawable, grid, scale, ticks, upright_grid, value_range
 from onward.report.charts.canvas import (
     BOTTOM,
@@ -57,7 +57,7 @@ def bars(
             parts.append(
                 f'<rect x="{left + 1:.1f}" y="{top:.1f}" width="{max(width - 2, 0.5):.1f}" rx="2" '
                 f'height="{max(HEIGHT - BOTTOM - top, 1):.1f}" fill="{series_colour(index)}">'
-                f"<title>{html.escape(name)}: {short(value)}</title></rect>"
+                f"<title>{escape_html(name)}: {short(value)}</title></rect>"
             )
             if len(names) <= 4 or width >= 24:  # narrower ones' figures run into each other
                 parts.append(text(left + width / 2, top - 4, short(value), "middle", size=9.5))
@@ -120,7 +120,7 @@ def _bar(name: str, values: Mapping[str, float], names: list[str], middle: float
         width = max(to_x(end) - to_x(start) - 1, 0.5 if end > start else 0)
         pieces.append(
             f'<rect x="{to_x(start):.1f}" y="{middle - THICK / 2:.1f}" width="{width:.1f}" height="{THICK}" '
-            f'fill="{series_colour(index)}"><title>{html.escape(said)}</title></rect>'
+            f'fill="{series_colour(index)}"><title>{escape_html(said)}</title></rect>'
         )
         start = end
     return "".join(pieces) + text(to_x(start) + 5, middle + 4, short(total) if total else "–", "start")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from onward.printable import escape_html
 from onward.report.page import COLOURS, series_colour
 
 __all__ = [
@@ -31,7 +31,7 @@ NORMAL = 0.63
 def svg(parts: Sequence[str], label: str, width: float = WIDTH, height: float = HEIGHT) -> str:
     """The whole SVG element; a screen reader reads `label`."""
     return (
-        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{html.escape(label, quote=True)}">'
+        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape_html(label)}">'
         f"{''.join(parts)}</svg>"
     )
 
@@ -43,7 +43,7 @@ def blank(label: str) -> str:
 
 def text(x: float, y: float, text: str, anchor: str, size: float = 11) -> str:
     """Text at a place; `anchor` is `start`, `middle` or `end`."""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}">{html.escape(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}">{escape_html(text)}</text>'
 
 
 def text_width(text: str, size: float = 11) -> float:
@@ -148,7 +148,7 @@ def name_column(names: Sequence[str]) -> float:
 def row_name(name: str, left: float, middle: float) -> str:
     """A row's name, left of the plot that begins at `left`. A long name is cut; the tooltip has it whole."""
     drawn = text(left - MARGIN + 2, middle + 4, cut(name, LONGEST), "end")
-    return f"<g><title>{html.escape(name)}</title>{drawn}</g>"
+    return f"<g><title>{escape_html(name)}</title>{drawn}</g>"
 
 
 #: Every chart gets these colours, and the others that it uses.

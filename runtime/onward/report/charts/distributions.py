@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from onward.printable import escape_html
 from onward.report.charts.axes import (
     LARGEST,
     Scale,
@@ -81,7 +81,7 @@ def histogram(
         parts.append(
             f'<rect x="{to_x(left):.1f}" y="{TOP}" width="{to_x(right) - to_x(left):.1f}" '
             f'height="{HEIGHT - BOTTOM - TOP}" fill-opacity="0"><title>{short(left)} to {short(right)}: '
-            f"{html.escape(said)}</title></rect>"
+            f"{escape_html(said)}</title></rect>"
         )
     shown = [(name, to_x(value)) for name, value in (marks or {}).items() if edges[0] <= value <= edges[-1]]
     parts += [_mark(name, x, to_right=index == len(shown) - 1) for index, (name, x) in enumerate(shown)]
@@ -210,7 +210,7 @@ def _draw(name: str, quantiles: Quantiles, middle: float, to_x: Scale, colour: s
     tick = f'stroke="{colour}" stroke-width="1.5"'
     shape = _outline if len(quantiles.values) >= LEAST_SHAPED else _dots
     return (
-        f"<g><title>{html.escape(said)}</title>{shape(quantiles, middle, to_x, colour)}"
+        f"<g><title>{escape_html(said)}</title>{shape(quantiles, middle, to_x, colour)}"
         f"{across(quantiles.p5, quantiles.p99, 1.5)}{across(quantiles.p25, quantiles.p75, 7)}"
         f"{upright(quantiles.p90, 4.5, tick)}{upright(quantiles.p99, 7.5, tick)}"
         # a rim in the background colour keeps the dot visible on its bar

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 
+from onward.printable import escape_html
 from onward.report.charts.axes import Scale, close_range, drawable, grid, marked_axis, scale, ticks, value_range, x_axis
 from onward.report.charts.canvas import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, place_legend, short, svg
 from onward.report.page import series_colour
@@ -61,7 +61,7 @@ def _line(name: str, points: Sequence[tuple[float, float, float]], colour: str) 
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points)
     line = f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-linejoin="round"/>'
     return line + "".join(
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6" fill="{colour}"><title>{html.escape(name)}: '
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6" fill="{colour}"><title>{escape_html(name)}: '
         f"{short(value)}</title></circle>"
         for x, y, value in points
     )

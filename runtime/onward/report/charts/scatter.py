@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from onward.printable import escape_html
 from onward.report.charts.axes import Scale, close_range, close_ticks, drawable, scale, upright_grid, written
 from onward.report.charts.canvas import BOTTOM, LEFT, RIGHT, TOP, WIDTH, blank, cut, short, svg, text, text_width
 from onward.report.page import series_colour
@@ -120,7 +120,7 @@ def _mark(point: Point) -> str:
         error += f'stroke="{point.colour}" stroke-width="1.3"/>'
     return (
         f'{error}<circle cx="{point.x:.1f}" cy="{point.y:.1f}" r="{RADIUS}" fill="{point.colour}" '
-        f'stroke="var(--panel)"><title>{html.escape(point.said)}</title></circle>'
+        f'stroke="var(--panel)"><title>{escape_html(point.said)}</title></circle>'
     )
 
 
