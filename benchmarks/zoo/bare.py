@@ -18,15 +18,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.zoo.source import ROOT, Member
-from onward.parity import MAX_NOISE_RATIO
+from onward.parity import MAX_NOISE_RATIO, MAX_RELATIVE_ERROR
 
 __all__ = ["CULPRITS", "culprit", "measure_bare"]
 
 #: Images for each kind of the zoo's own; the reference evaluator of onnx takes few, as it is slow.
 NUM_IMAGES, NUM_SLOW = 8, 2
 CULPRITS = ("torch.onnx.export", "onnxruntime", "PyTorch's own error", "Onward")
-#: A network whose own error is a larger part of its outputs has no digits that a comparison could use.
-MAX_OWN_ERROR = 1e-3
 
 
 def measure_bare(arguments: str, *, timeout_s: float = 600) -> dict[str, Any]:
@@ -58,7 +56,7 @@ def measure_bare(arguments: str, *, timeout_s: float = 600) -> dict[str, Any]:
 
 def culprit(bare: Mapping[str, Any]) -> str:
     """What is wrong, one of CULPRITS."""
-    if bare.get("own_error", 0.0) > MAX_OWN_ERROR:
+    if bare.get("own_error", 0.0) > MAX_RELATIVE_ERROR:
         return "PyTorch's own error"
     if bare["step"] == "torch.onnx.export":
         return "torch.onnx.export"

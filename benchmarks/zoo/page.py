@@ -168,7 +168,7 @@ def _causes(rows: Sequence[Row]) -> str:
 
 def _cause(reason: str) -> str:
     sentence = re.split(r"(?<=[.:;]) ", _cell(reason))[0] if len(reason) > 120 else _cell(reason)
-    return re.sub(r"\d[\d.,e+-]*\d|\d", "N", re.sub(r"'[^']*'|`[^`]*`", "…", sentence))
+    return re.sub(r"(?<![A-Za-z])\d[\d.,e+-]*\d|(?<![A-Za-z\d])\d", "N", re.sub(r"'[^']*'|`[^`]*`", "…", sentence))
 
 
 def _cells(library: str, row: Row) -> list[str]:

@@ -59,7 +59,7 @@ class Deployable(nn.Module):
         made = memo[id(self)] = type(self).__new__(type(self))
         memo |= {id(item): item for item in self._shared}
         made.__dict__.update({name: copy.deepcopy(value, memo) for name, value in vars(self).items()})
-        return made
+        return made.eval()  # the copy of a torch.fx module is in training mode
 
 
 class TensorDeployable(Deployable):

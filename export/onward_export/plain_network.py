@@ -32,23 +32,24 @@ def plain_network(network: nn.Module) -> nn.Module:
     function. What cannot be copied, such as a lock or a file, is shared with the caller's.
 
     Raises:
-        NotExportable: A weight has no values, or a module is quantised.
+        NotExportable: A weight has no values or is sparse, or a module is quantised.
     """
     _check_values(network)
     _check_not_quantised(network)
-    plain = without_wrappers(copy_of(network).eval())
+    plain = without_wrappers(copy_of(network))
     return without_computed_weights(unscripted(plain).cpu().float().eval())
 
 
 def copy_of(network: nn.Module) -> nn.Module:
-    """A deep copy that shares what cannot be copied, such as a lock or a file."""
+    """A deep copy in eval mode, which that of a torch.fx module is not. It shares what cannot be copied, such as a lock
+    or a file."""
     with torch.no_grad():
         try:
-            return copy.deepcopy(network)
+            return copy.deepcopy(network).eval()
         except Exception:  # an attribute can raise anything
             pass
         try:
-            return copy.deepcopy(network, uncopyable(network))
+            return copy.deepcopy(network, uncopyable(network)).eval()
         except Exception as error:
             raise NotExportable(
                 f"the network cannot be copied (`copy.deepcopy`): {reason_of(error)}. Remove what cannot be copied "
@@ -114,6 +115,12 @@ def _check_values(network: nn.Module) -> None:
         raise NotExportable(
             f"{len(without)} of {len(state)} weights are on the meta device and have no values, {without[0]} first: "
             f"load the weights (`load_state_dict(..., assign=True)`) before the export."
+        )
+    sparse = next((name for name, tensor in state if isinstance(tensor, Tensor) and tensor.layout != torch.strided), "")
+    if sparse:
+        raise NotExportable(
+            f"{sparse} is a sparse tensor, which none of the formats holds. Store it as `{sparse}.to_dense()` and "
+            f"multiply with `@` in place of `torch.sparse.mm`."
         )
 
 

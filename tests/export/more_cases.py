@@ -147,6 +147,12 @@ class Prepared(Base):
         return torch.cat([scaled, torch.view_as_real(spectrum).flatten(1)[:, :64].reshape(-1, 8, 8)], 2)
 
 
+class Sparse(Base):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.eye(8).to_sparse())
+
+
 class Renormalised(Base):
     """An embedding that changes its weights when it is called."""
 

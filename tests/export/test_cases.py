@@ -5,6 +5,7 @@ Few samples and one or two formats each: what a case is about is decided by the 
 
 from __future__ import annotations
 
+import copy
 import importlib
 import re
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from onward.bundle import Bundle
 from onward.errors import NotExportable
@@ -23,6 +25,7 @@ from onward_export.formats.program import export_program
 from onward_export.model_to_export import ModelToExport
 from onward_export.options import ExportOptions
 from onward_export.publish import publish
+from onward_export.weights.constant_folding import constant_values
 
 from more_cases import (  # isort: skip
     Attending,
@@ -37,6 +40,7 @@ from more_cases import (  # isort: skip
     Pooled,
     Prepared,
     Renormalised,
+    Sparse,
     scripted,
     wrapped,
 )
@@ -105,6 +109,10 @@ MORE_REFUSED: Mapping[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] 
     "an operator of no opset": (
         lambda: Between(lambda features: features.flatten(2).cummax(2)[0]), {"formats": (ONNX,)},
         r"aten\.cummax\.default in model has no ONNX form, at more_cases\.py:\d+, .*`--formats torchscript,pt2`",
+    ),
+    "a sparse buffer": (
+        Sparse, {"formats": (TORCHSCRIPT,)},
+        r"table is a sparse tensor, which none of the formats holds. Store it as `table\.to_dense\(\)`",
     ),
     "a log that forward writes": (
         Logging, {"formats": (TORCHSCRIPT,)},
@@ -180,6 +188,21 @@ def test_a_constant_that_is_overwritten_is_computed() -> None:
     for pixel in (0, 255):
         image = torch.full((1, 20, 20, 3), pixel, dtype=torch.uint8)
         torch.testing.assert_close(program(image), module(image))
+
+
+def test_a_copy_of_a_feature_extractor_is_in_eval_mode_though_torch_fx_forgets_it() -> None:
+    network = create_feature_extractor(nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(1200, 5)), {"2": "logits"})
+    module = copy.deepcopy(make_deployable(network, signature(20, 20, 3)))
+    assert not any(item.training for item in module.modules())
+
+
+def test_values_inside_a_vmap_are_no_constants() -> None:
+    scale = torch.arange(8.0)
+    network = Between(lambda features: torch.vmap(lambda x, y: x * y)(features.transpose(0, 1), scale).transpose(0, 1))
+    module = make_deployable(network, signature(20, 20, 3))
+    assert all(
+        value.numpy().size for value in constant_values(export_program(module, module.task.signature), {}).values()
+    )
 
 
 def test_every_module_has_its_expected_outcome() -> None:

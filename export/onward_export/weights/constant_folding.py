@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.export import ExportedProgram
 from torch.fx.node import map_arg
 
@@ -77,8 +78,8 @@ def constant_values(
                 found |= _compute(node, values, dtype)
             except (RuntimeError, TypeError):  # e.g. a constant of the graph in the other precision
                 continue
-    computed = {str(node): value for node, value in values.items() if node.op == "call_function"}
-    return found | {f"{name} in the end": value for name, value in computed.items() if isinstance(value, Tensor)}
+    computed = {str(node): values[node] for node in values if str(node) in found and node.op == "call_function"}
+    return found | {f"{name} in the end": value for name, value in computed.items()}
 
 
 def _read_by(node: Any) -> list[Any]:
@@ -105,6 +106,6 @@ def _compute(node: Any, values: dict[Any, Any], dtype: torch.dtype) -> dict[str,
         if str(node.target) == "aten.linear.default" and len(args) > 2:  # in ONNX a product and a sum
             parts[f"{node} without its bias"] = node.target(*args[:2])
         values[node] = node.target(*args, **kwargs)
-    if isinstance(values[node], Tensor):
+    if isinstance(values[node], Tensor) and not is_functorch_wrapped_tensor(values[node]):  # as inside `torch.vmap`
         parts[str(node)] = values[node].clone()
     return parts
