@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from onward.feed import Feed, arrays_of
 from onward.parity import BATCH_SIZES, regroup
 from onward.signature import AnySignature, Signature
 from onward_export.hook_removal import without_hooks
-from onward_export.plain_network import plain_network, uncopyable
+from onward_export.plain_network import TABLES, plain_network, uncopyable
 from onward_training.normalization import Normalize
 from onward_training.tasks import network_task_of
 
@@ -50,10 +51,20 @@ class Deployable(nn.Module):
         self.register_state_dict_post_hook(_leave_tensors)  # type: ignore[no-untyped-call]
         self.eval()
         self.requires_grad_(False)
+        for item in self._unregistered():  # a trace records no constant that has a gradient
+            item.requires_grad_(False)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """uint8 `(batch, height, width, channels)` -> `(batch, *dims)` each."""
         return self.task.outputs(self.model(self.normalize(image)))
+
+    def _unregistered(self) -> Iterator[Tensor | nn.Module]:
+        """Tensors and modules in attributes, lists and dictionaries of modules, of which PyTorch does not know."""
+        shared = {id(item) for item in self._shared}
+        for module in self.modules():
+            held = [value for name, value in vars(module).items() if name not in TABLES and id(value) not in shared]
+            yield from (item for item in tree_leaves(held) if isinstance(item, nn.Module))
+            yield from (item for item in tree_leaves(held) if isinstance(item, Tensor) and item.is_leaf)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         made = memo[id(self)] = type(self).__new__(type(self))

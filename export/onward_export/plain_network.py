@@ -17,8 +17,9 @@ from torch.nn.utils.weight_norm import WeightNorm
 from onward.errors import NotExportable, reason_of
 from onward_export.scripted import unscripted
 
-__all__ = ["copy_of", "plain_network", "uncopyable"]
+__all__ = ["TABLES", "copy_of", "plain_network", "uncopyable"]
 
+#: Attributes of a module in which PyTorch keeps what is registered.
 TABLES = ("_parameters", "_buffers", "_modules")
 #: Modules that change where or how another module runs, and not what it computes -> its name in them.
 WRAPPERS = {OptimizedModule: "_orig_mod", DataParallel: "module", DistributedDataParallel: "module"}

@@ -147,6 +147,17 @@ class Prepared(Base):
         return torch.cat([scaled, torch.view_as_real(spectrum).flatten(1)[:, :64].reshape(-1, 8, 8)], 2)
 
 
+class Unregistered(Base):
+    """A tensor and a layer of which PyTorch does not know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.layers = torch.linspace(0, 1, 20, requires_grad=True), [nn.Conv2d(8, 8, 1)]
+
+    def between(self, features: Tensor) -> Tensor:
+        return self.layers[0](features * self.scale)  # type: ignore[no-any-return]
+
+
 class Sparse(Base):
     def __init__(self) -> None:
         super().__init__()

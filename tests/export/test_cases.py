@@ -41,6 +41,7 @@ from more_cases import (  # isort: skip
     Prepared,
     Renormalised,
     Sparse,
+    Unregistered,
     scripted,
     wrapped,
 )
@@ -92,6 +93,7 @@ MORE_EXPORTED: Mapping[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
     "constants of weights": (Constants, (PT2,)),
     "what can be neither copied nor pickled": (Holding, (TORCHSCRIPT, PT2)),
     "a module of TorchScript": (scripted, (TORCHSCRIPT,)),
+    "layers that are not registered": (Unregistered, (TORCHSCRIPT,)),
     "torch.cond": (Branching, (ONNX,)),
     "constants that the exporter computes": (Prepared, (ONNX,)),
     "an embedding with a largest norm": (Renormalised, (TORCHSCRIPT,)),
