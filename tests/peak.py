@@ -56,6 +56,7 @@ def _predict(path: Path) -> object:
     from onward.errors import ImageError
     from onward.prediction.batch import Batcher, predict_batch
     from onward.prediction.ordered import in_order
+    from onward.prediction.pipeline import MAX_BATCH_BYTES
     from onward.signature import Signature
     from onward.sources import open_sources
 
@@ -68,7 +69,7 @@ def _predict(path: Path) -> object:
 
     reasons: list[str] = []
     work = lambda batch: predict_batch(run, signature, batch)  # type: ignore[arg-type]  # noqa: E731
-    for done in in_order(lambda: batcher.take(32), work, num_workers=2, ahead=2, stop=lambda: False):
+    for done in in_order(lambda: batcher.take(32, MAX_BATCH_BYTES), work, num_workers=2, ahead=2, stop=lambda: False):
         reasons += [failure.reason for failure in done.failures]
     if reasons:
         raise ImageError(reasons[0])

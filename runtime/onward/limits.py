@@ -11,8 +11,8 @@ __all__ = [
     "MAX_DIRECTORY_BYTES",
     "MAX_DOCUMENT_BYTES",
     "MAX_EXPANSION",
-    "MAX_IMAGE_FILE_BYTES",
     "MAX_LABEL_CHARACTERS",
+    "MAX_MEMBER_BYTES",
     "allowed_bytes",
     "mebibytes",
 ]
@@ -22,8 +22,8 @@ MEBIBYTE = 1 << 20
 FREE_BYTES = 64 << 20
 #: Beyond it, a file may unpack to this many times its size.
 MAX_EXPANSION = 8
-#: A larger file is no image to classify, and would be read into memory as a whole.
-MAX_IMAGE_FILE_BYTES = 64 << 20
+#: An image file in an archive or a table: several are in memory at a time, and a kilobyte can unpack to a megabyte.
+MAX_MEMBER_BYTES = 48 << 20
 #: A longer text is no label.
 MAX_LABEL_CHARACTERS = 4096
 #: A JSON document takes up to 20 times its size in memory. Labels of 20,000 classes take 1 MB.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,6 +69,51 @@ def golden_record(path: Path) -> None:
         write_member(archive, "input/random.npy", header((GIB,), "|u1"), CUT)
 
 
+def parquet(path: Path, cells: Any, **how: Any) -> None:
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'onward[parquet]'")
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"image": cells}), path, compression="zstd", store_schema=False, **how)
+
+
+def one_cell(path: Path) -> None:
+    """One image of 8 MB in 500 rows: 519 bytes, and 4 GB."""
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'onward[parquet]'")
+    parquet(path, pa.DictionaryArray.from_arrays(pa.array([0] * 500, pa.int32()), pa.array([bytes(8 << 20)])))
+
+
+def one_struct(path: Path) -> None:
+    """The same as Hugging Face has it."""
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'onward[parquet]'")
+    cells = pa.DictionaryArray.from_arrays(pa.array([0] * 500, pa.int32()), pa.array([bytes(8 << 20)]))
+    parquet(path, pa.StructArray.from_arrays([cells, pa.array(["a.png"] * 500)], ["bytes", "path"]))
+
+
+def large_page(path: Path) -> None:
+    """A page of 128 MiB, compressed to 6 kB. pyarrow ends a page after 1,024 rows, however large."""
+    parquet(path, [bytes(1 << 20)] * 128, use_dictionary=False, data_page_size=1 << 30)
+
+
+def prefixes(path: Path) -> None:
+    """Each image repeats the one before it: 300 images of 1 MB in 500 bytes."""
+    encoding = {"image": "DELTA_BYTE_ARRAY"}
+    parquet(path, [bytes(1 << 20)] * 300, use_dictionary=False, column_encoding=encoding)
+
+
+def many_images(path: Path) -> None:
+    """20 members of 46 MiB each, in 4 MB of gzip."""
+    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+        for number in range(20):
+            member = tarfile.TarInfo(f"{number}.png")
+            member.size = 46 << 20
+            archive.addfile(member, _Zeros())
+
+
+class _Zeros(io.RawIOBase):
+    def read(self, size: int = -1) -> bytes:
+        return bytes(size)
+
+
 BOMBS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "labels.npz": (
         "predict",
@@ -76,6 +123,11 @@ BOMBS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "header.npz": ("predict", long_header, "its header has 1,073,741,808 bytes, at most 10,000"),
     "bzip2.npz": ("predict", bzip2, "images.npy is compressed by bzip2, expected deflate"),
     "members.npz": ("predict", many_members, "the list of its members has 6.7 MiB, at most 4.0 MiB"),
+    "cell.parquet": ("predict", one_cell, "not an image: Pillow recognises no format in its content"),
+    "struct.parquet": ("predict", one_struct, "not an image: Pillow recognises no format in its content"),
+    "page.parquet": ("predict", large_page, "that would unpack to 128 MiB, at most 64 MiB: write smaller pages"),
+    "prefixes.parquet": ("predict", prefixes, "not an image: Pillow recognises no format in its content"),
+    "images.tar.gz": ("predict", many_images, "not an image: Pillow recognises no format in its content"),
     "golden.npz": (
         "golden",
         golden_record,

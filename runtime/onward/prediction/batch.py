@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from time import perf_counter
 from typing import Any
 
@@ -45,6 +46,11 @@ class Batch:
     def __len__(self) -> int:
         return sum(map(len, self.blocks))
 
+    @property
+    def size_bytes(self) -> int:
+        """How much memory its encoded images take."""
+        return sum(item.size_bytes for block in self.blocks if isinstance(block, Images) for item in block.items)
+
 
 class Batcher:
     """Regroups blocks into batches of any size.
@@ -58,13 +64,23 @@ class Batcher:
         self.rest: Block | None = None
         self.digest = hashlib.blake2b(digest_size=16)
 
-    def take(self, count: int) -> Batch | None:
-        """The next `count` inputs, or fewer at the end; None if there are none left."""
+    def take(self, count: int, max_bytes: int | None = None) -> Batch | None:
+        """The next `count` inputs, or fewer at the end; None if there are none left.
+
+        Args:
+            count: How many.
+            max_bytes: Limit of their encoded images in memory: fewer inputs are taken, but at least one.
+        """
         taken: list[Block] = []
+        left = max_bytes
         while count and (block := self._next()):
-            taken.append(block[:count])
-            self.rest = block[count:]
+            fitting = count if left is None else min(count, _fitting(block, left))
+            if not fitting and taken:
+                break
+            taken.append(block[: max(fitting, 1)])
+            self.rest = block[len(taken[-1]) :]
             count -= len(taken[-1])
+            left = None if left is None else left - Batch((taken[-1],)).size_bytes
             self.digest.update(taken[-1].stamps)
         return Batch(tuple(taken), self.digest.hexdigest()) if taken else None
 
@@ -74,6 +90,14 @@ class Batcher:
             if self.rest is None:
                 return None
         return self.rest
+
+
+def _fitting(block: Block, left_bytes: int) -> int:
+    """How many images of a block fit."""
+    if not isinstance(block, Images):
+        return len(block)
+    sizes = accumulate(item.size_bytes for item in block.items)
+    return sum(1 for size in sizes if size <= left_bytes)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from onward.document import Document, parse
 from onward.errors import OutputError
 from onward.prediction.summary import Counts
 
-__all__ = ["Commit", "Journal", "JournalContent", "Place", "Position", "new_digest", "read_journal"]
+__all__ = ["Commit", "Journal", "JournalContent", "LineEnd", "Position", "new_digest", "read_journal"]
 
 #: Lines of format 1 had no check.
 FORMAT = 2
@@ -82,7 +82,7 @@ class Commit:
         return {**vars(self), "position": self.position.to_json()}
 
 
-class Place(NamedTuple):
+class LineEnd(NamedTuple):
     """Where a line ends in the journal, and its check."""
 
     end: int
@@ -95,12 +95,12 @@ class JournalContent(NamedTuple):
     Args:
         request: What the run was asked for.
         commits: In their order.
-        places: Of the first line, and of each commit.
+        ends: Of the first line, and of each commit.
     """
 
     request: dict[str, Any]
     commits: list[Commit]
-    places: list[Place]
+    ends: list[LineEnd]
 
 
 class Journal:
@@ -112,7 +112,7 @@ class Journal:
         place: The last line to keep of the run that is resumed; None for a new file.
     """
 
-    def __init__(self, path: Path, request: Mapping[str, Any], place: Place | None) -> None:
+    def __init__(self, path: Path, request: Mapping[str, Any], place: LineEnd | None) -> None:
         self.path = path
         self.check = "" if place is None else place.check
         self.stream = path.open("wb" if place is None else "r+b", buffering=0)
@@ -149,18 +149,18 @@ def read_journal(path: Path) -> JournalContent | None:
     except OSError:
         return None
     documents: list[Document] = []
-    places: list[Place] = []
+    ends: list[LineEnd] = []
     for line in lines:
         body, _, stated = line.rpartition(CHECK)
-        check = _check(places[-1].check if places else "", body)
+        check = _check(ends[-1].check if ends else "", body)
         if stated != check.encode() + END:
             break
-        places.append(Place((places[-1].end if places else 0) + len(line) + 1, check))
+        ends.append(LineEnd((ends[-1].end if ends else 0) + len(line) + 1, check))
         documents.append(parse(line, str(path), OutputError))
     if not documents or documents[0]["format"].read(int) != FORMAT:
         return None
     commits = [document.read(Commit) for document in documents[1:]]
-    return JournalContent(documents[0]["request"].read(dict[str, Any]), commits, places)
+    return JournalContent(documents[0]["request"].read(dict[str, Any]), commits, ends)
 
 
 def _check(before: str, body: bytes) -> str:

@@ -207,7 +207,7 @@ class FileOutput:
         if count:
             self.commits = found.commits[:count]
             self.rows_digest, self.errors_digest = rows[count - 1], errors[count - 1]
-            self.journal = Journal(self.journal_path, self.request, found.places[count])
+            self.journal = Journal(self.journal_path, self.request, found.ends[count])
 
     def _publish_finished(self, commits: list[Commit]) -> bool:
         """Publish the files of a run that ended between its last commit and its last renaming."""

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from threading import Condition
 from time import perf_counter
 
 from onward.errors import BadInput, DataError
@@ -31,6 +32,9 @@ __all__ = ["predict"]
 
 #: Results that may wait for an earlier one.
 AHEAD = 2
+#: Limits of the encoded images in memory: of a batch, and of all batches in work. A single image may be larger.
+MAX_BATCH_BYTES = 32 << 20
+MAX_HELD_BYTES = 96 << 20
 #: Completed inputs that a resumed run skips at a time.
 SKIPPED_AT_ONCE = 4096
 
@@ -104,6 +108,26 @@ class _Done:
     seconds: Seconds
 
 
+class _Memory:
+    """Encoded images that all threads together hold. Files are read one by one and do not count."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes, self.held_bytes = max_bytes, 0
+        self.changed = Condition()
+
+    def take(self, num_bytes: int) -> None:
+        """Wait until these bytes fit, or no others are held."""
+        with self.changed:
+            self.changed.wait_for(lambda: not self.held_bytes or self.held_bytes + num_bytes <= self.max_bytes)
+            self.held_bytes += num_bytes
+
+    def give(self, num_bytes: int) -> None:
+        """They are no longer held."""
+        with self.changed:
+            self.held_bytes -= num_bytes
+            self.changed.notify()
+
+
 class _Run:
     """One run."""
 
@@ -111,6 +135,7 @@ class _Run:
         self.engine, self.task, self.batcher, self.sink, self.options = engine, task, batcher, sink, options
         self.summary = Summary(backend=engine.name, placement=engine.placement)
         self.position = Position()
+        self.memory = _Memory(MAX_HELD_BYTES)
 
     def write_to(
         self, output: FileOutput | StreamOutput, on_progress: Callable[[int, Summary], None], stop: Callable[[], bool]
@@ -139,14 +164,19 @@ class _Run:
     def _take(self) -> _Task | None:
         """The next batch; one thread at a time calls it."""
         start, seconds, plan = perf_counter(), Seconds(), self.engine.plan
-        batch = self.batcher.take(plan.batch_size)
+        batch = self.batcher.take(plan.batch_size, MAX_BATCH_BYTES)
+        if batch is not None:
+            self.memory.take(batch.size_bytes)
         seconds.add("read", start)
         return None if batch is None else _Task(batch, plan, seconds)
 
     def _work(self, task: _Task) -> _Done:
         """From a batch to its bytes; several threads call it at the same time."""
         run = partial(self.engine.run, plan=task.plan)
-        result = predict_batch(run, self.engine.signature, task.batch, self.options, task=self.task)
+        try:
+            result = predict_batch(run, self.engine.signature, task.batch, self.options, task=self.task)
+        finally:
+            self.memory.give(task.batch.size_bytes)
         start, seconds = perf_counter(), task.seconds
         rows = self.sink.encode(result.rows)
         errors = b"".join(json_line(asdict(failure)) for failure in result.failures)

@@ -9,7 +9,8 @@ from tarfile import TarFile, TarInfo
 
 from onward.errors import DataError
 from onward.images.decode import IMAGE_SUFFIXES
-from onward.sources.files import MAX_FILE_BYTES, is_ignored, items_within
+from onward.limits import MAX_MEMBER_BYTES
+from onward.sources.files import is_ignored, items_within
 from onward.sources.source import BLOCK_BYTES, BLOCK_IMAGES, Item, Source, in_blocks, unreadable
 from onward.sources.tar import open_stream, read_data, read_members
 
@@ -110,6 +111,6 @@ def _reason_to_refuse(member: TarInfo) -> str:
         return f"is a link to {member.linkname}: links in a tar file are not followed"
     if not member.isreg() or member.issparse():
         return "is not a regular file"
-    if member.size > MAX_FILE_BYTES:
-        return f"too large: {member.size:,} bytes, at most {MAX_FILE_BYTES:,}"
+    if member.size > MAX_MEMBER_BYTES:
+        return f"too large: {member.size:,} bytes, at most {MAX_MEMBER_BYTES:,}"
     return ""

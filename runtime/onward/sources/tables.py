@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from onward.errors import DataError
+from onward.limits import MAX_LABEL_CHARACTERS
 from onward.sources.files import has_image_suffix, image_file, items_within
 from onward.sources.source import Item, Source, in_blocks, unreadable
 
@@ -75,13 +76,16 @@ def choose_label_column(columns: Sequence[str]) -> str | None:
 
 
 def label_of(value: object) -> str | None:
-    """A cell as a label. A missing value makes a column of integers one of floats: `3.0` becomes `3`."""
+    """A cell as a label. A missing value makes a column of integers one of floats: `3.0` becomes `3`.
+
+    A longer text than any label is none.
+    """
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bytes):
         value = os.fsdecode(value)
     text = "" if value is None or value != value else str(value).strip()
-    return text or None
+    return text if 0 < len(text) <= MAX_LABEL_CHARACTERS else None
 
 
 def row_name(table: str, row: int) -> str:

@@ -106,7 +106,7 @@ def test_links_and_devices_give_no_row_and_folders_are_none(make: Any, tmp_path:
 
 
 def test_a_member_longer_than_any_image_is_not_read(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr(shards, "MAX_MEMBER_BYTES", 1000)
     path = save(make, tmp_path / "x.tar", {"1.png": bytes(1001), "2.png": make.png(make.pixels(1)[0])})
     first, second = make.rows_of(make.opened(path))
     assert first[1] == "too large: 1,001 bytes, at most 1,000"
