@@ -64,7 +64,8 @@ class StandIn:
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise RuntimeError(f"forward uses `{name}` of an object of type {self.kind}, which cannot be pickled")
+        what = f"`{name}` of an object" if name else "an object"
+        raise RuntimeError(f"forward uses {what} of type {self.kind}, which cannot be pickled")
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
