@@ -93,11 +93,8 @@ MORE_EXPORTED: Mapping[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
     "constants of weights": (Constants, (PT2,)),
     "what can be neither copied nor pickled": (Holding, (TORCHSCRIPT, PT2)),
     "a module of TorchScript": (scripted, (TORCHSCRIPT,)),
-    "layers that are not registered": (Unregistered, (TORCHSCRIPT,)),
     "torch.cond": (Branching, (ONNX,)),
     "constants that the exporter computes": (Prepared, (ONNX,)),
-    "an embedding with a largest norm": (Renormalised, (TORCHSCRIPT,)),
-    "what torch.compile and DataParallel wrap": (wrapped, (TORCHSCRIPT,)),
 }
 MORE_REFUSED: Mapping[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
     "a module of TorchScript": (
@@ -182,6 +179,21 @@ def test_others_are_refused_with_a_place_and_advice_that_works(kind: str, tmp_pa
         assert export(
             make().eval(), signature(20, 20, 3), tmp_path, **options | as_advised(str(refused.value))
         ).artifacts
+
+
+@pytest.mark.parametrize("make", [Unregistered, Renormalised, wrapped])
+# torch.jit's own warnings
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_what_tracing_would_refuse_or_change_is_taken_out(make: Callable[[], nn.Module]) -> None:
+    module = make_deployable(make(), signature(20, 20, 3))
+    images = torch.randint(256, (2, 20, 20, 3), dtype=torch.uint8)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    traced = torch.jit.trace(module, images)
+    expected = make().eval()(module.normalize(images))
+    torch.testing.assert_close(traced(images)[0], expected)
+    assert not any("_orig_mod" in name or name.startswith("model.h.module") for name in before)
+    for name, value in traced.state_dict().items():
+        assert torch.equal(value, before[name])
 
 
 def test_a_constant_that_is_overwritten_is_computed() -> None:
