@@ -25,7 +25,12 @@ FROM_ELSEWHERE = re.compile(
     re.IGNORECASE,
 )
 #: Files outside docs/ that have a page in it, which shows them.
-PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
+PAGES = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
+}
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:

@@ -19,7 +19,7 @@ from onward.bundle import Bundle
 from onward.cli.app import main
 from onward_training.data import Dataset, load
 from onward_training.data.idx_files import find_folder
-from tests.bundles import DIGITS, path_of
+from tests.bundles import DIGITS, STATE, path_of
 from tests.forks import CAN_FORK, Fork
 from tests.needs import TORCH_IS_INSTALLED
 
@@ -30,6 +30,7 @@ Onward = Callable[..., subprocess.CompletedProcess[str]]
 #: No test fails because the machine is busy.
 settings.register_profile("onward", deadline=None)
 settings.load_profile("onward")
+os.environ["ONWARD_STATE"] = str(STATE)
 
 IMPORT_TORCH = ("train", "evaluate", "export", "verify", "inspect")
 

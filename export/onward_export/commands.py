@@ -204,6 +204,7 @@ def export(
         out,
         options=options,
         on_stage=stages.begin,
+        notify=remark,
     )
     if as_json:
         document = {"bundle": str(bundle.path), "parity": bundle.parity(), "manifest": bundle.to_json()}

@@ -84,7 +84,10 @@ def demo(out: Path) -> Results:
     checkpoint.save(out / "digits.pt")
     remark("2/5 export: ONNX, TorchScript and .pt2, behind the parity gate")
     bundle = publish(
-        ModelToExport.from_checkpoint(checkpoint), out / "digits", on_stage=lambda stage: remark(f"  {stage} …")
+        ModelToExport.from_checkpoint(checkpoint),
+        out / "digits",
+        on_stage=lambda stage: remark(f"  {stage} …"),
+        notify=remark,
     )
     remark("3/5 verify: the finished bundle, as any other machine can do it")
     verifications = verify(bundle)
@@ -117,7 +120,7 @@ def _predict(bundle: Bundle, dataset: Dataset, out: Path) -> Summary:
 
 
 def _bench(bundle: Bundle) -> Report:
-    spec = BenchSpec([str(bundle.path)], Selection(backends=CANDIDATES), with_files=False)
+    spec = BenchSpec([str(bundle.path)], Selection(backends=CANDIDATES), with_files=False, trust=bundle.trust)
     steps: SimpleQueue[int] = SimpleQueue()
     with progress("bench", steps.get, unit="steps") as advance:
         return bench(spec, BENCH, on_matrix=lambda matrix, count: steps.put(count), on_step=lambda what: advance(1))

@@ -10,10 +10,12 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from warnings import warn
 
 from onward import __version__
 from onward.bundle import GOLDEN, MANIFEST, PARITY_HTML, PARITY_JSON, Artifact, Bundle, FileDigest, digest_file
 from onward.bundle.golden import GoldenRecord, save_outputs
+from onward.bundle.trust import Trust, remember
 from onward.errors import NotExportable, ParityFailure, UsageError
 from onward.files import check_writable, staged_folder
 from onward.parity import CONSTANT, MAX_NOISE_RATIO
@@ -45,6 +47,7 @@ def publish(
     options: ExportOptions | None = None,
     num_samples: int = NUM_SAMPLES,
     on_stage: Callable[[str], None] = lambda stage: None,
+    notify: Callable[[str], None] = warn,
 ) -> Bundle:
     """Export, compare every artifact with the reference, and publish those that pass under the bundle's name.
 
@@ -54,6 +57,10 @@ def publish(
         options: How the model is exported.
         num_samples: The most samples of each kind in the gate.
         on_stage: Called with the name of each stage when it begins.
+        notify: Called with a remark that is no error.
+
+    Returns:
+        The bundle, opened. It is trusted here, and on this machine from now on.
 
     Raises:
         NotExportable: The model cannot serve as a reference, or cannot be exported to any format, or not to one that
@@ -109,9 +116,11 @@ def publish(
                 )
             raise
         _write_records(staged, model, reference, published, attempts.failed, method)
-        _write_manifest(staged, model, published)
+        manifest_sha256 = _write_manifest(staged, model, published)
+        if reason := remember(manifest_sha256, out):  # before it is published: a crash in between costs no trust
+            notify(reason)
     page.unlink(missing_ok=True)  # of an earlier export that failed
-    return Bundle.open(out)
+    return Bundle.open(out, Trust(by_word=True))
 
 
 def _write_artifacts(
@@ -279,7 +288,8 @@ def _write_records(
     )
 
 
-def _write_manifest(staged: Path, model: ModelToExport, results: list[GateResult]) -> None:
+def _write_manifest(staged: Path, model: ModelToExport, results: list[GateResult]) -> str:
+    """Write the manifest; returns its digest."""
     artifacts = tuple(
         Artifact(
             name=item.artifact,
@@ -295,7 +305,9 @@ def _write_manifest(staged: Path, model: ModelToExport, results: list[GateResult
     taken = {artifact.file.path for artifact in artifacts}
     files = tuple(file for file in _digests(staged) if file.path not in taken)
     bundle = Bundle(staged, model.signature, artifacts, files, _provenance(model))
-    (staged / MANIFEST).write_text(json.dumps(bundle.to_json(), indent=2) + "\n", encoding="utf-8")
+    document = bundle.to_json()
+    (staged / MANIFEST).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return str(document["manifest_sha256"])
 
 
 def _title(model: ModelToExport) -> str:

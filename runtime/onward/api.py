@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onward.bundle import Bundle
+from onward.bundle.trust import Trust
 
 if TYPE_CHECKING:
     from onward.backends import Threads
@@ -24,7 +25,13 @@ __all__ = ["bench", "embed", "inspect", "load", "predict", "verify"]
 
 
 def load(
-    path: str | Path, *, artifact: str = "onnx", provider: AnyProvider = "cpu", threads: Threads | None = None
+    path: str | Path,
+    *,
+    artifact: str = "onnx",
+    provider: AnyProvider = "cpu",
+    threads: Threads | None = None,
+    trust: bool = False,
+    key: str | Path | None = None,
 ) -> Classifier:
     """Open a bundle for classifying; no PyTorch is needed.
 
@@ -34,6 +41,9 @@ def load(
         provider: An execution provider. A single provider is strict: there is no fallback. `cuda,cpu` lets the CPU run
             what CUDA leaves; a `ProviderRequest` carries options.
         threads: How many threads one inference may use. Default: every core that this process may use.
+        trust: Whether you trust whoever made the bundle: files in it that can run code are opened, too. What you
+            exported on this machine is trusted anyway.
+        key: A public key that must have signed the bundle; it is trusted then.
 
     Returns:
         `classifier(images) -> Predictions`, for arrays, Pillow images, paths and bytes, one or many, from any number of
@@ -41,35 +51,44 @@ def load(
 
     Raises:
         BackendError: The artifact cannot be run here.
-        BundleError: There is no bundle, or it was changed.
+        BundleError: There is no bundle, it was changed, or the key did not sign it.
         ProviderError: The provider is missing or did not take the model.
+        TrustError: The artifact can run code, and the bundle is not trusted.
     """
     from onward.classifier import load as load_classifier
 
-    return load_classifier(path, artifact=artifact, provider=provider, threads=threads)
+    return load_classifier(path, artifact=artifact, provider=provider, threads=threads, trust=Trust.of(trust, key))
 
 
 def verify(
-    bundle: Bundle | str | Path, *, artifacts: Sequence[str] | None = None, provider: AnyProvider = "cpu"
+    bundle: Bundle | str | Path,
+    *,
+    artifacts: Sequence[str] | None = None,
+    provider: AnyProvider = "cpu",
+    trust: bool = False,
+    key: str | Path | None = None,
 ) -> list[Verification]:
     """Prove again, on this machine, that each artifact is as close to the mathematical model as PyTorch is.
 
     Args:
         bundle: The bundle's folder, or an opened bundle.
-        artifacts: Names; by default all, and those that need PyTorch are skipped where it is not installed.
+        artifacts: Names; by default all. Those that need PyTorch are skipped where it is not installed, and those that
+            can run code where the bundle is not trusted.
         provider: As for `load`.
+        trust, key: As for `load`.
 
     Returns:
         One `Verification` for each artifact; `passed` is its verdict.
 
     Raises:
         BackendError: An artifact that was named cannot be run here.
-        BundleError: A file is missing or changed.
+        BundleError: A file is missing or changed, the manifest does not name it, or the key did not sign the bundle.
         ProviderError: The provider is missing or did not take the model.
+        TrustError: An artifact that was named can run code, and the bundle is not trusted.
     """
     from onward.bundle.verification import verify as run
 
-    return run(_opened(bundle), artifacts=artifacts, provider=provider)
+    return run(_opened(bundle, trust, key), artifacts=artifacts, provider=provider)
 
 
 def predict(
@@ -80,6 +99,8 @@ def predict(
     artifact: str = "onnx",
     provider: AnyProvider = "cpu",
     column: str | None = None,
+    trust: bool = False,
+    key: str | Path | None = None,
     **options: Any,
 ) -> Summary:
     """Classify every input and write one row for each, in their order.
@@ -91,15 +112,17 @@ def predict(
         artifact: `onnx`, `torchscript` or `pt2`.
         provider: As for `load`.
         column: Of a table, the column that holds the images or their paths.
+        trust, key: As for `load`.
         options: As `onward.prediction.PredictOptions` has them: `top_k`, `logits`, `batch_size`, `resume` …
 
     Returns:
         Counts, times, and the first inputs that could not be read.
 
     Raises:
-        BundleError: There is no bundle, or it was changed.
+        BundleError: There is no bundle, it was changed, or the key did not sign it.
         DataError: An input is missing, or the inputs are not those of the run that is resumed.
         OutputError: The output cannot be written.
+        TrustError: The artifact can run code, and the bundle is not trusted.
         UsageError: An option is out of range.
     """
     from onward.prediction import PredictOptions, open_engine
@@ -109,7 +132,7 @@ def predict(
     paths = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
     request = {"inputs": [str(path) for path in paths], "column": column}
     chosen = PredictOptions(**({"request": request} | options))
-    engine = open_engine(_opened(bundle), chosen, artifact=artifact, provider=provider)
+    engine = open_engine(_opened(bundle, trust, key), chosen, artifact=artifact, provider=provider)
     return run(engine, open_sources(paths, engine.signature, column=column), Path(out), chosen)
 
 
@@ -122,52 +145,66 @@ def bench(
     input: str | None = None,
     sizes: Mapping[str, int] | None = None,
     with_files: bool = True,
+    trust: bool = False,
+    key: str | Path | None = None,
     **options: Any,
 ) -> Report:
     """Measure how fast models are here, on every available backend.
 
     Args:
         targets: Bundles and ONNX files; two or more are compared.
-        backends: Names, or `FILE.py:NAME`; by default every backend that can run here.
+        backends: Names, or `FILE.py:NAME`; by default every backend that can run here. Those that run files with code
+            are left out where a bundle is not trusted.
         providers: Execution providers; by default all that the installed onnxruntime has.
         threads: Threads of one inference; by default every core that this process may use.
         reference: What ratios are relative to: a backend, a target, or `TARGET:BACKEND`; by default PyTorch.
         input: Samples to time with; by default they are drawn at random.
         sizes: Name of a dynamic axis -> its size, of ONNX files that Onward did not write.
         with_files: Whether to time `predict` on image files, too.
+        trust, key: As for `load`.
         options: As `onward.benchmarking.spec.BenchOptions` has them: `batch_sizes`, `num_process_runs`, `num_rounds` …
 
     Raises:
-        BundleError: A target is missing or changed.
+        BundleError: A target is missing or changed, or the key did not sign it.
+        TrustError: A backend that was named runs a file with code, and the bundle is not trusted.
         UsageError: Nothing would be timed, or an option is out of range.
     """
     from onward.benchmarking.bench import bench as run
     from onward.benchmarking.spec import BenchOptions, BenchSpec, Selection
 
     spec = BenchSpec(
-        tuple(map(str, targets)), Selection(backends, providers, threads), reference, input, sizes or {}, with_files
+        tuple(map(str, targets)),
+        Selection(backends, providers, threads),
+        reference,
+        input,
+        sizes or {},
+        with_files,
+        Trust.of(trust, key),
     )
     return run(spec, BenchOptions(**options))
 
 
-def embed(bundle: Bundle | str | Path, target: str, out: str | Path, **options: Any) -> Embedding:
+def embed(
+    bundle: Bundle | str | Path, target: str, out: str | Path, *, key: str | Path | None = None, **options: Any
+) -> Embedding:
     """Write a small app around the model.
 
     Args:
         bundle: The bundle's folder, or an opened bundle.
         target: `python`, `node`, `web` or `triton`.
         out: The app's folder, new or empty.
+        key: A public key that must have signed the bundle.
         options: As `onward.embedding.EmbedOptions` has them: `title`, `overwrite`, `browser_runtime`.
 
     Raises:
-        BundleError: There is no ONNX artifact, or a file was changed.
+        BundleError: There is no ONNX artifact, a file was changed, or the key did not sign the bundle.
         OutputError: The folder cannot be written.
         UsageError: The target is unknown or does not serve such a model.
     """
     from onward.embedding import EmbedOptions
     from onward.embedding import embed as run
 
-    return run(_opened(bundle), target, Path(out), EmbedOptions(**options))
+    return run(_opened(bundle, False, key), target, Path(out), EmbedOptions(**options))
 
 
 def inspect(path: str | Path) -> dict[str, Any]:
@@ -182,5 +219,7 @@ def inspect(path: str | Path) -> dict[str, Any]:
     return inspect_onnx(path) if path.is_file() else inspect_bundle(path)
 
 
-def _opened(bundle: Bundle | str | Path) -> Bundle:
-    return bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+def _opened(bundle: Bundle | str | Path, trust: bool, key: str | Path | None) -> Bundle:
+    if isinstance(bundle, Bundle) and not trust and key is None:
+        return bundle
+    return Bundle.open(bundle.path if isinstance(bundle, Bundle) else bundle, Trust.of(trust, key))

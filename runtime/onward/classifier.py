@@ -16,6 +16,7 @@ from onward.backends import Threads, open_artifact
 from onward.backends.backend import Backend
 from onward.backends.providers import AnyProvider
 from onward.bundle import Artifact, Bundle
+from onward.bundle.trust import NO_TRUST, Trust
 from onward.errors import FeedError
 from onward.feed import Feed, from_pixels, num_samples, take
 from onward.images.decode import prepare, read_image
@@ -133,7 +134,12 @@ class Classifier:
 
 
 def load(
-    path: str | Path, *, artifact: str = "onnx", provider: AnyProvider = "cpu", threads: Threads | None = None
+    path: str | Path,
+    *,
+    artifact: str = "onnx",
+    provider: AnyProvider = "cpu",
+    threads: Threads | None = None,
+    trust: Trust = NO_TRUST,
 ) -> Classifier:
     """Open a model of a bundle.
 
@@ -143,14 +149,16 @@ def load(
         provider: An execution provider, without a fallback; or several in order, `cuda,cpu`; or a request with
             options.
         threads: How many threads one inference may use; by default one for each core that this process may use.
+        trust: What the user says about who made the bundle.
 
     Raises:
         BackendError: The artifact cannot be run here.
         BundleError: There is no bundle, or it was changed.
         ProviderError: The provider is missing or did not take the model.
         SignatureError: The model's task is unknown here.
+        TrustError: The artifact can run code, and the bundle is not trusted.
     """
-    bundle = Bundle.open(path)
+    bundle = Bundle.open(path, trust)
     chosen = bundle.artifact(artifact)
     return Classifier(bundle, chosen, open_artifact(bundle, chosen, provider=provider, threads=threads))
 

@@ -3,6 +3,7 @@
     OnwardError                    exit code 2: wrong usage, or something that cannot be used
     ├── BackendError               no backend can run this artifact here
     ├── BundleError                a bundle is missing, changed, or of an unknown format
+    │   └── TrustError             a file can run code, and the user has not said that it may be opened
     ├── CheckpointError            a checkpoint is missing, cut short or not written by Onward
     ├── DataError                  a data set, an IDX file or a folder of inputs cannot be used
     ├── FeedError                  an array disagrees with the signature
@@ -40,6 +41,7 @@ __all__ = [
     "ProviderError",
     "Refusal",
     "SignatureError",
+    "TrustError",
     "UsageError",
     "install_command",
     "missing_extra",
@@ -67,6 +69,10 @@ class BackendError(OnwardError):
 
 class BundleError(OnwardError):
     """A bundle is missing, changed, or of an unknown format."""
+
+
+class TrustError(BundleError):
+    """A file can run code, and the user has not said that it may be opened."""
 
 
 class CheckpointError(OnwardError):

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from onward.bundle.trust import Trust
 from onward_training.checkpoint import Checkpoint
 from onward_training.data import load
 from onward_training.evaluation import Evaluation
@@ -58,6 +59,8 @@ def evaluate(
     data_dir: Path | None = None,
     artifact: str = "onnx",
     provider: str = "cpu",
+    trust: bool = False,
+    key: str | Path | None = None,
 ) -> Evaluation:
     """Classify the test images of a data set and compare with their labels.
 
@@ -67,6 +70,7 @@ def evaluate(
         data_dir: Folder with the files of `mnist` or `fashion-mnist`, if not in the usual places.
         artifact: For a bundle: `onnx`, `torchscript` or `pt2`.
         provider: For a bundle: the execution provider.
+        trust, key: For a bundle: as for `onward.load`.
 
     Returns:
         Accuracy with an interval, metrics by class, calibration and confusions.
@@ -74,10 +78,13 @@ def evaluate(
     Raises:
         CheckpointError: The checkpoint cannot be read.
         DataError: The data set cannot be read, or does not fit the model.
+        TrustError: The artifact can run code, and the bundle is not trusted.
         UsageError: The model does not say what it was trained on, and `data` is missing.
     """
     if isinstance(model, (str, Path)) and Path(model).is_dir():
-        opened = ModelToEvaluate.from_bundle(Path(model), artifact=artifact, provider=provider)
+        opened = ModelToEvaluate.from_bundle(
+            Path(model), artifact=artifact, provider=provider, trust=Trust.of(trust, key)
+        )
     else:
         opened = ModelToEvaluate.from_checkpoint(
             model if isinstance(model, Checkpoint) else Checkpoint.load(Path(model))

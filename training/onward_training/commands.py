@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onward.cli.console import ArtifactName, AsJson, ProviderName, print_json, print_table, progress, remark, say
+from onward.cli.console import (
+    ArtifactName,
+    AsJson,
+    ProviderName,
+    PublicKey,
+    TrustWord,
+    print_json,
+    print_table,
+    progress,
+    remark,
+    say,
+)
 from onward.cli.console import app as make_app
 from onward_training.cli_options import (
     MODELS,
@@ -226,12 +237,15 @@ def evaluate(
     entry: EntryName = None,
     artifact: ArtifactName = "onnx",
     provider: ProviderName = "cpu",
+    trust: TrustWord = False,
+    key: PublicKey = None,
     html: Annotated[
         Path | None, typer.Option(help="Write an HTML page with learning curves, confusions and mistakes.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Classify the test images of a data set and compare with their labels."""
+    from onward.bundle.trust import Trust
     from onward.files import check_writable
     from onward_training.evaluation_page import write_evaluation_page
     from onward_training.evaluator import ModelToEvaluate
@@ -241,7 +255,9 @@ def evaluate(
     if html is not None:
         check_writable(html)
     if Path(what).is_dir():
-        opened = ModelToEvaluate.from_bundle(Path(what), artifact=artifact, provider=provider)
+        opened = ModelToEvaluate.from_bundle(
+            Path(what), artifact=artifact, provider=provider, trust=Trust.of(trust, key)
+        )
     else:
         network = NetworkSpec(
             model,

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from onward.bundle.trust import NO_TRUST, Trust
 from onward.classifier import load as load_bundle
 from onward.errors import DataError, UsageError
 from onward.feed import from_pixels
@@ -44,13 +45,14 @@ class ModelToEvaluate:
     history: tuple[Epoch, ...] = ()
 
     @classmethod
-    def from_bundle(cls, path: Path, *, artifact: str, provider: str) -> ModelToEvaluate:
+    def from_bundle(cls, path: Path, *, artifact: str, provider: str, trust: Trust = NO_TRUST) -> ModelToEvaluate:
         """Open an artifact of a bundle.
 
         Raises:
             BundleError: The bundle cannot be opened.
+            TrustError: The artifact can run code, and the bundle is not trusted.
         """
-        classifier = load_bundle(path, artifact=artifact, provider=provider)
+        classifier = load_bundle(path, artifact=artifact, provider=provider, trust=trust)
         signature = of_images(classifier.signature)
         return cls(
             signature,

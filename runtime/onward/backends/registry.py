@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from onward.backends.operator_libraries import import_libraries, missing_library
 from onward.backends.providers import CPU, CUDA, AnyProvider, ProviderRequest, available_providers, short_name
 from onward.bundle import Artifact, Bundle
+from onward.bundle.onnx_content import check_onnx
+from onward.bundle.trust import SKIPPED, check_may_open
 from onward.errors import BackendError, install_command
 from onward.host.cpu import count_cores
 from onward.signature import AnySignature
@@ -238,11 +240,12 @@ def is_installed(distribution: str) -> bool:
     return importlib.util.find_spec(distribution) is not None
 
 
-def unavailable_reason(artifact: Artifact, provider: AnyProvider) -> str:
-    """Why an artifact cannot run here, in a few words; empty where nothing is known to prevent it."""
+def unavailable_reason(bundle: Bundle, artifact: Artifact, provider: AnyProvider) -> str:
+    """Why an artifact of a bundle cannot run here, in a few words; empty where nothing is known to prevent it."""
     if library := missing_library(artifact.requires):
         return f"{library} is not installed"
-    return backend_for(artifact.format).unavailable_reason(provider)
+    reason = backend_for(artifact.format).unavailable_reason(provider)
+    return reason if reason or bundle.may_open(artifact) else SKIPPED
 
 
 def open_artifact(
@@ -253,7 +256,7 @@ def open_artifact(
     threads: Threads | None = None,
     backend: str | None = None,
 ) -> Backend:
-    """Check the digest of an artifact and open it.
+    """Check whether an artifact may be opened and its digest, and open it.
 
     Args:
         bundle: The bundle that holds the artifact.
@@ -265,9 +268,11 @@ def open_artifact(
 
     Raises:
         BackendError: The backend is unknown or not installed, or the file cannot be opened.
-        BundleError: The file was changed.
+        BundleError: The file was changed, or names a file that the manifest does not name.
         ProviderError: The provider is missing or does not take the model.
+        TrustError: The file can run code, and the bundle is not trusted.
     """
+    check_may_open(bundle, artifact)
     data = bundle.read(artifact.file)
     beside = {PurePosixPath(file.path).name: bundle.read(file) for file in bundle.beside(artifact)}
     return open_backend(
@@ -293,7 +298,7 @@ def open_backend(
     backend: str | None = None,
     requires: Sequence[str] = (),
 ) -> Backend:
-    """Open the bytes of an artifact.
+    """Open the bytes of an artifact that may be opened.
 
     Args:
         format: `onnx`, `torchscript` or `pt2`.
@@ -309,6 +314,7 @@ def open_backend(
     Raises:
         BackendError: The backend is unknown, not installed or needs a signature, a library that is required is not
             installed, or the file cannot be opened.
+        BundleError: The file says what no model needs to say, such as a file elsewhere that it would open.
         ProviderError: The provider is missing or does not take the model.
     """
     spec = backend_for(format, backend)
@@ -323,4 +329,5 @@ def open_backend(
         arguments["variant"] = spec.variant
     if format == "onnx":
         arguments["beside"] = beside or {}
+        check_onnx(data, arguments["beside"])
     return implementation(data, **arguments)

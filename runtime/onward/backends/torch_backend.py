@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from onward.backends.backend import Backend
 from onward.backends.providers import CPU, CUDA, ProviderRequest
 from onward.backends.registry import Threads
+from onward.bundle.pt2_content import check_pt2
+from onward.bundle.torchscript_content import check_torchscript
 from onward.errors import BackendError, reason_of
 from onward.signature import AnySignature, Signature
 
@@ -42,6 +44,7 @@ class _TorchBackend(Backend):
 
     Raises:
         BackendError: PyTorch cannot open the file, or the device is missing.
+        BundleError: The file says what no file of Onward says.
     """
 
     signature: AnySignature
@@ -63,14 +66,17 @@ class _TorchBackend(Backend):
 class TorchScriptBackend(_TorchBackend):
     """Runs a TorchScript artifact, frozen. Its arguments and errors are those of every backend of PyTorch.
 
+    The file is checked before PyTorch reads it: it has only code and tensors that a network needs.
+
     Source: torch.jit, `load`, `freeze`.
     """
 
     def __init__(self, data: bytes, *, signature: AnySignature, request: ProviderRequest, threads: Threads) -> None:
         super().__init__(signature=signature, request=request, threads=threads)
+        checked = check_torchscript(data)
         try:
             with torchscript_is_meant():
-                module = torch.jit.load(io.BytesIO(data), map_location=self.device)  # type: ignore[no-untyped-call]
+                module = torch.jit.load(io.BytesIO(checked), map_location=self.device)  # type: ignore[no-untyped-call]
                 self.module = torch.jit.freeze(module.eval())
         except RuntimeError as error:
             raise BackendError(f"PyTorch cannot open the TorchScript file: {reason_of(error)}") from error
@@ -83,6 +89,8 @@ class TorchScriptBackend(_TorchBackend):
 
 class ExportedProgramBackend(_TorchBackend):
     """Runs a .pt2 artifact. Its arguments and errors are those of every backend of PyTorch, and one more of each.
+
+    The file is checked before PyTorch reads it: it has only operators and tensors that a network needs.
 
     Args:
         variant: `eager`, `loaded`, `channels-last` or `compiled`.
@@ -98,9 +106,10 @@ class ExportedProgramBackend(_TorchBackend):
     ) -> None:
         super().__init__(signature=signature, request=request, threads=threads)
         self.variant = variant
+        checked = check_pt2(data)
         with _logged_reasons() as reasons:
             try:
-                self.module = VARIANTS[variant](torch.export.load(io.BytesIO(data)), self.device)
+                self.module = VARIANTS[variant](torch.export.load(io.BytesIO(checked)), self.device)
             except (RuntimeError, ValueError, zipfile.BadZipFile) as error:
                 reason = next(iter(reasons), None) or reason_of(error)
                 raise BackendError(f"PyTorch cannot open the .pt2 file: {reason}") from error

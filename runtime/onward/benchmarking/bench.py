@@ -44,6 +44,7 @@ def bench(
         BundleError: A target is neither a bundle nor an ONNX file.
         DataError, FeedError: The input cannot be read, or does not fit.
         ProviderError: A provider's name is unknown.
+        TrustError: A backend that was named runs a file with code, and the bundle is not trusted.
         UsageError: There is nothing to benchmark, or an option is out of range.
     """
     options = options or BenchOptions()
@@ -67,6 +68,7 @@ def bench(
         options=options,
         fingerprint=fingerprint,
         missing=matrix.missing,
+        untrusted=matrix.untrusted,
         speed_probe_ms=tuple(measurements.speed_probe_ms),
         end_to_end=tuple(end_to_end),
         is_complete=measurements.is_complete and not stop(),
@@ -84,7 +86,7 @@ def count_steps(spec: BenchSpec, models: Mapping[str, ModelUnderTest], matrix: M
 def _open(spec: BenchSpec) -> dict[str, ModelUnderTest]:
     if not spec.targets or len(set(spec.targets)) != len(spec.targets):
         raise UsageError("expected one bundle or ONNX file, or several different ones.")
-    models = {target: ModelUnderTest(Path(target), spec.sizes) for target in spec.targets}
+    models = {target: ModelUnderTest(Path(target), spec.sizes, spec.trust) for target in spec.targets}
     for target, model in models.items():
         if not model.path.exists():
             raise BundleError(f"{target} does not exist: expected a bundle or an ONNX file.")

@@ -91,7 +91,11 @@ def measure_end_to_end(
                 process = WorkerProcess(item.threads, timeout_s=options.timeout_s, stop=stop)
                 try:
                     response = process.request(
-                        "predict", candidate=item.to_json(), images=folders[item.target], out=f"{name}/rows.csv"
+                        "predict",
+                        candidate=item.to_json(),
+                        trust=models[item.target].trust.to_json(),
+                        images=folders[item.target],
+                        out=f"{name}/rows.csv",
                     )
                     responses[item].append(response)
                 except CandidateError:

@@ -22,6 +22,7 @@ from onward.benchmarking.candidate import Candidate
 from onward.benchmarking.custom_backend import is_custom, open_custom
 from onward.bundle import MANIFEST, Bundle, digest_file
 from onward.bundle.onnx_header import TensorValue, read_header
+from onward.bundle.trust import NO_TRUST, Trust
 from onward.errors import BundleError, UsageError
 from onward.signature import AnySignature
 
@@ -40,10 +41,12 @@ class ModelUnderTest:
     Args:
         path: A bundle's folder, or an ONNX file.
         sizes: Name of a dynamic axis other than the batch -> its size, for an ONNX file.
+        trust: What the user says about who made a bundle.
     """
 
     path: Path
     sizes: Mapping[str, int] = field(default_factory=dict)
+    trust: Trust = NO_TRUST
 
     @cached_property
     def bundle(self) -> Bundle | None:
@@ -52,7 +55,7 @@ class ModelUnderTest:
         Raises:
             BundleError: It is neither a bundle nor a file.
         """
-        return None if self.path.is_file() and self.path.name != MANIFEST else Bundle.open(self.path)
+        return None if self.path.is_file() and self.path.name != MANIFEST else Bundle.open(self.path, self.trust)
 
     @cached_property
     def signature(self) -> AnySignature | None:
@@ -90,7 +93,7 @@ class ModelUnderTest:
     def digest(self) -> str:
         """Digest of everything that is run: the manifest's, or that of the ONNX file and its external data."""
         if self.bundle is not None:
-            return str(Bundle.open(self.path).to_json()["manifest_sha256"])
+            return Bundle.open(self.path).manifest_sha256
         whole = hashlib.sha256()
         for path in (self.path, *self._external_data):
             whole.update(digest_file(path.parent, path).sha256.encode())

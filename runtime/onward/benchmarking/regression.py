@@ -12,6 +12,7 @@ from onward.benchmarking.candidate import Candidate
 from onward.benchmarking.report import Report
 from onward.benchmarking.row import Row
 from onward.benchmarking.row_change import SPEED_PROBE, VERDICTS, RowChange, compare_rows
+from onward.bundle.trust import SKIPPED
 from onward.errors import UsageError
 from onward.statistics import Interval
 
@@ -158,7 +159,7 @@ def _absent_row(row: Row, failure: str, after: Report) -> RowChange:
         for item in after.rows
         if item.status == "missing" and _candidate_key(item.candidate, by_target=False) == key
     )
-    hint = after.missing.get(row.candidate.backend, "")
+    hint = after.missing.get(row.candidate.backend, SKIPPED if row.candidate.backend in after.untrusted else "")
     reason = hint or next(missing, "") or ("" if after.is_complete else "the newer benchmark was interrupted")
     return RowChange(row.candidate, row.batch_size, "gone", reasons=(reason,) if reason else ())
 

@@ -36,6 +36,7 @@ class Report:
         end_to_end: From image files to rows.
         is_complete: False if the benchmark was interrupted; it has what was measured until then.
         changed: Which model changed during the benchmark; empty for none.
+        untrusted: Backends that were left out because they run files with code, of bundles that are not trusted.
     """
 
     rows: tuple[Row, ...]
@@ -47,6 +48,7 @@ class Report:
     end_to_end: tuple[EndToEnd, ...] = ()
     is_complete: bool = True
     changed: str = ""
+    untrusted: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -80,6 +82,7 @@ class Report:
             "rows": [_row_to_json(row) for row in self.rows],
             "end_to_end": [item.to_json() for item in self.end_to_end],
             "missing": dict(self.missing),
+            "untrusted": list(self.untrusted),
             "speed_probe_ms": [_probe_to_json(run) for run in self.speed_probe_ms],
             "options": asdict(self.options),
             "fingerprint": self.fingerprint.to_json(),
@@ -102,6 +105,7 @@ class Report:
             options=document["options"].read(BenchOptions),
             fingerprint=document["fingerprint"].read(Fingerprint),
             missing=document["missing"].read(Mapping[str, str]),
+            untrusted=_untrusted(document),
             speed_probe_ms=document["speed_probe_ms"].read(tuple[Mapping[int, Sequence[float]], ...]),
             end_to_end=document["end_to_end"].read(tuple[EndToEnd, ...]),
             is_complete=document["complete"].read(bool),
@@ -120,6 +124,11 @@ class Report:
             return cls.from_json(parse(path.read_bytes(), what, DataError))
         except OSError as error:
             raise DataError(f"{path} is not a report of `onward bench --json`: {error.strerror}.") from error
+
+
+def _untrusted(document: Document) -> tuple[str, ...]:
+    part = document.get("untrusted")  # reports of earlier versions have none
+    return () if part is None else part.read(tuple[str, ...])
 
 
 def _row_to_json(row: Row) -> dict[str, Any]:

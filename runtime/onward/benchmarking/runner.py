@@ -147,6 +147,7 @@ class _ProcessRuns:
             "open",
             candidate=candidate.to_json(),
             sizes=dict(self.models[candidate.target].sizes),
+            trust=self.models[candidate.target].trust.to_json(),
             given=self.given.folder,
             spawned=process.spawned,
             digest=self.measurements.digests[candidate.target],

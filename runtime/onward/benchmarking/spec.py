@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from onward.backends import BACKENDS
 from onward.backends.providers import ProviderRequest
 from onward.benchmarking.custom_backend import is_custom
+from onward.bundle.trust import NO_TRUST, Trust
 from onward.errors import UsageError
 
 __all__ = ["BenchOptions", "BenchSpec", "Selection"]
@@ -57,6 +58,7 @@ class BenchSpec:
         input: Inputs to measure with; by default random ones.
         sizes: Name of a dynamic axis -> its size, for ONNX files that Onward did not write.
         with_files: Whether to measure `predict` on image files, too.
+        trust: What the user says about who made the bundles.
     """
 
     targets: Sequence[str]
@@ -65,6 +67,7 @@ class BenchSpec:
     input: str | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
     with_files: bool = True
+    trust: Trust = NO_TRUST
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,14 @@ class Worker:
         self.began = began
 
     def open(
-        self, *, candidate: dict[str, Any], sizes: dict[str, int], given: str | None, spawned: float, digest: str
+        self,
+        *,
+        candidate: dict[str, Any],
+        sizes: dict[str, int],
+        trust: dict[str, Any],
+        given: str | None,
+        spawned: float,
+        digest: str,
     ) -> dict[str, Any]:
         """Import the library, and open the model."""
         from onward.benchmarking.candidate import Candidate
@@ -98,7 +105,7 @@ class Worker:
         importing = time.perf_counter()
         self._import_library()
         opening = time.perf_counter()
-        self._open(sizes, digest)
+        self._open(sizes, trust, digest)
         opened = time.perf_counter()
         return {
             "process_s": self.began - spawned,
@@ -186,18 +193,19 @@ class Worker:
             num_correct += self._count_correct(outputs, targets[batch])
         return {"num_labelled": int((targets >= 0).sum()), "num_correct": num_correct}
 
-    def predict(self, *, candidate: dict[str, Any], images: str, out: str) -> dict[str, Any]:
+    def predict(self, *, candidate: dict[str, Any], trust: dict[str, Any], images: str, out: str) -> dict[str, Any]:
         """Run `predict` on image files; a process that does this does nothing else."""
         from pathlib import Path
 
         from onward.benchmarking.candidate import Candidate
         from onward.bundle import Bundle
+        from onward.bundle.trust import Trust
         from onward.prediction import PredictOptions, open_engine, predict
         from onward.sources import open_sources
 
         one = Candidate(**candidate)
         options = PredictOptions(num_threads=one.threads, resume=False)
-        bundle = Bundle.open(one.target)
+        bundle = Bundle.open(one.target, Trust.of(**trust))
         artifact = bundle.preferred(one.format).name
         engine = open_engine(bundle, options, artifact=artifact, provider=one.provider)
         summary = predict(engine, open_sources([images], engine.signature), Path(out), options)
@@ -217,13 +225,14 @@ class Worker:
             for module in filter(None, (spec.module, spec.late_import)):
                 importlib.import_module(module)
 
-    def _open(self, sizes: dict[str, int], digest: str) -> None:
+    def _open(self, sizes: dict[str, int], trust: dict[str, Any], digest: str) -> None:
         from pathlib import Path
 
         from onward.benchmarking.model import ModelUnderTest
+        from onward.bundle.trust import Trust
         from onward.errors import BundleError
 
-        self.model = ModelUnderTest(Path(self.candidate.target), sizes)
+        self.model = ModelUnderTest(Path(self.candidate.target), sizes, Trust.of(**trust))
         if self.model.digest != digest:
             raise BundleError(f"{self.candidate.target} was changed during the benchmark.")
         self.backend = self.model.open(self.candidate)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from onward.bundle.trust import NO_TRUST, Trust, is_safe
 from onward.document import Document, parse
 from onward.errors import BundleError
 from onward.signature import AnySignature, signature_from_json
@@ -29,6 +31,10 @@ MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
 PARITY_JSON = "parity.json"
 PARITY_HTML = "parity.html"
+#: What signs a bundle lies beside its manifest, which cannot name it.
+SIGNATURE = "model.sig"
+#: Files that desktops put into every folder that they show.
+OF_DESKTOPS = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,8 @@ class Bundle:
         artifacts: In order of preference.
         files: Every other file that the manifest names.
         provenance: Versions, the checkpoint's digest, results of training.
+        manifest_sha256: The digest of its manifest, and thereby of every file; empty if it was not opened.
+        trust: What the user said about who made it.
     """
 
     path: Path
@@ -90,16 +98,24 @@ class Bundle:
     artifacts: tuple[Artifact, ...]
     files: tuple[FileDigest, ...]
     provenance: Mapping[str, Any]
+    manifest_sha256: str = field(default="", compare=False)
+    trust: Trust = field(default=NO_TRUST, compare=False)
 
     @classmethod
-    def open(cls, path: str | Path) -> Bundle:
-        """Open a bundle and check its manifest.
+    def open(cls, path: str | Path, trust: Trust = NO_TRUST) -> Bundle:
+        """Open a bundle: check its signature, where a key was given, and its manifest.
+
+        Args:
+            path: The folder.
+            trust: What the user says about who made it. It decides which artifacts may be opened.
 
         Raises:
-            BundleError: There is no bundle, its manifest was changed, or a newer Onward wrote it.
+            BundleError: There is no bundle, its signature does not hold, its manifest was changed, or a newer Onward
+                wrote it.
         """
         path = Path(path)
         _recover(path)
+        trust.check_signature(path)
         document = _read_manifest(path)
         artifacts = document["artifacts"].read(tuple[Artifact, ...])
         _check_names(document["artifacts"], artifacts)
@@ -109,6 +125,8 @@ class Bundle:
             artifacts,
             document["files"].read(tuple[FileDigest, ...]),
             document["provenance"].read(Mapping[str, Any]),
+            document["manifest_sha256"].read(str),
+            trust,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -121,6 +139,10 @@ class Bundle:
             "provenance": dict(self.provenance),
         }
         return document | {"manifest_sha256": manifest_digest(document)}
+
+    def may_open(self, artifact: Artifact) -> bool:
+        """Whether an artifact may be opened: it holds no code of its own, or the bundle is trusted."""
+        return is_safe(artifact) or self.trust.covers(self.manifest_sha256)
 
     def artifact(self, name: str) -> Artifact:
         """The artifact of that name.
@@ -170,13 +192,21 @@ class Bundle:
         return [file for file in self.files if file.path.startswith(f"{artifact.file.path}.")]
 
     def check(self) -> None:
-        """Check every file that the manifest names.
+        """Check every file that the manifest names, and that there is no other.
 
         Raises:
-            BundleError: The first one that is missing or changed.
+            BundleError: The first one that is missing, changed, or not named.
         """
-        for file in (*(artifact.file for artifact in self.artifacts), *self.files):
+        named = (*(artifact.file for artifact in self.artifacts), *self.files)
+        for file in named:
             self.locate(file)
+        allowed = {self.path / part for part in (MANIFEST, SIGNATURE, *(file.path for file in named))}
+        for path in _files_below(self.path):
+            if path not in allowed and path.name not in OF_DESKTOPS:
+                raise BundleError(
+                    f"{path} is not named by the manifest; a bundle holds only what its manifest names. Remove it, or "
+                    "export the bundle again."
+                )
 
     def golden(self) -> GoldenRecord:
         """The golden record."""
@@ -256,6 +286,13 @@ def manifest_digest(document: Mapping[str, Any]) -> str:
 def previous_path(path: Path) -> Path:
     """Where the old bundle at `path` is kept while a new one replaces it."""
     return path.parent / f".{path.name}.previous"
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Every file and every link below a folder; links are not followed."""
+    for parent, folders, files in os.walk(folder):
+        yield from (Path(parent, name) for name in sorted(files))
+        yield from (path for name in sorted(folders) if (path := Path(parent, name)).is_symlink())
 
 
 def _check_names(document: Document, artifacts: tuple[Artifact, ...]) -> None:

@@ -64,14 +64,16 @@ def verify(
 
     Args:
         bundle: An opened bundle.
-        artifacts: Names; by default all, and those that need PyTorch are skipped where it is not installed.
+        artifacts: Names; by default all. Those that need PyTorch are skipped where it is not installed, and those that
+            can run code where the bundle is not trusted.
         provider: For ONNX an execution provider, without a fallback; or several, `cuda,cpu`; or a request with
             options. PyTorch's artifacts run on `cpu` or `cuda`; without one of them they are skipped by default.
 
     Raises:
-        BundleError: A file is missing or changed.
+        BundleError: A file is missing or changed, or the manifest does not name it.
         BackendError: An artifact that was named cannot be run here.
         ProviderError: The provider is missing or did not take the model.
+        TrustError: An artifact that was named can run code, and the bundle is not trusted.
     """
     bundle.check()
     request = ProviderRequest.of(provider)
@@ -81,7 +83,7 @@ def verify(
         return [_verify_one(bundle, bundle.artifact(name), request) for name in artifacts]
     return [
         Verification(artifact.name, artifact.format, None, False, reason, artifact.requires)
-        if (reason := unavailable_reason(artifact, request))
+        if (reason := unavailable_reason(bundle, artifact, request))
         else _verify_one(bundle, artifact, request)
         for artifact in bundle.artifacts
     ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onward.benchmarking.report_view import interval, milliseconds, ratio, seconds, thousands
-from onward.cli.console import AsJson, print_json, print_table, progress, remark, say
+from onward.cli.console import AsJson, PublicKey, TrustWord, print_json, print_table, progress, remark, say
 from onward.errors import UsageError
 
 if TYPE_CHECKING:
@@ -71,6 +71,8 @@ def bench(
         typer.Option(help="NAME=SIZE of a dynamic axis of an ONNX file that Onward did not write, repeatable."),
     ] = None,
     files: Annotated[bool, typer.Option(help="Measure predict on image files, too.")] = True,
+    trust: TrustWord = False,
+    key: PublicKey = None,
     as_json: AsJson = False,
     baseline: Annotated[
         Path | None, typer.Option(help="An earlier report of --json to compare with; exit code 1 if a row is slower.")
@@ -90,11 +92,12 @@ def bench(
     from onward.benchmarking.regression import compare_reports, parse_percentage
     from onward.benchmarking.report import Report
     from onward.benchmarking.spec import BenchOptions, BenchSpec, Selection
+    from onward.bundle.trust import Trust
     from onward.files import check_writable
 
     counts = _whole_numbers(threads, "--threads")
     selection = Selection(backends.split(",") if backends else None, provider or (), () if counts == (0,) else counts)
-    spec = BenchSpec(targets, selection, reference, input, _sizes(dim or ()), files)
+    spec = BenchSpec(targets, selection, reference, input, _sizes(dim or ()), files, Trust.of(trust, key))
     options = BenchOptions(_whole_numbers(batch_sizes, "--batch-sizes"), process_runs, rounds)
     limit = parse_percentage(fail_above)  # an invalid option is an error before anything is measured
     if html:
@@ -115,6 +118,7 @@ def bench(
 def _run(spec: BenchSpec, options: BenchOptions, *, quiet: bool) -> tuple[Report, int]:
     """The report, and the exit code of a signal that interrupted the benchmark; 0 for none."""
     from onward.benchmarking.bench import bench as run
+    from onward.bundle.trust import SKIPPED
     from onward.cli.console import interruptible
 
     num_steps: SimpleQueue[int] = SimpleQueue()
@@ -123,6 +127,8 @@ def _run(spec: BenchSpec, options: BenchOptions, *, quiet: bool) -> tuple[Report
         num_steps.put(count)
         for name, hint in matrix.missing.items() if not quiet else ():
             remark(f"not installed: {name}. {hint}")
+        for name in matrix.untrusted if not quiet else ():
+            remark(f"skipped: {name}. {SKIPPED}")
 
     with interruptible() as stop, progress("bench", num_steps.get, unit="steps", quiet=quiet) as advance:
         report = run(spec, options, on_matrix=announce, on_step=lambda what: advance(1), stop=stop)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onward.cli.console import AsJson, BundlePath, ProviderName, print_json, print_table, say
+from onward.cli.console import AsJson, BundlePath, ProviderName, PublicKey, TrustWord, print_json, print_table, say
 
 if TYPE_CHECKING:
     from onward.bundle.verification import Verification
@@ -24,21 +24,35 @@ def verify(
         ),
     ] = None,
     provider: ProviderName = "cpu",
+    trust: TrustWord = False,
+    key: PublicKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Prove again, on this machine, that each artifact is as close to the mathematical model as PyTorch is."""
     from onward.bundle import Bundle
+    from onward.bundle.trust import Trust
     from onward.bundle.verification import verify as run
 
-    results = run(Bundle.open(bundle), artifacts=artifact, provider=provider)
-    passed = all(result.passed for result in results)
+    results = run(Bundle.open(bundle, Trust.of(trust, key)), artifacts=artifact, provider=provider)
+    num_run = sum(result.verdict is not None for result in results)
+    passed = num_run > 0 and all(result.passed for result in results)
     if as_json:
         print_json({"passed": passed, "artifacts": [result.to_json() for result in results]})
     else:
         _print_verifications(results)
-        say("passed: every digest is right, and each artifact is as close as PyTorch." if passed else "FAILED")
+        say(_sentence(passed, num_run, len(results) - num_run))
     if not passed:
         raise typer.Exit(1)
+
+
+def _sentence(passed: bool, num_run: int, num_skipped: int) -> str:
+    if not num_run:
+        return "NOT VERIFIED: no artifact was run."
+    if not passed:
+        return "FAILED"
+    which = "each artifact that ran" if num_skipped else "each artifact"
+    skipped = f" {num_skipped} did not run." if num_skipped else ""
+    return f"passed: every digest is right, and {which} is as close as PyTorch.{skipped}"
 
 
 def _print_verifications(results: list[Verification]) -> None:
@@ -78,14 +92,16 @@ def embed(
         bool, typer.Option("--download", help="For web: let npm download onnxruntime-web, once.")
     ] = False,
     webgpu: Annotated[bool, typer.Option(help="For web: include what a browser needs to use the GPU, 27 MB.")] = True,
+    key: PublicKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a small app around the model: source code to read and change, that verifies itself where it runs."""
     from onward.bundle import Bundle
+    from onward.bundle.trust import Trust
     from onward.embedding import BrowserRuntime, EmbedOptions
     from onward.embedding import embed as run
 
-    opened = Bundle.open(bundle)
+    opened = Bundle.open(bundle, Trust.of(key=key))
     options = EmbedOptions(title, overwrite, BrowserRuntime(onnxruntime_web, download, webgpu))
     path = opened.path.resolve()
     written = run(opened, target, out or path.with_name(f"{path.name}-{target}"), options)

@@ -30,6 +30,8 @@ __all__ = [
     "BundlePath",
     "Interruption",
     "ProviderName",
+    "PublicKey",
+    "TrustWord",
     "app",
     "interruptible",
     "print_json",
@@ -52,6 +54,23 @@ ProviderName = Annotated[
     typer.Option(
         help="Execution provider: cpu, cuda, tensorrt, openvino, coreml, directml or a full name. A single provider is "
         "strict; `cuda,cpu` lets the CPU run what CUDA cannot."
+    ),
+]
+TrustWord = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Open .pt2 and TorchScript files, too, which can run code: you trust whoever made the bundle. Not needed "
+        "for what you exported on this machine.",
+    ),
+]
+PublicKey = Annotated[
+    Path | None,
+    typer.Option(
+        "--key",
+        envvar="ONWARD_KEY",
+        metavar="PUBLIC_KEY",
+        help="The bundle must be signed by this key; it is trusted then.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onward.cli.console import ArtifactName, AsJson, BundlePath, ProviderName, print_json, progress, remark
+from onward.cli.console import (
+    ArtifactName,
+    AsJson,
+    BundlePath,
+    ProviderName,
+    PublicKey,
+    TrustWord,
+    print_json,
+    progress,
+    remark,
+)
 from onward.errors import UsageError
 
 if TYPE_CHECKING:
@@ -73,12 +83,15 @@ def predict(
         float | None,
         typer.Option(help="Share of the model's nodes, 0 to 1, that the first provider must run."),
     ] = None,
+    trust: TrustWord = False,
+    key: PublicKey = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress bar and no summary.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Predict images in batches: one row per image, in the order of the inputs."""
     from onward.backends.providers import ProviderRequest
     from onward.bundle import Bundle
+    from onward.bundle.trust import Trust
     from onward.cli.console import interruptible
     from onward.files import check_writable
     from onward.prediction import PredictOptions, open_engine
@@ -92,7 +105,7 @@ def predict(
         raise UsageError("--resume needs a file, but `--out -` streams to standard output: choose one.")
     if out != STDOUT:
         check_writable(out)
-    opened = Bundle.open(bundle)
+    opened = Bundle.open(bundle, Trust.of(trust, key))
     options = PredictOptions(
         top_k=top_k,
         logits=logits,

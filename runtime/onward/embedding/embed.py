@@ -12,6 +12,7 @@ from typing import Any
 
 from onward import __version__
 from onward.bundle import Bundle
+from onward.bundle.onnx_content import read_onnx
 from onward.embedding import triton
 from onward.embedding.browser_runtime import BrowserRuntime
 from onward.embedding.golden_samples import write_golden_samples
@@ -194,8 +195,8 @@ def _check_free(out: Path, overwrite: bool) -> None:
 def _write_model(bundle: Bundle, staged: Path) -> str:
     """Write model.onnx and its external data; return its path in the folder."""
     onnx = bundle.preferred("onnx")
-    for file in (onnx.file, *bundle.beside(onnx)):
-        _write(staged / file.path, bundle.read(file))
+    for path, content in read_onnx(bundle, onnx).items():
+        _write(staged / path, content)
     return onnx.file.path
 
 

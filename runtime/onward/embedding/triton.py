@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from onward.bundle import Artifact, Bundle
+from onward.bundle.onnx_content import read_onnx
 from onward.classifier import default_batch_size
 from onward.errors import UsageError
 from onward.signature import CLASSES, Input, Signature
@@ -55,10 +56,10 @@ def write_repository(bundle: Bundle, folder: Path, name: str) -> str:
     labels = _label_lines(bundle.signature.labels)
     version = folder / name / VERSION
     version.mkdir(parents=True)
-    (version / MODEL).write_bytes(bundle.read(onnx.file))
-    for file in bundle.beside(onnx):
-        # the model refers to it by a relative path
-        (version / Path(file.path).relative_to(Path(onnx.file.path).parent)).write_bytes(bundle.read(file))
+    for path, content in read_onnx(bundle, onnx).items():
+        # the model refers to the files beside it by a relative path
+        beside = Path(path).relative_to(Path(onnx.file.path).parent)
+        (version / (MODEL if path == onnx.file.path else beside)).write_bytes(content)
     (folder / name / LABELS).write_bytes(labels)
     (folder / name / "config.pbtxt").write_text("\n".join(_config(bundle, onnx, name)) + "\n", "ascii", newline="\n")
     return f"{name}/{VERSION}/{MODEL}"

@@ -256,7 +256,7 @@ def test_openvino_runs_on_the_processor_only(shared_bundle: Bundle) -> None:
 @pytest.mark.parametrize("data", [b"", b"\0", b"not a model at all" * 100], ids=len)
 def test_what_openvino_cannot_read_is_a_backend_error(shared_bundle: Bundle, data: bytes) -> None:
     require("openvino")
-    with pytest.raises(BackendError, match=r"OpenVINO cannot open the ONNX file: Unable to read the model"):
+    with pytest.raises(BackendError, match="cannot open the ONNX file"):
         open_backend("onnx", data, shared_bundle.signature, backend="openvino")
 
 

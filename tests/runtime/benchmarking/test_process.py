@@ -14,6 +14,7 @@ from onward.benchmarking.candidate import Candidate
 from onward.benchmarking.model import ModelUnderTest
 from onward.benchmarking.process import CandidateError, Interrupted, WorkerProcess
 from onward.bundle import Bundle
+from onward.bundle.trust import NO_TRUST
 
 PLANTED = Path(__file__).with_name("planted.py")
 ROOT = Path(__file__).parents[3]
@@ -24,7 +25,15 @@ def start(bundle: Bundle, name: str = "right") -> WorkerProcess:
     candidate = Candidate(str(bundle.path), f"{PLANTED}:{name}", "cpu", 1)
     process = WorkerProcess(1, timeout_s=60)
     digest = ModelUnderTest(bundle.path).digest
-    process.request("open", candidate=candidate.to_json(), sizes={}, given=None, spawned=process.spawned, digest=digest)
+    process.request(
+        "open",
+        candidate=candidate.to_json(),
+        sizes={},
+        trust=NO_TRUST.to_json(),
+        given=None,
+        spawned=process.spawned,
+        digest=digest,
+    )
     return process
 
 

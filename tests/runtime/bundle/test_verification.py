@@ -76,7 +76,7 @@ def test_the_preferred_artifact_is_the_first_of_its_format(bundle: Bundle) -> No
 
 
 def test_two_artifacts_of_one_name_are_refused(bundle: Bundle) -> None:
-    with pytest.raises(BundleError, match="two artifacts are named 'onnx'"):
+    with pytest.raises(BundleError, match="two artifacts of the name 'onnx'"):
         renew(replace(bundle, artifacts=(bundle.artifacts[0], *bundle.artifacts)))
 
 

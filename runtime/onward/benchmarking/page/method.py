@@ -8,6 +8,7 @@ from statistics import median
 
 from onward.benchmarking.report_view import ReportView, thousands
 from onward.benchmarking.row import Row
+from onward.bundle.trust import SKIPPED
 from onward.host.fingerprint import Fingerprint
 from onward.report import Page
 from onward.report.charts import lines
@@ -161,9 +162,9 @@ def _group(rows: list[Row], view: ReportView) -> dict[str, list[str]]:
 def add_unavailable(page: Page, view: ReportView) -> None:
     """Backends without figures, and why."""
     report = view.report
-    table = [[view.flagged_name(row.candidate), row.status, row.reason] for row in report.rows if not row.latency] + [
-        [name, "not installed", hint] for name, hint in report.missing.items()
-    ]
+    table = [[view.flagged_name(row.candidate), row.status, row.reason] for row in report.rows if not row.latency]
+    table += [[name, "not installed", hint] for name, hint in report.missing.items()]
+    table += [[name, "skipped", SKIPPED] for name in report.untrusted]
     if table:
         page.section("Not measured")
         page.table(["backend", "status", "reason, or how to install it"], table)
