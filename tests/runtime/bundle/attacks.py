@@ -19,6 +19,7 @@ __all__ = ["PICKLE", "PT2", "TORCHSCRIPT", "Members"]
 Members = dict[str, bytes]
 DEED = "open('deed', 'w').close()"
 
+
 class _Deed:
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
         return exec, (DEED,)
