@@ -71,6 +71,7 @@ faults: $(STAMP)
 soak: $(STAMP)
 	ONWARD_KILLS=60 $(BIN)/python -m pytest tests/training/test_resume.py -k killed
 	ONWARD_PREDICT_KILLS=200 $(BIN)/python -m pytest tests/runtime/prediction/test_kill.py -s
+	ONWARD_EXPORT_KILLS=60 $(BIN)/python -m pytest tests/export/test_faults.py -k killed -s
 
 # Without onnxruntime-gpu in the environment, the rows of onnxruntime say so; without a card, the CPU takes its place.
 gpu: $(STAMP)
