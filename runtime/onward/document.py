@@ -78,8 +78,8 @@ class Document:
 
         Args:
             kind: `str`, `int`, `float`, `bool`, `None`, `Any`, a union of types, `tuple[int, ...]`, `tuple[int, str]`,
-                `Sequence[int]`, `Mapping[str, int]`, or a dataclass: by its `from_json`, or field by field. Keys that
-                a dataclass does not have are ignored, so that a later version can add some.
+                `Sequence[int]`, `Mapping[str, int]`, another class, or a dataclass: by its `from_json`, or field by
+                field. Keys that a dataclass does not have are ignored, so that a later version can add some.
 
         Raises:
             OnwardError: `error`: the value is of another kind, or the dataclass does not accept it.
@@ -117,9 +117,9 @@ class Document:
 
     def _read_union(self, kinds: tuple[Any, ...]) -> Any:
         # a plain type that fits, else the type that has parts, so that an error names the part
-        fitting = [kind for kind in kinds if kind in _WORDS and _is_of(self.value, kind)]
+        fitting = [kind for kind in kinds if _is_plain(kind) and _is_of(self.value, kind)]
         if not fitting and isinstance(self.value, (list, tuple, Mapping)):
-            fitting = [kind for kind in kinds if kind not in _WORDS]
+            fitting = [kind for kind in kinds if not _is_plain(kind)]
         if not fitting:
             self.refuse(" or ".join(map(_word, kinds)))
         return self.read(fitting[0])
@@ -142,10 +142,17 @@ class Document:
         return found
 
     def _read_dataclass(self, kind: type[Any]) -> Any:
-        if hasattr(kind, "from_json"):
-            return kind.from_json(self)
-        values = {}
+        return kind.from_json(self) if hasattr(kind, "from_json") else self.read_fields(kind)
+
+    def read_fields(self, kind: type[T], /, **values: Any) -> T:
+        """A dataclass of these values, and of the parts of this object for its other fields.
+
+        Raises:
+            OnwardError: `error`: as for `read`.
+        """
         for name, field_kind, has_default in _fields(typing.cast("Hashable", kind)):
+            if name in values:
+                continue
             part = self.get(name) if has_default else self[name]
             if part is not None:
                 values[name] = part.read(field_kind)
@@ -209,8 +216,15 @@ def _is_of(value: Any, kind: Any) -> bool:
     return isinstance(value, (int, float) if kind is float else kind)
 
 
+def _is_plain(kind: Any) -> bool:
+    """Whether a value of this type has no parts that are read one by one."""
+    return isinstance(kind, type) and not dataclasses.is_dataclass(kind)
+
+
 def _word(kind: Any) -> str:
-    return _WORDS.get(kind) or ("a list" if typing.get_origin(kind) in (tuple, Sequence) else "an object")
+    if _is_plain(kind):
+        return _WORDS.get(kind) or f"a {kind.__name__}"
+    return "a list" if typing.get_origin(kind) in (tuple, Sequence) else "an object"
 
 
 def _shown(value: Any) -> str:

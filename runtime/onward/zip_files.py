@@ -11,11 +11,19 @@ from typing import IO
 
 from onward.limits import MAX_DIRECTORY_BYTES, mebibytes
 
-__all__ = ["open_zip"]
+__all__ = ["is_zip", "open_zip"]
 
 #: zipfile decompresses bzip2 and LZMA without a limit: 4 kB can become 4 GB in one step.
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 DIRECTORY_SIZE = 5
+
+
+def is_zip(path: Path) -> bool:
+    """Whether a file ends as a zip archive does; it may be damaged."""
+    try:
+        return zipfile.is_zipfile(path)
+    except (zipfile.BadZipFile, struct.error):  # Python looks further at an archive that states to be very large
+        return True
 
 
 @contextmanager

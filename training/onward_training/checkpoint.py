@@ -22,10 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from onward.errors import CheckpointError, SignatureError, UsageError, reason_of
+from onward.document import Document
+from onward.errors import CheckpointError, UsageError, reason_of
 from onward.files import written_whole
 from onward.signature import AnySignature, signature_from_json
-from onward.zip_files import open_zip
+from onward.zip_files import is_zip, open_zip
 from onward_training.models import build, is_user_code
 from onward_training.tasks import network_task_of
 from onward_training.weights_limits import check_document, check_members
@@ -165,21 +166,22 @@ class Checkpoint:
             CheckpointError: The file is missing, damaged, not a checkpoint, or needs more than tensors and plain data.
         """
         path = Path(path)
-        document = _read(path)
-        if not isinstance(document, dict) or "format" not in document:
+        found = _read(path)
+        if not isinstance(found, dict) or "format" not in found:
             raise CheckpointError(
                 f"{path} is not a checkpoint of Onward's: it has no entry `format`. `onward train` writes checkpoints."
             )
-        if document.pop("format") != FORMAT:
+        if found["format"] != FORMAT:
             raise CheckpointError(f"{path} has a format that this version of Onward does not read, expected {FORMAT}.")
-        try:
-            document["signature"] = signature_from_json(document["signature"])
-            document["history"] = tuple(Epoch(**epoch) for epoch in document["history"])
-            document["final_activation"] = document.pop("end", "auto")  # "end" is its key in the file
-            checkpoint = cls(**document)
-            return replace(checkpoint, architecture=model, is_trusted=True) if model else checkpoint
-        except (KeyError, TypeError, SignatureError) as error:
-            raise CheckpointError(f"{path} does not have the entries of {FORMAT}: {error}.") from error
+        document = Document(found, str(path), CheckpointError)
+        end = document.get("end")  # its key in the file
+        checkpoint = document.read_fields(
+            cls,
+            signature=signature_from_json(document["signature"]),
+            final_activation=end.read(str) if end else "auto",
+            is_trusted=False,
+        )
+        return replace(checkpoint, architecture=model, is_trusted=True) if model else checkpoint
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
@@ -213,7 +215,7 @@ def _read(path: Path) -> Any:
         raise CheckpointError(f"{path} is a folder, expected a checkpoint file.")
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist. `onward train --out {path}` creates it.")
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         raise CheckpointError(f"{path} is damaged or not a checkpoint: it is not a complete zip archive.")
     try:
         with open_zip(path) as archive:
@@ -229,7 +231,9 @@ def _read(path: Path) -> Any:
         raise CheckpointError(
             f"{path} needs more than tensors and plain data, so it was not opened: it needs {_blocked(error)}."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # PyTorch's reader raises whatever the damage leads to
         raise CheckpointError(f"{path} is damaged: {reason_of(error)}") from error
     check_document(document, path)
     return document

@@ -160,6 +160,8 @@ def _row_to_json(row: Row) -> dict[str, Any]:
 
 
 def _row_from_json(document: Document) -> Row:
+    if document["latency_ms"].value is not None and document["stages"].value is None:
+        document["stages"].refuse("an object, because the row has a latency")
     return Row(
         candidate=document.read(Candidate),
         batch_size=document["batch_size"].read(int),

@@ -209,10 +209,16 @@ class Bundle:
                 )
 
     def golden(self) -> GoldenRecord:
-        """The golden record."""
+        """The golden record.
+
+        Raises:
+            BundleError: It is missing, changed, or does not fit the signature.
+        """
         from onward.bundle.golden import GoldenRecord
 
-        return GoldenRecord.load(self.read(self._file(GOLDEN)))
+        golden = GoldenRecord.load(self.read(self._file(GOLDEN)))
+        golden.check(self.signature)
+        return golden
 
     def golden_outputs(self, artifact: str) -> dict[str, Outputs]:
         """The outputs of the artifact of that name on the machine that built the bundle: kind -> output -> float32."""

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onward.errors import BundleError, DataError
-from onward.feed import Feed, take
+from onward.errors import BundleError, DataError, FeedError
+from onward.feed import Feed, check_feed, num_samples, take
 from onward.npz import read_arrays
 from onward.parity import Noise, Outputs, Replay, Run, Verdict, judge_replay, replay
+from onward.tensors import describe_shape
 
 if TYPE_CHECKING:
+    from onward.signature import AnySignature
     from onward.tasks import Task
 
 __all__ = ["GoldenRecord", "load_outputs", "save_outputs"]
@@ -50,6 +52,35 @@ class GoldenRecord:
     def judge_replay(self, artifact: str, replayed: Replay, task: Task | None = None) -> Verdict:
         """Compare what `onward.parity.replay` made of these inputs."""
         return judge_replay(artifact, replayed, self.reference, self.eager, self.noise, task)
+
+    def check(self, signature: AnySignature) -> None:
+        """Compare names, dtypes and shapes with the signature.
+
+        Raises:
+            BundleError: They disagree.
+        """
+        for kind, feed in self.inputs.items():
+            try:
+                count = len(next(iter(check_feed(feed, signature).values())))
+            except FeedError as error:
+                raise BundleError(f"golden.npz: input/{kind}: {error}") from error
+            if not count:
+                raise BundleError(f"golden.npz: input/{kind} is empty, expected at least one sample.")
+            for table, outputs in (("reference", self.reference[kind]), ("eager", self.eager[kind])):
+                _check_outputs(f"golden.npz: {table}/{kind}", outputs, signature, count)
+            if set(self.noise[kind]) != set(signature.output_names):
+                raise BundleError(f"golden.npz: noise/{kind} has {sorted(self.noise[kind])}, expected each output.")
+
+    def check_outputs(self, artifact: str, recorded: Mapping[str, Outputs], signature: AnySignature) -> None:
+        """Compare what `load_outputs` read with the signature, and with the samples of this record.
+
+        Raises:
+            BundleError: They disagree.
+        """
+        for kind, outputs in recorded.items():
+            if kind not in self.inputs:
+                raise BundleError(f"golden/{artifact}.npz has samples {kind!r}, expected those of golden.npz.")
+            _check_outputs(f"golden/{artifact}.npz: {kind}", outputs, signature, num_samples(self.inputs[kind]))
 
     def select(self, counts: Mapping[str, int]) -> GoldenRecord:
         """The first samples of the kinds named in `counts`; other kinds are left out.
@@ -118,6 +149,21 @@ def load_outputs(data: bytes) -> dict[str, dict[str, NDArray[np.float32]]]:
         kind, _, name = key.partition("/")
         outputs.setdefault(kind, {})[name] = array
     return outputs
+
+
+def _check_outputs(where: str, outputs: Mapping[str, NDArray[Any]], signature: AnySignature, count: int) -> None:
+    if set(outputs) != set(signature.output_names):
+        raise BundleError(f"{where} has the outputs {sorted(outputs)}, expected {sorted(signature.output_names)}.")
+    for output in signature.outputs:
+        array, expected = outputs[output.name], (count, *signature.sizes(output))
+        fits = array.ndim == len(expected) and all(
+            size in (None, found) for size, found in zip(expected, array.shape, strict=True)
+        )
+        if not fits or array.dtype.kind not in "fiub":
+            raise BundleError(
+                f"{where}/{output.name} is {array.dtype} {array.shape}, expected numbers {describe_shape(output.dims)} "
+                f"of {count} samples."
+            )
 
 
 def _noise(array: NDArray[np.float64]) -> Noise:

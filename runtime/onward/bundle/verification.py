@@ -101,6 +101,7 @@ def verify_backend(bundle: Bundle, artifact: Artifact, backend: Backend) -> Veri
     """
     golden = bundle.golden()
     recorded = bundle.golden_outputs(artifact.name)
+    golden.check_outputs(artifact.name, recorded, bundle.signature)
     same_bits = all(
         np.array_equal(backend.run(golden.inputs[kind])[name], array, equal_nan=True)
         for kind, outputs in recorded.items()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +11,7 @@ from onward.cli.console import AsJson, print_json, print_table, say
 from onward.cli.extensions import INSPECTORS_GROUP, load_extensions
 from onward.document import parse
 from onward.errors import BundleError, OnwardError
+from onward.zip_files import is_zip
 
 __all__ = ["inspect", "print_signature"]
 
@@ -29,7 +29,7 @@ def inspect(
     """Show what a bundle, an ONNX file or a checkpoint takes, gives and comes from."""
     from onward.bundle.inspection import inspect_bundle, inspect_onnx
 
-    if path.is_file() and zipfile.is_zipfile(path):
+    if path.is_file() and is_zip(path):
         _inspect_zip(path, as_json)
         return
     document = inspect_onnx(path) if path.is_file() else inspect_bundle(path)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,7 +108,7 @@ def npz(path: str, signature: Signature) -> Source:
     def blocks() -> Iterator[Block]:
         stamp = stamp_of(path)
         images = _npz_pieces(path, name, header, num_rows)
-        texts = None if labels is None else _texts(_npz_pieces(path, labels, headers[labels], num_rows))
+        texts = None if labels is None else _texts(path, _npz_pieces(path, labels, headers[labels], num_rows))
         return _blocks(f"{path}/{name}", images, signature, stamp, texts)
 
     return Source(blocks, lambda: header.shape[0])
@@ -191,8 +192,13 @@ def _choose_labels(path: str, headers: dict[str, ArrayHeader], images: str) -> s
     return None
 
 
-def _texts(pieces: Iterator[NDArray[Any]]) -> Iterator[list[str]]:
-    return ([str(item) for item in piece.tolist()] for piece in pieces)
+def _texts(path: str, pieces: Iterator[NDArray[Any]]) -> Iterator[list[str]]:
+    for piece in pieces:
+        # numpy makes texts of any numbers, and Python then fails with a SystemError
+        is_text = piece.dtype.kind == "U"
+        if is_text and (piece.astype(piece.dtype.newbyteorder("=")).view(np.uint32) > sys.maxunicode).any():
+            raise DataError(f"{path} has labels that are no Unicode: it is damaged.")
+        yield [str(item) for item in piece.tolist()]
 
 
 def _npy_pieces(path: str, header: ArrayHeader, count: int) -> Iterator[NDArray[Any]]:
