@@ -114,6 +114,12 @@ class _Zeros(io.RawIOBase):
         return bytes(size)
 
 
+def manifest(path: Path) -> None:
+    """Lists of three bytes in the file, and 64 in memory."""
+    path.mkdir()
+    (path / "manifest.json").write_bytes(b'{"format": [' + b"[]," * 6_000_000 + b"1]}")
+
+
 BOMBS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "labels.npz": (
         "predict",
@@ -128,6 +134,7 @@ BOMBS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "page.parquet": ("predict", large_page, "that would unpack to 128 MiB, at most 64 MiB: write smaller pages"),
     "prefixes.parquet": ("predict", prefixes, "not an image: Pillow recognises no format in its content"),
     "images.tar.gz": ("predict", many_images, "not an image: Pillow recognises no format in its content"),
+    "bundle": ("bundle", manifest, "manifest.json has 17 MiB, at most 8.0 MiB: copy the bundle again"),
     "golden.npz": (
         "golden",
         golden_record,

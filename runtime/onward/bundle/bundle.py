@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from onward.bundle.trust import NO_TRUST, Trust, is_safe
 from onward.document import Document, parse
 from onward.errors import BundleError
+from onward.limits import MAX_DOCUMENT_BYTES, mebibytes
 from onward.signature import AnySignature, signature_from_json
 
 if TYPE_CHECKING:
@@ -322,6 +323,11 @@ def _read_manifest(path: Path) -> Document:
     if not manifest.is_file() or manifest.is_symlink():
         raise BundleError(
             f"{path} is not a bundle: it has no {MANIFEST}. `onward export CHECKPOINT --out {path}` makes a bundle."
+        )
+    if (size_bytes := manifest.stat().st_size) > MAX_DOCUMENT_BYTES:
+        raise BundleError(
+            f"{manifest} has {mebibytes(size_bytes)}, at most {mebibytes(MAX_DOCUMENT_BYTES)}: copy the bundle again "
+            f"from its source, or export the model again."
         )
     document = parse(manifest.read_bytes(), str(manifest), BundleError)
     version = document["format"].read(int)

@@ -17,6 +17,8 @@ __all__ = ["Field", "ProtobufReader", "Span"]
 
 WINDOW_BYTES = 16384
 MAX_VARINT_BYTES = 10
+#: More than any tensor has axes.
+MAX_NUMBERS = 1024
 #: The longest text: names are short, and labels of 20,000 classes take 1 MB.
 MAX_TEXT_BYTES = 1 << 24
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
@@ -97,11 +99,12 @@ class ProtobufReader:
         return _signed(field.value)
 
     def numbers(self, field: Field) -> list[int]:
-        """The numbers of a repeated int64: one number, or several packed ones."""
+        """The numbers of a repeated int64: one number, or several packed ones; of very many, the first."""
         if not isinstance(field.value, Span):
             return [self.number(field)]
-        numbers, (position, end) = [], field.value
-        while position < end:
+        numbers: list[int] = []
+        position, end = field.value
+        while position < end and len(numbers) <= MAX_NUMBERS:
             number, position = self._varint(position, end)
             numbers.append(_signed(number))
         return numbers
