@@ -47,7 +47,11 @@ def open_zip(file: str | Path | IO[bytes]) -> Iterator[zipfile.ZipFile]:
                 f"the list of its members has {mebibytes(end[DIRECTORY_SIZE])}, at most "
                 f"{mebibytes(MAX_DIRECTORY_BYTES)}"
             )
-        with zipfile.ZipFile(stream) as archive:
+        try:
+            opened = zipfile.ZipFile(stream)
+        except NotImplementedError as error:  # it states a version of the format that Python does not know
+            raise zipfile.BadZipFile(str(error)) from error
+        with opened as archive:
             for member in archive.infolist():
                 if member.compress_type not in METHODS:
                     name = zipfile.compressor_names.get(member.compress_type)  # type: ignore[attr-defined]

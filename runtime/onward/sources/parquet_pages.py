@@ -101,7 +101,7 @@ def _page(header: dict[int, Any]) -> PageHeader:
         raise ValueError("its header states no size")
     for field, (count, encoding) in KINDS.items():
         if isinstance(kind := header.get(field), dict):
-            numbers = int(kind.get(count, 0)), int(kind.get(encoding, 0))
+            numbers = int(kind.get(count) or 0), int(kind.get(encoding) or 0)
             return PageHeader(*sizes, *numbers, field == DICTIONARY)  # type: ignore[arg-type]
     return PageHeader(*sizes, 0, 0)  # type: ignore[arg-type]
 
