@@ -216,6 +216,8 @@ def test_a_terminal_that_goes_away_saves_the_state(tmp_path: Path) -> None:
     if not child:
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "onward", *arguments(out, "--epochs", "100000")]
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # it is ignored where the tests run under nohup
+        signal.alarm(120)  # ends a process that goes on
         os.execve(sys.executable, command, environment)
     shown = b""
     while b"epoch   1" not in shown:

@@ -183,19 +183,18 @@ def check_batching(double: Deployable, samples: Mapping[str, Feed], reference: M
 
 
 def check_depends_on_input(record: GoldenRecord) -> None:
-    """The outputs depend on the input. Probabilities need not where logits do: softmax makes large ones all 0 or 1."""
+    """The outputs depend on the input; but softmax may make large logits 0 and 1 for every input."""
     kinds = [kind for kind in record.inputs if kind != CONSTANT]
-    same = []
+    first, *_ = record.reference[kinds[0]]
     for name in record.reference[kinds[0]]:
         outputs = np.concatenate([record.reference[kind][name] for kind in kinds])
         floor = max(record.noise[kind][name].floor for kind in kinds)
-        if np.ptp(outputs, axis=0).max() > floor:
-            return
-        same.append(name)
-    raise NotExportable(
-        f"{same[0]} is the same for all {len(outputs)} samples: the output does not depend on the input, so no "
-        f"comparison is possible. A common cause is a last layer of zeros. Was the model trained?"
-    )
+        is_saturated = name != first and np.minimum(np.abs(outputs), np.abs(outputs - 1)).max() <= floor
+        if np.ptp(outputs, axis=0).max() <= floor and not is_saturated:
+            raise NotExportable(
+                f"{name} is the same for all {len(outputs)} samples: the output does not depend on the input, so no "
+                f"comparison is possible. A common cause is a last layer of zeros. Was the model trained?"
+            )
 
 
 def check_conditioning(record: GoldenRecord) -> None:

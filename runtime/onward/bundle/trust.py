@@ -26,7 +26,7 @@ __all__ = ["NO_TRUST", "SKIPPED", "Trust", "check_may_open", "is_remembered", "i
 #: Formats that hold no code of their own. A format that is not listed is taken for one that does.
 SAFE_FORMATS = ("onnx",)
 #: Why an artifact was not opened, in the rows of `verify` and `bench`.
-SKIPPED = "it can run code; --trust, or --key"
+SKIPPED = "it can run code; --trust"
 #: In the state folder: one file for each remembered manifest, named by its digest.
 REMEMBERED = "exported"
 SIGNING = "onward.bundle.signing"
@@ -94,8 +94,8 @@ def check_may_open(bundle: Bundle, artifact: Artifact) -> None:
     if not bundle.may_open(artifact):
         raise TrustError(
             f"{artifact.file.path} of {bundle.path} was not opened: a {artifact.format} file can run code, and this "
-            "bundle was not exported here by you. If you trust whoever made it, add --trust (trust=True in Python), or "
-            "check its signature with --key. The ONNX artifact runs without either."
+            "bundle was not exported here by you. If you trust whoever made it, add --trust (trust=True in Python). "
+            "The ONNX artifact runs without."
         )
 
 

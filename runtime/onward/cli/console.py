@@ -70,6 +70,7 @@ PublicKey = Annotated[
         "--key",
         envvar="ONWARD_KEY",
         metavar="PUBLIC_KEY",
+        hidden=True,  # until bundles can be signed
         help="The bundle must be signed by this key; it is trusted then.",
     ),
 ]

@@ -76,10 +76,7 @@ def _label_lines(labels: tuple[str, ...]) -> bytes:
                 f"label {label!r} has a line break, but Triton reads one label per line. "
                 "Export the model with labels of one line each."
             )
-    try:
-        return "".join(f"{label}\n" for label in labels).encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(f"a label cannot be encoded as UTF-8: {error}. Export the model with other labels.") from error
+    return "".join(f"{label}\n" for label in labels).encode()
 
 
 def _config(bundle: Bundle, onnx: Artifact, name: str) -> Iterator[str]:

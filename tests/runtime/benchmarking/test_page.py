@@ -159,7 +159,7 @@ def test_failed_and_missing_rows_have_their_reasons_and_hints(tmp_path: Path) ->
     document = page(REPORTS["failed"], tmp_path)
     assert lead(document).endswith("Failed: torch.compile.")
     assert "Not measured" in headings(document)
-    for text in ("RuntimeError: no compiler\n was found", "openvino is not installed.", "pip install torch"):
+    for text in (r"RuntimeError: no compiler\n was found", "openvino is not installed.", "pip install torch"):
         assert text in document
 
 

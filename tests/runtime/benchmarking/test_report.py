@@ -84,6 +84,8 @@ LATENCY = st.builds(
 @st.composite
 def any_row(draw: st.DrawFn) -> Row:
     num_labelled = draw(COUNT)
+    stages = st.builds(Stages, FIGURE, FIGURE, FIGURE, st.none() | FIGURE, st.none() | FIGURE)
+    latency, stages = draw(st.tuples(LATENCY, stages) | st.just((None, None)))
     return draw(
         st.builds(
             Row,
@@ -93,7 +95,7 @@ def any_row(draw: st.DrawFn) -> Row:
             reason=TEXT,
             name=TEXT,
             placement=st.none() | st.dictionaries(TEXT, COUNT, max_size=3),
-            latency=st.none() | LATENCY,
+            latency=st.just(latency),
             images_per_s=st.none() | FIGURE,
             ratio=st.none() | st.builds(Interval, FIGURE, FIGURE, FIGURE),
             instabilities=st.lists(st.builds(Instability, st.text(min_size=1, max_size=9), TEXT), max_size=3).map(
@@ -105,7 +107,7 @@ def any_row(draw: st.DrawFn) -> Row:
             num_correct=st.integers(0, num_labelled),
             file_bytes=st.none() | COUNT,
             peak_bytes=st.none() | COUNT,
-            stages=st.none() | st.builds(Stages, FIGURE, FIGURE, FIGURE, st.none() | FIGURE, st.none() | FIGURE),
+            stages=st.just(stages),
             num_inferences=COUNT,
             num_warm_up=COUNT,
             rounds_ms=st.lists(st.lists(FIGURE, max_size=3), max_size=3),

@@ -158,10 +158,9 @@ def test_hostile_labels_stand_in_the_label_file_alone(bundles: dict[str, Bundle]
     assert not any(label in (tmp_path / "model" / "config.pbtxt").read_text() for label in HOSTILE if label.strip())
 
 
-@pytest.mark.parametrize("label", ["two\nlines", "\ud800"])
-def test_a_label_that_no_line_can_hold_is_refused(bundles: dict[str, Bundle], tmp_path: Path, label: str) -> None:
+def test_a_label_that_no_line_can_hold_is_refused(bundles: dict[str, Bundle], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"label .*Export the model with"):
-        write_repository(with_labels(bundles["digits"], (label, "b")), tmp_path, "model")
+        write_repository(with_labels(bundles["digits"], ("two\nlines", "b")), tmp_path, "model")
     assert not list(tmp_path.iterdir())
 
 
