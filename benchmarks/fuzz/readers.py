@@ -51,8 +51,9 @@ def _decode(path: Path) -> str:
 def _decode_listed(path: Path) -> str:
     from onward.sources import open_sources
 
-    with path.open("rb") as stream:
-        return _decode_source(open_sources(["-"], seeds.SIGNATURE, stdin=stream))
+    # a folder in the list is searched, and "/" is the whole machine
+    paths = path.read_bytes().replace(b"/", b"_")
+    return _decode_source(open_sources(["-"], seeds.SIGNATURE, stdin=io.BytesIO(paths)))
 
 
 def _decode_source(source: Any) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ class Report:
             fingerprint=document["fingerprint"].read(Fingerprint),
             missing=document["missing"].read(Mapping[str, str]),
             untrusted=_untrusted(document),
-            speed_probe_ms=document["speed_probe_ms"].read(tuple[Mapping[int, Sequence[float]], ...]),
+            speed_probe_ms=_speed_probe(document["speed_probe_ms"]),
             end_to_end=document["end_to_end"].read(tuple[EndToEnd, ...]),
             is_complete=document["complete"].read(bool),
             changed=document["changed"].read(str | None) or "",
@@ -182,8 +183,25 @@ def _row_from_json(document: Document) -> Row:
         stages=document["stages"].read(Stages | None),
         num_inferences=document["num_inferences"].read(int),
         num_warm_up=document["num_warm_up"].read(int),
-        rounds_ms=document["rounds_ms"].read(tuple[tuple[float, ...], ...]),
+        rounds_ms=_rounds(document["rounds_ms"]),
     )
+
+
+def _rounds(document: Document) -> tuple[tuple[float, ...], ...]:
+    rounds = document.read(tuple[tuple[float, ...], ...])
+    _check_times(document, chain.from_iterable(rounds))
+    return rounds
+
+
+def _speed_probe(document: Document) -> tuple[Mapping[int, Sequence[float]], ...]:
+    runs = document.read(tuple[Mapping[int, Sequence[float]], ...])
+    _check_times(document, (time for run in runs for times in run.values() for time in times))
+    return runs
+
+
+def _check_times(document: Document, times: Iterable[float]) -> None:
+    if any(time <= 0 for time in times):  # they are divided by each other
+        document.refuse("times above 0")
 
 
 def _probe_to_json(process_run: Mapping[int, Sequence[float]]) -> dict[str, list[float]]:
