@@ -1,6 +1,6 @@
 """Peak: how much memory it takes to read a file, in a process that does nothing else.
 
-`peaks_of` starts one process for all files of a test module; it reads one after the other, and the kernel's record of
+`read_bombs` starts one process for all files of a test module; it reads one after the other, and the kernel's record of
 the peak is set back before each. Linux only.
 """
 
@@ -11,17 +11,18 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-__all__ = ["MAX_PEAK_MIB", "Reading", "peaks_of"]
+__all__ = ["MAX_PEAK_MIB", "Bomb", "Reading", "read_bombs"]
 
 ROOT = Path(__file__).parents[1]
 CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-#: What issue and docs/trust.md promise, above what the process takes before it opens the file.
+#: The most that a small file may take, above what the process takes before it opens the file.
 MAX_PEAK_MIB = 300
 
 
@@ -38,8 +39,28 @@ class Reading:
     peak_mib: float
 
 
-def peaks_of(files: Sequence[tuple[str, Path]]) -> list[Reading]:
-    """Read files in one process of their own, each by one of `READERS`."""
+class Bomb(NamedTuple):
+    """A small file that asks for much memory.
+
+    Args:
+        reader: One of `READERS`.
+        plant: Writes it.
+        sentence: What is said of it.
+    """
+
+    reader: str
+    plant: Callable[[Path], None]
+    sentence: str
+
+
+def read_bombs(bombs: Mapping[str, Bomb], folder: Path) -> dict[str, Reading]:
+    """Plant files in a folder, and read them in one process of their own: name -> how it was read."""
+    for name, bomb in bombs.items():
+        bomb.plant(folder / name)
+    return dict(zip(bombs, _peaks_of([(bomb.reader, folder / name) for name, bomb in bombs.items()]), strict=True))
+
+
+def _peaks_of(files: Sequence[tuple[str, Path]]) -> list[Reading]:
     if not CLEAR_REFS.exists():
         pytest.skip("the peak of a process is read from Linux's /proc")
     command = [sys.executable, "-m", "tests.peak", *(text for reader, path in files for text in (reader, str(path)))]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from onward.bundle import Bundle
 from onward.errors import UsageError
 from onward_training.checkpoint import Checkpoint
 from onward_training.data import Dataset
+from tests.small_disk import small_disk
 
 pytestmark = pytest.mark.long
 COMMANDS = ("demo", "train", "evaluate", "export", "verify", "predict", "bench", "inspect", "doctor")
@@ -248,27 +248,9 @@ def test_a_refused_export_ends_with_exit_code_1(here, checkpoint: Checkpoint, tm
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 256 kB, nearly full."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
-    if shutil.which("mount") is None or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("only root may mount a small file system to fill")
-    (place / "filling").write_bytes(bytes(200_000))
-    yield place
-    subprocess.run(["umount", place], check=True)
-
-
-def test_a_full_disk_while_exporting_leaves_the_earlier_bundle(
-    here, full_disk: Path, checkpoint_path: Path, bundle: Bundle
-) -> None:
-    (full_disk / "filling").unlink()
-    (full_disk / "digits").mkdir()
-    shutil.copy(bundle.path / "manifest.json", full_disk / "digits")
-    (full_disk / "filling").write_bytes(bytes(200_000))
-    result = here("export", checkpoint_path, "--out", full_disk / "digits")
-    assert_sentence(result, 2, "no space is left")
-    assert sorted(path.name for path in full_disk.iterdir()) == ["digits", "filling"]
-    assert Bundle.open(full_disk / "digits").signature == bundle.signature
+    with small_disk(tmp_path / "small", 256 << 10) as place:
+        (place / "filling").write_bytes(bytes(200_000))
+        yield place
 
 
 def test_a_full_disk_while_predicting_leaves_the_earlier_rows(here, full_disk: Path, bundle: Bundle, tmp_path) -> None:

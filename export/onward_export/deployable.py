@@ -63,8 +63,9 @@ class Deployable(nn.Module):
         shared = {id(item) for item in self._shared}
         for module in self.modules():
             held = [value for name, value in vars(module).items() if name not in TABLES and id(value) not in shared]
-            yield from (item for item in tree_leaves(held) if isinstance(item, nn.Module))
-            yield from (item for item in tree_leaves(held) if isinstance(item, Tensor) and item.is_leaf)
+            for item in tree_leaves(held):
+                if isinstance(item, nn.Module) or (isinstance(item, Tensor) and item.is_leaf):
+                    yield item
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         made = memo[id(self)] = type(self).__new__(type(self))

@@ -10,7 +10,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ import pytest
 from onward.bundle import Bundle
 from onward.locks import sole_writer
 from tests.forks import CAN_FORK, Fork
+from tests.small_disk import small_disk
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(not CAN_FORK, reason="this system has no forks")]
 #: `make soak` asks for more.
@@ -101,18 +101,9 @@ def test_a_second_export_at_the_same_folder_ends_with_a_sentence(
 @pytest.fixture
 def disk(old: tuple[Path, float], tmp_path: Path) -> Iterator[Path]:
     """A file system with room for one and a half bundles."""
-    place = tmp_path / "disk"
     size_bytes = sum(-(-path.stat().st_size // PAGE_BYTES) * PAGE_BYTES for path in old[0].rglob("*") if path.is_file())
-    place.mkdir()
-    mount = shutil.which("mount")
-    if sys.platform != "linux" or mount is None or os.geteuid() != 0:
-        pytest.skip("only root on Linux may mount the small disk that is filled here")
-    command = [mount, "-t", "tmpfs", "-o", f"size={size_bytes * 3 // 2}", "tmpfs", str(place)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    with small_disk(tmp_path / "disk", size_bytes * 3 // 2) as place:
+        yield place
 
 
 def test_an_export_to_a_full_disk_ends_with_a_sentence(

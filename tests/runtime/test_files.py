@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,24 +12,16 @@ import pytest
 from onward.bundle import previous_path
 from onward.errors import OutputError
 from onward.files import check_writable, staged_folder, written_whole
+from tests.small_disk import small_disk
 
 DISK_BYTES = 64 * 1024
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 64 KiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = shutil.which("mount")
-    if sys.platform != "linux" or mount is None or os.geteuid() != 0:
-        pytest.skip("only root on Linux may mount the small disk that is filled here")
-    command = [mount, "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(place)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    with small_disk(tmp_path / "disk", DISK_BYTES) as place:
+        yield place
 
 
 @pytest.fixture
@@ -101,26 +92,26 @@ def test_an_error_inside_leaves_the_earlier_file(error: type[BaseException], tmp
     assert content(tmp_path) == {"rows": "old"}
 
 
-def test_a_full_disk_leaves_the_earlier_file(small_disk: Path) -> None:
-    fill(small_disk, rows="old")
+def test_a_full_disk_leaves_the_earlier_file(disk: Path) -> None:
+    fill(disk, rows="old")
     with (
         pytest.raises(OutputError, match="no space is left"),
-        written_whole(small_disk / "rows") as staged,
+        written_whole(disk / "rows") as staged,
     ):
         staged.write_bytes(bytes(2 * DISK_BYTES))
-    assert content(small_disk) == {"rows": "old"}
+    assert content(disk) == {"rows": "old"}
 
 
-def test_a_stream_that_overflows_as_it_is_closed_leaves_the_earlier_file(small_disk: Path) -> None:
-    fill(small_disk, rows="old", ballast="x" * (DISK_BYTES - 3 * 4096))
+def test_a_stream_that_overflows_as_it_is_closed_leaves_the_earlier_file(disk: Path) -> None:
+    fill(disk, rows="old", ballast="x" * (DISK_BYTES - 3 * 4096))
     with (
         pytest.raises(OutputError, match="no space is left"),
-        written_whole(small_disk / "rows") as staged,
+        written_whole(disk / "rows") as staged,
         staged.open("w", buffering=DISK_BYTES) as stream,
     ):
         stream.write("y" * (3 * 4096))
-    assert content(small_disk)["rows"] == "old"
-    assert len(list(small_disk.iterdir())) == 2
+    assert content(disk)["rows"] == "old"
+    assert len(list(disk.iterdir())) == 2
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
@@ -221,24 +212,24 @@ def test_an_error_inside_leaves_the_earlier_folder(error: type[BaseException], t
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_leaves_the_earlier_folder(small_disk: Path) -> None:
-    path = small_disk / "digits"
+def test_a_full_disk_leaves_the_earlier_folder(disk: Path) -> None:
+    path = disk / "digits"
     path.mkdir()
     fill(path, old="old")
     with pytest.raises(OutputError, match="no space is left"), staged_folder(path) as staged:
         for index in range(10):
             (staged / str(index)).write_bytes(bytes(DISK_BYTES // 4))
     assert content(path) == {"old": "old"}
-    assert list(small_disk.iterdir()) == [path]
+    assert list(disk.iterdir()) == [path]
 
 
-def test_a_folder_is_replaced_on_a_disk_with_room_for_both_only(small_disk: Path) -> None:
-    path = small_disk / "digits"
+def test_a_folder_is_replaced_on_a_disk_with_room_for_both_only(disk: Path) -> None:
+    path = disk / "digits"
     for version in ("old", "new"):
         with staged_folder(path) as staged:
             fill(staged, model=version, ballast="x" * (DISK_BYTES // 3))
     assert content(path)["model"] == "new"
-    assert list(small_disk.iterdir()) == [path]
+    assert list(disk.iterdir()) == [path]
 
 
 def test_a_file_where_the_parent_should_be_is_an_output_error_for_folders(tmp_path: Path) -> None:

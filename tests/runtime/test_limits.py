@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import tarfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 
 from onward.limits import FREE_BYTES, allowed_bytes
-from tests.peak import MAX_PEAK_MIB, Reading, peaks_of
+from tests.peak import MAX_PEAK_MIB, Bomb, Reading, read_bombs
 
 GIB = 1 << 30
 #: What a planted file holds of what it states: compressing gigabytes takes long, and nobody may read so far.
@@ -120,22 +119,22 @@ def manifest(path: Path) -> None:
     (path / "manifest.json").write_bytes(b'{"format": [' + b"[]," * 6_000_000 + b"1]}")
 
 
-BOMBS: dict[str, tuple[str, Callable[[Path], None], str]] = {
-    "labels.npz": (
+BOMBS: dict[str, Bomb] = {
+    "labels.npz": Bomb(
         "predict",
         wide_labels,
         "reserves 10,000,000 characters for each label, at most 4,096",
     ),
-    "header.npz": ("predict", long_header, "its header has 1,073,741,808 bytes, at most 10,000"),
-    "bzip2.npz": ("predict", bzip2, "images.npy is compressed by bzip2, expected deflate"),
-    "members.npz": ("predict", many_members, "the list of its members has 6.7 MiB, at most 4.0 MiB"),
-    "cell.parquet": ("predict", one_cell, "not an image: Pillow recognises no format in its content"),
-    "struct.parquet": ("predict", one_struct, "not an image: Pillow recognises no format in its content"),
-    "page.parquet": ("predict", large_page, "that would unpack to 128 MiB, at most 64 MiB: write smaller pages"),
-    "prefixes.parquet": ("predict", prefixes, "not an image: Pillow recognises no format in its content"),
-    "images.tar.gz": ("predict", many_images, "not an image: Pillow recognises no format in its content"),
-    "bundle": ("bundle", manifest, "manifest.json has 17 MiB, at most 8.0 MiB: copy the bundle again"),
-    "golden.npz": (
+    "header.npz": Bomb("predict", long_header, "its header has 1,073,741,808 bytes, at most 10,000"),
+    "bzip2.npz": Bomb("predict", bzip2, "images.npy is compressed by bzip2, expected deflate"),
+    "members.npz": Bomb("predict", many_members, "the list of its members has 6.7 MiB, at most 4.0 MiB"),
+    "cell.parquet": Bomb("predict", one_cell, "not an image: Pillow recognises no format in its content"),
+    "struct.parquet": Bomb("predict", one_struct, "not an image: Pillow recognises no format in its content"),
+    "page.parquet": Bomb("predict", large_page, "that would unpack to 128 MiB, at most 64 MiB: write smaller pages"),
+    "prefixes.parquet": Bomb("predict", prefixes, "not an image: Pillow recognises no format in its content"),
+    "images.tar.gz": Bomb("predict", many_images, "not an image: Pillow recognises no format in its content"),
+    "bundle": Bomb("bundle", manifest, "manifest.json has 17 MiB, at most 8.0 MiB: copy the bundle again"),
+    "golden.npz": Bomb(
         "golden",
         golden_record,
         "more than 65 MiB of memory, the limit for a file of 0.1 MiB: input/random.npy alone has shape (1073741",
@@ -145,17 +144,13 @@ BOMBS: dict[str, tuple[str, Callable[[Path], None], str]] = {
 
 @pytest.fixture(scope="module")
 def readings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reading]:
-    folder = tmp_path_factory.mktemp("bombs")
-    for name, (_, plant, _) in BOMBS.items():
-        plant(folder / name)
-    found = peaks_of([(reader, folder / name) for name, (reader, *_) in BOMBS.items()])
-    return dict(zip(BOMBS, found, strict=True))
+    return read_bombs(BOMBS, tmp_path_factory.mktemp("bombs"))
 
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_small_file_that_states_gigabytes_is_a_sentence(readings: dict[str, Reading], name: str) -> None:
     reading = readings[name]
-    assert BOMBS[name][2] in reading.said
+    assert BOMBS[name].sentence in reading.said
     assert reading.peak_mib < MAX_PEAK_MIB
 
 

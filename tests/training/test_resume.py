@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from onward_training.loop import train
 from onward_training.options import TrainOptions
 from onward_training.run_folder import RunFolder
 from tests.forks import CAN_FORK, Fork
+from tests.small_disk import small_disk
 
 pytestmark = pytest.mark.long
 #: `make soak` asks for more.
@@ -238,12 +238,7 @@ def test_an_output_that_cannot_be_written_is_an_error_before_the_work(out: str, 
 
 
 def test_a_full_disk_ends_a_run_with_a_sentence_and_loses_nothing(whole: tuple[Path, float], tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(disk)]
-    if not shutil.which("mount") or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a small file system")
-    try:
+    with small_disk(tmp_path / "disk", 100 << 10) as disk:
         (disk / "other").write_bytes(bytes(40_000))
         code, complaint = run(disk / "run.pt")
         assert code == 2
@@ -253,5 +248,3 @@ def test_a_full_disk_ends_a_run_with_a_sentence_and_loses_nothing(whole: tuple[P
         subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
         assert run(disk / "run.pt", "--resume")[0] == 0
         assert same(Checkpoint.load(disk / "run.pt"), Checkpoint.load(whole[0]))
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)

@@ -6,7 +6,6 @@ import io
 import json
 import struct
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from onward.signature import Signature
 from onward_training.checkpoint import Checkpoint
 from onward_training.models import build
 from onward_training.weights_limits import check_document
-from tests.peak import MAX_PEAK_MIB, Reading, peaks_of
+from tests.peak import MAX_PEAK_MIB, Bomb, Reading, read_bombs
 
 SIGNATURE = Signature(4, 4, 1, (0.5,), (0.5,), ("a", "b"))
 
@@ -119,36 +118,32 @@ def safetensors(path: Path) -> None:
     path.write_bytes(struct.pack("<Q", len(header)) + header)
 
 
-BOMBS: dict[str, tuple[str, Callable[[Path], None], str]] = {
-    "stride-0.pt": ("network", stride_0, "but its tensors take 8,192 MiB, at most 64 MiB: they repeat few values"),
-    "stride-0-inspected.pt": ("inspect", stride_0, "but its tensors take 8,192 MiB"),
-    "shared.pt": ("inspect", shared, "lists or dictionaries in it hold the same one many times"),
-    "cyclic.pt": ("inspect", cyclic, "holds a container that contains itself"),
-    "deep.pt": ("inspect", deep, "holds containers in containers, more than 100 deep"),
-    "text.pt": ("inspect", text, "but they take 9,537 MiB written out"),
-    "wide.pt": ("network", wide, "takes far more memory than its weights in the file"),
-    "many-layers.pt": ("network", many_layers, "takes far more memory than its weights in the file"),
-    "compressed.pt": ("weights", compressed, "and would unpack to 256 MiB, at most"),
-    "call.pt": ("weights", call, "calls builtins.bytearray, which can take any amount of memory"),
-    "encodings.pt": ("weights", encodings, "calls _codecs.encode, which can take any amount of memory"),
-    "containers.pt": ("weights", containers, "holds containers that take 732 MiB, at most"),
-    "header.safetensors": ("weights", safetensors, "is safetensors with a header of 9.0 MiB, at most 8.0 MiB"),
+BOMBS: dict[str, Bomb] = {
+    "stride-0.pt": Bomb("network", stride_0, "but its tensors take 8,192 MiB, at most 64 MiB: they repeat few values"),
+    "stride-0-inspected.pt": Bomb("inspect", stride_0, "but its tensors take 8,192 MiB"),
+    "shared.pt": Bomb("inspect", shared, "lists or dictionaries in it hold the same one many times"),
+    "cyclic.pt": Bomb("inspect", cyclic, "holds a container that contains itself"),
+    "deep.pt": Bomb("inspect", deep, "holds containers in containers, more than 100 deep"),
+    "text.pt": Bomb("inspect", text, "but they take 9,537 MiB written out"),
+    "wide.pt": Bomb("network", wide, "takes far more memory than its weights in the file"),
+    "many-layers.pt": Bomb("network", many_layers, "takes far more memory than its weights in the file"),
+    "compressed.pt": Bomb("weights", compressed, "and would unpack to 256 MiB, at most"),
+    "call.pt": Bomb("weights", call, "calls builtins.bytearray, which can take any amount of memory"),
+    "encodings.pt": Bomb("weights", encodings, "calls _codecs.encode, which can take any amount of memory"),
+    "containers.pt": Bomb("weights", containers, "holds containers that take 732 MiB, at most"),
+    "header.safetensors": Bomb("weights", safetensors, "is safetensors with a header of 9.0 MiB, at most 8.0 MiB"),
 }
 
 
 @pytest.fixture(scope="module")
 def readings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reading]:
-    folder = tmp_path_factory.mktemp("bombs")
-    for name, (_, plant, _) in BOMBS.items():
-        plant(folder / name)
-    found = peaks_of([(reader, folder / name) for name, (reader, *_) in BOMBS.items()])
-    return dict(zip(BOMBS, found, strict=True))
+    return read_bombs(BOMBS, tmp_path_factory.mktemp("bombs"))
 
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_small_file_that_asks_for_gigabytes_is_a_sentence(readings: dict[str, Reading], name: str) -> None:
     reading = readings[name]
-    assert BOMBS[name][2] in reading.said
+    assert BOMBS[name].sentence in reading.said
     assert reading.said.startswith("CheckpointError: ")
     assert reading.peak_mib < MAX_PEAK_MIB
 

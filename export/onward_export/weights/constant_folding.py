@@ -70,14 +70,15 @@ def constant_values(
     stored = program.state_dict | program.constants | dict(expected)
     values: dict[Any, Any] = {}
     found: dict[str, Tensor] = {}
-    for node in program.graph.nodes:
-        if node.op == "placeholder" and names.get(node.name) in stored:
-            values[node] = found[str(node)] = stored[names[node.name]]
-        elif node.op == "call_function" and all(source in values for source in _read_by(node)):
-            try:
-                found |= _compute(node, values, dtype)
-            except (RuntimeError, TypeError):  # e.g. a constant of the graph in the other precision
-                continue
+    with torch.inference_mode(), widened(dtype) if dtype == torch.float64 else nullcontext():
+        for node in program.graph.nodes:
+            if node.op == "placeholder" and names.get(node.name) in stored:
+                values[node] = found[str(node)] = stored[names[node.name]]
+            elif node.op == "call_function" and all(source in values for source in _read_by(node)):
+                try:
+                    found |= _compute(node, values, dtype)
+                except (RuntimeError, TypeError):  # e.g. a constant of the graph in the other precision
+                    continue
     computed = {str(node): values[node] for node in values if str(node) in found and node.op == "call_function"}
     return found | {f"{name} in the end": value for name, value in computed.items()}
 
@@ -101,11 +102,10 @@ def _compute(node: Any, values: dict[Any, Any], dtype: torch.dtype) -> dict[str,
         return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
 
     args, kwargs = map_arg((node.args, node.kwargs), read)
-    with torch.inference_mode(), widened(dtype) if dtype == torch.float64 else nullcontext():
-        parts = {}
-        if str(node.target) == "aten.linear.default" and len(args) > 2:  # in ONNX a product and a sum
-            parts[f"{node} without its bias"] = node.target(*args[:2])
-        values[node] = node.target(*args, **kwargs)
+    parts = {}
+    if str(node.target) == "aten.linear.default" and len(args) > 2:  # in ONNX a product and a sum
+        parts[f"{node} without its bias"] = node.target(*args[:2])
+    values[node] = node.target(*args, **kwargs)
     if isinstance(values[node], Tensor) and not is_functorch_wrapped_tensor(values[node]):  # as inside `torch.vmap`
         parts[str(node)] = values[node].clone()
     return parts

@@ -163,7 +163,7 @@ class _Graph:
         for name in inner:
             others = [self.counterpart(other) for other in inner if other != name] + values.numbers()
             own, needs_more = self.counterpart(name), values.depends_on_inputs
-            if needs_more(own, values.numbers()) and not needs_more(own, others):
+            if not needs_more(own, others) and needs_more(own, values.numbers()):
                 return {name}
         return set()
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from onward.bundle.pt2_program import check_path, check_program
-from onward.bundle.torch_archive import read_archive, refuse, write_archive
+from onward.bundle.torch_archive import check_repeated, read_archive, refuse, write_archive
 from onward.errors import BackendError
 
 __all__ = ["check_pt2"]
@@ -34,8 +34,6 @@ DTYPE_BYTES = {
     1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 2, 7: 4, 8: 8, 9: 4, 10: 8, 11: 16, 12: 1, 13: 2,
     28: 2, 29: 1, 30: 1, 31: 1, 32: 1, 33: 1, 34: 4, 35: 8,
 }  # fmt: skip
-#: Tensors may repeat their numbers (`expand`), but not take gigabytes out of a small file.
-MAX_REPEATED_BYTES = 1 << 28
 
 
 def check_pt2(data: bytes) -> bytes:
@@ -87,5 +85,4 @@ def _check_tensors(config: Mapping[str, Any], members: Mapping[str, memoryview],
         if not all(type(size) is int and size >= 0 for size in sizes) or meta["dtype"] not in DTYPE_BYTES:
             refuse(WHAT, f"{path} has the sizes {sizes} and the dtype {meta['dtype']!r}")
         repeated += max(0, math.prod(sizes) * DTYPE_BYTES[meta["dtype"]] - len(members[stored]))
-    if repeated > MAX_REPEATED_BYTES:
-        refuse(WHAT, f"its tensors would take {repeated / 2**30:.1f} GiB more than the file has")
+    check_repeated(repeated, WHAT)

@@ -14,16 +14,17 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from onward.errors import BackendError, BundleError
+from onward.zip_files import open_zip
 
-__all__ = ["read_archive", "refuse", "write_archive"]
+__all__ = ["check_repeated", "read_archive", "refuse", "write_archive"]
 
 ALIGNMENT = 64
 HEADER_BYTES = 30
 EXTRA_ID = 0x4246  # "FB": the padding that PyTorch itself writes
 EPOCH = (1980, 1, 1, 0, 0, 0)
 ENCRYPTED = 0x1
-#: Models have hundreds of tensors.
-MAX_MEMBERS = 100_000
+#: Tensors may repeat their numbers (`expand`), but not take gigabytes out of a small file.
+MAX_REPEATED_BYTES = 1 << 28
 
 
 def read_archive(data: bytes, what: str, required: Sequence[str]) -> dict[str, memoryview]:
@@ -39,16 +40,14 @@ def read_archive(data: bytes, what: str, required: Sequence[str]) -> dict[str, m
         BundleError: It is no zip of the kind that `torch.export.save` and `torch.jit.save` write.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with open_zip(io.BytesIO(data)) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, EOFError, struct.error) as error:
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
         raise BackendError(f"PyTorch cannot open the {what} file: it is damaged or no archive ({error}).") from error
     names = {entry.filename.partition("/")[2] for entry in entries}
     for name in required:
         if name not in names:
             raise BackendError(f"PyTorch cannot open the {what} file: it has no {name}.")
-    if len(entries) > MAX_MEMBERS:
-        refuse(what, f"it has {len(entries):,} members, expected at most {MAX_MEMBERS:,}")
     members: dict[str, memoryview] = {}
     folded: set[str] = set()
     for entry in entries:
@@ -78,6 +77,16 @@ def write_archive(members: Mapping[str, bytes | memoryview]) -> bytes:
             info.extra = struct.pack("<HH", EXTRA_ID, padding) + bytes(padding)
             archive.writestr(info, content)
     return written.getvalue()
+
+
+def check_repeated(num_bytes: int, what: str) -> None:
+    """Check how much more memory the tensors of a file take than it has bytes for them.
+
+    Raises:
+        BundleError: Far more.
+    """
+    if num_bytes > MAX_REPEATED_BYTES:
+        refuse(what, f"its tensors would take {num_bytes / 2**30:.1f} GiB more than the file has")
 
 
 def refuse(what: str, reason: str) -> NoReturn:

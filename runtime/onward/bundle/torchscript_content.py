@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from onward.bundle.torch_archive import read_archive, refuse, write_archive
+from onward.bundle.torch_archive import check_repeated, read_archive, refuse, write_archive
 from onward.bundle.torchscript_code import ROOT, WHAT, check_code
 from onward.errors import BackendError
 
@@ -33,8 +33,6 @@ STORAGES = {
     "ComplexFloatStorage": 8, "ComplexDoubleStorage": 16,
 }  # fmt: skip
 LISTS = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist")
-#: Tensors may repeat their numbers (`expand`), but not take gigabytes out of a small file.
-MAX_REPEATED_BYTES = 1 << 28
 
 
 def check_torchscript(data: bytes) -> bytes:
@@ -70,8 +68,7 @@ def _check_pickle(members: Mapping[str, memoryview], part: str, classes: frozens
         raise BackendError(f"PyTorch cannot open the {WHAT} file: {name} is damaged ({error}).") from error
     except (RecursionError, OverflowError, MemoryError) as error:
         refuse(WHAT, f"{name} holds a structure that no network has ({type(error).__name__})")
-    if reader.repeated_bytes > MAX_REPEATED_BYTES:
-        refuse(WHAT, f"its tensors would take {reader.repeated_bytes / 2**30:.1f} GiB more than the file has")
+    check_repeated(reader.repeated_bytes, WHAT)
 
 
 class _Storage(NamedTuple):

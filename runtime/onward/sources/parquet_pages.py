@@ -125,21 +125,17 @@ class _Compact:
         return fields
 
     def value(self, kind: int, depth: int) -> Any:
-        match kind:
-            case _ if kind in (TRUE, FALSE):
-                return kind == TRUE
-            case _ if kind == BYTE:
-                return self.byte()
-            case _ if kind < DOUBLE:
-                return self.number()
-            case _ if kind == DOUBLE:
-                self.stream.seek(8, io.SEEK_CUR)
-            case _ if kind == BINARY:
-                self.stream.seek(self.varint(), io.SEEK_CUR)
-            case _ if kind == STRUCT:
-                return self.struct(depth + 1)
-            case _:
-                raise ValueError(f"its header has a part of type {kind}")
+        if kind in (TRUE, FALSE):
+            return kind == TRUE
+        if kind == BYTE:
+            return self.byte()
+        if kind < DOUBLE:
+            return self.number()
+        if kind == STRUCT:
+            return self.struct(depth + 1)
+        if kind not in (DOUBLE, BINARY):
+            raise ValueError(f"its header has a part of type {kind}")
+        self.stream.seek(8 if kind == DOUBLE else self.varint(), io.SEEK_CUR)
         return None
 
     def number(self) -> int:
