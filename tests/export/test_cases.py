@@ -18,10 +18,11 @@ from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from onward.bundle import Bundle
+from onward.bundle.pt2_content import check_pt2
 from onward.errors import NotExportable
 from onward.signature import Signature
 from onward_export.deployable import make_deployable
-from onward_export.formats.program import export_program
+from onward_export.formats.program import export_program, write_pt2
 from onward_export.model_to_export import ModelToExport
 from onward_export.options import ExportOptions
 from onward_export.publish import publish
@@ -210,13 +211,14 @@ def test_a_copy_of_a_feature_extractor_is_in_eval_mode_though_torch_fx_forgets_i
     assert not any(item.training for item in module.modules())
 
 
-def test_values_inside_a_vmap_are_no_constants() -> None:
+def test_values_inside_a_vmap_are_no_constants_and_its_pt2_file_may_be_opened(tmp_path: Path) -> None:
     scale = torch.arange(8.0)
     network = Between(lambda features: torch.vmap(lambda x, y: x * y)(features.transpose(0, 1), scale).transpose(0, 1))
     module = make_deployable(network, signature(20, 20, 3))
-    assert all(
-        value.numpy().size for value in constant_values(export_program(module, module.task.signature), {}).values()
-    )
+    program = export_program(module, module.task.signature)
+    assert all(value.numpy().size for value in constant_values(program, {}).values())
+    write_pt2(program, tmp_path / "model.pt2")
+    assert check_pt2((tmp_path / "model.pt2").read_bytes())
 
 
 def test_every_module_has_its_expected_outcome() -> None:

@@ -25,6 +25,11 @@ SIZE_FUNCTIONS = re.compile(
     r"_operator\.(add|sub|mul|floordiv|truediv|mod|pow|neg|pos|eq|ne|lt|le|gt|ge|and_|or_)|math\.(ceil|floor|trunc)"
     r"|torch\.(sym_int|sym_float|sym_ite|sym_max|sym_min|sym_not|_sym_sqrt)"
 )
+#: The ends of `torch.vmap`, which wrap tensors and take the wrapping off.
+VMAP = re.compile(
+    r"torch\._functorch\.predispatch\."
+    r"(_add_batch_dim|_remove_batch_dim|_vmap_increment_nesting|_vmap_decrement_nesting|lazy_load_decompositions)"
+)
 TREE_TYPES = (None, "builtins.tuple", "builtins.list", "builtins.dict")
 NODE_METADATA = frozenset(("nn_module_stack", "torch_fn"))
 VERIFIERS = ("TRAINING", "ATEN")
@@ -103,7 +108,7 @@ def check_path(path: Any) -> None:
 def _check_target(target: Any) -> None:
     if not isinstance(target, str):
         raise TypeError("the target of a node is no text")
-    if SIZE_FUNCTIONS.fullmatch(target):
+    if SIZE_FUNCTIONS.fullmatch(target) or VMAP.fullmatch(target):
         return
     found = OPERATOR.fullmatch(target)
     if not found or not is_allowed(found[1], found[2]) or not _is_overload(found[1], found[3]):

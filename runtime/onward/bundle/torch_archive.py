@@ -90,14 +90,14 @@ def check_repeated(num_bytes: int, what: str) -> None:
 
 
 def refuse(what: str, reason: str) -> NoReturn:
-    """Refuse a file that says what none of Onward's does.
+    """Refuse a file that says more than a network needs.
 
     Raises:
         BundleError: Always.
     """
     raise BundleError(
-        f"the {what} file was not opened: {reason}. Onward writes no such files; whoever made it, it may run code that "
-        "is no part of a model. The ONNX artifact runs without it."
+        f"the {what} file was not opened: {reason}. Onward opens only operators and tensors that networks are known "
+        "to need: anything else may run code. The ONNX artifact runs without it."
     )
 
 

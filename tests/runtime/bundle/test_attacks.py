@@ -95,7 +95,7 @@ def test_the_file_is_refused_before_pytorch_reads_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     data = planted(bundle, format, name)
-    with pytest.raises(BundleError, match=r"was not opened: .* Onward writes no such files"):
+    with pytest.raises(BundleError, match=r"was not opened: .* Onward opens only operators and tensors"):
         CHECKS[format](data)
     file = bundle.artifact(format).file.path
     stranger = forged(bundle, file, data, trust=Trust())
