@@ -13,6 +13,8 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 __all__ = ["PICKLE", "PT2", "TORCHSCRIPT", "Members"]
 
 #: Name in the archive, without the top folder -> content.
@@ -44,7 +46,7 @@ def written(members: Members) -> bytes:
 
 def pickled_file() -> bytes:
     """As `torch.save` writes it, so that `torch.load` takes it for one of its own."""
-    import torch
+    torch = pytest.importorskip("torch", reason="planting it needs PyTorch")
 
     data = io.BytesIO()
     torch.save({"": _Deed()}, data)
@@ -107,7 +109,7 @@ def expression(members: Members) -> None:
 
 def guard(members: Members) -> None:
     """Conditions on the inputs are compiled as Python, where there are sample inputs."""
-    import torch
+    torch = pytest.importorskip("torch", reason="planting it needs PyTorch")
 
     code = f"exec(bytes({list(DEED.encode())})) is None"  # without quotes, for the text of the error has it, too
     _document(members, lambda document: document.update(guards_code=[code]))
