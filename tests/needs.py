@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 
-__all__ = ["TORCH_IS_INSTALLED", "needs_onnx", "needs_torch"]
+__all__ = ["TORCH_IS_INSTALLED", "needs_onnx", "needs_signing", "needs_torch"]
 
 TORCH_IS_INSTALLED = importlib.util.find_spec("torch") is not None
 
@@ -18,3 +18,5 @@ def _needs(package: str, name: str) -> pytest.MarkDecorator:
 needs_torch = _needs("torch", "PyTorch")
 #: Makes ONNX files; the runtime floor reads them without it.
 needs_onnx = _needs("onnx", "onnx")
+#: Signs bundles: the extra `signing`.
+needs_signing = _needs("cryptography", "cryptography")

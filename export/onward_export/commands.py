@@ -78,6 +78,12 @@ def export(
             help="The model's licence, stored in every file: an SPDX expression such as Apache-2.0, or any text."
         ),
     ] = None,
+    sbom: Annotated[
+        bool,
+        typer.Option(
+            "--sbom", help="Put a bill of materials into the bundle: bom.cdx.json, CycloneDX with a model card."
+        ),
+    ] = False,
     formats: Annotated[
         str | None,
         typer.Option(
@@ -173,6 +179,7 @@ def export(
         ir_version=ir_version,
         torchscript=torchscript,
         explain=explain,
+        bill_of_materials=sbom,
         thorough=thorough,
     )
     if options.wanted != ("onnx",):

@@ -30,6 +30,7 @@ class ExportOptions:
         external_data_above_bytes: Weights larger than this in total are written to model.onnx.data beside model.onnx.
         torchscript: `trace`, or `script` where control flow depends on data.
         explain: Whether the error along the graph of the ONNX file is reported even if the file passes.
+        bill_of_materials: Whether the bundle holds one: bom.cdx.json, CycloneDX with a model card.
         thorough: Whether the gate uses all samples at once, instead of as many as its verdict needs.
 
     Raises:
@@ -42,6 +43,7 @@ class ExportOptions:
     external_data_above_bytes: int = MAX_PROTOBUF_BYTES
     torchscript: str = "trace"
     explain: bool = False
+    bill_of_materials: bool = False
     thorough: bool = False
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ from warnings import warn
 
 from onward import __version__
 from onward.bundle import GOLDEN, MANIFEST, PARITY_HTML, PARITY_JSON, Artifact, Bundle, FileDigest, digest_file
+from onward.bundle.bill_of_materials import BILL_OF_MATERIALS, bill_text
 from onward.bundle.golden import GoldenRecord, save_outputs
 from onward.bundle.trust import Trust, remember
 from onward.errors import NotExportable, ParityFailure, UsageError
@@ -116,7 +117,7 @@ def publish(
                 )
             raise
         _write_records(staged, model, reference, published, attempts.failed, method)
-        manifest_sha256 = _write_manifest(staged, model, published)
+        manifest_sha256 = _write_manifest(staged, model, published, attempts.options)
         if reason := remember(manifest_sha256, out):  # before it is published: a crash in between costs no trust
             notify(reason)
     page.unlink(missing_ok=True)  # of an earlier export that failed
@@ -288,8 +289,8 @@ def _write_records(
     )
 
 
-def _write_manifest(staged: Path, model: ModelToExport, results: list[GateResult]) -> str:
-    """Write the manifest; returns its digest."""
+def _write_manifest(staged: Path, model: ModelToExport, results: list[GateResult], options: ExportOptions) -> str:
+    """Write the manifest, and before it the bill of materials, where one is wanted; returns the manifest's digest."""
     artifacts = tuple(
         Artifact(
             name=item.artifact,
@@ -305,6 +306,10 @@ def _write_manifest(staged: Path, model: ModelToExport, results: list[GateResult
     taken = {artifact.file.path for artifact in artifacts}
     files = tuple(file for file in _digests(staged) if file.path not in taken)
     bundle = Bundle(staged, model.signature, artifacts, files, _provenance(model))
+    if options.bill_of_materials:
+        bill = staged / BILL_OF_MATERIALS
+        bill.write_text(bill_text(bundle), encoding="utf-8")
+        bundle = replace(bundle, files=(*files, digest_file(staged, bill)))
     document = bundle.to_json()
     (staged / MANIFEST).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return str(document["manifest_sha256"])

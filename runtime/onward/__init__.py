@@ -17,7 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from onward.api import bench, embed, inspect, load, predict, verify
+    from onward.api import bench, embed, inspect, keygen, load, predict, sign, verify
     from onward.bundle import Bundle
     from onward.classifier import Classifier
     from onward.cli.app import app
@@ -46,8 +46,10 @@ __all__ = [
     "evaluate",
     "export",
     "inspect",
+    "keygen",
     "load",
     "predict",
+    "sign",
     "train",
     "verify",
 ]
@@ -56,7 +58,7 @@ __version__ = "0.1.0"
 
 #: Public name -> the module that defines it.
 _MODULES = {
-    **dict.fromkeys(("bench", "embed", "inspect", "load", "predict", "verify"), "onward.api"),
+    **dict.fromkeys(("bench", "embed", "inspect", "keygen", "load", "predict", "sign", "verify"), "onward.api"),
     "Classifier": "onward.classifier",
     "Predictions": "onward.tasks.classification",
     **dict.fromkeys(("Input", "Output", "Preprocess", "Signature", "TensorSignature"), "onward.signature"),

@@ -1,4 +1,4 @@
-"""The public functions of the runtime: load, verify, predict, bench, embed and inspect.
+"""The public functions of the runtime: load, verify, predict, bench, embed, keygen, sign and inspect.
 
 Each function does what the command of its name does, and returns a value instead of printing one.
 """
@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from onward.backends import Threads
     from onward.backends.providers import AnyProvider
     from onward.benchmarking.report import Report
+    from onward.bundle.keys import KeyPair
+    from onward.bundle.signing import Signed
     from onward.bundle.verification import Verification
     from onward.classifier import Classifier
     from onward.embedding import Embedding
     from onward.prediction import Summary
 
-__all__ = ["bench", "embed", "inspect", "load", "predict", "verify"]
+__all__ = ["bench", "embed", "inspect", "keygen", "load", "predict", "sign", "verify"]
 
 
 def load(
@@ -205,6 +207,41 @@ def embed(
     from onward.embedding import embed as run
 
     return run(_opened(bundle, False, key), target, Path(out), EmbedOptions(**options))
+
+
+def keygen(path: str | Path = "key.pem", *, algorithm: str = "p256", passphrase: str | None = None) -> KeyPair:
+    """Make a pair of keys: the private one signs bundles, the public one checks them.
+
+    Args:
+        path: The private key's file. The public key is written beside it with the suffix `.pub`.
+        algorithm: `p256` or `ed25519`. Signatures of `p256` can be checked by `model_signing`, too.
+        passphrase: Encrypts the private key's file.
+
+    Raises:
+        OutputError: A file exists, or cannot be written.
+        UsageError: The algorithm is unknown, or the passphrase is empty.
+    """
+    from onward.bundle.keys import generate_keys
+
+    return generate_keys(path, algorithm=algorithm, passphrase=passphrase)
+
+
+def sign(bundle: Bundle | str | Path, key: str | Path, *, passphrase: str | None = None) -> Signed:
+    """Sign every file of a bundle: writes `model.sig` into it, in place of an earlier signature.
+
+    Args:
+        bundle: The bundle's folder, or an opened bundle.
+        key: The private key's file.
+        passphrase: Of that file, if it is encrypted.
+
+    Raises:
+        BundleError: There is no bundle, or a file is missing, changed, or not named by the manifest.
+        OutputError: The signature cannot be written.
+        UsageError: The key cannot be read.
+    """
+    from onward.bundle.signing import sign as run
+
+    return run(_opened(bundle, False, None), Path(key), lambda: passphrase)
 
 
 def inspect(path: str | Path) -> dict[str, Any]:

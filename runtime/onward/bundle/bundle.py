@@ -116,11 +116,14 @@ class Bundle:
         """
         path = Path(path)
         _recover(path)
-        trust.check_signature(path)
-        document = _read_manifest(path)
+        signed = trust.check_signature(path)
+        content = _read_manifest(path)
+        if signed is not None and signed.get(MANIFEST) != hashlib.sha256(content).hexdigest():
+            raise BundleError(f"{path / MANIFEST} is not the one that was signed. Do not use this bundle.")
+        document = _parse_manifest(path, content)
         artifacts = document["artifacts"].read(tuple[Artifact, ...])
         _check_names(document["artifacts"], artifacts)
-        return cls(
+        bundle = cls(
             path,
             signature_from_json(document["signature"]),
             artifacts,
@@ -129,6 +132,9 @@ class Bundle:
             document["manifest_sha256"].read(str),
             trust,
         )
+        if signed is not None:
+            bundle._check_signed(signed)
+        return bundle
 
     def to_json(self) -> dict[str, Any]:
         """The manifest, with its own digest."""
@@ -140,6 +146,18 @@ class Bundle:
             "provenance": dict(self.provenance),
         }
         return document | {"manifest_sha256": manifest_digest(document)}
+
+    @property
+    def every_file(self) -> tuple[FileDigest, ...]:
+        """Every file that the manifest names, artifacts first."""
+        return (*(artifact.file for artifact in self.artifacts), *self.files)
+
+    @property
+    def signature_state(self) -> str:
+        """`holds` if the bundle was opened with a key, else `not checked`, or `none` if it is not signed."""
+        if self.trust.key is not None:
+            return "holds"
+        return "not checked" if (self.path / SIGNATURE).is_file() else "none"
 
     def may_open(self, artifact: Artifact) -> bool:
         """Whether an artifact may be opened: it holds no code of its own, or the bundle is trusted."""
@@ -198,10 +216,9 @@ class Bundle:
         Raises:
             BundleError: The first one that is missing, changed, or not named.
         """
-        named = (*(artifact.file for artifact in self.artifacts), *self.files)
-        for file in named:
+        for file in self.every_file:
             self.locate(file)
-        allowed = {self.path / part for part in (MANIFEST, SIGNATURE, *(file.path for file in named))}
+        allowed = {self.path / part for part in (MANIFEST, SIGNATURE, *(file.path for file in self.every_file))}
         for path in _files_below(self.path):
             if path not in allowed and path.name not in OF_DESKTOPS:
                 raise BundleError(
@@ -238,6 +255,15 @@ class Bundle:
         for artifact in document["artifacts"]:
             artifact["artifact"].read(str)
         return document.read(dict[str, Any])
+
+    def _check_signed(self, signed: Mapping[str, str]) -> None:
+        named = {file.path: file.sha256 for file in self.every_file}
+        covered = {path: digest for path, digest in signed.items() if PurePosixPath(path).name not in OF_DESKTOPS}
+        covered.pop(MANIFEST)
+        if differing := sorted(path for path in named | covered if named.get(path) != covered.get(path)):
+            raise BundleError(
+                f"the signature of {self.path} and its manifest differ in {differing[0]}. Do not use this bundle."
+            )
 
     def _names(self) -> str:
         return ", ".join(artifact.name for artifact in self.artifacts)
@@ -316,7 +342,7 @@ def _recover(path: Path) -> None:
         previous.rename(path)
 
 
-def _read_manifest(path: Path) -> Document:
+def _read_manifest(path: Path) -> bytes:
     manifest = path / MANIFEST
     if path.is_file():
         raise BundleError(f"{path} is a file; a bundle is a folder with a {MANIFEST}.")
@@ -329,7 +355,12 @@ def _read_manifest(path: Path) -> Document:
             f"{manifest} has {mebibytes(size_bytes)}, at most {mebibytes(MAX_DOCUMENT_BYTES)}: copy the bundle again "
             f"from its source, or export the model again."
         )
-    document = parse(manifest.read_bytes(), str(manifest), BundleError)
+    return manifest.read_bytes()
+
+
+def _parse_manifest(path: Path, content: bytes) -> Document:
+    manifest = path / MANIFEST
+    document = parse(content, str(manifest), BundleError)
     version = document["format"].read(int)
     if version > FORMAT:
         raise BundleError(

@@ -7,16 +7,16 @@ file is opened only if the user trusts whoever made it. That is so for bundles t
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onward.errors import BundleError, TrustError
+from onward.errors import TrustError, UsageError, missing_extra
 
 if TYPE_CHECKING:
     from onward.bundle.bundle import Artifact, Bundle
@@ -26,10 +26,9 @@ __all__ = ["NO_TRUST", "SKIPPED", "Trust", "check_may_open", "is_remembered", "i
 #: Formats that hold no code of their own. A format that is not listed is taken for one that does.
 SAFE_FORMATS = ("onnx",)
 #: Why an artifact was not opened, in the rows of `verify` and `bench`.
-SKIPPED = "it can run code; --trust"
+SKIPPED = "it can run code; --trust, or --key"
 #: In the state folder: one file for each remembered manifest, named by its digest.
 REMEMBERED = "exported"
-SIGNING = "onward.bundle.signing"
 
 
 @dataclass(frozen=True)
@@ -49,24 +48,26 @@ class Trust:
         """From the options of a command, or the keywords of a function."""
         return cls(trust, None if key is None else Path(key))
 
-    def check_signature(self, folder: Path) -> None:
-        """Check the bundle's signature before anything in it is read; without a key there is nothing to check.
+    def check_signature(self, folder: Path) -> Mapping[str, str] | None:
+        """Check the bundle's signature, before anything else in it is read.
+
+        Returns:
+            POSIX path -> SHA-256 of every file that was signed; None without a key.
 
         Raises:
-            BundleError: There is no signature, or it is not one of the key for this bundle.
+            BundleError: There is no signature, or the key did not make it.
+            UsageError: The key cannot be read, or `cryptography` is not installed.
         """
         if self.key is None:
-            return
+            return None
         try:
-            signing: Any = importlib.import_module(SIGNING)
+            from onward.bundle.signing import check_signature
         except ModuleNotFoundError as error:
-            if error.name != SIGNING:
+            sentence = missing_extra(error)
+            if sentence is None:
                 raise
-            raise BundleError(
-                f"{folder} was not opened: this version of Onward cannot check signatures. Leave out the key; "
-                "the ONNX artifact runs without one."
-            ) from error
-        signing.check_signature(folder, self.key)
+            raise UsageError(f"the key was not used: {sentence}") from error
+        return check_signature(folder, self.key)
 
     def covers(self, manifest_sha256: str) -> bool:
         """Whether a bundle is trusted whose manifest has this digest, and whose signature was checked with the key."""
@@ -94,8 +95,8 @@ def check_may_open(bundle: Bundle, artifact: Artifact) -> None:
     if not bundle.may_open(artifact):
         raise TrustError(
             f"{artifact.file.path} of {bundle.path} was not opened: a {artifact.format} file can run code, and this "
-            "bundle was not exported here by you. If you trust whoever made it, add --trust (trust=True in Python). "
-            "The ONNX artifact runs without."
+            "bundle was not exported here by you. If you trust whoever made it, add --trust (trust=True in Python), or "
+            "--key with the public key that signed it. The ONNX artifact runs without."
         )
 
 

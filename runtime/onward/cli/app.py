@@ -15,11 +15,15 @@ from onward.cli.console import run
 from onward.cli.extensions import COMMANDS_GROUP, load_extensions
 from onward.cli.inspect import inspect
 from onward.cli.predict import predict
+from onward.cli.signing import keygen, sign
 
 __all__ = ["app", "build_app", "main"]
 
 #: In the order of the work; the commands of other packages follow, sorted by name.
-ORDER = ("demo", "train", "evaluate", "export", "verify", "predict", "bench", "embed", "inspect", "doctor")
+ORDER = (
+    *("demo", "train", "evaluate", "export", "verify", "predict", "bench", "embed"),
+    *("keygen", "sign", "inspect", "doctor"),
+)
 HELP = "Take a PyTorch classifier from training to any place it has to run."
 
 
@@ -27,7 +31,7 @@ def build_app() -> typer.Typer:
     """Every installed command, as one Typer application."""
     application = make_app(HELP)
     commands: dict[str, Callable[..., Any]] = {
-        command.__name__: command for command in (verify, predict, bench, embed, inspect, doctor)
+        command.__name__: command for command in (verify, predict, bench, embed, keygen, sign, inspect, doctor)
     }
     commands |= dict(load_extensions(COMMANDS_GROUP))
     for name in sorted(commands, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name)):

@@ -33,13 +33,19 @@ def verify(
     from onward.bundle.trust import Trust
     from onward.bundle.verification import verify as run
 
-    results = run(Bundle.open(bundle, Trust.of(trust, key)), artifacts=artifact, provider=provider)
+    opened = Bundle.open(bundle, Trust.of(trust, key))
+    results = run(opened, artifacts=artifact, provider=provider)
     num_run = sum(result.verdict is not None for result in results)
     passed = num_run > 0 and all(result.passed for result in results)
     if as_json:
-        print_json({"passed": passed, "artifacts": [result.to_json() for result in results]})
+        document = {"passed": passed, "signature": opened.signature_state}
+        print_json(document | {"artifacts": [result.to_json() for result in results]})
     else:
         _print_verifications(results)
+        if opened.signature_state == "holds":
+            say(f"The signature holds: {key} made it.")
+        elif opened.signature_state == "not checked":
+            say("The signature was not checked: --key with the signer's public key checks it.")
         say(_sentence(passed, num_run, len(results) - num_run))
     if not passed:
         raise typer.Exit(1)

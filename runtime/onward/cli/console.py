@@ -70,8 +70,7 @@ PublicKey = Annotated[
         "--key",
         envvar="ONWARD_KEY",
         metavar="PUBLIC_KEY",
-        hidden=True,  # until bundles can be signed
-        help="The bundle must be signed by this key; it is trusted then.",
+        help="The bundle must be signed by this key; it is trusted then, as with --trust.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]

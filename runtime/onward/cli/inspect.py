@@ -24,11 +24,17 @@ def inspect(
     path: Annotated[
         Path, typer.Argument(metavar="BUNDLE|FILE.onnx|CHECKPOINT", help="The folder or file to describe.")
     ],
+    sbom: Annotated[
+        bool, typer.Option("--sbom", help="Print a bundle's bill of materials: CycloneDX JSON with a model card.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what a bundle, an ONNX file or a checkpoint takes, gives and comes from."""
     from onward.bundle.inspection import inspect_bundle, inspect_onnx
 
+    if sbom:
+        _print_bill(path)
+        return
     if path.is_file() and is_zip(path):
         _inspect_zip(path, as_json)
         return
@@ -41,6 +47,13 @@ def inspect(
         _print_artifacts(document)
     else:
         _print_header(document)
+
+
+def _print_bill(path: Path) -> None:
+    from onward.bundle import Bundle
+    from onward.bundle.bill_of_materials import bill_of_materials
+
+    print_json(bill_of_materials(Bundle.open(path)))
 
 
 def _inspect_zip(path: Path, as_json: bool) -> None:

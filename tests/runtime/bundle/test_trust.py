@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -172,27 +171,6 @@ def test_the_state_folder_is_the_platforms(tmp_path: Path, monkeypatch: pytest.M
     for platform, parts in (("linux", ".local/state"), ("darwin", "Library/Application Support")):
         monkeypatch.setattr(sys, "platform", platform)
         assert state_folder() == tmp_path / parts / "onward"
-
-
-def test_the_signature_is_checked_before_the_manifest_is_read(
-    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    checked: list[tuple[Path, Path]] = []
-
-    def check_signature(folder: Path, public_key: Path) -> None:
-        checked.append((folder, public_key))
-        if public_key.name == "wrong.pub":
-            raise BundleError("the signature is not of this key.")
-
-    signing = types.ModuleType("onward.bundle.signing")
-    vars(signing)["check_signature"] = check_signature
-    monkeypatch.setitem(sys.modules, "onward.bundle.signing", signing)
-    signed = Bundle.open(bundle.path, Trust.of(key=tmp_path / "right.pub"))
-    assert checked == [(bundle.path, tmp_path / "right.pub")]
-    assert all(signed.may_open(artifact) for artifact in signed.artifacts)
-    (bundle.path / MANIFEST).write_text("not JSON")
-    with pytest.raises(BundleError, match="not of this key"):
-        Bundle.open(bundle.path, Trust.of(key="wrong.pub"))
 
 
 def test_trust_reads_back_equal() -> None:
