@@ -105,7 +105,7 @@ $(RUNTIME_STAMP): $(STAMP)
 	$(BIN)/uv pip install --quiet --python $(RUNTIME) --constraints requirements.txt \
 		hatchling hypothesis jsonschema playwright pytest pytest-xdist tritonclient protobuf
 	$(BIN)/uv pip install --quiet --python $(RUNTIME) --constraints requirements.txt --no-build-isolation \
-		--editable '.[fast,parquet,openvino]'
+		--editable '.[fast,parquet,openvino,signing]'
 	$(BIN)/uv pip install --quiet --python $(RUNTIME) --constraints requirements.txt --no-deps scikit-learn
 	! $(RUNTIME)/bin/python -c 'import torch' 2>/dev/null && ! $(RUNTIME)/bin/python -c 'import onnx' 2>/dev/null
 	touch $@

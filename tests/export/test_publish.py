@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from onward.bundle import Bundle
+from onward.bundle.bill_of_materials import BILL_OF_MATERIALS, bill_text
 from onward.errors import NotExportable, OutputError, UsageError
 from onward.signature import Signature
 from onward_export.model_to_export import ModelToExport
@@ -111,9 +112,12 @@ def test_a_refused_model_leaves_the_earlier_bundle_untouched(tmp_path: Path) -> 
 
 def test_a_new_bundle_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     old = publish(ModelToExport(Plain(), SIGNATURE), tmp_path / "model", options=ExportOptions(formats=("onnx", "pt2")))
-    new = publish(ModelToExport(Residual(), RGB), tmp_path / "model", options=ExportOptions(formats=("onnx",)))
+    options = ExportOptions(formats=("onnx",), bill_of_materials=True)
+    new = publish(ModelToExport(Residual(), RGB), tmp_path / "model", options=options)
     assert (old.signature, new.signature) == (SIGNATURE, RGB)
     assert not (tmp_path / "model" / FORMATS["pt2"]).exists()
+    assert (new.path / BILL_OF_MATERIALS).read_text() == bill_text(new)
+    new.check()
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 

@@ -11,7 +11,7 @@ from onward.cli.console import (
     ArtifactName,
     AsJson,
     ProviderName,
-    PublicKey,
+    SignerKey,
     TrustWord,
     print_json,
     print_table,
@@ -238,7 +238,7 @@ def evaluate(
     artifact: ArtifactName = "onnx",
     provider: ProviderName = "cpu",
     trust: TrustWord = False,
-    key: PublicKey = None,
+    key: SignerKey = None,
     html: Annotated[
         Path | None, typer.Option(help="Write an HTML page with learning curves, confusions and mistakes.")
     ] = None,

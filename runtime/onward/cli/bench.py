@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onward.benchmarking.report_view import interval, milliseconds, ratio, seconds, thousands
-from onward.cli.console import AsJson, PublicKey, TrustWord, print_json, print_table, progress, remark, say
+from onward.cli.console import AsJson, SignerKey, TrustWord, print_json, print_table, progress, remark, say
 from onward.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def bench(
     ] = None,
     files: Annotated[bool, typer.Option(help="Measure predict on image files, too.")] = True,
     trust: TrustWord = False,
-    key: PublicKey = None,
+    key: SignerKey = None,
     as_json: AsJson = False,
     baseline: Annotated[
         Path | None, typer.Option(help="An earlier report of --json to compare with; exit code 1 if a row is slower.")

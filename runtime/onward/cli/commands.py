@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onward.cli.console import AsJson, BundlePath, ProviderName, PublicKey, TrustWord, print_json, print_table, say
+from onward.cli.console import AsJson, BundlePath, ProviderName, SignerKey, TrustWord, print_json, print_table, say
 
 if TYPE_CHECKING:
     from onward.bundle.verification import Verification
@@ -25,7 +25,7 @@ def verify(
     ] = None,
     provider: ProviderName = "cpu",
     trust: TrustWord = False,
-    key: PublicKey = None,
+    key: SignerKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Prove again, on this machine, that each artifact is as close to the mathematical model as PyTorch is."""
@@ -98,7 +98,7 @@ def embed(
         bool, typer.Option("--download", help="For web: let npm download onnxruntime-web, once.")
     ] = False,
     webgpu: Annotated[bool, typer.Option(help="For web: include what a browser needs to use the GPU, 27 MB.")] = True,
-    key: PublicKey = None,
+    key: SignerKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a small app around the model: source code to read and change, that verifies itself where it runs."""

@@ -30,7 +30,7 @@ __all__ = [
     "BundlePath",
     "Interruption",
     "ProviderName",
-    "PublicKey",
+    "SignerKey",
     "TrustWord",
     "app",
     "interruptible",
@@ -64,7 +64,7 @@ TrustWord = Annotated[
         "for what you exported on this machine.",
     ),
 ]
-PublicKey = Annotated[
+SignerKey = Annotated[
     Path | None,
     typer.Option(
         "--key",

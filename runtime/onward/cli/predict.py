@@ -15,7 +15,7 @@ from onward.cli.console import (
     AsJson,
     BundlePath,
     ProviderName,
-    PublicKey,
+    SignerKey,
     TrustWord,
     print_json,
     progress,
@@ -84,7 +84,7 @@ def predict(
         typer.Option(help="Share of the model's nodes, 0 to 1, that the first provider must run."),
     ] = None,
     trust: TrustWord = False,
-    key: PublicKey = None,
+    key: SignerKey = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress bar and no summary.")] = False,
     as_json: AsJson = False,
 ) -> None:
