@@ -5,6 +5,7 @@ Each function does what the command of its name does, and returns a value instea
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,11 +28,12 @@ __all__ = ["bench", "embed", "inspect", "keygen", "load", "predict", "sign", "ve
 
 
 def load(
-    path: str | Path,
+    path: str | os.PathLike[str],
     *,
     artifact: str = "onnx",
     provider: AnyProvider = "cpu",
-    threads: Threads | None = None,
+    threads: int | Threads | None = None,
+    spin: bool = True,
     trust: bool = False,
     key: str | Path | None = None,
 ) -> Classifier:
@@ -40,26 +42,32 @@ def load(
     Args:
         path: The bundle's folder.
         artifact: `onnx`, or `torchscript` or `pt2`, which need PyTorch.
-        provider: An execution provider. A single provider is strict: there is no fallback. `cuda,cpu` lets the CPU run
-            what CUDA leaves; a `ProviderRequest` carries options.
+        provider: An execution provider. A single provider is strict: there is no fallback. `cuda,cpu`, or a list, lets
+            the CPU run what CUDA leaves; a `ProviderRequest` carries options.
         threads: How many threads one inference may use. Default: every core that this process may use.
+        spin: Whether onnxruntime's threads wait busily for the next inference: faster for small models called in a row,
+            and they take the cores from everything else. Turn it off where several processes share the cores.
         trust: Whether you trust whoever made the bundle: files in it that can run code are opened, too. What you
             exported on this machine is trusted anyway.
         key: A public key that must have signed the bundle; it is trusted then.
 
     Returns:
-        `classifier(images) -> Predictions`, for arrays, Pillow images, paths and bytes, one or many, from any number of
-        threads; `classifier.signature`; `classifier.verify()` proves parity again on this machine.
+        `classifier(images) -> Predictions`, for arrays, Pillow images, paths, bytes and open files, one or many, from
+        any number of threads, in forked processes and after pickling, too; `classifier.signature`;
+        `classifier.verify()` proves parity again on this machine.
 
     Raises:
         BackendError: The artifact cannot be run here.
         BundleError: There is no bundle, it was changed, or the key did not sign it.
         ProviderError: The provider is missing or did not take the model.
         TrustError: The artifact can run code, and the bundle is not trusted.
+        UsageError: The number of threads is not from 1.
     """
+    from onward.backends import Threads
     from onward.classifier import load as load_classifier
 
-    return load_classifier(path, artifact=artifact, provider=provider, threads=threads, trust=Trust.of(trust, key))
+    chosen = Threads.of(threads, spin)
+    return load_classifier(path, artifact=artifact, provider=provider, threads=chosen, trust=Trust.of(trust, key))
 
 
 def verify(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +20,7 @@ from onward.backends.backend import Backend
 from onward.backends.providers import AnyProvider
 from onward.bundle import Artifact, Bundle
 from onward.bundle.trust import NO_TRUST, Trust
-from onward.errors import FeedError
+from onward.errors import BundleError, FeedError, ImageError, UsageError
 from onward.feed import Feed, from_pixels, num_samples, take
 from onward.images.decode import prepare, read_image
 from onward.signature import AnySignature, Signature
@@ -36,29 +39,57 @@ MAX_BATCH = 1024
 class Classifier:
     """A model ready to run, usable as a context manager, and by several threads at once.
 
+    In a forked process the model is opened anew at the first call. Pickling stores the path and the options: the other
+    process opens the bundle there, which must be the same one.
+
     Args:
         bundle: The bundle that it comes from.
         artifact: Which of the bundle's artifacts.
-        backend: What runs the artifact.
+        provider: As for `load`.
+        threads: As for `load`.
     """
 
-    def __init__(self, bundle: Bundle, artifact: Artifact, backend: Backend) -> None:
+    def __init__(
+        self, bundle: Bundle, artifact: Artifact, *, provider: AnyProvider = "cpu", threads: Threads | None = None
+    ) -> None:
         self.bundle = bundle
         self.artifact = artifact
-        self.backend = backend
         self.task = task_of(bundle.signature)
+        self._open = partial(open_artifact, bundle, artifact, provider=provider, threads=threads)
+        self._backend: Backend | None = self._open()
+        self._process = os.getpid()
+
+    @property
+    def backend(self) -> Backend:
+        """What runs the artifact in this process.
+
+        Raises:
+            UsageError: The classifier was closed.
+        """
+        if self._backend is None:
+            raise UsageError(f"this classifier of {self.bundle.path} is closed; `onward.load` opens another one.")
+        if self._process != os.getpid():  # the threads of a session do not survive a fork
+            self._backend, self._process = self._open(), os.getpid()
+        return self._backend
+
+    def close(self) -> None:
+        """Free the model's memory; `with` does it at its end. A closed classifier answers no more."""
+        self._backend = None
 
     @property
     def signature(self) -> AnySignature:
         """What goes in and what comes out."""
         return self.bundle.signature
 
-    def __call__(self, images: Feed | Image.Image | Path | str | bytes | Sequence[object]) -> Predictions:
+    def __call__(
+        self, images: Feed | Image.Image | os.PathLike[str] | str | bytes | BinaryIO | Sequence[object]
+    ) -> Predictions:
         """Classify one image or many.
 
         Args:
             images: uint8 `(height, width, channels)` or `(batch, height, width, channels)` of the signature's
-                size; or a Pillow image, a path or the bytes of an image file, of any size; or a list of these.
+                size; or a Pillow image, a path, an open file or the bytes of an image file, of any size; or a list of
+                these.
                 For a model that takes tensors: an array `(batch, …)`, or a dictionary of them by name.
 
         Returns:
@@ -97,7 +128,15 @@ class Classifier:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        del self.backend
+        self.close()
+
+    def __reduce__(self) -> tuple[Callable[..., Classifier], tuple[Any, ...]]:
+        path, options = self.bundle.path.absolute(), self._open.keywords
+        return _open_again, (path, self.artifact.name, options, self.bundle.trust, self.bundle.manifest_sha256)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._backend is None else self.signature.describe()
+        return f"<Classifier of {self.bundle.path}, {self.artifact.name}: {state}>"
 
     def _feed(self, images: object) -> Feed:
         if not isinstance(self.signature, Signature):
@@ -124,17 +163,23 @@ class Classifier:
     def _one(self, image: object, signature: Signature) -> NDArray[np.uint8]:
         if isinstance(image, np.ndarray):
             return image
-        if isinstance(image, (str, Path)):
-            return read_image(Path(image), signature)
-        if isinstance(image, bytes):
-            return read_image(image, signature)
+        if isinstance(image, (str, os.PathLike)):
+            return read_image(_path(image), signature)
+        if isinstance(image, (bytes, bytearray, memoryview)):
+            return read_image(bytes(image), signature)
         if isinstance(image, Image.Image):
             return prepare(image, signature)
-        raise FeedError(f"a {type(image).__name__} is no image; expected an array, a Pillow image, a path or bytes.")
+        if callable(read := getattr(image, "read", None)):
+            if isinstance(content := read(), bytes):
+                return read_image(content, signature)
+            raise FeedError("a file that was opened as text is no image; open it with mode 'rb'.")
+        raise FeedError(
+            f"a {type(image).__name__} is no image; expected an array, a Pillow image, a path, bytes or an open file."
+        )
 
 
 def load(
-    path: str | Path,
+    path: str | os.PathLike[str],
     *,
     artifact: str = "onnx",
     provider: AnyProvider = "cpu",
@@ -158,9 +203,22 @@ def load(
         SignatureError: The model's task is unknown here.
         TrustError: The artifact can run code, and the bundle is not trusted.
     """
+    bundle = Bundle.open(Path(path), trust)
+    return Classifier(bundle, bundle.artifact(artifact), provider=provider, threads=threads)
+
+
+def _open_again(path: Path, artifact: str, options: dict[str, Any], trust: Trust, manifest_sha256: str) -> Classifier:
     bundle = Bundle.open(path, trust)
-    chosen = bundle.artifact(artifact)
-    return Classifier(bundle, chosen, open_artifact(bundle, chosen, provider=provider, threads=threads))
+    if bundle.manifest_sha256 != manifest_sha256:
+        raise BundleError(f"{path} is not the bundle of the classifier that was pickled: load it again.")
+    return Classifier(bundle, bundle.artifact(artifact), **options)
+
+
+def _path(image: str | os.PathLike[str]) -> Path:
+    text = os.fsdecode(image)
+    if re.match("[a-zA-Z][a-zA-Z0-9+.-]+://", text):
+        raise ImageError(f"{text} is an address, and Onward downloads nothing: pass the content as bytes.")
+    return Path(text)
 
 
 def default_batch_size(signature: AnySignature) -> int:

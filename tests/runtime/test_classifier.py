@@ -1,8 +1,15 @@
 from __future__ import annotations
 
 import io
+import json
+import multiprocessing
+import os
+import pickle
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +20,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+import onward
 from onward.backends import Threads
-from onward.bundle import Bundle
+from onward.bundle import MANIFEST, Bundle
 from onward.bundle.verification import verify
 from onward.classifier import Classifier, default_batch_size, load
-from onward.errors import BundleError, FeedError, ImageError, ProviderError
+from onward.errors import BundleError, FeedError, ImageError, ProviderError, UsageError
 from onward.signature import Signature
 from onward.tasks.classification import Predictions
 from tests.needs import needs_torch
@@ -26,6 +34,16 @@ from tests.needs import needs_torch
 @pytest.fixture(scope="module")
 def classifier(shared_bundle: Bundle) -> Classifier:
     return load(shared_bundle.path)
+
+
+class Entry:
+    """A path that is no `Path`, such as those of `os.scandir`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
@@ -57,7 +75,9 @@ def test_every_way_to_give_an_image_gives_the_same(
 ) -> None:
     path = tmp_path / "digit.png"
     path.write_bytes(png(pixels[0]))
-    for image in (path, str(path), path.read_bytes(), Image.fromarray(pixels[0, ..., 0]), [path], (pixels[0],)):
+    data = path.read_bytes()
+    given = (path, str(path), data, bytearray(data), memoryview(data), io.BytesIO(data), np.bytes_(data), Entry(path))
+    for image in (*given, Image.fromarray(pixels[0, ..., 0]), [path], (pixels[0],)):
         assert_same(classifier(image), classifier(pixels[:1]))
 
 
@@ -181,3 +201,78 @@ def test_the_default_batch_is_a_power_of_two_of_up_to_4_mib(height: int, width: 
     assert size == 1 << (size.bit_length() - 1) <= 1024
     assert size == 1 or size * image_bytes <= 4 << 20
     assert size == 1024 or 2 * size * image_bytes > 4 << 20
+
+
+def test_what_looks_like_an_image_but_is_none_says_what_to_do(classifier: Classifier, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"^https://example\.org/cat\.png is an address, and Onward downloads nothing"):
+        classifier("https://example.org/cat.png")
+    (tmp_path / "cat.png").write_text("cat")
+    with (tmp_path / "cat.png").open() as file, pytest.raises(FeedError, match="open it with mode 'rb'"):
+        classifier(file)
+
+
+@pytest.mark.parametrize("threads", [1, np.int64(2), Threads(1), None])
+def test_threads_are_a_number(
+    shared_bundle: Bundle, classifier: Classifier, pixels: NDArray[np.uint8], threads: Any
+) -> None:
+    with onward.load(shared_bundle.path, threads=threads, spin=False, provider=["cpu"]) as opened:
+        assert_same(opened(pixels[:3]), classifier(pixels[:3]))
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "two"])
+def test_a_number_of_threads_that_is_none_is_a_usage_error(shared_bundle: Bundle, threads: Any) -> None:
+    with pytest.raises(UsageError, match="expected a whole number from 1"):
+        onward.load(shared_bundle.path, threads=threads)
+
+
+def test_a_closed_classifier_says_so(shared_bundle: Bundle, pixels: NDArray[np.uint8]) -> None:
+    opened = load(shared_bundle.path)
+    assert "10 classes" in repr(opened)
+    opened.close()
+    opened.close()
+    assert "closed" in repr(opened)
+    for call in (lambda: opened(pixels), opened.verify):
+        with pytest.raises(UsageError, match=r"is closed; `onward\.load` opens another one"):
+            call()
+
+
+def test_it_is_pickled_as_path_and_options(
+    shared_bundle: Bundle, classifier: Classifier, pixels: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shared_bundle.path.parent)
+    data = pickle.dumps(onward.load(shared_bundle.path.name, threads=1))
+    assert len(data) < 2000
+    monkeypatch.chdir("/")
+    assert_same(pickle.loads(data)(pixels[:3]), classifier(pixels[:3]))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        assert_same(pool.submit(classifier, pixels[:3]).result(), classifier(pixels[:3]))
+
+
+def test_a_pickled_classifier_does_not_open_another_bundle(bundle: Bundle) -> None:
+    data = pickle.dumps(load(bundle.path))
+    other = replace(bundle, provenance={**bundle.provenance, "made": "later"})
+    (bundle.path / MANIFEST).write_text(json.dumps(other.to_json()))
+    with pytest.raises(BundleError, match="is not the bundle of the classifier that was pickled"):
+        pickle.loads(data)
+
+
+FORK = """
+import os, sys
+import numpy as np
+import onward
+classifier = onward.load(sys.argv[1], threads=2)
+pixels = np.arange(512 * 64, dtype=np.uint8).reshape(512, 8, 8, 1)
+expected = classifier(pixels).labels
+child = os.fork()
+if not child:
+    print(classifier(pixels).labels == expected)
+    sys.exit(3)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), classifier(pixels).labels == expected)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_child_classifies_and_ends_with_its_exit_code(shared_bundle: Bundle) -> None:
+    command = [sys.executable, "-c", FORK, str(shared_bundle.path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout.split(), done.stderr) == (["True", "3", "True"], "")

@@ -26,6 +26,7 @@ from onward.backends.placement import Placement, check_placement, read_placement
 from onward.backends.providers import CPU, CUDA, TENSORRT, Provider, ProviderRequest
 from onward.backends.registry import Threads
 from onward.errors import BackendError, ProviderError, reason_of
+from onward.host.forks import let_children_end, never_free_in_children
 from onward.signature import AnySignature
 
 __all__ = [
@@ -37,6 +38,8 @@ __all__ = [
     "pinned_memory",
     "run_as_written",
 ]
+
+let_children_end()  # of this process, which has imported onnxruntime
 
 #: Providers that run on NVIDIA's GPUs.
 BINDING_PROVIDERS = (TENSORRT, CUDA)
@@ -116,6 +119,7 @@ def open_session(
     providers = request.available()
     _load_libraries(providers)
     session = _start(data, _options(threads, beside), providers)
+    never_free_in_children(session)
     if request.names != (CPU,):
         check_placement(read_placement(session, request), request)
     return session

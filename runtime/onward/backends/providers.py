@@ -7,7 +7,7 @@ error, unless a list such as `cuda,cpu` allows it. `onward.backends.placement` s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from onward.errors import ProviderError, UsageError
@@ -165,8 +165,10 @@ class ProviderRequest:
 
     @classmethod
     def of(cls, provider: AnyProvider) -> ProviderRequest:
-        """The request itself, or the one that a text describes."""
-        return cls.parse(provider) if isinstance(provider, str) else provider
+        """The request itself, or the one that a text or a list of names describes."""
+        if isinstance(provider, ProviderRequest):
+            return provider
+        return cls.parse(provider if isinstance(provider, str) else ",".join(provider))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -192,7 +194,7 @@ class ProviderRequest:
         return ",".join(provider.short_name for provider in self.providers)
 
 
-AnyProvider = str | ProviderRequest
+AnyProvider = str | Sequence[str] | ProviderRequest
 
 
 def short_name(name: str) -> str:

@@ -9,6 +9,7 @@ Importing this module loads neither numpy nor any library that runs models: a be
 from __future__ import annotations
 
 import importlib.util
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,7 @@ from onward.backends.providers import CPU, CUDA, AnyProvider, ProviderRequest, a
 from onward.bundle import Artifact, Bundle
 from onward.bundle.onnx_content import check_onnx
 from onward.bundle.trust import SKIPPED, check_may_open
-from onward.errors import BackendError, install_command
+from onward.errors import BackendError, UsageError, install_command
 from onward.host.cpu import count_cores
 from onward.signature import AnySignature
 
@@ -57,6 +58,25 @@ class Threads:
 
     intra_op: int | None = None
     spin: bool = True
+
+    @classmethod
+    def of(cls, threads: int | Threads | None = None, spin: bool = True) -> Threads:
+        """From the keywords of a function.
+
+        Raises:
+            UsageError: The number is no whole number from 1.
+        """
+        if isinstance(threads, Threads):
+            return threads
+        if threads is None:
+            return cls(None, spin)
+        try:
+            count = operator.index(threads)
+        except TypeError:
+            count = 0
+        if count < 1:
+            raise UsageError(f"threads is {threads!r}, expected a whole number from 1, or None for every core.")
+        return cls(count, spin)
 
     @property
     def count(self) -> int:
