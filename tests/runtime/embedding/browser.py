@@ -118,6 +118,29 @@ def serve(app: Path) -> list[str]:
     return [str(app / "serve.py"), "--port", "0"]
 
 
+CACHING = """
+import http.server, sys
+from functools import partial
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def end_headers(self):
+        if sys.argv[2]:
+            self.send_header("Cache-Control", sys.argv[2])
+        super().end_headers()
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=sys.argv[1]))
+print(f"http://127.0.0.1:{server.server_port}/", flush=True)
+server.serve_forever()
+"""
+
+
+def serve_cached(app: Path, cache_control: str) -> list[str]:
+    """A static host that lets browsers keep files: by this header, or if it is empty by their age alone."""
+    return ["-c", CACHING, str(app), cache_control]
+
+
 def serve_plainly(app: Path) -> list[str]:
     """A static host that knows nothing of isolation."""
     return ["-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(app)]

@@ -152,6 +152,33 @@ def test_it_proves_itself_with_its_three_packages_alone(app: Path, alone: App) -
     assert "The model is as accurate here as in PyTorch: its noise ratio is " in result.stdout
 
 
+AFTER_A_FORK = """
+import os, sys, warnings
+warnings.simplefilter("ignore")
+import numpy as np
+from classifier import Classifier, ClassifierError
+with Classifier() as opened:
+    print(opened._session.get_session_options().intra_op_num_threads)
+    if not os.fork():
+        try:
+            opened(np.zeros((1, 8, 8, 1), np.uint8))
+        except ClassifierError as error:
+            print(error, flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
+def test_it_takes_the_cores_of_its_process_and_no_session_across_a_fork(app: Path, alone: App) -> None:
+    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})" + AFTER_A_FORK
+    done = alone(app, code=code)
+    assert (done.returncode, done.stderr) == (0, "")
+    threads, said = done.stdout.splitlines()
+    assert threads == "1"
+    assert said.startswith("the model was opened before this process was forked. onnxruntime does not survive a fork")
+
+
 def test_its_noise_ratio_is_that_of_verify(app: Path, shared_bundle: Bundle) -> None:
     threads = onward.load(shared_bundle.path).backend.session.get_session_options().intra_op_num_threads
     with load_module(app).Classifier(app, threads=threads) as classifier:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
+import os
 import re
+import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,13 +25,24 @@ from onward.embedding import BrowserRuntime, EmbedOptions, embed
 from onward.errors import UsageError
 from onward.images.decode import prepare
 from onward.parity import MAX_NOISE_RATIO
-from tests.runtime.embedding.browser import Tab, lack, open_browser, open_tab, serve, serve_plainly, served
+from tests.runtime.embedding.browser import (
+    Tab,
+    lack,
+    open_browser,
+    open_tab,
+    serve,
+    serve_cached,
+    serve_plainly,
+    served,
+)
 
 #: Two builds of onnxruntime on the same pixels; measured: 1e-7.
 RUNTIME_ATOL = 1e-5
 #: The page shows a tenth of a percent.
 SHOWN_ATOL = 0.0501
 EXIF_ORIENTATION = 0x0112
+#: Field 6 of ModelProto, `doc_string`: changes an ONNX file and nothing that it computes.
+ONNX_REMARK = b"\x32\x04anew"
 HOSTILE = ("<img src=x onerror=alert(1)>", "</script><script>alert(2)</script>", 'it\'s "quoted" & $name', "שלום 123")
 
 
@@ -281,6 +296,43 @@ def test_it_works_offline_after_the_first_visit(browser: Any, app: Path, photo: 
         tab.page.click("#verify")
         tab.page.wait_for_selector("#verdict", state="visible")
         assert tab.text("#verdict-words") == "Passed"
+
+
+@pytest.mark.parametrize(
+    ("service_workers", "cache_control"),
+    [("allow", "public, max-age=31536000, immutable"), ("block", "")],
+)
+def test_a_page_that_was_deployed_anew_runs_the_new_model_at_the_next_visit(
+    browser: Any, app: Path, tmp_path: Path, service_workers: str, cache_control: str
+) -> None:
+    site = tmp_path / "site"
+    shutil.copytree(app, site)
+    _made_days_ago(site, 30)
+    with (
+        served(serve_cached(site, cache_control)) as (_, at),
+        open_tab(browser, service_workers=service_workers) as tab,
+    ):
+        tab.open(at)
+        if service_workers == "allow":
+            tab.page.evaluate("navigator.serviceWorker.ready.then(() => null)")
+        old = tab.text("#about")
+        document = json.loads((site / "model.json").read_text())
+        content = (site / "model.onnx").read_bytes() + ONNX_REMARK
+        document["model"] |= {"sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
+        (site / "model.onnx").write_bytes(content)
+        (site / "model.json").write_text(json.dumps(document | {"title": "Anew"}))
+        _made_days_ago(site, 20)
+        tab.page.goto("about:blank")
+        tab.open(at)
+        assert tab.text("#title") == "Anew"
+        assert document["model"]["sha256"][:12] in tab.text("#about") != old
+
+
+def _made_days_ago(folder: Path, days: int) -> None:
+    """Files that have not changed for long are kept for long by browsers that are told nothing."""
+    at = time.time() - days * 86_400
+    for path in folder.rglob("*"):
+        os.utime(path, (at, at))
 
 
 def test_the_camera_is_classified_or_its_refusal_is_said(browser: Any, address: str) -> None:

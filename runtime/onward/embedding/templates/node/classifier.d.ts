@@ -80,7 +80,7 @@ export class ImageError extends Error {}
 export class Classifier {
   private constructor();
 
-  /** Check the model's digest and load it. `threads`: number per inference; by default, all cores. */
+  /** Check the model's digest and load it. `threads`: number per inference; by default, every core that the process may use. */
   static open(options?: { threads?: number }): Promise<Classifier>;
 
   readonly title: string;

@@ -1,6 +1,7 @@
 // Classifier: runs the model in this folder, from images to labels.
 
 import { readFile } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -38,7 +39,7 @@ export class Classifier {
   /**
    * Check the model's digest and load it.
    * @param {object} [options]
-   * @param {number} [options.threads] Number per inference; by default, all cores.
+   * @param {number} [options.threads] Number per inference; by default, every core that the process may use.
    * @returns {Promise<Classifier>}
    * @throws {ModelError} A file is missing or is not the one that model.json names.
    */
@@ -47,7 +48,10 @@ export class Classifier {
       throw new RangeError(`threads is ${threads}, expected a whole number of at least 1.`);
     }
     const model = await readModel(HERE);
-    const session = await InferenceSession.create(model.path, threads ? { intraOpNumThreads: threads } : {});
+    const session = await InferenceSession.create(model.bytes, {
+      intraOpNumThreads: threads ?? availableParallelism(), // onnxruntime's own default forgets the limits of a process
+      externalData: model.beside,
+    });
     return new Classifier(model, session);
   }
 

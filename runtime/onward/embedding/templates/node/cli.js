@@ -13,7 +13,7 @@ const USAGE = `usage: node cli.js IMAGE... [--top-k 3] [--json] [--threads N]
 
   --top-k N     print the N most probable classes
   --json        print one JSON object per line
-  --threads N   threads per inference; by default, all cores
+  --threads N   threads per inference; by default, every core of the process
   --self-test   run the golden samples and compare`;
 
 const OPTIONS = {

@@ -2,11 +2,12 @@
 
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { readFile } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { pipeline } from "node:stream/promises";
 
 const FORMAT = 1;
+/** Node reads no larger file at once. */
+const MAX_READ_BYTES = 2 ** 31 - 1;
 
 /** The model is missing, or is not the one that model.json names. */
 export class ModelError extends Error {
@@ -14,17 +15,21 @@ export class ModelError extends Error {
 }
 
 /**
- * Read model.json and check the digests of the model's files.
+ * Read model.json and the model's files, and check their digests. The bytes are opened, not the paths: what was checked
+ * is what runs, and the files may be in an archive that only Node reads, such as Electron's app.asar.
  * @param {string} folder
- * @returns {Promise<{path: string, title: string, sha256: string, signature: object}>}
+ * @returns {Promise<{bytes: Buffer, beside: {path: string, data: Buffer}[], title: string, sha256: string,
+ *   signature: object}>}
  */
 export async function readModel(folder) {
   const { format, title, model, beside, signature } = await readDocument(join(folder, "model.json"));
   if (format !== FORMAT) {
     throw new ModelError(`model.json has format ${format}, expected ${FORMAT}. Run onward embed again.`);
   }
-  for (const file of [model, ...beside]) await checkDigest(join(folder, file.path), file.sha256);
-  return { path: join(folder, model.path), title, sha256: model.sha256, signature };
+  const bytes = await readChecked(folder, model);
+  const files = [];
+  for (const file of beside) files.push({ path: file.path, data: await readChecked(folder, file) });
+  return { bytes, beside: files, title, sha256: model.sha256, signature };
 }
 
 async function readDocument(path) {
@@ -35,22 +40,25 @@ async function readDocument(path) {
   }
 }
 
-async function checkDigest(path, expected) {
-  const found = await digestOf(path);
-  if (found === expected) return;
+async function readChecked(folder, { path, sha256: expected }) {
+  const file = join(folder, path);
+  const bytes = await readBytes(file).catch((error) => {
+    throw new ModelError(`${file} cannot be read: ${error.message}`, { cause: error });
+  });
+  const found = createHash("sha256").update(bytes).digest("hex");
+  if (found === expected) return bytes;
   throw new ModelError(
-    `${path} is not the file that model.json names: it was changed or is damaged.\n` +
+    `${file} is not the file that model.json names: it was changed or is damaged.\n` +
       `  SHA-256 found:    ${found}\n  SHA-256 expected: ${expected}\n` +
       "Copy the app's folder again, or run onward embed again.",
   );
 }
 
-async function digestOf(path) {
-  const hash = createHash("sha256");
-  try {
-    await pipeline(createReadStream(path), hash);
-  } catch (error) {
-    throw new ModelError(`${path} cannot be read: ${error.message}`, { cause: error });
-  }
-  return hash.digest("hex");
+async function readBytes(file) {
+  const { size } = await stat(file);
+  if (size <= MAX_READ_BYTES) return readFile(file);
+  const bytes = Buffer.allocUnsafe(size);
+  let at = 0;
+  for await (const chunk of createReadStream(file)) at += chunk.copy(bytes, at);
+  return bytes.subarray(0, at);
 }

@@ -48,6 +48,13 @@ DECODING_ERRORS = (OSError, ValueError, TypeError, SyntaxError, EOFError, struct
 CONSTANT = "constant"
 
 
+AFTER_FORK = "onnxruntime does not survive a fork: import and open it in the child, or start processes with `spawn`."
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        after_in_child=lambda: warnings.warn(f"this process may never end. {AFTER_FORK}", RuntimeWarning, stacklevel=2)
+    )
+
+
 class ClassifierError(Exception):
     """A file of the app is missing or changed, or an input is invalid; the message says what to do."""
 
@@ -134,7 +141,7 @@ class Classifier:
 
     Args:
         folder: The folder with model.json, the model and `golden/`.
-        threads: Threads per inference; by default one per core.
+        threads: Threads per inference; by default one for each core that this process may use.
         providers: onnxruntime's execution providers, in order, each a name or a name with its options; by default the
             CPU. If the first one does not start, it is an error: there is no silent fallback.
 
@@ -161,6 +168,7 @@ class Classifier:
         model, *beside = [(file["path"], self._read_checked(file)) for file in (document["model"], *document["beside"])]
         self._input = str(taken["name"])
         self._session = _open(model[1], beside, threads, providers or ["CPUExecutionProvider"])
+        self._process = os.getpid()
 
     def __call__(self, images: object) -> Predictions:
         """Classify one image or many.
@@ -185,6 +193,8 @@ class Classifier:
 
     def run(self, tensor: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
         """Run the model on a batch from `to_tensor`: output name -> `(batch, classes)`."""
+        if self._process != os.getpid():
+            raise ClassifierError(f"the model was opened before this process was forked. {AFTER_FORK}")
         return dict(zip(OUTPUTS, self._session.run(OUTPUTS, {self._input: tensor}), strict=True))
 
     def pixels(self, images: object) -> NDArray[np.uint8]:
@@ -343,7 +353,7 @@ def _open(
             f"onnxruntime has no {', '.join(missing)}; it has {', '.join(ort.get_available_providers())}."
         )
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or 0
+    options.intra_op_num_threads = threads or _num_cores()
     options.log_severity_level = 3
     if beside:
         names, contents = zip(*beside, strict=True)
@@ -355,6 +365,11 @@ def _open(
     if named[0][0] not in session.get_providers():
         raise ClassifierError(f"{named[0][0]} did not start; onnxruntime would run on {session.get_providers()}.")
     return session
+
+
+def _num_cores() -> int:
+    """Cores that this process may use; onnxruntime's own default takes those of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check_pixels(width: int, height: int) -> None:
@@ -369,7 +384,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--top-k", type=int, default=3, metavar="K", help="labels per image (default: 3)")
     parser.add_argument("--json", action="store_true", help="print one JSON document per line")
     parser.add_argument("--self-test", action="store_true", help="run the golden samples and compare")
-    parser.add_argument("--threads", type=int, metavar="N", help="threads per inference (default: all cores)")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="threads per inference (default: every core of the process)"
+    )
     parser.add_argument("--provider", action="append", metavar="NAME", help="e.g. CUDAExecutionProvider")
     chosen = parser.parse_args(arguments)
     if chosen.self_test == bool(chosen.images):

@@ -37,10 +37,14 @@ export async function readGolden(path) {
  * @returns {Promise<{bytes: Uint8Array, isChecked: boolean}>} Not checked if the browser has no SHA-256.
  */
 export async function downloadModel({ path, sha256, size_bytes }, advance = () => {}) {
-  const bytes = await readAll(await fetchFile(path), size_bytes, advance);
-  if (!globalThis.crypto?.subtle) return { bytes, isChecked: false };
-  const found = toHex(await crypto.subtle.digest("SHA-256", bytes));
-  if (found === sha256) return { bytes, isChecked: true };
+  let found;
+  // "reload": a server without ETags may answer that a model of the same second and size has not changed
+  for (const cache of ["no-cache", "reload"]) {
+    const bytes = await readAll(await fetchFile(path, cache), size_bytes, advance);
+    if (!globalThis.crypto?.subtle) return { bytes, isChecked: false };
+    found = toHex(await crypto.subtle.digest("SHA-256", bytes));
+    if (found === sha256) return { bytes, isChecked: true };
+  }
   throw new ModelError(
     `${path} is not the file that this app was made with. Its SHA-256 begins with ${found.slice(0, 12)}, ` +
       `expected ${sha256.slice(0, 12)}. Copy the whole app again, or run \`onward embed\` again.`,
@@ -167,8 +171,9 @@ async function hasWebGPURuntime() {
   return Boolean(response && (await response.json()).webgpu);
 }
 
-async function fetchFile(path) {
-  const response = await fetch(new URL(path, import.meta.url)).catch(() => null);
+/** "no-cache": ask the server whether it changed, whatever it said about caching, so that no old model answers. */
+async function fetchFile(path, cache = "no-cache") {
+  const response = await fetch(new URL(path, import.meta.url), { cache }).catch(() => null);
   if (!response) throw new ModelError(`${path} cannot be loaded. Check that the server is running.`);
   if (response.ok) return response;
   throw new ModelError(`${path}: the server answered ${response.status}, expected 200. Copy the whole folder again.`);

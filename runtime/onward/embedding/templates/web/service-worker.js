@@ -1,6 +1,7 @@
 // Service worker: makes the page work offline after the first visit, and with threads on any host.
 //
-// It asks the network first, so that a new version is used at once, and the cache second. It adds the headers for
+// It asks the server first, past the browser's own cache, so that a new version is used at the next visit whatever the
+// server says about caching, and its own cache second. It adds the headers for
 // cross-origin isolation, without which browsers allow WebAssembly no threads.
 
 const CACHE = `onward ${self.registration.scope}`; // several apps may share a host
@@ -41,10 +42,14 @@ self.addEventListener("fetch", (event) => {
 /** Cache all files of the page. WebGPU's files are cached when they are first used. */
 async function fill() {
   const cache = await caches.open(CACHE);
-  await cache.addAll(FILES);
+  await cache.addAll(FILES.map(anew));
   const { model } = await (await cache.match("model.json")).json();
   const golden = await (await cache.match("golden/golden.json")).json();
-  await cache.addAll([model.path, ...goldenFiles(golden).map((path) => `golden/${path}`)]);
+  await cache.addAll([model.path, ...goldenFiles(golden).map((path) => `golden/${path}`)].map(anew));
+}
+
+function anew(path) {
+  return new Request(path, { cache: "no-cache" });
 }
 
 function goldenFiles({ kinds, cards }) {
@@ -59,13 +64,21 @@ async function answer(request) {
   const cache = await caches.open(CACHE);
   const kept = await cache.match(request, { ignoreSearch: true });
   try {
-    const response = await fetch(request);
+    const response = await ask(request);
+    if (response.type === "opaqueredirect") return response;
     if (response.status === 200 && !isSame(response, kept)) await cache.put(withoutSearch(request), response.clone());
     return isolated(response);
   } catch (error) {
     if (kept) return isolated(kept);
     throw error;
   }
+}
+
+/** A request past the browser's cache. That of a page cannot be copied with other options. */
+function ask(request) {
+  const { cache, mode, redirect, url } = request;
+  if (cache === "reload") return fetch(request);
+  return fetch(mode === "navigate" ? new Request(url, { redirect }) : request, { cache: "no-cache" });
 }
 
 /** Whether a file is unchanged, so that large files are not written at every visit. */
