@@ -158,7 +158,7 @@ warnings.simplefilter("ignore")
 import numpy as np
 from classifier import Classifier, ClassifierError
 with Classifier() as opened:
-    print(opened._session.get_session_options().intra_op_num_threads)
+    print(opened._session.get_session_options().intra_op_num_threads, flush=True)
     if not os.fork():
         try:
             opened(np.zeros((1, 8, 8, 1), np.uint8))
