@@ -103,7 +103,7 @@ $(STAMP): requirements.txt pyproject.toml
 $(RUNTIME_STAMP): $(STAMP)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(RUNTIME)
 	$(BIN)/uv pip install --quiet --python $(RUNTIME) --constraints requirements.txt \
-		hatchling hypothesis jsonschema playwright pytest pytest-xdist tritonclient protobuf
+		gunicorn hatchling hypothesis jsonschema playwright pytest pytest-xdist tritonclient protobuf
 	$(BIN)/uv pip install --quiet --python $(RUNTIME) --constraints requirements.txt --no-build-isolation \
 		--editable '.[fast,parquet,openvino,signing]'
 	$(BIN)/uv pip install --quiet --python $(RUNTIME) --constraints requirements.txt --no-deps scikit-learn
