@@ -14,6 +14,7 @@ it is first used. `onward.train` and `onward.evaluate` need `pip install 'onward
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+# Unless this is set before it is imported, onnxruntime (1.32) sends events to its maker. Somebody's own value stays.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 #: Public name -> the module that defines it.
 _MODULES = {

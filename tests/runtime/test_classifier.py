@@ -256,6 +256,19 @@ def test_a_pickled_classifier_does_not_open_another_bundle(bundle: Bundle) -> No
         pickle.loads(data)
 
 
+def test_nothing_is_sent_to_the_maker_of_onnxruntime(shared_bundle: Bundle, tmp_path: Path) -> None:
+    """onnxruntime's telemetry keeps an identifier and a database in the user's cache."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "ORT_"))}
+    environment |= {"HOME": str(tmp_path), "ONWARD_STATE": str(tmp_path / "state")}
+    code = f"import os, onward; onward.load({str(shared_bundle.path)!r}); print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("1\n", "")
+    assert list(tmp_path.iterdir()) == []
+    environment["ORT_DISABLE_TELEMETRY"] = "0"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
+
+
 FORK = """
 import os, sys
 import numpy as np

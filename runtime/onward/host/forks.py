@@ -1,10 +1,10 @@
-"""Forks: let a child of a process that has imported onnxruntime end.
+"""Forks: let a child of a process that has opened a model end.
 
-A forked child has none of its parent's threads, but onnxruntime (1.32) waits for them in two places: where a session is
-freed, and for a thread of its own in the C library's exit. So a child that ends by `sys.exit` would wait for ever: a
-worker of `gunicorn --preload` would never stop. Here the sessions that a child inherits are never freed in it, and its
-exit ends the process at once, with the same exit code, before onnxruntime's turn comes. Python has finished by then:
-its exit handlers have run and its files are flushed.
+A forked child has none of its parent's threads, but onnxruntime (1.32) waits for them where a session is freed, and,
+if its telemetry was on when it was imported, in the C library's exit. So a child that ends by `sys.exit` would wait for
+ever: a worker of `gunicorn --preload` would never stop. Here the sessions that a child inherits are never freed in it,
+and its exit ends the process at once, with the same exit code, before onnxruntime's turn comes. Python has finished by
+then: its exit handlers have run and its files are flushed.
 
 Source: on_exit(3), which calls what was registered last first; pthread_cond_destroy(3) and pthread_join(3), where a
 child waits.

@@ -163,6 +163,18 @@ def test_npm_test_proves_it_within_the_noise(shared_app: App, shared_bundle: Bun
     assert expected / 10 < ratio < expected * 10
 
 
+def test_nothing_is_sent_to_the_maker_of_onnxruntime(
+    shared_app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime's telemetry keeps an identifier and a database in the user's cache."""
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    open_model = 'import { Classifier } from "./classifier.js"; await Classifier.open(); console.log("opened");'
+    assert shared_app.script(open_model).stdout == "opened\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_changed_model_is_not_opened_and_both_digests_are_shown(app: App) -> None:
     path = app.path / "model.onnx"
     changed = bytearray(path.read_bytes())

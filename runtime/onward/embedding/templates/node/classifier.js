@@ -5,6 +5,7 @@ import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
+import "./no-telemetry.js"; // before onnxruntime
 import { InferenceSession, Tensor } from "onnxruntime-node";
 
 import { ImageError, checkSize, decode } from "./decode.js";

@@ -25,6 +25,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime would send events to its maker
+
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
