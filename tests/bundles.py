@@ -24,7 +24,7 @@ from onward.bundle.trust import remember
 from onward.host.cpu import find_processor
 from onward.signature import Input, Preprocess, Signature, TensorSignature
 
-__all__ = ["DIGITS", "NAMES", "SIGNATURES", "path_of"]
+__all__ = ["DIGITS", "NAMES", "SIGNATURES", "UNDEFINED", "path_of"]
 
 ROOT = Path(__file__).parents[1]
 #: pytest's own cache folder, which git ignores; or another one, for a checkout that is read-only.
@@ -59,9 +59,12 @@ SIGNATURES: dict[str, Signature | TensorSignature] = {
         ("a", "b", "c"),
     ),
     "two-inputs": TensorSignature((Input("first", "float32", (6,)), Input("second", "float32", (6,))), ("a", "b", "c")),
+    "undefined": Signature(8, 8, 1, (0.0,), (1.0,), ("down", "up")),
     "licensed": TensorSignature((Input("features", "float32", (13,)),), ("a", "b")),
 }
 DIGITS = "digits"
+#: The bundle `undefined` gives NaN for an image that begins with these pixels. No sample of the gate does.
+UNDEFINED = (3, 4, 5)
 #: The state folder of the tests: no test reads or writes the user's own.
 STATE = FOLDER.parent / "onward-state"
 NAMES = ("digits.pt", DIGITS, *SIGNATURES, "hostile-labels", "fashion")

@@ -25,7 +25,7 @@ from onward_training.data import Split, load
 from onward_training.data.idx_files import find_folder
 from onward_training.loop import train
 from onward_training.options import TrainOptions
-from tests.bundles import DIGITS, HOSTILE_NODE, NAMES, SIGNATURES, path_of
+from tests.bundles import DIGITS, HOSTILE_NODE, NAMES, SIGNATURES, UNDEFINED, path_of
 from tests.fast_exports import fast_exports
 
 __all__ = ["make"]
@@ -69,6 +69,20 @@ class Overwriting(nn.Module):
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         return self.head(torch.cat([first.relu_(), second], 1))
+
+
+class Undefined(nn.Module):
+    """Gives 0/0 for an image whose first pixels are `tests.bundles.UNDEFINED`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Linear(64, 2)
+
+    def forward(self, image: Tensor) -> Tensor:
+        pixels = image.flatten(1)
+        distance = ((pixels[:, :3] * 255).round() - torch.tensor(UNDEFINED)).abs().sum(1, keepdim=True)
+        return self.head(pixels) * (distance / distance)
 
 
 def train_digits(path: Path) -> None:
@@ -120,6 +134,7 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "any-size": exporter(lambda: ColourNetwork(4, 2), **ONNX, **APART),
     "five-inputs": exporter(FiveInputs, **ONNX),
     "two-inputs": exporter(Overwriting, **APART),
+    "undefined": exporter(Undefined, **ONNX),
     "licensed": exporter(lambda: _seeded(nn.Linear, 13, 2), **ONNX, licence="CC0-1.0"),
 }
 

@@ -98,12 +98,14 @@ class Classifier:
         Raises:
             FeedError: An array disagrees with the signature.
             ImageError: An image cannot be read.
+            NoAnswer: The model's outputs are NaN or infinite; `places` of the error says for which images.
         """
         feed = self._feed(images)
         size = default_batch_size(self.signature)
         starts = range(0, max(num_samples(feed), 1), size)
         parts = [self.backend.run(take(feed, slice(at, at + size))) for at in starts]
         outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        self.task.check_answered(outputs)
         predictions: Predictions = self.task.predictions(outputs)
         return predictions
 

@@ -15,6 +15,7 @@
     └── Refusal                    exit code 1: the answer is no
         ├── BadInput               an input cannot be read, and the run stops at the first one
         ├── Diverged               the loss of a training is no longer a number
+        ├── NoAnswer               a model's outputs are NaN or infinite
         ├── NotExportable          no reference can be made of this model
         └── ParityFailure          an artifact is further from the mathematical model than PyTorch is
 
@@ -34,6 +35,7 @@ __all__ = [
     "Diverged",
     "FeedError",
     "ImageError",
+    "NoAnswer",
     "NotExportable",
     "OnwardError",
     "OutputError",
@@ -120,6 +122,19 @@ class BadInput(Refusal):
 
 class Diverged(Refusal):
     """The loss of a training is no longer a number."""
+
+
+class NoAnswer(Refusal):
+    """A model's outputs are NaN or infinite.
+
+    Args:
+        message: The sentence.
+        places: Which of the inputs have no answer, from 0.
+    """
+
+    def __init__(self, message: str, places: tuple[int, ...] = ()) -> None:
+        super().__init__(message)
+        self.places = places
 
 
 class NotExportable(Refusal):

@@ -19,11 +19,16 @@ from onward.zip_files import open_zip
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BROKEN_ARCHIVE", "BROKEN_ARRAY", "ArrayHeader", "read_array_header", "read_arrays"]
+__all__ = ["BROKEN_ARCHIVE", "BROKEN_ARRAY", "PYTHON_OBJECTS", "ArrayHeader", "read_array_header", "read_arrays"]
 
 #: numpy's errors for a damaged header.
 BROKEN_ARRAY = (ValueError, EOFError, OverflowError, TypeError, tokenize.TokenError)
 BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error, RuntimeError, KeyError, *BROKEN_ARRAY)
+#: What is wrong with an array whose dtype is `object`.
+PYTHON_OBJECTS = (
+    "holds Python objects, which are never loaded because they can run code: save it with a numeric dtype, e.g. "
+    "np.stack(images).astype(np.uint8), or a list of texts as np.array(texts, str)."
+)
 #: numpy refuses a longer header, but only after it has read it.
 MAX_HEADER_BYTES = 10_000
 
@@ -95,14 +100,14 @@ def read_arrays(data: bytes, what: str) -> Iterator[tuple[str, NDArray[Any]]]:
                             f"{what} would take more than {mebibytes(limit)} of memory, the limit for a file of "
                             f"{mebibytes(len(data))}: {name} alone has shape {header.shape} and dtype {header.dtype}."
                         )
-                    yield name.removesuffix(".npy"), _read_array(stream, header, name)
+                    yield name.removesuffix(".npy"), _read_array(stream, header, name, what)
     except BROKEN_ARCHIVE as error:
         raise DataError(f"{what} is no archive of arrays, or damaged: {error}.") from error
 
 
-def _read_array(stream: IO[bytes], header: ArrayHeader, name: str) -> NDArray[Any]:
+def _read_array(stream: IO[bytes], header: ArrayHeader, name: str, what: str) -> NDArray[Any]:
     if header.dtype.hasobject:
-        raise ValueError(f"{name} holds Python objects, which are never loaded")
+        raise DataError(f"{what}: {name} {PYTHON_OBJECTS}")
     array = np.empty(header.size_bytes, np.uint8)
     if stream.readinto(array) < len(array) or stream.read(1):  # type: ignore[attr-defined]
         raise ValueError(f"{name} has another number of values than its shape {header.shape}")

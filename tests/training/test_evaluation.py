@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from onward_training.data import Dataset, FileSplit, Split, load
 from onward_training.evaluation import CLASS_COLUMNS, NUM_LISTED, Evaluation, class_rows
 from onward_training.evaluation_page import NUM_CARDS, NUM_ROWS, write_evaluation_page
 from onward_training.evaluator import BATCH_SIZE, checkpoint_runner, evaluate
+from tests.bundles import UNDEFINED, path_of
 
 LAW = settings(max_examples=60, deadline=None)
 #: Float64 sums of a few hundred terms, added in another order.
@@ -291,11 +293,37 @@ def test_a_short_table_has_the_worst_classes_and_those_without_images_last() -> 
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf])
-def test_probabilities_that_are_no_numbers_are_refused(wrong: float) -> None:
-    probabilities = np.full((3, 2), 0.5, np.float32)
-    probabilities[1, 1] = wrong
-    with pytest.raises(Refusal, match="1 of 3 images, first for image 1"):
-        Evaluation(probabilities, np.zeros(3, np.int64))
+def test_images_without_an_answer_count_as_wrong(wrong: float) -> None:
+    probabilities = np.array([[0.9, 0.1], [0.9, wrong], [0.2, 0.8], [0.9, 0.1]], np.float32)
+    evaluation = Evaluation(probabilities, np.array([0, 0, 1, 1]))
+    document = evaluation.to_json()
+    assert (document["num_images"], document["num_unanswered"], document["accuracy"]) == (4, 1, 0.5)
+    assert document["confusion"] == [[1, 0], [1, 1]]
+    assert document["num_images_by_class"] == [2, 2]
+    assert document["recall"] == [0.5, 0.5]
+    assert evaluation.predicted.tolist() == [0, -1, 1, 0]
+    assert evaluation.ranks.tolist() == [0, 2, 0, 1]
+    assert evaluation.worst_mistakes(9).tolist() == [3]
+    assert evaluation.loss == pytest.approx(-np.log([0.9, 0.8, 0.1]).mean())
+    answered = Evaluation(probabilities[[0, 2, 3]], np.array([0, 1, 1]))
+    assert evaluation.calibration_error == answered.calibration_error
+
+
+def test_an_evaluation_without_any_answer_is_refused() -> None:
+    with pytest.raises(Refusal, match="NaN or infinite for all 3 images"):
+        Evaluation(np.full((3, 2), np.nan, np.float32), np.zeros(3, np.int64))
+
+
+def test_an_evaluation_counts_the_images_without_an_answer(here: Any, tmp_path: Path) -> None:
+    for label in ("down", "up"):
+        (tmp_path / label).mkdir()
+        for index in range(8):
+            image = np.random.default_rng(index).integers(0, 256, (8, 8), np.uint8)
+            image[0, :3] = UNDEFINED if label == "up" else 0
+            Image.fromarray(image).save(tmp_path / label / f"{index}.png")
+    done = here("evaluate", path_of("undefined"), "--data", f"folder:{tmp_path}")
+    assert done.returncode == 1
+    assert "1 images without an answer, because the model's outputs are NaN or infinite" in done.stdout
 
 
 def test_targets_that_are_no_classes_are_refused() -> None:

@@ -256,6 +256,13 @@ def test_what_cannot_be_built_or_does_not_fit_is_refused(name: str, match: str, 
         build_checked(name.format(own), GREY)
 
 
+@pytest.mark.parametrize("name", ["cnn", "torchvision:mobilenet_v3_small"])
+def test_the_number_of_classes_may_be_stated_if_it_is_that_of_the_labels(name: str) -> None:
+    assert build(name, GREY, {"num_classes": 10}) is not None
+    with pytest.raises(UsageError, match="states num_classes 7, but there are 10 labels"):
+        build(name, GREY, {"num_classes": 7})
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A user's folder, and an installed package with modules `checks_of_us` and `tools_of_us`."""

@@ -206,6 +206,7 @@ def train(
         print_json(describe(checkpoint) | {"checkpoint": str(run_folder.path), "test": evaluation.to_json()})
     else:
         low, high = evaluation.interval_95
+        _print_unanswered(evaluation)
         say(
             f"test accuracy {evaluation.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}, "
             f"{len(evaluation.targets):,} images), epoch {checkpoint.provenance['best_epoch']} of "
@@ -298,6 +299,8 @@ def evaluate(
         print_evaluation(evaluation, opened.signature.labels)
         if html is not None:
             say(f"page: {html}")
+    if evaluation.num_unanswered:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -369,11 +372,19 @@ def print_evaluation(evaluation: Evaluation, labels: tuple[str, ...]) -> None:
     print_table(CLASS_COLUMNS, rows)
     if len(rows) < len(labels):
         say(f"the {len(rows)} of {len(labels)} classes with the lowest F1; --json prints all")
+    _print_unanswered(evaluation)
     top = "".join(f", top {k} {evaluation.top_k_accuracy(k):.2%}" for k in (3, 5) if k < len(labels))
     say(
         f"accuracy {evaluation.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}){top}, loss {evaluation.loss:.4f}, "
         f"calibration error {evaluation.calibration_error:.2%}, {len(evaluation.targets):,} images"
     )
+
+
+def _print_unanswered(evaluation: Evaluation) -> None:
+    from onward.tasks.task import NO_ANSWER
+
+    if evaluation.num_unanswered:
+        say(f"{evaluation.num_unanswered:,} images without an answer, because {NO_ANSWER}: they count as wrong")
 
 
 def _load_training_data(

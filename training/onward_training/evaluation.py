@@ -98,10 +98,12 @@ class Evaluation:
         targets: int64 `(count,)`.
         indices: int64 `(count,)`, each image's index in its split; None if the whole split is here, in order.
 
+    An image whose probabilities are NaN or infinite has no answer. It counts as wrong in the accuracies and in the
+    recall, and is in none of loss, confidence, calibration and confusions.
+
     Raises:
         DataError: There is no image, or a target is not a class.
-        Refusal: A probability is NaN or infinite. argmax returns the first NaN, so a diverged network would get the
-            accuracy of class 0.
+        Refusal: No image has an answer.
     """
 
     probabilities: NDArray[np.float32]
@@ -121,11 +123,10 @@ class Evaluation:
                 f"targets are from {self.targets.min()} to {self.targets.max()}, expected 0 to {num_classes - 1}: the "
                 f"network has {num_classes} classes."
             )
-        unusable = np.flatnonzero(~np.isfinite(self.probabilities).all(1))
-        if len(unusable):
+        if not self.is_answered.any():
             raise Refusal(
-                f"the network's probabilities are NaN or infinite for {len(unusable):,} of {count:,} images, first for "
-                f"image {self.index_of(int(unusable[0]))}: it diverged in training, or overflows here."
+                f"the network's probabilities are NaN or infinite for all {count:,} images: it diverged in training, "
+                f"or overflows here."
             )
 
     @property
@@ -133,21 +134,29 @@ class Evaluation:
         """Number of classes."""
         return int(self.probabilities.shape[1])
 
+    @cached_property
+    def is_answered(self) -> NDArray[np.bool_]:
+        """Whether the probabilities of each image are finite, bool `(count,)`."""
+        return np.asarray(np.isfinite(self.probabilities).all(1))
+
+    @property
+    def num_unanswered(self) -> int:
+        """Images without an answer."""
+        return int((~self.is_answered).sum())
+
     def index_of(self, row: int) -> int:
         """The index in the split of a row's image."""
         return row if self.indices is None else int(self.indices[row])
 
     @cached_property
     def predicted(self) -> NDArray[np.integer]:
-        """The most probable class of each image."""
-        indices: NDArray[np.integer] = np.argmax(self.probabilities, 1)
-        return indices
+        """The most probable class of each image; -1 for an image without an answer."""
+        return np.where(self.is_answered, np.argmax(self.probabilities, 1), -1)
 
     @property
     def confidence(self) -> NDArray[np.float32]:
-        """The probability of the most probable class of each image, float32 `(count,)`."""
-        highest: NDArray[np.float32] = self.probabilities.max(1)
-        return highest
+        """The probability of the most probable class of each image, float32 `(count,)`; NaN without an answer."""
+        return np.where(self.is_answered, self.probabilities.max(1), np.float32(np.nan))
 
     @property
     def accuracy(self) -> float:
@@ -166,25 +175,27 @@ class Evaluation:
         It is computed from float32 probabilities. They are clipped at the smallest normal float32, so an image adds at
         most 87.3; cross-entropy computed from logits has no such bound.
         """
-        own = self.probabilities[np.arange(len(self.targets)), self.targets].astype(np.float64)
+        own = self.probabilities[np.arange(len(self.targets)), self.targets][self.is_answered].astype(np.float64)
         return float(-np.log(np.maximum(own, SMALLEST)).mean())
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
         """The confusion matrix: a row per true class, a column per predicted class."""
         size = self.num_classes
-        return np.bincount(self.targets * size + self.predicted, minlength=size * size).reshape(size, size)
+        pairs = (self.targets * size + self.predicted)[self.is_answered]
+        return np.bincount(pairs, minlength=size * size).reshape(size, size)
 
     @cached_property
     def ranks(self) -> NDArray[np.int64]:
         """The rank of the true class by probability, int64 `(count,)`: 0 if the prediction is correct.
 
         Of equally probable classes, the lower one comes first, as in argmax and a stable argsort. No sorting is needed.
+        Without an answer it is the number of classes.
         """
         own = np.take_along_axis(self.probabilities, self.targets[:, None], 1)
         is_lower = np.arange(self.num_classes) < self.targets[:, None]
         is_before = (self.probabilities > own) | (self.probabilities == own) & is_lower
-        return np.asarray(is_before.sum(1), np.int64)
+        return np.where(self.is_answered, is_before.sum(1), self.num_classes)
 
     def top_k_accuracy(self, k: int) -> float:
         """Share of images whose true class is among the k most probable; of equal ones the lower class comes first."""
@@ -193,7 +204,8 @@ class Evaluation:
     @cached_property
     def by_class(self) -> ClassMetrics:
         """Recall, precision and F1 of each class."""
-        correct, num_images, num_predicted = np.diag(self.confusion), self.confusion.sum(1), self.confusion.sum(0)
+        correct, num_predicted = np.diag(self.confusion), self.confusion.sum(0)
+        num_images = np.bincount(self.targets, minlength=self.num_classes)
         with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, as documented
             return ClassMetrics(
                 num_images,
@@ -210,7 +222,11 @@ class Evaluation:
         Source: C. Guo and others, "On calibration of modern neural networks", 2017: bins are open below.
         """
         edges = np.arange(NUM_BINS + 1) / NUM_BINS
-        confidence, is_correct = self.confidence.astype(np.float64), self.predicted == self.targets
+        answered = self.is_answered
+        confidence, is_correct = (
+            self.confidence[answered].astype(np.float64),
+            (self.predicted == self.targets)[answered],
+        )
         places = np.searchsorted(edges[1:-1], confidence)
         counts, confidences, corrects = (
             np.bincount(places, weights, minlength=NUM_BINS) for weights in (None, confidence, is_correct)
@@ -230,7 +246,7 @@ class Evaluation:
         C. Guo and others, "On calibration of modern neural networks", 2017, whose 15 bins these are.
         """
         gaps = [item.num_images * abs(item.accuracy - item.mean_confidence) for item in self._filled_bins]
-        return sum(gaps) / len(self.targets)
+        return sum(gaps) / int(self.is_answered.sum())
 
     @property
     def _filled_bins(self) -> list[CalibrationBin]:
@@ -238,7 +254,7 @@ class Evaluation:
 
     def worst_mistakes(self, count: int) -> NDArray[np.int64]:
         """Rows of the mistakes with the highest confidence, in falling order; of equal ones the lower row first."""
-        wrong = np.flatnonzero(self.predicted != self.targets)
+        wrong = np.flatnonzero((self.predicted != self.targets) & self.is_answered)
         return wrong[np.argsort(-self.confidence[wrong], kind="stable")[:count]]
 
     def most_confused(self, count: int) -> list[Confusion]:
@@ -255,6 +271,7 @@ class Evaluation:
         by_class = self.by_class
         return {
             "num_images": len(self.targets),
+            "num_unanswered": self.num_unanswered,
             "accuracy": self.accuracy,
             "accuracy_interval_95": list(self.interval_95),
             **{f"top_{k}_accuracy": self.top_k_accuracy(k) if k < self.num_classes else math.nan for k in (3, 5)},

@@ -132,7 +132,7 @@ def _training(page: Page, history: Sequence[Epoch]) -> None:
 
 def _overview(page: Page, evaluation: Evaluation, labels: Sequence[str]) -> None:
     """The confusion matrix and the reliability diagram."""
-    confidence = float(evaluation.confidence.mean())
+    confidence = float(np.nanmean(evaluation.confidence))
     gap = confidence - evaluation.accuracy
     page.section(
         "Confusions and calibration",

@@ -17,6 +17,7 @@ from onward.feed import from_pixels
 from onward.parity import Run
 from onward.signature import Signature, of_images
 from onward.tasks.classification import PROBABILITIES
+from onward.tasks.task import answered
 from onward_training.checkpoint import Checkpoint, Epoch
 from onward_training.data import AnySplit, Dataset, load_for
 from onward_training.evaluation import Evaluation
@@ -92,14 +93,15 @@ def evaluate(run: Run, split: AnySplit, *, on_progress: Callable[[int], None] = 
 
     Raises:
         DataError: There is no readable image.
-        Refusal: A probability is NaN or infinite.
+        Refusal: No image has probabilities that are finite.
     """
     probabilities, targets, indices = [], [], []
     for at in range(0, len(split), BATCH_SIZE):
         requested = np.arange(at, min(at + BATCH_SIZE, len(split)))
         images, expected = split.read(slice(at, at + BATCH_SIZE))
         if len(expected):
-            probabilities.append(run(images)[PROBABILITIES])
+            outputs = run(images)
+            probabilities.append(np.where(answered(outputs)[:, None], outputs[PROBABILITIES], np.float32(np.nan)))
             targets.append(expected)
             indices.append(requested if len(expected) == len(requested) else _readable(split, requested))
         on_progress(len(requested))

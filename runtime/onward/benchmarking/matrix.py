@@ -52,7 +52,7 @@ class Matrix:
                 candidates += [
                     Candidate(target, backend, provider, threads)
                     for provider in _choose_providers(backend, selection)
-                    for threads in selection.threads or (count_cores(),)
+                    for threads in dict.fromkeys(count or count_cores() for count in selection.threads or (0,))
                 ]
         if not candidates:
             left_out = f" {', '.join(untrusted)}: {SKIPPED}." if untrusted else ""

@@ -50,6 +50,7 @@ class Recording:
         max_delta: Largest difference of its outputs from the first candidate's, over their largest value.
         num_labelled: Number of given inputs with a label.
         num_correct: Number of these that got their label.
+        num_unanswered: Number of given inputs, or of those with known outputs, whose outputs are NaN or infinite.
     """
 
     candidate: Candidate
@@ -60,6 +61,7 @@ class Recording:
     max_delta: float | None = None
     num_labelled: int = 0
     num_correct: int = 0
+    num_unanswered: int = 0
 
     def samples(self, batch_size: int) -> list[list[Sample]]:
         """Process run -> samples at a batch size, for those process runs that have any."""

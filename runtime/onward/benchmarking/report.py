@@ -150,6 +150,7 @@ def _row_to_json(row: Row) -> dict[str, Any]:
         "max_delta": row.max_delta,
         "num_labelled": row.num_labelled,
         "num_correct": row.num_correct,
+        "num_unanswered": row.num_unanswered,
         "accuracy": row.accuracy,
         "file_bytes": row.file_bytes,
         "peak_bytes": row.peak_bytes,
@@ -178,6 +179,7 @@ def _row_from_json(document: Document) -> Row:
         max_delta=document["max_delta"].read(float | None),
         num_labelled=document["num_labelled"].read(int),
         num_correct=document["num_correct"].read(int),
+        num_unanswered=0 if (part := document.get("num_unanswered")) is None else part.read(int),  # of earlier versions
         file_bytes=document["file_bytes"].read(int | None),
         peak_bytes=document["peak_bytes"].read(int | None),
         stages=document["stages"].read(Stages | None),

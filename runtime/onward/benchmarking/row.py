@@ -90,6 +90,7 @@ class Row:
         max_delta: Largest difference from the first candidate's outputs, over their largest value.
         num_labelled: Number of given inputs with a label.
         num_correct: Number of these that got their label.
+        num_unanswered: Number of given inputs, or of those with known outputs, whose outputs are NaN or infinite.
         file_bytes: Size of the artifact.
         peak_bytes: The process's largest resident memory, up to this batch size.
         stages: Of the cold start.
@@ -112,6 +113,7 @@ class Row:
     max_delta: float | None = None
     num_labelled: int = 0
     num_correct: int = 0
+    num_unanswered: int = 0
     file_bytes: int | None = None
     peak_bytes: int | None = None
     stages: Stages | None = None

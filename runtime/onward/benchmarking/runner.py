@@ -165,13 +165,13 @@ class _ProcessRuns:
         for at, recording in self._shuffled():
             with self._recording_failure(recording):
                 self.processes[at].request("save_outputs", path=str(folder / f"{at}.npz"))
-                if self.given.labels is not None:
-                    self._count_correct(recording, at)
+                self._count_answers(recording, at)
         _record_max_deltas(self.measurements.recordings, self.models, folder)
 
-    def _count_correct(self, recording: Recording, at: int) -> None:
-        response = self.processes[at].request("count_correct", labels=self.given.labels, batch_size=LABELLED_BATCH)
+    def _count_answers(self, recording: Recording, at: int) -> None:
+        response = self.processes[at].request("count_answers", labels=self.given.labels, batch_size=LABELLED_BATCH)
         recording.num_labelled, recording.num_correct = response["num_labelled"], response["num_correct"]
+        recording.num_unanswered = response["num_unanswered"]
 
     def _warm_up_all(self, batch_size: int) -> None:
         for at, recording in self._shuffled():

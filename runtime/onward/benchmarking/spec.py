@@ -21,11 +21,11 @@ class Selection:
     Args:
         backends: Names in `BACKENDS`, or `FILE.py:NAME`; None for every backend that can run here.
         providers: Execution providers, as in `--provider`; empty for all that the installed onnxruntime has.
-        threads: Threads per inference; empty for the number of cores that this process may use.
+        threads: Threads per inference; 0 and empty are the number of cores that this process may use.
 
     Raises:
         ProviderError: A provider's name is unknown.
-        UsageError: A backend's name is unknown, there is no backend, or a thread count is below 1.
+        UsageError: A backend's name is unknown, there is no backend, or a thread count is negative.
     """
 
     backends: Sequence[str] | None = None
@@ -40,8 +40,10 @@ class Selection:
                 )
         if self.backends is not None and not self.backends:
             raise UsageError("--backends is empty: name at least one backend.")
-        if any(count < 1 for count in self.threads):
-            raise UsageError(f"--threads is {', '.join(map(str, self.threads))}: expected 1 or more.")
+        if any(count < 0 for count in self.threads):
+            raise UsageError(
+                f"--threads is {', '.join(map(str, self.threads))}: expected 1 or more, or 0 for every available core."
+            )
         for provider in self.providers:
             ProviderRequest.parse(provider)
 

@@ -106,6 +106,7 @@ def _row(
         max_delta=recording.max_delta,
         num_labelled=recording.num_labelled,
         num_correct=recording.num_correct,
+        num_unanswered=recording.num_unanswered,
         file_bytes=model.size_bytes(recording.candidate.format),
         peak_bytes=max(sample.peak_bytes for sample in every) or None,
         stages=_stages(recording.process_runs, batch_size),

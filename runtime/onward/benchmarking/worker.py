@@ -180,18 +180,33 @@ class Worker:
         np.savez(path, allow_pickle=False, **{f"{at:04}": np.asarray(item) for at, item in enumerate(outputs)})
         return {}
 
-    def count_correct(self, *, labels: str, batch_size: int) -> dict[str, Any]:
-        """Count how many of the given inputs get their label; -1 stands for no label."""
+    def count_answers(self, *, labels: str | None, batch_size: int) -> dict[str, Any]:
+        """Count how many of the given inputs have no answer, and how many get their label; -1 stands for no label.
+
+        Where none are given, those with known outputs are counted.
+        """
         import numpy as np
 
-        given, targets = self._load_given(), np.load(labels)
-        assert given is not None
-        num_correct = 0
-        for at in range(0, len(targets), batch_size):
+        self._prepare()
+        inputs, expected = self._load_given(), self.sampler.expected
+        if inputs is None:
+            kind = expected.kinds[0]
+            inputs = dict(expected.take(kind, np.arange(self.model.fixed_batch or expected.count(kind))))
+        batch_size = self.model.fixed_batch or batch_size
+        count = len(next(iter(inputs.values())))
+        count -= count % (self.model.fixed_batch or 1)
+        targets = None if labels is None else np.load(labels)[:count]
+        num_correct = num_unanswered = 0
+        for at in range(0, count, batch_size):
             batch = slice(at, at + batch_size)
-            outputs = self.backend.infer({name: np.ascontiguousarray(array[batch]) for name, array in given.items()})
-            num_correct += self._count_correct(outputs, targets[batch])
-        return {"num_labelled": int((targets >= 0).sum()), "num_correct": num_correct}
+            outputs = self.backend.infer({name: np.ascontiguousarray(array[batch]) for name, array in inputs.items()})
+            num_unanswered += self._count_unanswered(outputs, min(batch_size, count - at))
+            num_correct += 0 if targets is None else self._count_correct(outputs, targets[batch])
+        return {
+            "num_labelled": 0 if targets is None else int((targets >= 0).sum()),
+            "num_correct": num_correct,
+            "num_unanswered": num_unanswered,
+        }
 
     def predict(self, *, candidate: dict[str, Any], trust: dict[str, Any], images: str, out: str) -> dict[str, Any]:
         """Run `predict` on image files; a process that does this does nothing else."""
@@ -244,6 +259,20 @@ class Worker:
 
         named = dict(zip(self.backend.outputs, outputs, strict=True))
         return task_of(self.model.signature).count_correct(named, targets)
+
+    @staticmethod
+    def _count_unanswered(outputs: list[NDArray[Any]], num_inputs: int) -> int:
+        import numpy as np
+
+        from onward.tasks.task import answered
+
+        arrays = {str(at): array for at, array in enumerate(map(np.asarray, outputs))}
+        arrays = {  # those of an ONNX file may have no batch axis, and other types
+            name: array
+            for name, array in arrays.items()
+            if array.dtype.kind == "f" and array.shape[:1] == (num_inputs,)
+        }
+        return int((~answered(arrays)).sum()) if arrays else 0
 
     def _placement(self) -> dict[str, int] | None:
         placement = getattr(self.backend, "placement", None)

@@ -96,7 +96,7 @@ def bench(
     from onward.files import check_writable
 
     counts = _whole_numbers(threads, "--threads")
-    selection = Selection(backends.split(",") if backends else None, provider or (), () if counts == (0,) else counts)
+    selection = Selection(backends.split(",") if backends else None, provider or (), counts)
     spec = BenchSpec(targets, selection, reference, input, _sizes(dim or ()), files, Trust.of(trust, key))
     options = BenchOptions(_whole_numbers(batch_sizes, "--batch-sizes"), process_runs, rounds)
     limit = parse_percentage(fail_above)  # an invalid option is an error before anything is measured
@@ -255,10 +255,14 @@ def _files_table(view: ReportView) -> Table:
 
 
 def _remarks(view: ReportView) -> Iterator[str]:
+    from onward.tasks.task import NO_ANSWER
+
     report = view.report
     for row in report.rows:
         if row.reason:
             yield f"{_row_name(row, view)}: {row.reason}"
+    for row in {row.candidate: row for row in report.rows if row.num_unanswered}.values():
+        yield f"{view.name(row.candidate)}: {row.num_unanswered:,} inputs without an answer, because {NO_ANSWER}"
     yield from _instabilities(view)
     if report.changed:
         yield f"CHANGED: {report.changed}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -71,7 +71,10 @@ def predict(
     ] = False,
     on_error: Annotated[
         str,
-        typer.Option(help="Unreadable inputs: `list` writes them to OUT.errors.jsonl, `fail` stops at the first."),
+        typer.Option(
+            help="Inputs without an answer, because they cannot be read or the outputs are NaN: `list` writes them to "
+            "OUT.errors.jsonl, `fail` stops at the first."
+        ),
     ] = "list",
     artifact: ArtifactName = "onnx",
     provider: ProviderName = "cpu",
@@ -167,11 +170,14 @@ def _quiet_pillow() -> Iterator[None]:
 
 
 def _note(summary: Summary) -> str:
-    return f"{summary.counts.num_failures:,} unreadable" if summary.counts.num_failures else ""
+    counts = summary.counts
+    parts = ((counts.num_unreadable, "unreadable"), (counts.num_unanswered, "without an answer"))
+    return ", ".join(f"{count:,} {what}" for count, what in parts if count)
 
 
 def _remark_on(summary: Summary, out: Path) -> None:
     from onward.prediction.output import errors_path
+    from onward.tasks.task import NO_ANSWER
 
     counts = summary.counts
     resumed = f" ({summary.num_resumed:,} inputs were already done)" if summary.num_resumed else ""
@@ -189,13 +195,25 @@ def _remark_on(summary: Summary, out: Path) -> None:
         remark(f"  accuracy: {counts.accuracy:.2%} of the {counts.num_labelled:,} images with a label")
     if summary.is_interrupted:
         remark(f"stopped after {counts.num_inputs:,} inputs; continue with the same command and --resume.")
-    if counts.num_failures:
-        _remark_on_failures(summary, "" if out == Path("-") else f", listed in {errors_path(out)}")
+    where = "" if out == Path("-") else f", listed in {errors_path(out)}"
+    if counts.num_unreadable:
+        _remark_on_failures(
+            f"{counts.num_unreadable:,} could not be read{where}:",
+            counts.num_unreadable,
+            [f"{failure.input}: {failure.reason}" for failure in summary.failures if failure.stage != "infer"],
+        )
+    if counts.num_unanswered:
+        _remark_on_failures(
+            f"{counts.num_unanswered:,} without an answer, because {NO_ANSWER}{where}:",
+            counts.num_unanswered,
+            [failure.input for failure in summary.failures if failure.stage == "infer"],
+        )
 
 
-def _remark_on_failures(summary: Summary, where: str) -> None:
-    remark(f"{summary.counts.num_failures:,} could not be read{where}:")
-    for failure in summary.failures[:MAX_FAILURES_SHOWN]:
-        remark(f"  {failure.input}: {failure.reason}")
-    if summary.counts.num_failures > MAX_FAILURES_SHOWN:
-        remark(f"  … and {summary.counts.num_failures - MAX_FAILURES_SHOWN:,} more")
+def _remark_on_failures(what: str, count: int, lines: Sequence[str]) -> None:
+    remark(what)
+    shown = lines[:MAX_FAILURES_SHOWN]
+    for line in shown:
+        remark(f"  {line}")
+    if count > len(shown):
+        remark(f"  … and {count - len(shown):,} more")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from time import perf_counter
 from typing import Any
@@ -26,7 +26,7 @@ from onward.signature import Signature
 from onward.sinks import Columns, Rows
 from onward.sources import Block, Images, Item, Pixels
 from onward.tasks import Task, task_of
-from onward.tasks.task import NO_TARGET
+from onward.tasks.task import NO_ANSWER, NO_TARGET
 
 __all__ = ["Batch", "BatchResult", "Batcher", "DecodedBatch", "decode_batch", "predict_batch"]
 
@@ -105,7 +105,7 @@ class BatchResult:
     """The rows of a batch, and its inputs without one.
 
     Args:
-        rows: One per input that could be read, in order.
+        rows: One per input with an answer, in order.
         columns: What the values of a row are.
         failures: The other inputs, in order.
         counts: Of both.
@@ -143,7 +143,8 @@ def predict_batch(
 ) -> BatchResult:
     """Decode a batch, run the model and make rows of its outputs. It keeps no state, and threads may call it.
 
-    An image that cannot be read does not stop the others: it becomes a failure.
+    An image that cannot be read, or for which the model gives NaN or infinity, does not stop the others: it becomes a
+    failure.
 
     Args:
         run: Runs the model: `Engine.run`, or `run` of a backend. The feed is uint8 `(batch, height, width, channels)`,
@@ -167,9 +168,14 @@ def predict_batch(
     start = perf_counter()
     outputs = run(from_pixels(decoded.images, signature)) if decoded.names else task.no_outputs()
     start = seconds.add("infer", start)
+    is_answered = task.answered(outputs)
+    num_unanswered = int((~is_answered).sum())
+    if num_unanswered:
+        outputs = {name: array[is_answered] for name, array in outputs.items()}
+        decoded = _without_unanswered(decoded, is_answered)
     rows = Rows(decoded.names, task.values(outputs, options.columns), decoded.places, decoded.num_inputs)
     num_labelled, num_correct = _compare(task, outputs, decoded.labels)
-    counts = Counts(decoded.num_inputs, len(decoded.names), num_labelled, num_correct)
+    counts = Counts(decoded.num_inputs, len(decoded.names), num_labelled, num_correct, num_unanswered)
     seconds.add("write", start)
     return BatchResult(rows, columns, decoded.failures, counts, seconds)
 
@@ -178,6 +184,24 @@ def _batch_of(items: Batch | Block | Sequence[Item]) -> Batch:
     if isinstance(items, Batch):
         return items
     return Batch((items if isinstance(items, (Images, Pixels)) else Images(items),))
+
+
+def _without_unanswered(decoded: DecodedBatch, is_answered: NDArray[np.bool_]) -> DecodedBatch:
+    """The batch with a failure in place of each input that the model has no answer for."""
+    places = np.arange(decoded.num_inputs) if decoded.places is None else decoded.places
+    unreadable = np.setdiff1d(np.arange(decoded.num_inputs), places)
+    failures = dict(zip(unreadable.tolist(), decoded.failures, strict=True))
+    for index in np.flatnonzero(~is_answered).tolist():
+        failures[int(places[index])] = Failure(decoded.names[index], "infer", NO_ANSWER)
+    kept = np.flatnonzero(is_answered).tolist()
+    return replace(
+        decoded,
+        names=[decoded.names[index] for index in kept],
+        images=decoded.images[kept],
+        labels=None if decoded.labels is None else [decoded.labels[index] for index in kept],
+        places=places[kept],
+        failures=tuple(failures[place] for place in sorted(failures)),
+    )
 
 
 def _compare(task: Task, outputs: Outputs, labels: Sequence[str | None] | None) -> tuple[int, int]:

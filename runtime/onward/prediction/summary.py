@@ -27,12 +27,14 @@ class Counts:
         num_predicted: Inputs with a row.
         num_labelled: Of these, inputs whose label the model knows.
         num_correct: Of these, inputs for which the model predicted that label.
+        num_unanswered: Inputs that could be read, but for which the model's outputs are NaN or infinite.
     """
 
     num_inputs: int = 0
     num_predicted: int = 0
     num_labelled: int = 0
     num_correct: int = 0
+    num_unanswered: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -40,12 +42,18 @@ class Counts:
             self.num_predicted + other.num_predicted,
             self.num_labelled + other.num_labelled,
             self.num_correct + other.num_correct,
+            self.num_unanswered + other.num_unanswered,
         )
 
     @property
     def num_failures(self) -> int:
         """Inputs without a row."""
         return self.num_inputs - self.num_predicted
+
+    @property
+    def num_unreadable(self) -> int:
+        """Of these, inputs that could not be read."""
+        return self.num_failures - self.num_unanswered
 
     @property
     def accuracy(self) -> float | None:
@@ -139,6 +147,8 @@ class Summary:
             "num_inputs": self.counts.num_inputs,
             "num_predicted": self.counts.num_predicted,
             "num_failures": self.counts.num_failures,
+            "num_unreadable": self.counts.num_unreadable,
+            "num_unanswered": self.counts.num_unanswered,
             "num_resumed": self.num_resumed,
             "num_labelled": self.counts.num_labelled,
             "num_correct": self.counts.num_correct,

@@ -15,7 +15,8 @@ __all__ = ["NpySink"]
 class NpySink:
     """The values of the one column that an array holds: `(inputs, *dims)`.
 
-    Row i is input i. For an input that could not be read it is NaN, and 0 in an array of integers.
+    Row i is input i. For an input without an answer it is NaN, and 0 in an array of integers: the file of errors
+    says why.
     """
 
     def __init__(self, columns: Columns) -> None:

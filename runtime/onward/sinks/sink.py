@@ -80,9 +80,9 @@ class Rows:
     """What a model says of some consecutive inputs.
 
     Args:
-        names: Of those that could be read.
+        names: Of those that have an answer.
         values: Column name -> `(names, *dims)`.
-        places: Where each of them stands among the inputs, int `(names,)`; None where all could be read.
+        places: Where each of them stands among the inputs, int `(names,)`; None where all have one.
         num_inputs: How many inputs there were; by default as many as names.
     """
 

@@ -18,7 +18,7 @@ import numpy as np
 from onward.errors import DataError, FeedError
 from onward.images.idx import iterate_idx, read_idx_shape
 from onward.limits import MAX_LABEL_CHARACTERS, mebibytes
-from onward.npz import BROKEN_ARCHIVE, ArrayHeader, read_array_header
+from onward.npz import BROKEN_ARCHIVE, PYTHON_OBJECTS, ArrayHeader, read_array_header
 from onward.sources.files import stamp_of
 from onward.sources.source import Block, Images, Pixels, Source, unreadable
 from onward.zip_files import open_zip
@@ -140,6 +140,8 @@ def _rows_per_piece(signature: Signature, piece_bytes: int | None = None, row_by
 
 def _check(name: str, header: ArrayHeader, signature: Signature) -> None:
     shape, dtype = header.shape, header.dtype
+    if dtype.hasobject:
+        raise FeedError(f"{name} {PYTHON_OBJECTS}")
     if dtype != np.uint8:
         raise FeedError(f"{name} is {dtype}, expected uint8: raw pixels from 0 to 255.")
     height, width, channels = signature.image_shape

@@ -40,10 +40,13 @@ def parquet(path: str, column: str | None = None) -> Source:
     kinds = {field.name: _kind(field.type) for field in schema if schema.get_field_index(field.name) >= 0}
     suitable = [name for name, kind in kinds.items() if kind in ("bytes", "struct", "text")]
     likely = [name for name in suitable if kinds[name] != "text"]
-    column = choose_image_column(path, list(kinds), column, suitable=suitable, likely=likely)
+    column = choose_image_column(path, list(kinds), column, suitable=suitable or list(kinds), likely=likely)
     if column not in suitable:
         kind = schema.field(column).type
-        raise DataError(f"column {column!r} of {path} is {kind}; expected bytes, text, or a struct {{bytes, path}}.")
+        raise DataError(
+            f"column {column!r} of {path} is {kind}; expected one image a row: bytes, text (a path), or a struct "
+            f"{{bytes, path}}."
+        )
     if not num_rows:
         raise DataError(f"{path} contains no image: it has no row.")
     label = choose_label_column([name for name, kind in kinds.items() if kind in ("text", "number") and name != column])

@@ -120,7 +120,7 @@ class Classification(Task):
 
     def count_correct(self, outputs: Outputs, targets: NDArray[np.int64]) -> int:
         """How many samples have their target as the most probable class."""
-        return int((outputs[self.probabilities].argmax(1) == targets).sum())
+        return int(((outputs[self.probabilities].argmax(1) == targets) & self.answered(outputs)).sum())
 
     def noise(self, reference: Mapping[str, NDArray[np.float64]], measured: Mapping[str, Noise]) -> dict[str, Noise]:
         """As measured; that of the probabilities no lower than the error of the logits makes it."""

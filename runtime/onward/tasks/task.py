@@ -12,15 +12,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onward.errors import UsageError
+from onward.errors import NoAnswer, UsageError
 from onward.parity import Noise, Outputs
 from onward.signature import AnySignature, Output
 from onward.sinks.sink import Column, Columns
 
-__all__ = ["NO_TARGET", "Task"]
+__all__ = ["NO_ANSWER", "NO_TARGET", "Task", "answered"]
 
+#: Why a sample has no answer.
+NO_ANSWER = "the model's outputs are NaN or infinite"
 #: The target of a sample without a label.
 NO_TARGET = -1
+MAX_PLACES_SHOWN = 10
+
+
+def answered(outputs: Outputs) -> NDArray[np.bool_]:
+    """Which samples have outputs that are all finite, bool `(batch,)`.
+
+    Args:
+        outputs: Output name -> `(batch, *dims)`.
+    """
+    finite = [np.isfinite(array).all(tuple(range(1, array.ndim))) for array in outputs.values()]
+    return np.asarray(np.logical_and.reduce(finite))
 
 
 class Task:
@@ -45,6 +58,25 @@ class Task:
             output.name: np.empty((0, *(size or 0 for size in self.signature.sizes(output))), output.dtype)
             for output in self.signature.outputs
         }
+
+    def answered(self, outputs: Outputs) -> NDArray[np.bool_]:
+        """Which samples have an answer, bool `(batch,)`: those whose outputs are all finite."""
+        return answered(outputs)
+
+    def check_answered(self, outputs: Outputs) -> None:
+        """Check that every sample has an answer.
+
+        Raises:
+            NoAnswer: Some have none; its `places` are their indices.
+        """
+        places = np.flatnonzero(~self.answered(outputs)).tolist()
+        if places:
+            shown = ", ".join(map(str, places[:MAX_PLACES_SHOWN])) + (", …" if len(places) > MAX_PLACES_SHOWN else "")
+            raise NoAnswer(
+                f"{len(places):,} of {len(next(iter(outputs.values()))):,} inputs have no answer, because {NO_ANSWER}: "
+                f"{'input' if len(places) == 1 else 'inputs'} {shown} (counted from 0). Leave them out.",
+                places=tuple(places),
+            )
 
     def predictions(self, outputs: Outputs) -> Any:
         """What `onward.load(...)(samples)` returns.

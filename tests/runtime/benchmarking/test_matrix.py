@@ -58,3 +58,8 @@ def test_the_reference_is_the_requested_one_or_pytorch_or_the_first(shared_bundl
     assert choose_reference(every[:1]).backend == "onnxruntime"
     with pytest.raises(UsageError, match="is not part of this benchmark, which has onnxruntime, torch, openvino"):
         choose_reference(every, "torchscript")
+
+
+def test_no_number_of_threads_is_every_core(shared_bundle: Bundle) -> None:
+    found = build(shared_bundle, backends=["onnxruntime"], providers=["cpu"], threads=[0, count_cores()])
+    assert [candidate.threads for candidate in found.candidates] == [count_cores()]

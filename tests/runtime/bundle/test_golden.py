@@ -136,7 +136,7 @@ def test_an_archive_that_says_it_is_encrypted_is_a_bundle_error() -> None:
 
 
 def test_pickled_objects_are_never_loaded() -> None:
-    with pytest.raises(BundleError):
+    with pytest.raises(BundleError, match="holds Python objects, which are never loaded"):
         load_outputs(archive(**{"real/logits": np.array([{}], object)}))
 
 

@@ -29,7 +29,7 @@ from onward.parity import MAX_NOISE_RATIO
 from onward.signature import Preprocess, Signature
 from onward.tasks.classification import LOGITS
 from tests.bundles import HOSTILE_NODE as HOSTILE
-from tests.bundles import path_of
+from tests.bundles import UNDEFINED, path_of
 
 ROOT = Path(__file__).parents[3]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onward-tests"
@@ -672,3 +672,14 @@ def test_the_same_bundle_gives_the_same_bytes(shared_app: App, app: App) -> None
 def test_no_file_is_locked_to_a_registry(shared_app: App) -> None:
     assert not (shared_app.path / "package-lock.json").exists()
     assert (shared_app.path / ".npmrc").is_file()
+
+
+def test_an_output_that_is_no_number_is_no_label(node_modules: Path, tmp_path: Path) -> None:
+    app = write_app(Bundle.open(path_of("undefined")), tmp_path / "app", node_modules)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "good.png")
+    pixels[0, :3] = UNDEFINED
+    Image.fromarray(pixels).save(tmp_path / "bad.png")
+    done = app.cli(tmp_path / "bad.png", tmp_path / "good.png", "--json")
+    assert_a_sentence(done, 1, "bad.png: no answer, because the model's outputs are NaN or infinite")
+    assert [json.loads(line)["input"] for line in done.stdout.splitlines()] == [str(tmp_path / "good.png")]

@@ -29,7 +29,7 @@ def test_failures_and_accuracy_follow_from_the_counts() -> None:
 
 def test_the_json_of_a_summary_keeps_its_keys_and_their_order() -> None:
     summary = Summary(
-        counts=Counts(num_inputs=10, num_predicted=8, num_labelled=4, num_correct=3),
+        counts=Counts(num_inputs=10, num_predicted=8, num_labelled=4, num_correct=3, num_unanswered=1),
         num_resumed=6,
         failures=[Failure("x.png", "decode", "not an image")],
         elapsed_s=2.0,
@@ -42,6 +42,8 @@ def test_the_json_of_a_summary_keeps_its_keys_and_their_order() -> None:
         "num_inputs": 10,
         "num_predicted": 8,
         "num_failures": 2,
+        "num_unreadable": 1,
+        "num_unanswered": 1,
         "num_resumed": 6,
         "num_labelled": 4,
         "num_correct": 3,

@@ -110,7 +110,8 @@ def test_which_column_holds_the_images(
         ({"id": [1], "title": ["x"]}, None, "its columns are: id, title. Choose one with --column"),
         ({"a": [b""], "b": [b""]}, None, "its columns are: a, b. Choose one with --column"),
         ({"a": [b""]}, "image", "has no column 'image'; its columns are: a."),
-        ({"id": [1], "image": [b""]}, "id", "column 'id' of {path} is int64; expected bytes"),
+        ({"id": [1], "image": [b""]}, "id", "column 'id' of {path} is int64; expected one image a row"),
+        ({"image": [[b""]]}, None, "column 'image' of {path} is list<element: binary>; expected one image a row"),
         ({"image": pa.array([], pa.binary())}, None, "contains no image: it has no row"),
     ],
 )

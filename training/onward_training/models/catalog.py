@@ -22,6 +22,9 @@ from onward_training.models.user_code import user_network
 
 __all__ = ["ARCHITECTURES", "build", "build_checked", "is_user_code"]
 
+#: The name of the number of classes in the architectures here and in torchvision's.
+NUM_CLASSES = "num_classes"
+
 Builder = Callable[..., nn.Module]
 S = TypeVar("S", bound=AnySignature)
 
@@ -95,12 +98,28 @@ def _build(name: str, signature: AnySignature, arguments: Mapping[str, Any] | No
             f"model {name!r} is unknown, expected one of {', '.join(ARCHITECTURES)}, torchvision:NAME, timm:NAME, "
             f"FILE.py:NAME or package.module:NAME."
         )
+    images = of_images(signature)
     try:
-        return builder(of_images(signature), **(arguments or {}))
+        return builder(images, **_without_num_classes(arguments or {}, images))
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(
             f"model {name!r} does not take the arguments {dict(arguments or {})}: {reason_of(error)}."
         ) from error
+
+
+def _without_num_classes(arguments: Mapping[str, Any], signature: Signature) -> Mapping[str, Any]:
+    """The arguments without the number of classes, which the labels state already.
+
+    Raises:
+        UsageError: It is another number.
+    """
+    stated = arguments.get(NUM_CLASSES, signature.num_classes)
+    if stated != signature.num_classes:
+        raise UsageError(
+            f"--model-args states {NUM_CLASSES} {stated}, but there are {signature.num_classes} labels, which decide "
+            f"it: leave {NUM_CLASSES} out, or give as many labels."
+        )
+    return {name: value for name, value in arguments.items() if name != NUM_CLASSES}
 
 
 def build_checked(

@@ -76,6 +76,9 @@ export class ModelError extends Error {}
 /** An image that cannot be classified; the message says which one and why. */
 export class ImageError extends Error {}
 
+/** The model's outputs are NaN or infinite for an image; the message says for which one. */
+export class NoAnswerError extends Error {}
+
 /** An image classifier. */
 export class Classifier {
   private constructor();

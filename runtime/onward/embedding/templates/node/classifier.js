@@ -15,6 +15,11 @@ import { shapeOf, toPixels, toTensor } from "./pixels.js";
 
 export { ImageError, ModelError };
 
+/** The model's outputs are NaN or infinite for an image; the message says for which one. */
+export class NoAnswerError extends Error {
+  name = "NoAnswerError";
+}
+
 const HERE = fileURLToPath(new URL(".", import.meta.url));
 const ARRAYS = { uint8: Uint8Array, float32: Float32Array };
 
@@ -61,6 +66,7 @@ export class Classifier {
    * @param {Image | Image[]} images Each is a path, the bytes of a file, or an RGBA picture `{width, height, data}`.
    * @returns {Promise<Result | Result[]>} For an array, one result per image, in the same order.
    * @throws {ImageError} An image cannot be read; the message says which one and why.
+   * @throws {NoAnswerError} The model's outputs are NaN or infinite for an image; the message says for which one.
    */
   async classify(images) {
     if (!Array.isArray(images)) return (await this.classify([images]))[0];
@@ -70,7 +76,7 @@ export class Classifier {
     const batch = new Uint8Array(images.length * length);
     prepared.forEach((pixels, at) => batch.set(pixels, at * length));
     const outputs = await this.run(toTensor(batch, this.signature), images.length);
-    return images.map((_, at) => this.#result(outputs, at));
+    return images.map((image, at) => this.#result(outputs, at, nameOf(image, at)));
   }
 
   /**
@@ -109,18 +115,24 @@ export class Classifier {
       return toPixels(await pictureOf(image), this.signature);
     } catch (error) {
       if (!(error instanceof ImageError)) throw error;
-      const name = typeof image === "string" ? image : `image ${at}`;
-      throw new ImageError(`${name}: ${error.message}.`, { cause: error });
+      throw new ImageError(`${nameOf(image, at)}: ${error.message}.`, { cause: error });
     }
   }
 
-  #result(outputs, at) {
+  #result(outputs, at, name) {
     const [logits, probabilities] = [outputs.logits, outputs.probabilities].map((output) =>
       output.subarray(at * this.labels.length, (at + 1) * this.labels.length),
     );
+    if (![...logits, ...probabilities].every(Number.isFinite)) {
+      throw new NoAnswerError(`${name}: no answer, because the model's outputs are NaN or infinite.`);
+    }
     const index = probabilities.reduce((best, value, other) => (value > probabilities[best] ? other : best), 0);
     return { label: this.labels[index], index, probability: probabilities[index], probabilities, logits };
   }
+}
+
+function nameOf(image, at) {
+  return typeof image === "string" ? image : `image ${at}`;
 }
 
 function checkBatch(data, dtype, dims) {

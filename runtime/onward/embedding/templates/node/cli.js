@@ -1,11 +1,11 @@
 #!/usr/bin/env node
 // Command line: `node cli.js photo.jpg` prints the label, one line per image.
 //
-// Exit code 0: success; 1: an image could not be read, or the self-test failed; 2: wrong arguments.
+// Exit code 0: success; 1: an image could not be read or has no answer, or the self-test failed; 2: wrong arguments.
 
 import { parseArgs } from "node:util";
 
-import { Classifier, ImageError, ModelError } from "./classifier.js";
+import { Classifier, ImageError, ModelError, NoAnswerError } from "./classifier.js";
 import { describe } from "./self-test.js";
 
 const USAGE = `usage: node cli.js IMAGE... [--top-k 3] [--json] [--threads N]
@@ -50,7 +50,7 @@ async function classifyAll(classifier, paths, topK, format) {
       const { probabilities } = await classifier.classify(path);
       print(format(path, rank(probabilities, classifier.labels).slice(0, topK)));
     } catch (error) {
-      if (!(error instanceof ImageError)) throw error;
+      if (!(error instanceof ImageError || error instanceof NoAnswerError)) throw error;
       console.error(printable(error.message));
       process.exitCode = 1;
     }

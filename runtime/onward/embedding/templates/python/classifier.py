@@ -32,7 +32,16 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-__all__ = ["CardRow", "Classifier", "ClassifierError", "ImageError", "ParityRow", "Predictions", "SelfTest"]
+__all__ = [
+    "CardRow",
+    "Classifier",
+    "ClassifierError",
+    "ImageError",
+    "NoAnswerError",
+    "ParityRow",
+    "Predictions",
+    "SelfTest",
+]
 
 LOGITS, PROBABILITIES = OUTPUTS = ("logits", "probabilities")
 FILTERS = {
@@ -63,6 +72,18 @@ class ClassifierError(Exception):
 
 class ImageError(ClassifierError):
     """An image cannot be read."""
+
+
+class NoAnswerError(ClassifierError):
+    """The model's outputs are NaN or infinite for some images; `places` are their indices."""
+
+    def __init__(self, places: tuple[int, ...], num_images: int) -> None:
+        shown = ", ".join(map(str, places[:10])) + (", …" if len(places) > 10 else "")
+        super().__init__(
+            f"{len(places):,} of {num_images:,} images have no answer, because the model's outputs are NaN or "
+            f"infinite: image {shown} (counted from 0). Leave them out."
+        )
+        self.places = places
 
 
 @dataclass(frozen=True)
@@ -182,6 +203,7 @@ class Classifier:
         Raises:
             ClassifierError: An array has another dtype or shape.
             ImageError: An image cannot be read.
+            NoAnswerError: The model's outputs are NaN or infinite for an image.
         """
         pixels = self.pixels(images)
         fitting = max(1, BATCH_BYTES // (self.height * self.width * self.channels))
@@ -189,6 +211,9 @@ class Classifier:
         starts = range(0, max(len(pixels), 1), size)
         parts = [self.run(self.to_tensor(pixels[start : start + size])) for start in starts]
         logits, probabilities = (np.concatenate([part[name] for part in parts]) for name in OUTPUTS)
+        is_answered = np.isfinite(logits).all(1) & np.isfinite(probabilities).all(1)
+        if not is_answered.all():
+            raise NoAnswerError(tuple(np.flatnonzero(~is_answered).tolist()), len(probabilities))
         indices = probabilities.argmax(1)
         labels = tuple(self.labels[index] for index in indices)
         return Predictions(labels, indices, probabilities, logits, self.labels)
@@ -413,6 +438,9 @@ def _classify(classifier: Classifier, path: str, top_k: int, as_json: bool) -> i
         (top,) = classifier(path).top(top_k)
     except ImageError as error:
         print(f"{_visible(path)}: {error}", file=sys.stderr)
+        return 1
+    except NoAnswerError:
+        print(f"{_visible(path)}: no answer, because the model's outputs are NaN or infinite", file=sys.stderr)
         return 1
     if as_json:
         print(json.dumps({"image": path, "top": [{"label": label, "probability": value} for label, value in top]}))

@@ -17,6 +17,9 @@ const SIMD_MODULE = new Uint8Array([
 /** The model cannot be opened or run; the message is shown to the user. */
 export class ModelError extends Error {}
 
+/** The model's outputs are NaN or infinite: there is no answer. */
+export class NoAnswerError extends Error {}
+
 /** The content of model.json. */
 export async function readModel() {
   try {
@@ -98,7 +101,8 @@ export class Classifier {
       const session = await ort.InferenceSession.create(bytes, { executionProviders: [provider] });
       const classifier = new Classifier(ort, session, signature, await describe(provider, threads));
       const { height, width } = sizeOf(signature);
-      await classifier.classify(new Uint8ClampedArray(height * width * channelsOf(signature)));
+      const blank = new Uint8ClampedArray(height * width * channelsOf(signature));
+      await classifier.run(toTensor(blank, signature), 1); // a blank image may have no answer
       return classifier;
     } catch (error) {
       throw new ModelError(`The model cannot be opened on ${NAMES[provider]}: ${error.message ?? error}`);
@@ -120,12 +124,16 @@ export class Classifier {
    * Classify one image.
    * @param {Uint8ClampedArray} pixels height × width × channels, from `prepare`.
    * @returns {Promise<{probabilities: Float32Array, inference_ms: number}>}
+   * @throws {NoAnswerError} The model's outputs are NaN or infinite.
    */
   async classify(pixels) {
     const data = toTensor(pixels, this.signature);
     await this.#last;
     const start = performance.now();
-    const { probabilities } = await this.run(data, 1);
+    const { logits, probabilities } = await this.run(data, 1);
+    if (![...logits, ...probabilities].every(Number.isFinite)) {
+      throw new NoAnswerError("No answer for this picture: the model's outputs are NaN or infinite.");
+    }
     return { probabilities, inference_ms: performance.now() - start };
   }
 
