@@ -11,7 +11,7 @@ from onward.errors import ProviderError, UsageError
     [
         ({"backends": ["tflite"]}, "unknown backend 'tflite': expected torch, "),
         ({"backends": []}, "--backends is empty"),
-        ({"threads": (-1,)}, "--threads is 0: expected 1 or more"),
+        ({"threads": (-1,)}, "--threads is -1: expected 1 or more"),
     ],
 )
 def test_an_invalid_selection_is_an_error(selection: dict[str, object], message: str) -> None:
