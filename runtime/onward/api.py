@@ -153,6 +153,7 @@ def bench(
     threads: Sequence[int] = (),
     reference: str | None = None,
     input: str | None = None,
+    labels_are: str | None = None,
     sizes: Mapping[str, int] | None = None,
     with_files: bool = True,
     trust: bool = False,
@@ -169,6 +170,7 @@ def bench(
         threads: Threads of one inference; by default every core that this process may use.
         reference: What ratios are relative to: a backend, a target, or `TARGET:BACKEND`; by default PyTorch.
         input: Samples to time with; by default they are drawn at random.
+        labels_are: What labels of these samples are, as for `predict`: `names` or `indices`.
         sizes: Name of a dynamic axis -> its size, of ONNX files that Onward did not write.
         with_files: Whether to time `predict` on image files, too.
         trust, key: As for `load`.
@@ -190,6 +192,7 @@ def bench(
         sizes or {},
         with_files,
         Trust.of(trust, key),
+        labels_are,
     )
     return run(spec, BenchOptions(**options))
 

@@ -53,7 +53,7 @@ def bench(
     reference = choose_reference(matrix.candidates, spec.reference)
     fingerprint = take_fingerprint()
     with tempfile.TemporaryDirectory() as folder:
-        given = store_inputs(spec.input, models, Path(folder)) if spec.input else GivenInputs()
+        given = store_inputs(spec.input, models, Path(folder), spec.labels_are) if spec.input else GivenInputs()
         on_matrix(matrix, count_steps(spec, models, matrix, options))
         measurements = run(models, matrix.candidates, options, given=given, on_step=on_step, stop=stop)
     working = [recording.candidate for recording in measurements.recordings if not recording.failure]

@@ -40,7 +40,9 @@ class GivenInputs:
     labels: str | None = None
 
 
-def store_inputs(path: str, models: Mapping[str, ModelUnderTest], folder: Path) -> GivenInputs:
+def store_inputs(
+    path: str, models: Mapping[str, ModelUnderTest], folder: Path, labels_are: str | None = None
+) -> GivenInputs:
     """Read up to 1,000 inputs and store them.
 
     Args:
@@ -48,13 +50,17 @@ def store_inputs(path: str, models: Mapping[str, ModelUnderTest], folder: Path) 
             optionally one called `labels`.
         models: The models that will get them; all must take the same.
         folder: Where they are stored.
+        labels_are: What labels of images are, see `onward.prediction.PredictOptions`.
 
     Raises:
         DataError: The file cannot be read.
         FeedError, UsageError: The inputs do not fit a model.
     """
     first = next(iter(models.values()))
-    arrays, labels = _images(path, first.signature) if isinstance(first.signature, Signature) else _tensors(path)
+    if isinstance(first.signature, Signature):
+        arrays, labels = _images(path, first.signature, labels_are)
+    else:
+        arrays, labels = _tensors(path)
     for model in models.values():
         _check(arrays, model)
     inputs = folder / "inputs"
@@ -66,12 +72,14 @@ def store_inputs(path: str, models: Mapping[str, ModelUnderTest], folder: Path) 
     return GivenInputs(str(inputs), None if labels is None else str(folder / "labels.npy"))
 
 
-def _images(path: str, signature: Signature) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64] | None]:
+def _images(
+    path: str, signature: Signature, labels_are: str | None
+) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64] | None]:
     batch = Batcher(open_sources([path], signature).blocks()).take(MAX_INPUTS)
     prepared = decode_batch(batch, signature, Seconds()) if batch else None
     if prepared is None or not prepared.names:
         raise DataError(f"--input {path} has no image that can be read.")
-    targets = task_of(signature).targets(prepared.labels or ())
+    targets = task_of(signature).targets(prepared.labels or (), labels_are)
     labels = targets if (targets != NO_TARGET).any() else None
     return {signature.inputs[0].name: from_pixels(prepared.images, signature)}, labels
 

@@ -10,6 +10,7 @@ from onward.backends.providers import ProviderRequest
 from onward.benchmarking.custom_backend import is_custom
 from onward.bundle.trust import NO_TRUST, Trust
 from onward.errors import UsageError
+from onward.tasks.task import LABELS_ARE
 
 __all__ = ["BenchOptions", "BenchSpec", "Selection"]
 
@@ -61,6 +62,7 @@ class BenchSpec:
         sizes: Name of a dynamic axis -> its size, for ONNX files that Onward did not write.
         with_files: Whether to measure `predict` on image files, too.
         trust: What the user says about who made the bundles.
+        labels_are: What labels of images are, see `onward.prediction.PredictOptions`.
     """
 
     targets: Sequence[str]
@@ -70,6 +72,11 @@ class BenchSpec:
     sizes: Mapping[str, int] = field(default_factory=dict)
     with_files: bool = True
     trust: Trust = NO_TRUST
+    labels_are: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.labels_are not in LABELS_ARE:
+            raise UsageError(f"--labels-are is {self.labels_are!r}, expected names or indices.")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onward.benchmarking.report_view import interval, milliseconds, ratio, seconds, thousands
-from onward.cli.console import AsJson, SignerKey, TrustWord, print_json, print_table, progress, remark, say
+from onward.cli.console import AsJson, LabelsAre, SignerKey, TrustWord, print_json, print_table, progress, remark, say
 from onward.errors import UsageError
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def bench(
             "random ones."
         ),
     ] = None,
+    labels_are: LabelsAre = None,
     dim: Annotated[
         list[str] | None,
         typer.Option(help="NAME=SIZE of a dynamic axis of an ONNX file that Onward did not write, repeatable."),
@@ -97,7 +98,7 @@ def bench(
 
     counts = _whole_numbers(threads, "--threads")
     selection = Selection(backends.split(",") if backends else None, provider or (), counts)
-    spec = BenchSpec(targets, selection, reference, input, _sizes(dim or ()), files, Trust.of(trust, key))
+    spec = BenchSpec(targets, selection, reference, input, _sizes(dim or ()), files, Trust.of(trust, key), labels_are)
     options = BenchOptions(_whole_numbers(batch_sizes, "--batch-sizes"), process_runs, rounds)
     limit = parse_percentage(fail_above)  # an invalid option is an error before anything is measured
     if html:

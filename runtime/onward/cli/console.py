@@ -29,6 +29,7 @@ __all__ = [
     "AsJson",
     "BundlePath",
     "Interruption",
+    "LabelsAre",
     "ProviderName",
     "SignerKey",
     "TrustWord",
@@ -43,6 +44,15 @@ __all__ = [
 ]
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that `onward export` wrote.")]
+LabelsAre = Annotated[
+    str | None,
+    typer.Option(
+        "--labels-are",
+        metavar="names|indices",
+        help="What a column or array of labels, or a .cls file, holds: names of classes, or indices from 0. Needed "
+        "only if the model's labels are numbers themselves.",
+    ),
+]
 ArtifactName = Annotated[
     str,
     typer.Option(

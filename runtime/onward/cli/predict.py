@@ -14,6 +14,7 @@ from onward.cli.console import (
     ArtifactName,
     AsJson,
     BundlePath,
+    LabelsAre,
     ProviderName,
     SignerKey,
     TrustWord,
@@ -51,6 +52,7 @@ def predict(
     top_k: Annotated[int, typer.Option(help="Labels per row, most probable first.")] = 1,
     logits: Annotated[bool, typer.Option("--logits", help="Write all logits, too.")] = False,
     column: Annotated[str | None, typer.Option(help="Column of a table that holds the images or their paths.")] = None,
+    labels_are: LabelsAre = None,
     batch_size: Annotated[str, typer.Option(help="Images per inference; `auto` tunes it during the run.")] = AUTO,
     streams: Annotated[str, typer.Option(help="Inferences at the same time; `auto` tunes it during the run.")] = AUTO,
     threads: Annotated[int, typer.Option(help="Threads in total; 0 uses every available core.")] = 0,
@@ -119,6 +121,7 @@ def predict(
         resume=resume,
         commit_every_s=commit_every,
         csv_safe=csv_safe,
+        labels_are=labels_are,
         request={"inputs": [str(item) for item in inputs], "column": column},
     )
     wanted = ProviderRequest.parse(

@@ -174,7 +174,7 @@ def predict_batch(
         outputs = {name: array[is_answered] for name, array in outputs.items()}
         decoded = _without_unanswered(decoded, is_answered)
     rows = Rows(decoded.names, task.values(outputs, options.columns), decoded.places, decoded.num_inputs)
-    num_labelled, num_correct = _compare(task, outputs, decoded.labels)
+    num_labelled, num_correct = _compare(task, outputs, decoded.labels, options.labels_are)
     counts = Counts(decoded.num_inputs, len(decoded.names), num_labelled, num_correct, num_unanswered)
     seconds.add("write", start)
     return BatchResult(rows, columns, decoded.failures, counts, seconds)
@@ -204,11 +204,13 @@ def _without_unanswered(decoded: DecodedBatch, is_answered: NDArray[np.bool_]) -
     )
 
 
-def _compare(task: Task, outputs: Outputs, labels: Sequence[str | None] | None) -> tuple[int, int]:
+def _compare(
+    task: Task, outputs: Outputs, labels: Sequence[str | None] | None, labels_are: str | None
+) -> tuple[int, int]:
     """The number of rows whose label the model knows, and of those that it predicts correctly."""
     if labels is None:
         return 0, 0
-    targets = task.targets(labels)
+    targets = task.targets(labels, labels_are)
     return int((targets != NO_TARGET).sum()), task.count_correct(outputs, targets)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from onward.errors import UsageError
+from onward.tasks.task import LABELS_ARE
 
 __all__ = ["PredictOptions"]
 
@@ -28,6 +29,8 @@ class PredictOptions:
             error.
         commit_every_s: Seconds of work that a crash may cost.
         csv_safe: In a .csv, put an apostrophe before names and labels that a spreadsheet would take for a formula.
+        labels_are: What labels that come with inputs are, those of folders apart: `names` of classes, or `indices` from
+            0. None is enough unless the model's labels are numbers that are not their own indices.
         request: What else the run was asked for, as plain data, such as the names of the inputs. A run is only resumed
             with the same request, artifact, top-k and logits.
 
@@ -44,6 +47,7 @@ class PredictOptions:
     resume: bool | None = None
     commit_every_s: float = 1.0
     csv_safe: bool = False
+    labels_are: str | None = None
     request: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -56,5 +60,7 @@ class PredictOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name.replace('_', ' ')} is {value}, expected at least 1.")
+        if self.labels_are not in LABELS_ARE:
+            raise UsageError(f"--labels-are is {self.labels_are!r}, expected names or indices.")
         if self.on_error not in ON_ERROR:
             raise UsageError(f"--on-error is {self.on_error!r}, expected {' or '.join(ON_ERROR)}.")

@@ -83,6 +83,8 @@ def _open(
     request = {"model": engine.sha256, **options.columns, **options.request}
     if options.csv_safe:  # a run that was begun before there was this option has no such key
         request["csv_safe"] = True
+    if options.labels_are:
+        request["labels_are"] = options.labels_are
     return open_output(out, sink, request, options.resume)
 
 

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from onward.errors import DataError, FeedError, ImageError
 from onward.images.decode import IMAGE_SUFFIXES
-from onward.sources.source import Block, Item, Source, in_blocks, unreadable
+from onward.sources.source import Block, ClassName, Item, Source, in_blocks, unreadable
 
 __all__ = [
     "MAX_FILE_BYTES",
@@ -189,7 +189,7 @@ class _Folder:
     def items(self) -> Iterator[Item]:
         if self.reason:
             yield unreadable(self.path, self.reason)
-        label = os.path.basename(os.path.abspath(self.path))
+        label = ClassName(os.path.basename(os.path.abspath(self.path)))
         for name in self.images:
             yield image_file(os.path.join(self.path, name), label=label)
 

@@ -21,6 +21,7 @@ __all__ = [
     "BLOCK_BYTES",
     "BLOCK_IMAGES",
     "Block",
+    "ClassName",
     "Images",
     "Item",
     "Pixels",
@@ -33,6 +34,12 @@ __all__ = [
 BLOCK_IMAGES = 64
 #: Limit of the encoded images that a block holds in memory. A single image may be larger.
 BLOCK_BYTES = 16 << 20
+
+
+class ClassName(str):
+    """A label that names a class, as that of a folder does; another label may be the class's index."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class Item:
         read: Returns the bytes of an image file, or its pixels, uint8 `(height, width, channels)`; raises ImageError if
             it cannot be read. It can be pickled, so that another process can call it.
         stamp: Tells it from another image of the same name, e.g. by size and time of change.
-        label: The label that comes with it, a class by name or by number.
+        label: The label that comes with it: a `ClassName`, or a class by name or by index.
         size_bytes: How much memory it holds: 0 for a file, which is read on demand.
     """
 

@@ -16,15 +16,16 @@ from onward.errors import SignatureError, UsageError
 from onward.parity import MAX_RELATIVE_ERROR, Noise, Outputs
 from onward.signature import AnySignature
 from onward.sinks.sink import Column, Columns, ListEntry
-from onward.tasks.task import NO_TARGET, Task
+from onward.sources.source import ClassName
+from onward.tasks.task import LABELS_ARE, NO_TARGET, Task
 
 __all__ = [
     "LOGITS",
     "OUTPUTS",
     "PROBABILITIES",
     "Classification",
+    "LabelColumn",
     "Predictions",
-    "classes_by_name",
     "noise_of_probabilities",
     "rank",
 ]
@@ -33,6 +34,11 @@ __all__ = [
 LOGITS, PROBABILITIES = OUTPUTS = ("logits", "probabilities")
 #: The list that JSON Lines have where more than one class a row is asked for.
 TOP = "top"
+#: What labels that come with inputs are.
+_, NAMES, INDICES = LABELS_ARE
+MAX_LABELS_SHOWN = 5
+#: A longer text of digits is no index, and Python refuses to read one of thousands.
+MAX_DIGITS = 10
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class Classification(Task):
         if set(names) != set(OUTPUTS):
             raise SignatureError(f"the outputs mean {sorted(names)}; a classifier gives {' and '.join(OUTPUTS)}.")
         self.logits, self.probabilities = names[LOGITS], names[PROBABILITIES]
-        self.classes = classes_by_name(signature.labels)
+        self.label_column = LabelColumn(signature.labels)
 
     def predictions(self, outputs: Outputs) -> Predictions:
         """Labels, with all probabilities and logits."""
@@ -113,9 +119,9 @@ class Classification(Task):
             values |= {label: ranked[:, place], index: ranked[:, place], probability: highest[:, place]}
         return values
 
-    def targets(self, labels: Sequence[str | None]) -> NDArray[np.int64]:
-        """Class indices; a label may be given as its index, too."""
-        found = (NO_TARGET if label is None else self.classes.get(label, NO_TARGET) for label in labels)
+    def targets(self, labels: Sequence[str | None], labels_are: str | None = None) -> NDArray[np.int64]:
+        """Class indices, from names of classes or from indices."""
+        found = (self.label_column.index_of(label, labels_are) for label in labels)
         return np.fromiter(found, np.int64, len(labels))
 
     def count_correct(self, outputs: Outputs, targets: NDArray[np.int64]) -> int:
@@ -132,9 +138,57 @@ class Classification(Task):
         return float((candidates.argmax(-1) == reference.argmax(-1)).mean())
 
 
-def classes_by_name(labels: tuple[str, ...]) -> dict[str, int]:
-    """Class index by label, and by the index itself as text; a label that reads as a number is meant as the label."""
-    return {str(index): index for index in range(len(labels))} | {label: at for at, label in enumerate(labels)}
+class LabelColumn:
+    """Reads labels that come with inputs: names of classes, or their indices from 0.
+
+    Where the model's labels are no numbers, or are their own indices, a number has one meaning. Else it could be both:
+    of the classes 1, 2 … 12, `1` is the first by name and the second by index. The label of a folder is a name; what
+    another label is, the user must say.
+
+    Args:
+        labels: The model's labels, in the order of the classes.
+    """
+
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        numbers = {int(label): index for index, label in enumerate(labels) if _is_number(label)}
+        #: A name may be written as another number of the same value: 1 for 01.
+        self.names = {str(number): index for number, index in numbers.items()}
+        self.names |= {label: index for index, label in enumerate(labels)}
+        self.indices = {str(index): index for index in range(len(labels))}
+        self.is_ambiguous = any(number != index for number, index in numbers.items())
+        self.labels = labels
+
+    def index_of(self, label: str | None, labels_are: str | None) -> int:
+        """The class of a label, `NO_TARGET` for none.
+
+        Raises:
+            UsageError: It could be a name or an index.
+        """
+        if label is None:
+            return NO_TARGET
+        if isinstance(label, ClassName) and self.is_ambiguous:
+            labels_are = NAMES
+        if labels_are is None and self.is_ambiguous and _is_number(label):
+            shown = ", ".join(self.labels[:MAX_LABELS_SHOWN]) + (", …" if len(self.labels) > MAX_LABELS_SHOWN else "")
+            raise UsageError(
+                f"the label {label!r} that comes with an input could be the name of a class or its index, because the "
+                f"model's labels are numbers themselves ({shown}): say which with --labels-are names, or "
+                f"--labels-are indices (from 0)."
+            )
+        if labels_are == NAMES:
+            return self.names.get(label, self.names.get(_plain(label), NO_TARGET))
+        if labels_are == INDICES:
+            return self.indices.get(_plain(label), NO_TARGET)
+        return self.names.get(label, self.indices.get(_plain(label), NO_TARGET))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < MAX_DIGITS
+
+
+def _plain(label: str) -> str:
+    """A number without leading zeros."""
+    return str(int(label)) if _is_number(label) else label
 
 
 def rank(probabilities: NDArray[np.float32], top_k: int) -> NDArray[np.integer]:

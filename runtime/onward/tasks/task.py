@@ -17,12 +17,14 @@ from onward.parity import Noise, Outputs
 from onward.signature import AnySignature, Output
 from onward.sinks.sink import Column, Columns
 
-__all__ = ["NO_ANSWER", "NO_TARGET", "Task", "answered"]
+__all__ = ["LABELS_ARE", "NO_ANSWER", "NO_TARGET", "Task", "answered"]
 
 #: Why a sample has no answer.
 NO_ANSWER = "the model's outputs are NaN or infinite"
 #: The target of a sample without a label.
 NO_TARGET = -1
+#: What labels that come with inputs may be said to be.
+LABELS_ARE = (None, "names", "indices")
 MAX_PLACES_SHOWN = 10
 
 
@@ -111,8 +113,16 @@ class Task:
         """The values of a batch for the columns that the same options give: column name -> `(batch, *dims)`."""
         return dict(outputs)
 
-    def targets(self, labels: Sequence[str | None]) -> NDArray[np.int64]:
-        """The targets that given labels mean, int64 `(samples,)`; `NO_TARGET` for what is no label of the model's."""
+    def targets(self, labels: Sequence[str | None], labels_are: str | None = None) -> NDArray[np.int64]:
+        """The targets that given labels mean, int64 `(samples,)`; `NO_TARGET` for what is no label of the model's.
+
+        Args:
+            labels: One per sample.
+            labels_are: `names` or `indices`: what labels are that are no `ClassName`. With None they must not be both.
+
+        Raises:
+            UsageError: A label could be both, and `labels_are` is None.
+        """
         return np.full(len(labels), NO_TARGET, np.int64)
 
     def count_correct(self, outputs: Outputs, targets: NDArray[np.int64]) -> int:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from onward.errors import SignatureError, UsageError
 from onward.parity import MAX_RELATIVE_ERROR, Noise, compare, measure_noise
 from onward.signature import Input, Output, TensorSignature
+from onward.sources.source import ClassName
 from onward.tasks import task_of
-from onward.tasks.classification import Classification, noise_of_probabilities, rank
+from onward.tasks.classification import Classification, LabelColumn, noise_of_probabilities, rank
 from onward.tasks.task import NO_TARGET
 
 LAW = settings(max_examples=60, deadline=None)
@@ -68,8 +69,33 @@ def test_a_top_k_out_of_range_is_refused(top_k: int) -> None:
 
 
 def test_a_label_may_be_given_as_its_index_unless_another_label_reads_so() -> None:
-    assert TASK.targets(["c", "1", "0", None, "None", "d"]).tolist() == [2, 1, 3, NO_TARGET, NO_TARGET, NO_TARGET]
+    column = LabelColumn(("a", "b", "c", "3"))
+    labels = ["c", "1", "01", "3", None, "None", "d", "4"]
+    none = NO_TARGET
+    assert [column.index_of(label, None) for label in labels] == [2, 1, 1, 3, none, none, none, none]
     assert TASK.count_correct(OUTPUTS, TASK.targets(["b", "b", None])) == 1
+
+
+TWELVE = LabelColumn(tuple(str(number) for number in range(1, 13)))
+
+
+def test_a_number_that_could_be_a_name_or_an_index_must_be_said() -> None:
+    for label in ("0", "1", "01", "12", "13"):
+        with pytest.raises(UsageError, match=r"could be the name of a class or its index.*--labels-are names, or"):
+            TWELVE.index_of(label, None)
+    assert [TWELVE.index_of(label, "names") for label in ("0", "1", "01", "12")] == [NO_TARGET, 0, 0, 11]
+    assert [TWELVE.index_of(label, "indices") for label in ("0", "1", "11", "12")] == [0, 1, 11, NO_TARGET]
+    assert TWELVE.index_of("cat", None) == NO_TARGET
+
+
+def test_the_label_of_a_folder_is_a_name() -> None:
+    assert [TWELVE.index_of(ClassName(label), None) for label in ("1", "12", "0")] == [0, 11, NO_TARGET]
+    assert LabelColumn(("a", "b")).index_of(ClassName("1"), None) == 1
+
+
+def test_zeros_before_a_name_are_lost_in_a_column_of_numbers() -> None:
+    column = LabelColumn(("01", "02", "10"))
+    assert [column.index_of(label, "names") for label in ("1", "02", "10")] == [0, 1, 2]
 
 
 def test_no_outputs_have_the_width_of_all_classes() -> None:
