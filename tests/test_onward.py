@@ -207,7 +207,7 @@ def test_a_wrong_channel_count(here, bundle: Bundle, tmp_path: Path) -> None:
 
 
 def test_a_data_set_of_other_images_than_the_model_s(here, checkpoint_path: Path) -> None:
-    assert_sentence(here("evaluate", checkpoint_path, "--data", "fake"), 2, "fake has the labels")
+    assert_sentence(here("evaluate", checkpoint_path, "--data", "fake"), 2, "fake has the image shape")
 
 
 def test_an_unknown_data_set_says_which_there_are(onward) -> None:

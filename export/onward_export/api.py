@@ -57,6 +57,8 @@ def export(
         model = Checkpoint.load(model)
     if isinstance(model, Checkpoint):
         to_export = ModelToExport.from_checkpoint(model)
+        if signature is not None and signature.labels != to_export.signature.labels:
+            to_export = replace(to_export, label_order=None)  # it is that of other labels
         return publish(
             replace(to_export, signature=signature or to_export.signature, licence=licence), Path(out), options=chosen
         )

@@ -245,6 +245,9 @@ def print_bundle(bundle: Bundle) -> None:
     for artifact in bundle.artifacts:
         if artifact.requires:
             say(f"{artifact.file.path} needs {', '.join(artifact.requires)} where it runs, beside PyTorch.")
+    order = bundle.parity().get("label_order")  # bundles of earlier versions have none
+    if order is not None and order["num_images"]:
+        say(f"accuracy {order['accuracy']:.2%} on {order['num_images']:,} labelled images")
     missing = bundle.parity()["not_published"]
     for item in missing:
         say(f"not published: {item['format']} {item['outcome']}. {item['reason']}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from onward.cli.console import remark
@@ -16,8 +18,14 @@ from onward.signature import AnySignature, Signature
 from onward_export.reference.samples import NUM_GOLDEN, NUM_SAMPLES
 from onward_training.checkpoint import Checkpoint
 from onward_training.data import Dataset, load
+from onward_training.evaluator import checkpoint_runner, evaluate
+from onward_training.label_order import LabelOrder, check_label_order
 
 __all__ = ["ModelToExport"]
+
+#: So many labelled images check the order of the labels: many if they are small.
+MANY_IMAGES, FEW_IMAGES = 1024, 128
+SMALL_PX = 64 * 64
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,7 @@ class ModelToExport:
         num_golden_real: How many of them are stored in the bundle. Private pictures are not, unless the user asks.
         provenance: Where the weights come from: text and numbers, no paths.
         licence: The model's licence: an SPDX expression such as `Apache-2.0`, or any text.
+        label_order: What labelled images say about the order of the labels; None without such images.
     """
 
     network: nn.Module
@@ -41,6 +50,7 @@ class ModelToExport:
     num_golden_real: int = 0
     provenance: Mapping[str, Any] = field(default_factory=dict)
     licence: str | None = None
+    label_order: LabelOrder | None = None
 
     @classmethod
     def from_checkpoint(
@@ -93,7 +103,28 @@ class ModelToExport:
             real_samples=real,
             num_golden_real=num_golden,
             provenance=_provenance(checkpoint),
+            label_order=None if dataset is None else _check_labels(checkpoint, dataset),
         )
+
+
+def _check_labels(checkpoint: Checkpoint, dataset: Dataset) -> LabelOrder | None:
+    """The accuracy on labelled images of the data set, spread evenly over all of them, and whether the order fits.
+
+    The number of images depends on their size alone, so that the result is the same everywhere.
+    """
+    labels = checkpoint.signature.labels
+    try:
+        test = dataset.for_labels(labels).test
+    except DataError as error:
+        remark(f"the order of the labels was not checked with images: {error}")
+        return None
+    num_images = MANY_IMAGES if math.prod(test.image_shape[:2]) <= SMALL_PX else FEW_IMAGES
+    chosen = np.unique(np.linspace(0, len(test) - 1, min(num_images, len(test))).astype(np.int64))
+    try:
+        evaluation = evaluate(checkpoint_runner(checkpoint), test.take(chosen))
+    except Exception:  # a user's network may raise anything; the export will say what is wrong with it
+        return None
+    return check_label_order(labels, evaluation.predicted, evaluation.targets)
 
 
 def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:

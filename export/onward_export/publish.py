@@ -34,6 +34,7 @@ from onward_export.reference import make_reference, why_stop
 from onward_export.reference.samples import NUM_FIRST, NUM_GOLDEN, NUM_SAMPLES, RANDOM, REAL, RESIZED, gather_samples
 from onward_export.report import Method, write_parity_page
 from onward_export.stages import GATE, ONNX, PT2, REFERENCE, TORCH_EXPORT, TORCHSCRIPT, StageClock
+from onward_training.label_order import LabelOrder, check_label_order
 
 __all__ = ["check_target", "publish"]
 
@@ -120,6 +121,8 @@ def publish(
         manifest_sha256 = _write_manifest(staged, model, published, attempts.options)
         if reason := remember(manifest_sha256, out):  # before it is published: a crash in between costs no trust
             notify(reason)
+    if warning := _label_order(model).warning:
+        notify(f"warning: {warning}")
     page.unlink(missing_ok=True)  # of an earlier export that failed
     return Bundle.open(out, Trust(by_word=True))
 
@@ -275,6 +278,7 @@ def _write_records(
         "artifacts": [item.to_json() for item in results],
         "not_published": [item.to_json() for item in failed],
         "method": method.to_json(),
+        "label_order": _label_order(model).to_json(),
     }
     (staged / PARITY_JSON).write_text(json.dumps(parity, indent=2) + "\n", encoding="utf-8")
     write_parity_page(
@@ -287,6 +291,11 @@ def _write_records(
         failed=failed,
         method=method,
     )
+
+
+def _label_order(model: ModelToExport) -> LabelOrder:
+    """What is known of the order of the labels: by labelled images, or by the labels alone."""
+    return model.label_order or check_label_order(model.signature.labels)
 
 
 def _write_manifest(staged: Path, model: ModelToExport, results: list[GateResult], options: ExportOptions) -> str:

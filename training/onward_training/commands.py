@@ -45,6 +45,7 @@ app = make_app("Train classifiers into checkpoints, and evaluate them.")
 
 DEFAULT_FOLDER = Path("artifacts")
 MAX_CLASSES_SHOWN = 30
+MAX_MISSING_SHOWN = 10
 RUN, OPTIMIZATION, REGULARIZATION = "Run", "Optimization", "Regularization"
 
 
@@ -207,6 +208,7 @@ def train(
     else:
         low, high = evaluation.interval_95
         _print_unanswered(evaluation)
+        _print_missing(evaluation, dataset.signature.labels)
         say(
             f"test accuracy {evaluation.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}, "
             f"{len(evaluation.targets):,} images), epoch {checkpoint.provenance['best_epoch']} of "
@@ -252,6 +254,7 @@ def evaluate(
     from onward_training.evaluator import ModelToEvaluate
     from onward_training.evaluator import evaluate as run
     from onward_training.import_weights import NetworkSpec, open_checkpoint
+    from onward_training.label_order import check_label_order
 
     if html is not None:
         check_writable(html)
@@ -293,10 +296,14 @@ def evaluate(
             history=opened.history,
             notes=dataset.notes,
         )
+    order = check_label_order(opened.signature.labels, evaluation.predicted, evaluation.targets)
+    missing = [opened.signature.labels[index] for index in evaluation.missing_classes]
     if as_json:
-        print_json(evaluation.to_json())
+        print_json(evaluation.to_json() | {"missing_classes": missing, "label_order": order.to_json()})
     else:
         print_evaluation(evaluation, opened.signature.labels)
+        if order.warning:
+            remark(f"warning: {order.warning}")
         if html is not None:
             say(f"page: {html}")
     if evaluation.num_unanswered:
@@ -373,6 +380,7 @@ def print_evaluation(evaluation: Evaluation, labels: tuple[str, ...]) -> None:
     if len(rows) < len(labels):
         say(f"the {len(rows)} of {len(labels)} classes with the lowest F1; --json prints all")
     _print_unanswered(evaluation)
+    _print_missing(evaluation, labels)
     top = "".join(f", top {k} {evaluation.top_k_accuracy(k):.2%}" for k in (3, 5) if k < len(labels))
     say(
         f"accuracy {evaluation.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}){top}, loss {evaluation.loss:.4f}, "
@@ -385,6 +393,14 @@ def _print_unanswered(evaluation: Evaluation) -> None:
 
     if evaluation.num_unanswered:
         say(f"{evaluation.num_unanswered:,} images without an answer, because {NO_ANSWER}: they count as wrong")
+
+
+def _print_missing(evaluation: Evaluation, labels: tuple[str, ...]) -> None:
+    missing = [labels[index] for index in evaluation.missing_classes]
+    if missing:
+        shown = ", ".join(missing[:MAX_MISSING_SHOWN])
+        more = f" … and {len(missing) - MAX_MISSING_SHOWN:,} more" if len(missing) > MAX_MISSING_SHOWN else ""
+        say(f"{len(missing):,} of {len(labels):,} classes have no image here: {shown}{more}")
 
 
 def _load_training_data(

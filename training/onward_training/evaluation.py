@@ -144,6 +144,11 @@ class Evaluation:
         """Images without an answer."""
         return int((~self.is_answered).sum())
 
+    @property
+    def missing_classes(self) -> list[int]:
+        """Indices of the classes without an image."""
+        return [int(index) for index in np.flatnonzero(self.by_class.num_images == 0)]
+
     def index_of(self, row: int) -> int:
         """The index in the split of a row's image."""
         return row if self.indices is None else int(self.indices[row])

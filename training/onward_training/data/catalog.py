@@ -22,6 +22,7 @@ def load(
     streaming: bool | None = None,
     preprocess: Preprocess | None = None,
     like: Signature | None = None,
+    classes: tuple[str, ...] = (),
 ) -> Dataset:
     """Load a data set by name.
 
@@ -33,6 +34,7 @@ def load(
         streaming: Leave the images of a `folder` on disk and decode them when needed; by default if the training
             images take more than 1 GiB.
         preprocess: How the images of a `folder` are resized.
+        classes: Of the model that is evaluated: a `folder` may lack some of them.
         like: Gives `folder` and `fake` size, channels and resize rule, unless these are given.
 
     Raises:
@@ -61,7 +63,13 @@ def load(
             from onward_training.data.folder import load_folder
 
             return load_folder(
-                Path(path), image_size, seed, channels=channels, preprocess=preprocess, streaming=streaming
+                Path(path),
+                image_size,
+                seed,
+                channels=channels,
+                preprocess=preprocess,
+                streaming=streaming,
+                classes=classes,
             )
         case "fake":
             from onward_training.data.toy_datasets import load_fake
@@ -72,17 +80,17 @@ def load(
 
 
 def load_for(signature: Signature, data: str, data_dir: Path | None = None) -> Dataset:
-    """Load a data set in the form that a model takes: its size, channels and resize rule, and only its classes.
+    """Load a data set in the form that a model takes: its size, channels and resize rule, and its classes.
+
+    The data set may lack some of the classes.
 
     Raises:
-        DataError: No such data set.
-        UsageError: The data set has other labels or another image shape than the model.
+        DataError: No such data set, or it has other classes than the model.
+        UsageError: The data set has another image shape than the model.
     """
-    dataset = load(data, data_dir=data_dir, like=signature)
-    if set(signature.labels) <= set(dataset.signature.labels):
-        dataset = dataset.select(signature.labels)
-    for what in ("labels", "image_shape"):
-        theirs, ours = getattr(dataset.signature, what), getattr(signature, what)
-        if theirs != ours:
-            raise UsageError(f"{data} has the {what.replace('_', ' ')} {theirs}, but the model has {ours}.")
-    return dataset
+    dataset = load(data, data_dir=data_dir, like=signature, classes=signature.labels)
+    if dataset.signature.image_shape != signature.image_shape:
+        raise UsageError(
+            f"{data} has the image shape {dataset.signature.image_shape}, but the model has {signature.image_shape}."
+        )
+    return dataset.for_labels(signature.labels)

@@ -19,6 +19,8 @@ from onward_training.data.split import AnySplit, FileSplit, Split
 
 __all__ = ["Dataset", "class_weights", "measure_signature"]
 
+MAX_NAMED = 10
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -76,6 +78,37 @@ class Dataset:
             _renumber(split, numbers, signature) for split in (self.train, self.validation, self.test)
         )
         return replace(self, train=train, validation=validation, test=test, signature=signature)
+
+    def relabel(self, labels: Sequence[str]) -> Dataset:
+        """The same images as targets of these classes, all of this data set's among them."""
+        numbers = np.array([list(labels).index(label) for label in self.signature.labels], np.int64)
+        signature = replace(self.signature, labels=tuple(labels))
+        train, validation, test = (
+            _renumber(split, numbers, signature) for split in (self.train, self.validation, self.test)
+        )
+        return replace(self, train=train, validation=validation, test=test, signature=signature)
+
+    def for_labels(self, labels: Sequence[str]) -> Dataset:
+        """The images of these classes. A class without an image stays a class; a note counts images of others.
+
+        Raises:
+            DataError: Each side has classes that the other lacks.
+        """
+        known = self.signature.labels
+        if known == tuple(labels):
+            return self
+        if set(known) <= set(labels):
+            return self.relabel(labels)
+        if not set(labels) <= set(known):
+            raise DataError(
+                f"data set {self.name!r} has classes that the model does not have: "
+                f"{_named([label for label in known if label not in labels])}; and it lacks "
+                f"{_named([label for label in labels if label not in known])}."
+            )
+        chosen = self.select(labels)
+        others = [label for label in known if label not in labels]
+        note = f"left out: {len(self.test) - len(chosen.test):,} test images of classes that the model does not have: "
+        return replace(chosen, notes=(*self.notes, note + _named(others)))
 
     def digest(self) -> str:
         """SHA-256 of everything in the data set that affects training.
@@ -137,6 +170,11 @@ def class_weights(targets: NDArray[np.int64], num_classes: int) -> NDArray[np.fl
             f"class {', '.join(map(str, missing))} has no training image: balanced weights need at least one."
         )
     return (len(targets) / (num_classes * counts)).astype(np.float32)
+
+
+def _named(labels: Sequence[str]) -> str:
+    """At most ten of the labels."""
+    return ", ".join(labels[:MAX_NAMED]) + (f" … ({len(labels):,} in all)" if len(labels) > MAX_NAMED else "")
 
 
 def _suggest(unknown: list[str], known: tuple[str, ...]) -> str:

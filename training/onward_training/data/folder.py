@@ -41,6 +41,7 @@ def load_folder(
     channels: int | None = None,
     preprocess: Preprocess | None = None,
     streaming: bool | None = None,
+    classes: tuple[str, ...] = (),
 ) -> Dataset:
     """A data set from `PATH/<label>/*.png`, or from `PATH/train/<label>/…`, `PATH/val/…`, `PATH/test/…`.
 
@@ -55,12 +56,13 @@ def load_folder(
         channels: 1 or 3; by default 1 if all training images are grey, else 3.
         preprocess: How images are resized; by default, both sides are scaled.
         streaming: Leave the images on disk; by default if the training images take more than 1 GiB.
+        classes: Of the model that is evaluated: the folder may lack some of them.
 
     Raises:
-        DataError: No such folder, fewer than two classes, a class without images, a class of `val` or `test` that
+        DataError: No such folder, too few classes, a class without training images, a class of `val` or `test` that
             `train` does not have, or more than one image in ten is unreadable.
     """
-    listing = _list(path)
+    listing = _list(path, classes)
     headers = _read_headers([file for files in listing.files.values() for file, _ in files])
     size, found_channels = _choose_form([headers[file] for file, _ in listing.files["train"]], image_size)
     channels = channels or found_channels
@@ -113,7 +115,7 @@ class _Listing:
     links: list[Path] = field(default_factory=list)
 
 
-def _list(path: Path) -> _Listing:
+def _list(path: Path, classes: tuple[str, ...] = ()) -> _Listing:
     if not path.is_dir():
         raise DataError(f"folder:{path} does not exist, or is not a folder.")
     roots = {
@@ -125,13 +127,14 @@ def _list(path: Path) -> _Listing:
         _check_no_splits(path, roots)
         roots = {"train": path}
     labels = tuple(sorted(folder.name for folder in _class_folders(roots["train"])))
-    if len(labels) < 2:
+    is_known = bool(labels) and set(labels) <= set(classes)
+    if len(labels) < 2 and not is_known:
         raise DataError(f"{roots['train']} has {len(labels)} folders in it, expected at least two: one per class.")
-    listing = _Listing(labels, {})
+    listing = _Listing(classes if is_known else labels, {})
     for split, root in roots.items():
-        if unknown := sorted({folder.name for folder in _class_folders(root)} - set(labels)):
+        if unknown := sorted({folder.name for folder in _class_folders(root)} - set(listing.labels)):
             raise DataError(f"{root} has the class {', '.join(unknown)}, which {roots['train']} does not have.")
-        listing.files[split] = list(_list_split(root, listing))
+        listing.files[split] = list(_list_split(split, root, listing))
         listing.strays += [file for file in _children(root) if _is_image(file) and not file.is_dir()]
     return listing
 
@@ -158,10 +161,11 @@ def _is_image(file: Path) -> bool:
     return file.suffix.lower() in IMAGE_SUFFIXES
 
 
-def _list_split(root: Path, listing: _Listing) -> Iterator[tuple[Path, int]]:
+def _list_split(split: str, root: Path, listing: _Listing) -> Iterator[tuple[Path, int]]:
     for target, label in enumerate(listing.labels):
-        files = sorted(_walk(root / label, listing.links))
-        if not files:
+        is_there = (root / label).is_dir()
+        files = sorted(_walk(root / label, listing.links)) if is_there else []
+        if not files and is_there and split == "train":
             raise DataError(f"{root / label} holds no image, expected at least one for every class.")
         yield from ((file, target) for file in files)
 
@@ -244,7 +248,7 @@ def _check_readable(path: Path, listing: _Listing, splits: dict[str, FileSplit],
         left = {
             target for file, target in zip(split.paths, split.targets.tolist(), strict=True) if file not in failures
         }
-        if lost := sorted(set(range(len(listing.labels))) - left):
+        if lost := sorted({target for _, target in files} - left):
             file = next(file for file, target in files if target == lost[0] and file in failures)
             raise DataError(
                 f"no {name} image of the class {listing.labels[lost[0]]!r} can be read, e.g. {file}: "
