@@ -129,7 +129,7 @@ def _fit(predicted: NDArray[np.integer], targets: NDArray[np.integer], num_class
 
 
 def _is_correct(order: Order, predicted: NDArray[np.integer], targets: NDArray[np.integer]) -> NDArray[np.bool_]:
-    return (order[predicted] == targets) & (predicted >= 0)
+    return np.asarray((order[predicted] == targets) & (predicted >= 0))
 
 
 def _is_far_better(found: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
