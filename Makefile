@@ -9,7 +9,7 @@ RUNTIME_STAMP := $(RUNTIME)/.onward-ready
 # and disturbs the tests that measure.
 IN_PROCESSES := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-runtime check docs docs-build bench course zoo faults fuzz soak gpu gpu-pack format lock clean help
+.PHONY: demo test test-runtime check docs docs-build bench course zoo faults fuzz kills gpu gpu-pack format lock clean help
 
 help:
 	@echo "make demo    set up, then train → export → verify → predict → bench, into artifacts/demo"
@@ -21,7 +21,7 @@ help:
 	@echo "make course  the course's networks through the whole line, into docs/course.md"
 	@echo "make zoo     torchvision's classifiers and 220 of timm's under the gate, an hour a call, into docs/zoo.md; goes on where it stopped"
 	@echo "make fuzz    100,000 damaged files for every reader, an hour on two cores, into docs/fuzz.md; goes on where it stopped"
-	@echo "make soak    runs killed at random moments, many of them"
+	@echo "make kills   300 runs of train, export and predict, killed at random moments, into docs/kills.md"
 	@echo "make gpu     everything that needs a graphics card, in under ten minutes; then the tables of docs/gpu.md"
 	@echo "make gpu-pack   what a machine with a card but without a package registry lacks, in parts, into dist/gpu-pack"
 	@echo "make lock    pin the dependencies anew in requirements.txt"
@@ -72,10 +72,8 @@ faults: $(STAMP)
 fuzz: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.fuzz
 
-soak: $(STAMP)
-	ONWARD_KILLS=60 $(BIN)/python -m pytest tests/training/test_resume.py -k killed
-	ONWARD_PREDICT_KILLS=200 $(BIN)/python -m pytest tests/runtime/prediction/test_kill.py -s
-	ONWARD_EXPORT_KILLS=60 $(BIN)/python -m pytest tests/export/test_faults.py -k killed -s
+kills: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.kills
 
 # Without onnxruntime-gpu in the environment, the rows of onnxruntime say so; without a card, the CPU takes its place.
 gpu: $(STAMP)

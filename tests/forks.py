@@ -23,7 +23,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, NoReturn, Self
 
 from onward_export.processes import start_server
 
@@ -77,7 +77,7 @@ class Fork:
             subprocess.TimeoutExpired: It has not ended within so many seconds; it goes on.
         """
         if self.returncode is None:
-            if not select.select([self._server.stdout], [], [], timeout)[0]:
+            if not select.select([_stdout(self._server)], [], [], timeout)[0]:
                 assert timeout is not None
                 raise subprocess.TimeoutExpired("fork", timeout)
             self.returncode = int(self._line())
@@ -176,10 +176,9 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
 def _run(
     function: str, arguments: list[str], paths: list[str], cwd: str, environment: dict[str, str], *outputs: str
 ) -> None:
-    code = 1
-    try:
+    def call() -> None:
         for number, path in enumerate(outputs, 1):
-            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
             os.dup2(file, number)
             os.close(file)
         os.chdir(cwd)
@@ -187,6 +186,15 @@ def _run(
         os.environ.update(environment)
         sys.path[:] = paths
         FUNCTIONS[function](*arguments)
+
+    _end_with(call)
+
+
+def _end_with(call: Callable[[], None]) -> NoReturn:
+    """End this process, which is a fork, with the exit code of a function."""
+    code = 1
+    try:
+        call()
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -204,6 +212,13 @@ def _onward(*arguments: str) -> None:
 
     _begin("onward", *arguments)
     main()
+
+
+def _onward_twice(*arguments: str) -> None:
+    """`python -m onward` in two processes at once; their exit codes are the last line of standard output."""
+    children = [os.fork() or _end_with(functools.partial(_onward, *arguments)) for _ in range(2)]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    sys.stdout.write(f"{json.dumps(codes)}\n")
 
 
 def _module(name: str, *arguments: str) -> None:
@@ -228,7 +243,12 @@ def _demo(*arguments: str) -> None:
     _onward("demo", *arguments)
 
 
-FUNCTIONS: dict[str, Callable[..., None]] = {"onward": _onward, "module": _module, "demo": _demo}
+FUNCTIONS: dict[str, Callable[..., None]] = {
+    "onward": _onward,
+    "onward twice": _onward_twice,
+    "module": _module,
+    "demo": _demo,
+}
 #: What the server imports, which takes the time.
 IMPORTED = (
     *("onnx", "onnxruntime", "onnxscript", "torch.export._trace", "torch.onnx._internal.exporter._core"),

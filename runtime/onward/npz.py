@@ -71,7 +71,7 @@ def read_array_header(stream: IO[bytes]) -> ArrayHeader:
     read = np.lib.format.read_array_header_1_0 if is_first else np.lib.format.read_array_header_2_0
     try:
         shape, is_fortran, dtype = read(whole)
-    except (RecursionError, MemoryError) as error:  # of Python's parser, for a literal in a literal in a literal
+    except (SyntaxError, RecursionError, MemoryError) as error:  # of Python's parser
         raise ValueError("its header cannot be parsed") from error
     if min(shape, default=0) < 0:
         raise ValueError(f"its shape is {shape}")

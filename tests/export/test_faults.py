@@ -1,39 +1,26 @@
 """An export killed at any moment, begun twice or on a full disk: the old or the new bundle, and nothing beside it.
 
-The command runs in a process of its own; nothing in it is replaced. `make soak` asks for more kills.
+The command runs in a process of its own; nothing in it is replaced. `make kills` kills more.
 """
 
 from __future__ import annotations
 
-import os
+import json
 import random
 import shutil
-import signal
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from benchmarks.kills.export import NEW, OLD, kill_export, start_export
 from onward.bundle import Bundle
-from onward.locks import sole_writer
 from tests.forks import CAN_FORK, Fork
 from tests.small_disk import small_disk
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(not CAN_FORK, reason="this system has no forks")]
-#: `make soak` asks for more.
-NUM_KILLS = int(os.environ.get("ONWARD_EXPORT_KILLS", "2"))
+NUM_KILLS = 2
 PAGE_BYTES = 4096
-OLD, NEW = "old licence", "new licence"
-
-
-def start(checkpoint: Path, out: Path, licence: str = NEW) -> Fork:
-    return Fork(
-        "onward",
-        ["export", str(checkpoint), "--out", str(out), "--formats", "onnx", "--licence", licence],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
 
 
 def finish(process: Fork) -> str:
@@ -53,65 +40,46 @@ def check(out: Path, *licences: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def old(checkpoint_path: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """A bundle to replace, and the seconds that its export took."""
+def old(checkpoint_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle to replace."""
     out = tmp_path_factory.mktemp("old") / "model"
-    with Fork("onward", ["--version"], env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
-        process.communicate(timeout=300)  # what forks has imported PyTorch, then
-    began = time.monotonic()
-    assert finish(start(checkpoint_path, out, OLD)).startswith("0:")
-    return out, time.monotonic() - began
+    assert finish(start_export(checkpoint_path, out, OLD)).startswith("0:")
+    return out
 
 
 def test_an_export_killed_at_random_moments_leaves_the_old_or_the_new_bundle(
-    old: tuple[Path, float], checkpoint_path: Path, tmp_path: Path
+    checkpoint_path: Path, tmp_path: Path
 ) -> None:
-    out, chance, num_new = tmp_path / "model", random.Random(int(os.environ.get("ONWARD_SEED", "0"))), 0
-    for _ in range(NUM_KILLS):
-        shutil.rmtree(out, ignore_errors=True)
-        shutil.copytree(old[0], out)
-        with start(checkpoint_path, out) as process:
-            try:
-                # the last tenth, in which the folder is replaced, as often as all the time before it
-                share = chance.uniform(0, 0.9) if chance.random() < 0.5 else chance.uniform(0.9, 1.05)
-                process.communicate(timeout=share * old[1])
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.communicate(timeout=60)
-        num_new += check(out, OLD, NEW) == NEW
-    assert finish(start(checkpoint_path, out)).startswith("0:")
-    check(out, NEW)
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]  # this export removed what the killed ones left
-    print(f"{NUM_KILLS} kills, {num_new} of them after the new bundle was in place")
+    tally = kill_export(tmp_path, random.Random(0), NUM_KILLS, checkpoint_path)
+    assert (tally.num_kills, tally.broken) == (NUM_KILLS, [])
 
 
-def test_a_second_export_at_the_same_folder_ends_with_a_sentence(
-    old: tuple[Path, float], checkpoint_path: Path, tmp_path: Path
+def test_of_two_exports_at_one_folder_one_ends_with_a_sentence(
+    old: Path, checkpoint_path: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "model"
-    shutil.copytree(old[0], out)
-    with sole_writer(out):  # as the first one does
-        said = finish(start(checkpoint_path, out))
-    assert said.startswith("2:")
-    assert f"another run is writing {out}: wait for it, or choose another --out." in said
-    check(out, OLD)
+    shutil.copytree(old, out)
+    with start_export(checkpoint_path, out, NEW, "onward twice") as both:
+        printed, said = both.communicate(timeout=300)
+    assert sorted(json.loads(printed.splitlines()[-1])) == [0, 2]
+    assert said.count(f"another run is writing {out}: wait for it, or choose another --out.") == 1
+    assert "Traceback" not in said
+    check(out, NEW)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 @pytest.fixture
-def disk(old: tuple[Path, float], tmp_path: Path) -> Iterator[Path]:
+def disk(old: Path, tmp_path: Path) -> Iterator[Path]:
     """A file system with room for one and a half bundles."""
-    size_bytes = sum(-(-path.stat().st_size // PAGE_BYTES) * PAGE_BYTES for path in old[0].rglob("*") if path.is_file())
+    size_bytes = sum(-(-path.stat().st_size // PAGE_BYTES) * PAGE_BYTES for path in old.rglob("*") if path.is_file())
     with small_disk(tmp_path / "disk", size_bytes * 3 // 2) as place:
         yield place
 
 
-def test_an_export_to_a_full_disk_ends_with_a_sentence(
-    old: tuple[Path, float], checkpoint_path: Path, disk: Path
-) -> None:
+def test_an_export_to_a_full_disk_ends_with_a_sentence(old: Path, checkpoint_path: Path, disk: Path) -> None:
     out = disk / "model"
-    shutil.copytree(old[0], out)
-    said = finish(start(checkpoint_path, out))
+    shutil.copytree(old, out)
+    said = finish(start_export(checkpoint_path, out, NEW))
     assert said.startswith("2:")
     assert f"onward: {out} could not be written: no space is left on the disk." in said
     check(out, OLD)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks.kills.train import kill_train, state_of
 from onward.errors import CheckpointError, UsageError
 from onward_training.checkpoint import Checkpoint
 from onward_training.data import Dataset
@@ -27,8 +26,8 @@ from tests.forks import CAN_FORK, Fork
 from tests.small_disk import small_disk
 
 pytestmark = pytest.mark.long
-#: `make soak` asks for more.
-NUM_KILLS = int(os.environ.get("ONWARD_KILLS", "2"))
+#: `make kills` asks for more.
+NUM_KILLS = 2
 OPTIONS = TrainOptions(
     model="cnn",
     arguments={"widths": [4, 8], "num_hidden": 16},
@@ -43,13 +42,7 @@ OPTIONS = TrainOptions(
 
 def same(one: Checkpoint, other: Checkpoint) -> bool:
     """Whether two runs came to the same, but for the time they took."""
-    histories = [[replace(epoch, elapsed_s=0) for epoch in item.history] for item in (one, other)]
-    return (
-        one.weights_digest() == other.weights_digest()
-        and histories[0] == histories[1]
-        and one.provenance["best_epoch"] == other.provenance["best_epoch"]
-        and str(one.optimizer) == str(other.optimizer)
-    )
+    return state_of(one) == state_of(other)
 
 
 @pytest.fixture(scope="module")
@@ -146,42 +139,50 @@ def run(out: Path, *more: str) -> tuple[int | None, str]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """A run that nothing disturbed, and the seconds that it took."""
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing disturbed."""
     out = tmp_path_factory.mktemp("whole") / "whole.pt"
-    if CAN_FORK:  # what forks has imported PyTorch, then: that is no part of a run's time
-        with Fork("onward", ["--version"], env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
-            process.communicate(timeout=300)
-    began = time.monotonic()
     assert run(out)[0] == 0
-    return out, time.monotonic() - began
+    return out
 
 
-def test_a_run_killed_at_random_moments_ends_with_the_same_bits(whole: tuple[Path, float], tmp_path: Path) -> None:
-    """After the last kill it goes on undisturbed. A machine that is faster now than it was is noticed."""
-    undisturbed, whole_s = whole
-    chance = random.Random(0)
-    killed = 0
-    for number in itertools.count():
-        if killed >= NUM_KILLS:
-            break
-        out = tmp_path / f"run-{number}.pt"  # a new one: a run that ended before its kill cannot be killed any more
-        while True:
-            began = time.monotonic()
-            with start(out, "--resume") as process:
-                try:
-                    patience_s = chance.uniform(0.1, 0.9) * whole_s if killed < NUM_KILLS else 600
-                    _, complaint = process.communicate(timeout=patience_s)
-                    assert process.returncode == 0, complaint
-                    whole_s = min(whole_s, time.monotonic() - began)
-                    break
-                except subprocess.TimeoutExpired:
-                    assert killed < NUM_KILLS, "it hangs"
-                    process.kill()
-                    killed += 1
-        for name in ("", ".last"):
-            ours, theirs = (Checkpoint.load(path.with_stem(path.stem + name)) for path in (out, undisturbed))
-            assert same(ours, theirs)
+@pytest.mark.skipif(not CAN_FORK, reason="this system has no forks")
+def test_runs_killed_at_random_moments_end_with_the_same_bits(tmp_path: Path) -> None:
+    tally = kill_train(tmp_path, random.Random(0), NUM_KILLS)
+    assert (tally.num_kills, tally.broken) == (NUM_KILLS, [])
+
+
+class Killed(BaseException):
+    """As a kill ends the process: nothing after it is done."""
+
+
+@pytest.mark.parametrize("at", range(5))
+def test_a_kill_between_two_files_leaves_no_mixture_of_two_runs(
+    at: int, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is repeated at the place of its finished result, and killed before it renames its `at`-th file."""
+    options, digits = replace(OPTIONS, epochs=2), replace(digits, train=digits.train.take(torch.arange(300).numpy()))
+    run_folder = RunFolder(tmp_path / "run.pt")
+    train(digits, options, run_folder=run_folder)
+    whole, metrics = [Checkpoint.load(path) for path in (run_folder.path, run_folder.last_path)], lines_of(run_folder)
+    renamed, rename = list[Path](), Path.replace
+
+    def replace_or_die(path: Path, target: Path) -> Path:
+        if len(renamed) == at:
+            raise Killed
+        renamed.append(target)
+        return rename(path, target)
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Path, "replace", replace_or_die)
+        train(digits, options, run_folder=run_folder)
+    train(digits, options, run_folder=run_folder, resume_from=run_folder.find())
+    assert all(map(same, map(Checkpoint.load, (run_folder.path, run_folder.last_path)), whole))
+    assert lines_of(run_folder) == metrics
+
+
+def lines_of(run_folder: RunFolder) -> list[dict[str, object]]:
+    return [json.loads(line) | {"elapsed_s": 0} for line in run_folder.metrics_path.read_text().splitlines()]
 
 
 def test_ctrl_c_saves_the_state_and_says_how_to_go_on(tmp_path: Path) -> None:
@@ -237,7 +238,7 @@ def test_an_output_that_cannot_be_written_is_an_error_before_the_work(out: str, 
     assert f"onward: {out} could not be written:" in result.stderr
 
 
-def test_a_full_disk_ends_a_run_with_a_sentence_and_loses_nothing(whole: tuple[Path, float], tmp_path: Path) -> None:
+def test_a_full_disk_ends_a_run_with_a_sentence_and_loses_nothing(whole: Path, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 100 << 10) as disk:
         (disk / "other").write_bytes(bytes(40_000))
         code, complaint = run(disk / "run.pt")
@@ -247,4 +248,4 @@ def test_a_full_disk_ends_a_run_with_a_sentence_and_loses_nothing(whole: tuple[P
         (disk / "other").unlink()
         subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
         assert run(disk / "run.pt", "--resume")[0] == 0
-        assert same(Checkpoint.load(disk / "run.pt"), Checkpoint.load(whole[0]))
+        assert same(Checkpoint.load(disk / "run.pt"), Checkpoint.load(whole))

@@ -1,8 +1,8 @@
 """Run folder: the files of a training run on disk, from which an interrupted run resumes.
 
 `fashion.pt` is the best epoch, `fashion.last.pt` the latest state, `fashion.metrics.jsonl` one line for each epoch.
-Each file is written under another name, synced and renamed, the best epoch before the latest state. So a crash at any
-moment leaves a complete state to resume from.
+Each file is written under another name, synced and renamed, the latest state last. So a crash at any moment leaves a
+complete state to resume from, and what is ahead of it is written again, with the same content.
 """
 
 from __future__ import annotations
@@ -72,14 +72,19 @@ class RunFolder:
     def save(self, last: Checkpoint, best: Checkpoint | None = None) -> None:
         """Write the latest state, and before it the best epoch if there is a new one.
 
+        The first epoch of a run replaces the best one of an earlier run. Its latest state is removed before: together,
+        the two would be taken for one run.
+
         Raises:
             OutputError: The folder cannot be written to, or the disk is full; earlier files are unchanged.
         """
         if best is not None:
+            if len(best.history) == 1:
+                self.last_path.unlink(missing_ok=True)
             best.save(self.path)
-        last.save(self.last_path)
         with written_whole(self.metrics_path) as staged:
             staged.write_text("".join(_line(epoch) for epoch in last.history), encoding="utf-8")
+        last.save(self.last_path)
 
     def find(self) -> tuple[Checkpoint, Checkpoint | None] | None:
         """The latest state and the best epoch of the run that is here; None if there is no run.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onward.backends.placement import Placement
+from onward.errors import BackendError, OnwardError, reason_of
 from onward.feed import Feed, by_name, check_feed
 from onward.signature import AnySignature
 
@@ -52,9 +53,16 @@ class Backend(ABC):
         Raises:
             FeedError: A name, dtype or shape disagrees with the signature. Without a signature only a single array
                 for a model of several inputs is refused.
+            BackendError: The model raises an error when it runs.
+            MemoryError: Memory is too small.
         """
         arrays = by_name(feed, self.inputs) if self.signature is None else check_feed(feed, self.signature)
-        return dict(zip(self.outputs, self.infer(arrays), strict=True))
+        try:
+            return dict(zip(self.outputs, self.infer(arrays), strict=True))
+        except (OnwardError, MemoryError):
+            raise
+        except Exception as error:  # the libraries' errors have no common base
+            raise BackendError(f"the model does not run on {self.name}: {reason_of(error)}") from error
 
     @abstractmethod
     def infer(self, arrays: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:

@@ -183,7 +183,7 @@ class Engine:
 
 def _check_is_out_of_memory(error: Exception, feed: NDArray[np.generic]) -> None:
     """Raise any other error, and this one if the batch cannot become smaller."""
-    if not (isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error))):
+    if not (isinstance(error, MemoryError) or OUT_OF_MEMORY.search(f"{error} {error.__cause__}")):
         raise error
     if len(feed) == 1:
         raise BackendError(f"memory is too small to run the model on a single image: {error}") from error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from onward.errors import DataError
 from onward.limits import MAX_MEMBER_BYTES, mebibytes
 from onward.sources.files import items_within
-from onward.sources.parquet_pages import check_pages
+from onward.sources.parquet_pages import check_pages, read_chunks
 from onward.sources.source import Item, Source, in_blocks, unreadable
 from onward.sources.tables import choose_image_column, choose_label_column, item_of_path, label_of, row_name
 
@@ -36,7 +36,10 @@ def parquet(path: str, column: str | None = None) -> Source:
         DataError: The table is damaged or empty, pyarrow is missing, or the column of the images is ambiguous.
     """
     with _open(path) as table:
-        schema, num_rows, delta = table.schema_arrow, table.metadata.num_rows, _with_delta(table.metadata)
+        schema, num_rows = table.schema_arrow, table.metadata.num_rows
+    with open(path, "rb") as stream:
+        # pyarrow keeps no dictionary of values that may repeat the beginning of the one before
+        delta = {chunk.path for group in read_chunks(stream, path) for chunk in group if chunk.has_delta}
     kinds = {field.name: _kind(field.type) for field in schema if schema.get_field_index(field.name) >= 0}
     suitable = [name for name, kind in kinds.items() if kind in ("bytes", "struct", "text")]
     likely = [name for name in suitable if kinds[name] != "text"]
@@ -124,23 +127,14 @@ def _items(path: str, column: str, label: str | None, columns: list[str], texts:
 def _batches(path: str, table: Any, columns: list[str], texts: Sequence[str]) -> Iterator[Any]:
     """Some rows at a time, all of one row group: if the next group is damaged, the rows before it are complete."""
     with open(path, "rb") as stream:
-        for index in range(table.num_row_groups):
-            group = table.metadata.row_group(index)
-            chunks = [group.column(place) for place in range(group.num_columns)]
+        for index, chunks in enumerate(read_chunks(stream, path)):
             sizes = [
-                check_pages(stream, chunk, path, keeps_dictionary=chunk.path_in_schema in texts)
+                check_pages(stream, chunk, path, keeps_dictionary=chunk.path in texts)
                 for chunk in chunks
-                if chunk.path_in_schema in columns
+                if chunk.path in columns
             ]
             num_rows = max(1, min(MAX_BATCH_ROWS, BATCH_BYTES // max(sum(sizes), 1)))
             yield from table.iter_batches(num_rows, row_groups=[index], columns=columns, use_threads=False)
-
-
-def _with_delta(metadata: Any) -> set[str]:
-    """Columns in which a value may repeat the beginning of the one before it: pyarrow keeps no dictionary of theirs."""
-    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-    chunks = [group.column(place) for group in groups for place in range(group.num_columns)]
-    return {chunk.path_in_schema for chunk in chunks if "DELTA_BYTE_ARRAY" in chunk.encodings}
 
 
 def _leaves(schema: pa.Schema, column: str) -> list[str]:

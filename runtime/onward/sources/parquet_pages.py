@@ -1,8 +1,9 @@
 """Parquet pages: how large a column is, page by page, read from the headers of the pages and before any is unpacked.
 
-A page is decompressed as a whole, so that a header of a few bytes can ask for 2 GB.
+A page is decompressed as a whole, so that a header of a few bytes can ask for 2 GB. The columns are read from the
+footer here, too: pyarrow's `RowGroupMetaData.column` ends the process on some damaged footers.
 
-Source: apache/parquet-format, parquet.thrift (`PageHeader`), and Thrift's compact protocol.
+Source: apache/parquet-format, parquet.thrift (`FileMetaData`, `PageHeader`), and Thrift's compact protocol.
 """
 
 from __future__ import annotations
@@ -14,17 +15,48 @@ from typing import Any, BinaryIO, NamedTuple
 from onward.errors import DataError
 from onward.limits import allowed_bytes, mebibytes
 
-__all__ = ["PageHeader", "check_pages", "read_pages"]
+__all__ = ["ColumnChunk", "PageHeader", "check_pages", "read_chunks", "read_pages"]
 
 DELTA_BYTE_ARRAY = 7
 #: Thrift's compact types.
-TRUE, FALSE, BYTE, DOUBLE, BINARY, STRUCT = 1, 2, 3, 7, 8, 12
-#: Structs within structs; a page header has two.
-MAX_DEPTH = 8
+TRUE, FALSE, BYTE, DOUBLE, BINARY, LIST, SET, STRUCT = 1, 2, 3, 7, 8, 9, 10, 12
+#: Of a column's name.
+MAX_NAME_BYTES = 1 << 16
+#: Structs and lists within others; a footer has six.
+MAX_DEPTH = 12
 UNPACKED_BYTES, PACKED_BYTES = 2, 3
 DICTIONARY = 7
 #: Field of the page header -> fields of the number of values and of the encoding in it.
 KINDS = {5: (1, 2), DICTIONARY: (1, 2), 8: (1, 4)}
+#: Field -> what is read of it: None is a value, or a list of values; other fields are skipped.
+Wanted = dict[int, Any]
+PAGE: Wanted = {UNPACKED_BYTES: None, PACKED_BYTES: None} | {kind: dict.fromkeys(KINDS[kind]) for kind in KINDS}
+ROW_GROUPS, COLUMNS, META_DATA = 4, 1, 3
+ENCODINGS, PATH, SIZE_BYTES, DATA_PAGE, DICTIONARY_PAGE = 2, 3, 7, 9, 11
+FOOTER: Wanted = {
+    ROW_GROUPS: {COLUMNS: {META_DATA: dict.fromkeys((ENCODINGS, PATH, SIZE_BYTES, DATA_PAGE, DICTIONARY_PAGE))}}
+}
+
+
+class ColumnChunk(NamedTuple):
+    """A column within one row group.
+
+    Args:
+        path: Its name; of a part of a struct, `struct.part`.
+        start: Its first byte in the file.
+        size_bytes: Its size in the file.
+        encodings: As parquet.thrift numbers them.
+    """
+
+    path: str
+    start: int
+    size_bytes: int
+    encodings: tuple[int, ...]
+
+    @property
+    def has_delta(self) -> bool:
+        """Whether a value may repeat the beginning of the one before it."""
+        return DELTA_BYTE_ARRAY in self.encodings
 
 
 class PageHeader(NamedTuple):
@@ -50,12 +82,38 @@ class PageHeader(NamedTuple):
         return self.unpacked_bytes // (1 if self.encoding == DELTA_BYTE_ARRAY else max(self.num_values, 1))
 
 
-def check_pages(stream: BinaryIO, chunk: Any, path: str, *, keeps_dictionary: bool) -> int:
+def read_chunks(stream: BinaryIO, path: str) -> list[list[ColumnChunk]]:
+    """The columns of each row group, read from the footer of a file that pyarrow has opened.
+
+    Raises:
+        DataError: The footer is damaged.
+    """
+    end = stream.seek(-8, io.SEEK_END)
+    size_bytes = int.from_bytes(stream.read(4), "little")
+    stream.seek(end - size_bytes)
+    try:
+        footer = _Compact(stream).struct(FOOTER)
+        return [[_chunk(column[META_DATA]) for column in group[COLUMNS]] for group in footer.get(ROW_GROUPS, [])]
+    except (EOFError, KeyError, OSError, OverflowError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is damaged: its footer cannot be read.") from error
+
+
+def _chunk(fields: dict[int, Any]) -> ColumnChunk:
+    starts = fields.get(DICTIONARY_PAGE), fields[DATA_PAGE]
+    return ColumnChunk(
+        b".".join(fields[PATH]).decode(),
+        min(filter(None, starts), default=0),
+        fields[SIZE_BYTES],
+        tuple(fields[ENCODINGS]),
+    )
+
+
+def check_pages(stream: BinaryIO, chunk: ColumnChunk, path: str, *, keeps_dictionary: bool) -> int:
     """Check that the pages of a column chunk unpack to about their size; how much a value takes in the largest of them.
 
     Args:
         stream: The file.
-        chunk: pyarrow's `ColumnChunkMetaData`.
+        chunk: The column.
         path: Of the file, for errors.
         keeps_dictionary: Whether a value of a dictionary is in memory once, in however many rows it is.
 
@@ -66,7 +124,7 @@ def check_pages(stream: BinaryIO, chunk: Any, path: str, *, keeps_dictionary: bo
     for page in read_pages(stream, chunk, path):
         if page.unpacked_bytes > (limit := allowed_bytes(page.packed_bytes)):
             raise DataError(
-                f"{path} has a page of {mebibytes(page.packed_bytes)} in its column {chunk.path_in_schema!r} that "
+                f"{path} has a page of {mebibytes(page.packed_bytes)} in its column {chunk.path!r} that "
                 f"would unpack to {mebibytes(page.unpacked_bytes)}, at most {mebibytes(limit)}: write smaller pages."
             )
         if page.is_dictionary:
@@ -76,20 +134,18 @@ def check_pages(stream: BinaryIO, chunk: Any, path: str, *, keeps_dictionary: bo
     return largest
 
 
-def read_pages(stream: BinaryIO, chunk: Any, path: str) -> Iterator[PageHeader]:
+def read_pages(stream: BinaryIO, chunk: ColumnChunk, path: str) -> Iterator[PageHeader]:
     """The pages of a column chunk.
 
     Raises:
         DataError: A header is damaged.
     """
-    offsets = (chunk.dictionary_page_offset if chunk.has_dictionary_page else None, chunk.data_page_offset)
-    start = min(filter(None, offsets), default=0)
-    end = start + chunk.total_compressed_size
+    start, end = chunk.start, chunk.start + chunk.size_bytes
     while start < end:
-        stream.seek(start)
         try:
-            page = _page(_Compact(stream).struct(0))
-        except (EOFError, ValueError) as error:
+            stream.seek(start)
+            page = _page(_Compact(stream).struct(PAGE))
+        except (EOFError, OSError, ValueError, OverflowError) as error:
             raise DataError(f"{path} is damaged: the page at byte {start:,} cannot be read: {error}.") from error
         yield page
         start = stream.tell() + page.packed_bytes
@@ -107,35 +163,52 @@ def _page(header: dict[int, Any]) -> PageHeader:
 
 
 class _Compact:
-    """Thrift's compact protocol: numbers and structs are read, all else is skipped."""
+    """Thrift's compact protocol: what is wanted is read, all else is skipped."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.stream = stream
 
-    def struct(self, depth: int) -> dict[int, Any]:
-        """Field -> value."""
-        if depth > MAX_DEPTH:
-            raise ValueError("structs are within structs")
+    def struct(self, wanted: Wanted, depth: int = 0) -> dict[int, Any]:
+        """Field -> value, of the fields that are wanted."""
         fields: dict[int, Any] = {}
         field = 0
         while head := self.byte():
             kind, step = head & 15, head >> 4
             field = field + step if step else self.number()
-            fields[field] = self.value(kind, depth)
+            value = kind == TRUE if kind in (TRUE, FALSE) else self.value(kind, wanted, field, depth)
+            if field in wanted:
+                fields[field] = value
         return fields
 
-    def value(self, kind: int, depth: int) -> Any:
-        if kind in (TRUE, FALSE):
-            return kind == TRUE
-        if kind == BYTE:
+    def value(self, kind: int, wanted: Wanted, field: int, depth: int) -> Any:
+        if depth > MAX_DEPTH:
+            raise ValueError("structs are within structs")
+        if kind <= BYTE:
             return self.byte()
         if kind < DOUBLE:
             return self.number()
         if kind == STRUCT:
-            return self.struct(depth + 1)
-        if kind not in (DOUBLE, BINARY):
+            return self.struct(wanted.get(field) or {}, depth + 1)
+        if kind in (LIST, SET):
+            return self.list(wanted, field, depth + 1)
+        if kind == DOUBLE:
+            return [self.byte() for _ in range(8)]
+        if kind != BINARY:
             raise ValueError(f"its header has a part of type {kind}")
-        self.stream.seek(8 if kind == DOUBLE else self.varint(), io.SEEK_CUR)
+        size = self.varint()
+        if field in wanted:
+            return self.stream.read(min(size, MAX_NAME_BYTES))
+        self.stream.seek(size, io.SEEK_CUR)
+        return None
+
+    def list(self, wanted: Wanted, field: int, depth: int) -> Any:
+        head = self.byte()
+        num_values = self.varint() if head >> 4 == 15 else head >> 4
+        values = (self.value(head & 15, wanted, field, depth) for _ in range(num_values))
+        if field in wanted:
+            return [*values]
+        for _ in values:
+            pass
         return None
 
     def number(self) -> int:
