@@ -15,13 +15,14 @@ from pathlib import Path
 
 from benchmarks.fuzz.mutation import mutate
 from benchmarks.fuzz.readers import READERS
+from benchmarks.fuzz.watch import Deed
 from onward.errors import OnwardError
 from onward.printable import printable
 
 __all__ = ["OUTCOMES", "Failure", "Result", "input_of", "run_case", "run_file", "warm_up"]
 
 #: `read` and `refused` are right; the others are failures.
-OUTCOMES = ("read", "refused", "traceback", "escape", "memory", "hang", "death")
+OUTCOMES = ("read", "refused", "traceback", "escape", "memory", "hang", "death", "execution")
 #: Above what the process had before.
 MAX_RISE_BYTES = 300 << 20
 
@@ -96,6 +97,8 @@ def _read(reader: str, path: Path) -> Result:
     except OSError as error:
         # the command prints the file and the reason
         return Result("refused") if error.filename else Result("traceback", _where(error))
+    except Deed as error:
+        return Result("execution", str(error))
     except MemoryError as error:
         return Result("memory", _where(error))
     except BaseException as error:  # what a reader must not raise

@@ -14,6 +14,11 @@ from typing import Any
 __all__ = ["mutate"]
 
 MAX_STEPS = 4
+#: What programs of TorchScript may say, and networks do not.
+CODE_WORDS = (b"torch.save", b"torch.from_file", b"torch.load", b"ops.aten", b"ops.prim", b"getattr", b"fork",
+              b"annotate", b"__torch__", b"print", b"0", b"-1", b"9223372036854775807", b"1000000000", b"None", b"[]",
+              b"\"deed\"", b"uninitialized", b"while True:", b"raise", b"torch.empty", b"torch.as_strided",
+              b"torch.set_", b"torch.zeros")  # fmt: skip
 #: No mutation lets a file grow beyond this.
 MAX_BYTES = 1 << 20
 NUMBERS = (0, 1, 2, 3, 4, 7, 8, 16, 64, 127, 128, 255, 256, 32767, 65535, 65536, 2**24, 2**31 - 1, 2**31, 2**32 - 1,
@@ -180,8 +185,31 @@ def _in_zip(data: bytes, generator: random.Random) -> bytes:
             )
         case _:
             inner = _in_json if content[:1] in (b"{", b"[") else _bytes_mutation([body for _, body in members])
+            if item.filename.endswith(".py") and generator.random() < 0.8:
+                inner = _in_code
             members[at] = (item, inner(content, generator))
     return _zipped(members)
+
+
+def _in_code(data: bytes, generator: random.Random) -> bytes:
+    """Change, repeat or move a line of a program, or a word in it, so that most of what comes out can be parsed."""
+    lines = data.split(b"\n")
+    at, other = generator.randrange(len(lines)), generator.randrange(len(lines))
+    match generator.randrange(6):
+        case 0:
+            del lines[at]
+        case 1:
+            lines.insert(other, lines[at])
+        case 2:
+            lines[at], lines[other] = lines[other], lines[at]
+        case _:
+            words = re.findall(rb"[\w.]+", data)
+            found = [*re.finditer(rb"[\w.]+", lines[at])]
+            if found and words:
+                start, end = generator.choice(found).span()
+                word = generator.choice((generator.choice(words), generator.choice(CODE_WORDS)))
+                lines[at] = lines[at][:start] + word + lines[at][end:]
+    return b"\n".join(lines)
 
 
 def _zipped(members: list[tuple[zipfile.ZipInfo, bytes]]) -> bytes:

@@ -10,7 +10,9 @@ from onward.printable import printable
 
 __all__ = ["page"]
 
-COLUMNS = ("reader", "cases", "read", "refused", "tracebacks", "escapes", "hangs", "deaths", "memory", "peak MiB")
+#: Outcome -> its column.
+COLUMNS = {"read": "read", "refused": "refused", "traceback": "tracebacks", "execution": "executions",
+           "escape": "escapes", "hang": "hangs", "death": "deaths", "memory": "memory"}  # fmt: skip
 MAX_LISTED = 20
 
 
@@ -32,17 +34,21 @@ def _lines(readers: Sequence[ReaderOutcomes], seed: int) -> Iterator[str]:
         "",
         f"With seed {seed}: **{total:,} cases, {len(failures)} failures**.",
         "",
-        f"| {' | '.join(COLUMNS)} |",
-        f"| --- |{' ---: |' * (len(COLUMNS) - 1)}",
+        f"| reader | cases | {' | '.join(COLUMNS.values())} | peak MiB |",
+        f"| --- |{' ---: |' * (len(COLUMNS) + 2)}",
     )
     for item in readers:
-        counts = [item.counts[name] for name in ("read", "refused", "traceback", "escape", "hang", "death", "memory")]
+        counts = [item.counts[name] for name in COLUMNS]
         figures = " | ".join(f"{count:,}" for count in (item.num_cases, *counts, item.peak_mib))
         yield f"| {item.reader} | {figures} |"
     yield from (
         "",
         "- *read*: nothing in the damage matters to this reader, or only to one image of several, which it lists.",
         "- *refused*: a sentence with the file and the reason; exit code 1 or 2.",
+        "- *.pt2 program*, *TorchScript program*: the files of a trusted bundle, and 18 planted attacks that work in",
+        "  PyTorch itself, damaged. *Read* ones passed the check: PyTorch opened and ran them, or refused them itself.",
+        "  All others were refused before PyTorch saw them.",
+        "- *execution*: a program wrote a file, started a process or changed the environment.",
         "- *traceback*: any other error. *escape*: a character that a terminal obeys was printed.",
         f"- *memory*: one file took {MAX_RISE_BYTES >> 20} MiB more than the process had. *hang*: more than 20 s.",
         "- *death*: the process ended. The peak has Python, PyTorch and onnxruntime in it.",

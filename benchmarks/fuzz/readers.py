@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fuzz import seeds
+from benchmarks.fuzz.watch import watched
 from onward.bundle import MANIFEST, Bundle, digest_file, manifest_digest
 
 __all__ = ["READERS", "Reader"]
@@ -160,6 +161,35 @@ def _onnx(path: Path) -> str:
     return _use(Bundle.open(_forged(path, "model.onnx")))
 
 
+def _program(format: str, path: Path) -> str:
+    """Open and run a .pt2 or TorchScript file of a trusted bundle: what passes the check is PyTorch's to open."""
+    from onward.errors import BackendError
+
+    _run_whole_program(format)
+    folder = _forged(path, f"model.{format}")
+    with watched(path.parent / "working"):
+        try:
+            _run_program(folder, format)
+        except BackendError:  # PyTorch's refusal of what passed the check
+            return ""
+    return ""
+
+
+@functools.cache
+def _run_whole_program(format: str) -> None:
+    """Once: what PyTorch does at its first file is not what a file does."""
+    _run_program(seeds.BUNDLE, format)
+
+
+def _run_program(folder: Path, format: str) -> None:
+    from onward.backends import open_artifact
+    from onward.bundle.trust import Trust
+    from onward.feed import draw
+
+    bundle = Bundle.open(folder, Trust(by_word=True))
+    open_artifact(bundle, bundle.artifact(format)).run(draw(bundle.signature, 1, np.random.default_rng(0)))
+
+
 def _metadata(path: Path) -> str:
     import onnx
 
@@ -263,6 +293,13 @@ def _readers() -> list[Reader]:
         Reader("ONNX metadata", ".json", _signatures, _metadata),
         Reader(".pt2 header", ".pt2", functools.partial(seeds.of_bundle, "model.pt2"), _inspect),
         Reader("TorchScript header", ".torchscript", functools.partial(seeds.of_bundle, "model.torchscript"), _inspect),
+        Reader(".pt2 program", ".pt2", functools.partial(seeds.programs, "pt2"), functools.partial(_program, "pt2")),
+        Reader(
+            "TorchScript program",
+            ".torchscript",
+            functools.partial(seeds.programs, "torchscript"),
+            functools.partial(_program, "torchscript"),
+        ),
         Reader("benchmark report", ".json", seeds.reports, _report),
         Reader("journal", ".jsonl", seeds.journals, _journal),
         Reader("checkpoint", ".pt", seeds.checkpoints, _checkpoint),

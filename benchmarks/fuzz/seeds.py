@@ -29,6 +29,7 @@ __all__ = [
     "images",
     "journals",
     "of_bundle",
+    "programs",
     "reports",
     "safetensors",
     "sources",
@@ -183,3 +184,15 @@ def journals() -> list[bytes]:
 def of_bundle(name: str) -> list[bytes]:
     """A file of the kept bundle."""
     return [(Bundle.open(BUNDLE).path / name).read_bytes()]
+
+
+def programs(format: str) -> list[bytes]:
+    """The program of the kept bundle, and what the planted attacks make of it."""
+    attacks = importlib.import_module("tests.runtime.bundle.attacks")
+    [whole] = of_bundle(f"model.{format}")
+    found = [whole]
+    for attack in {"pt2": attacks.PT2, "torchscript": attacks.TORCHSCRIPT}[format].values():
+        members = attacks.read(whole)
+        attack(members)
+        found.append(attacks.written(members))
+    return found

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,12 +18,14 @@ from benchmarks.fuzz.case import Failure, Result, input_of, run_case, run_file
 from benchmarks.fuzz.mutation import mutate
 from benchmarks.fuzz.page import page
 from benchmarks.fuzz.readers import READERS, Reader
+from benchmarks.fuzz.watch import watched
 
 CORPUS = Path(__file__).parent / "fuzz_corpus"
 #: Of each reader; those that open a model or PyTorch take longer.
 NUM_CASES = 120
 SLOW = {"manifest": 40, "golden record": 40, "golden outputs": 30, "ONNX artifact": 30, "benchmark report": 30,
-        ".pt2 header": 25, "TorchScript header": 25, "checkpoint": 25, "ONNX metadata": 60}  # fmt: skip
+        ".pt2 header": 25, "TorchScript header": 25, "checkpoint": 25, "ONNX metadata": 60, ".pt2 program": 40,
+        "TorchScript program": 40}  # fmt: skip
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -75,6 +80,25 @@ def test_what_a_reader_raises_is_judged(error: BaseException, outcome: str, monk
     assert run_case("failing", 0, 0).outcome == outcome
     monkeypatch.setitem(READERS, "printing", Reader("printing", ".x", lambda: [b"a"], lambda path: "a\x1b[31m"))
     assert run_case("printing", 0, 0).outcome == "escape"
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [lambda: Path("deed").touch(), lambda: os.environ.update(DEED="1"), lambda: os.system("true"),
+     lambda: importlib.import_module("doer"), lambda: Path("doer.py").write_text("")],
+)  # fmt: skip
+def test_what_a_program_does_beside_computing_is_an_execution(
+    deed: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(path: Path) -> str:
+        with watched(path.parent / "working"):
+            deed()
+        return ""
+
+    monkeypatch.delenv("DEED", raising=False)
+    monkeypatch.setitem(READERS, "doing", Reader("doing", ".x", lambda: [b"a"], read))
+    assert run_case("doing", 0, 0).outcome == "execution"
+    os.environ.pop("DEED", None)
 
 
 def test_a_campaign_survives_hangs_and_deaths_and_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -24,7 +23,7 @@ from onward.backends.providers import CPU, CUDA, ProviderRequest
 from onward.backends.registry import Threads
 from onward.bundle.pt2_content import check_pt2
 from onward.bundle.torchscript_content import check_torchscript
-from onward.errors import BackendError, reason_of
+from onward.errors import BackendError, OnwardError, reason_of
 from onward.signature import AnySignature, Signature
 
 __all__ = ["ExportedProgramBackend", "TorchScriptBackend", "torchscript_is_meant"]
@@ -78,7 +77,7 @@ class TorchScriptBackend(_TorchBackend):
             with torchscript_is_meant():
                 module = torch.jit.load(io.BytesIO(checked), map_location=self.device)  # type: ignore[no-untyped-call]
                 self.module = torch.jit.freeze(module.eval())
-        except RuntimeError as error:
+        except Exception as error:  # whatever PyTorch raises for what the check lets pass
             raise BackendError(f"PyTorch cannot open the TorchScript file: {reason_of(error)}") from error
 
     @property
@@ -110,7 +109,9 @@ class ExportedProgramBackend(_TorchBackend):
         with _logged_reasons() as reasons:
             try:
                 self.module = VARIANTS[variant](torch.export.load(io.BytesIO(checked)), self.device)
-            except (RuntimeError, ValueError, zipfile.BadZipFile) as error:
+            except OnwardError:
+                raise
+            except Exception as error:  # whatever PyTorch raises for what the check lets pass
                 reason = next(iter(reasons), None) or reason_of(error)
                 raise BackendError(f"PyTorch cannot open the .pt2 file: {reason}") from error
 
