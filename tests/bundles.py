@@ -36,8 +36,9 @@ KEPT = ROOT / "tests" / "runtime" / "bundle" / "bundles" / "format-1"
 #: Labels that would do harm if anything took them for more than text.
 HOSTILE_PYTHON = ('"quoted"', "'''", "<script>alert(1)</script>", "two\nlines", "\x1b[2Jgone", "täglich 猫", "$name",
                   "\u202ereversed", "{label}", "a\\b")  # fmt: skip
-HOSTILE_NODE = ('say "no"', "it's", "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "${process.exit(7)}",
-                "`; throw new Error('no'); //", "two\nlines", "\x1b[31mred", "Größe 猫 🐈", "__proto__")  # fmt: skip
+HOSTILE_NODE = ('say "no"', "it's\u202e\x9b", "<script>alert(1)</script>", "<img src=x onerror=alert(1)>",
+                "${process.exit(7)}", "`; throw new Error('no'); //", "two\nlines", "\x1b[31mred", "Größe 猫 🐈",
+                "__proto__")  # fmt: skip
 
 _COLOUR = Signature(
     20, 16, 3, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3), HOSTILE_PYTHON, Preprocess("shorter-side", 24), interface="tensor"

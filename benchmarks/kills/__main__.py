@@ -23,17 +23,19 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100, help="of each command")
     parser.add_argument("--seed", type=int, default=0, help="decides the moments")
     parser.add_argument("--only", action="append", choices=COMMANDS, help="repeatable")
+    parser.add_argument("--out", type=Path, help="folder of the outcomes; the page shows all that are there")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "kills.md", help="the page that is written")
     arguments = parser.parse_args()
-    tallies = []
+    out = arguments.out or ROOT / "artifacts" / "kills" / f"seed-{arguments.seed}"
     for command in arguments.only or COMMANDS:
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="onward-kills-") as folder:
             tally = _kill(command, Path(folder), random.Random(f"{arguments.seed}/{command}"), arguments.kills)
-        tallies.append(tally)
+        tally.save(out / f"{command}.json")
         remark(f"{command}: {tally.num_kills} kills, {len(tally.broken)} broken, {time.monotonic() - began:.0f} s")
         for line in tally.broken:
             remark(line)
+    tallies = [Tally.load(path) for name in COMMANDS if (path := out / f"{name}.json").exists()]
     arguments.page.write_text(page(tallies, seed=arguments.seed), encoding="utf-8")
     remark(f"wrote {arguments.page}")
     return 1 if any(tally.broken for tally in tallies) else 0

@@ -55,7 +55,9 @@ def kill_export(folder: Path, chance: random.Random, num_kills: int, checkpoint:
                 _look(tally, out, number % 2 == 1)
             if tally.num_kills == num_kills:
                 break
+        began = time.monotonic()
         _finish(checkpoint, out, NEW)
+        whole_s = time.monotonic() - began  # what else the machine does changes it
         tally.num_completed += 1
         expected = expected or _digests(out)
         tally.check(_digests(out) == expected, f"{out} has other bytes than the first one")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 __all__ = ["NOTHING", "Process", "Tally", "kind_of", "stop_after"]
@@ -57,6 +59,17 @@ class Tally:
     def num_broken(self) -> int:
         """How often the law was broken."""
         return len(self.broken)
+
+    @classmethod
+    def load(cls, path: Path) -> Tally:
+        """Read what `save` wrote."""
+        found = json.loads(path.read_text())
+        return cls(**found | {name: Counter(found[name]) for name in ("results", "leftovers")})
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self)) + "\n")
 
     def add(self, result: str, leftovers: Iterable[str], known: Iterable[str]) -> None:
         """Count a kill.

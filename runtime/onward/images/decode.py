@@ -17,7 +17,7 @@ __all__ = ["DECODING_ERRORS", "IMAGE_SUFFIXES", "decode", "prepare", "read_image
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 #: Errors of Pillow's decoders on damaged files.
-DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error)
+DECODING_ERRORS = (OSError, ValueError, SyntaxError, EOFError, struct.error, TypeError, LookupError, ArithmeticError)
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,

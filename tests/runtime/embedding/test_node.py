@@ -26,6 +26,7 @@ from onward.embedding import embed
 from onward.feed import from_pixels
 from onward.images.decode import RESAMPLING, prepare
 from onward.parity import MAX_NOISE_RATIO
+from onward.printable import printable
 from onward.signature import Preprocess, Signature
 from onward.tasks.classification import LOGITS
 from tests.bundles import HOSTILE_NODE as HOSTILE
@@ -654,7 +655,9 @@ def test_hostile_labels_are_text_and_nothing_else(node_modules: Path, tmp_path: 
     (line,) = app.cli("golden/card.png", "--json", "--top-k", 10).stdout.splitlines()
     assert {row["label"] for row in json.loads(line)["top"]} == set(HOSTILE)
     (text,) = app.cli("golden/card.png", "--top-k", 10).stdout.splitlines()  # a label's newline begins no line
-    assert "\x1b" not in text
+    assert (printable(line), printable(text)) == (line, text)
+    refusal = app.cli("golden/card.png", "--top-k", "\x1b[31m\u202e")
+    assert printable(refusal.stderr.splitlines()[0]) == refusal.stderr.splitlines()[0]
     assert app.cli("--self-test").returncode == 0
     for path in app.path.iterdir():
         if path.is_file() and path.name not in ("model.json", "model.onnx"):

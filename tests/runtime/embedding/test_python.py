@@ -389,6 +389,8 @@ def test_labels_and_title_are_never_code_nor_break_a_line(
         assert (result.returncode, result.stderr) == (0, "")
         assert len(result.stdout.splitlines()) == 1 + len(LABELS)
         assert "\x1b" not in result.stdout
+    refusal = alone(colour_app, tmp_path / "image.png", "--provider", "\x1b[31m\u202e").stderr
+    assert refusal.startswith("error: onnxruntime has no \\x1b[31m\\u202e;")
     document = json.loads(alone(colour_app, tmp_path / "image.png", "--top-k", 99, "--json").stdout)
     assert {entry["label"] for entry in document["top"]} == set(LABELS)
 

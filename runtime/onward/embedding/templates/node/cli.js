@@ -70,12 +70,13 @@ function toText(path, top) {
 
 /** The same fields as the JSON Lines of `onward predict`. */
 function toJson(path, top) {
-  return JSON.stringify({ input: path, ...top[0], ...(top.length > 1 && { top }) });
+  return printable(JSON.stringify({ input: path, ...top[0], ...(top.length > 1 && { top }) }));
 }
 
-/** Escape line breaks and control characters: a label may be any text. */
+/** Escape line breaks, control characters and marks that turn the direction of text: a label may be any text. */
 function printable(text) {
-  return text.replace(/\p{Cc}/gu, (character) => `\\u${character.codePointAt(0).toString(16).padStart(4, "0")}`);
+  const obeyed = /[\p{Cc}\p{Cs}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu;
+  return text.replace(obeyed, (character) => `\\u${character.codePointAt(0).toString(16).padStart(4, "0")}`);
 }
 
 function parse(args) {
@@ -100,10 +101,10 @@ try {
   await main(process.argv.slice(2));
 } catch (error) {
   if (error instanceof UsageError) {
-    console.error(`${error.message}\n\n${USAGE}`);
+    console.error(`${printable(error.message)}\n\n${USAGE}`);
     process.exitCode = 2;
   } else if (error instanceof ModelError) {
-    console.error(error.message);
+    console.error(printable(error.message));
     process.exitCode = 1;
   } else throw error;
 }

@@ -429,7 +429,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return _report(classifier.self_test())
             return max([_classify(classifier, path, chosen.top_k, chosen.json) for path in chosen.images])
     except ClassifierError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_visible(str(error))}", file=sys.stderr)
         return 1
 
 
@@ -437,7 +437,7 @@ def _classify(classifier: Classifier, path: str, top_k: int, as_json: bool) -> i
     try:
         (top,) = classifier(path).top(top_k)
     except ImageError as error:
-        print(f"{_visible(path)}: {error}", file=sys.stderr)
+        print(f"{_visible(path)}: {_visible(str(error))}", file=sys.stderr)
         return 1
     except NoAnswerError:
         print(f"{_visible(path)}: no answer, because the model's outputs are NaN or infinite", file=sys.stderr)
