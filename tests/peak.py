@@ -109,6 +109,18 @@ def _bundle(path: Path) -> object:
     return Bundle.open(path)
 
 
+def _parity(path: Path) -> object:
+    from onward.bundle import Bundle
+
+    return Bundle.open(path).parity()
+
+
+def _report(path: Path) -> object:
+    from onward.benchmarking.report import Report
+
+    return Report.load(path)
+
+
 def _network(path: Path) -> object:
     from onward_training.checkpoint import Checkpoint
 
@@ -131,6 +143,8 @@ READERS: dict[str, Callable[[Path], object]] = {
     "predict": _predict,
     "golden": _golden,
     "bundle": _bundle,
+    "parity": _parity,
+    "report": _report,
     "network": _network,
     "inspect": _inspect,
     "weights": _weights,

@@ -54,7 +54,9 @@ def _decode_listed(path: Path) -> str:
 
     # a folder in the list is searched, and "/" is the whole machine
     paths = path.read_bytes().replace(b"/", b"_")
-    return _decode_source(open_sources(["-"], seeds.SIGNATURE, stdin=io.BytesIO(paths)))
+    (working := path.parent / "working").mkdir(exist_ok=True)
+    with contextlib.chdir(working):
+        return _decode_source(open_sources(["-"], seeds.SIGNATURE, stdin=io.BytesIO(paths)))
 
 
 def _decode_source(source: Any) -> str:

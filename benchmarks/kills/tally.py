@@ -8,7 +8,7 @@ import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,7 +69,7 @@ class Tally:
     def save(self, path: Path) -> None:
         """Write it as JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self)) + "\n")
+        path.write_text(json.dumps(vars(self)) + "\n")
 
     def add(self, result: str, leftovers: Iterable[str], known: Iterable[str]) -> None:
         """Count a kill.

@@ -17,8 +17,9 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar, overload
 
 from onward.errors import OnwardError
+from onward.limits import MAX_DOCUMENT_BYTES, mebibytes
 
-__all__ = ["MAX_DEPTH", "Document", "parse"]
+__all__ = ["MAX_DEPTH", "Document", "check_size", "parse"]
 
 T = TypeVar("T")
 #: Lists and objects within each other. Onward's own documents have at most 9.
@@ -171,6 +172,19 @@ class Document:
             raise self.error(f"{self.file}: {where}{error}") from error
 
 
+def check_size(size_bytes: int, file: str, error: type[OnwardError]) -> None:
+    """Check the size of a document's file before it is read.
+
+    Raises:
+        OnwardError: `error`: it is larger than `MAX_DOCUMENT_BYTES`.
+    """
+    if size_bytes > MAX_DOCUMENT_BYTES:
+        raise error(
+            f"{file} has {mebibytes(size_bytes)}, at most {mebibytes(MAX_DOCUMENT_BYTES)}: it is no document of "
+            f"Onward. Copy it again from its source, or make it again."
+        )
+
+
 def parse(data: bytes | str, file: str, error: type[OnwardError]) -> Document:
     """Read JSON.
 
@@ -180,8 +194,10 @@ def parse(data: bytes | str, file: str, error: type[OnwardError]) -> Document:
         error: The class of errors.
 
     Raises:
-        OnwardError: `error`: it is not JSON, or its lists and objects are nested more than `MAX_DEPTH` deep.
+        OnwardError: `error`: it is not JSON, larger than `MAX_DOCUMENT_BYTES`, or its lists and objects are nested more
+            than `MAX_DEPTH` deep.
     """
+    check_size(len(data), file, error)
     try:
         # `json.loads` would guess the encoding of bytes, and fail with a SystemError where the guess is wrong
         value = json.loads(data.decode("utf-8-sig") if isinstance(data, bytes) else data)

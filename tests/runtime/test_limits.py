@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -11,10 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onward.bundle import MANIFEST, digest_file, manifest_digest
 from onward.limits import FREE_BYTES, allowed_bytes
 from tests.peak import MAX_PEAK_MIB, Bomb, Reading, read_bombs
 
 GIB = 1 << 30
+KEPT_BUNDLE = Path(__file__).parent / "bundle" / "bundles" / "format-1"
 #: What a planted file holds of what it states: compressing gigabytes takes long, and nobody may read so far.
 CUT = 16 << 20
 
@@ -119,6 +123,22 @@ def manifest(path: Path) -> None:
     (path / "manifest.json").write_bytes(b'{"format": [' + b"[]," * 6_000_000 + b"1]}")
 
 
+def report(path: Path) -> None:
+    path.write_bytes(b'{"format": [' + b"[]," * 6_000_000 + b"1]}")
+
+
+def parity(path: Path) -> None:
+    """In a bundle whose manifest agrees with it."""
+    shutil.copytree(KEPT_BUNDLE, path)
+    report(path / "parity.json")
+    document = json.loads((path / MANIFEST).read_text())
+    for entry in document["files"]:
+        if entry["path"] == "parity.json":
+            entry |= vars(digest_file(path, path / "parity.json"))
+    document["manifest_sha256"] = manifest_digest(document)
+    (path / MANIFEST).write_text(json.dumps(document))
+
+
 BOMBS: dict[str, Bomb] = {
     "labels.npz": Bomb(
         "predict",
@@ -133,7 +153,9 @@ BOMBS: dict[str, Bomb] = {
     "page.parquet": Bomb("predict", large_page, "that would unpack to 128 MiB, at most 64 MiB: write smaller pages"),
     "prefixes.parquet": Bomb("predict", prefixes, "not an image: Pillow recognises no format in its content"),
     "images.tar.gz": Bomb("predict", many_images, "not an image: Pillow recognises no format in its content"),
-    "bundle": Bomb("bundle", manifest, "manifest.json has 17 MiB, at most 8.0 MiB: copy the bundle again"),
+    "bundle": Bomb("bundle", manifest, "manifest.json has 17 MiB, at most 8.0 MiB: it is no document"),
+    "parity": Bomb("parity", parity, "parity.json has 17 MiB, at most 8.0 MiB: it is no document"),
+    "report.json": Bomb("report", report, "as a report of `onward bench --json` has 17 MiB, at most 8.0 MiB"),
     "golden.npz": Bomb(
         "golden",
         golden_record,

@@ -13,7 +13,7 @@ from onward.benchmarking.end_to_end import EndToEnd
 from onward.benchmarking.instability import Instability
 from onward.benchmarking.row import Latency, Row, Stages
 from onward.benchmarking.spec import BenchOptions
-from onward.document import Document, parse
+from onward.document import Document, check_size, parse
 from onward.errors import DataError
 from onward.host.fingerprint import Fingerprint
 from onward.statistics import Interval
@@ -122,6 +122,7 @@ class Report:
         """
         what = f"{path}, as a report of `onward bench --json`"
         try:
+            check_size(path.stat().st_size, what, DataError)
             return cls.from_json(parse(path.read_bytes(), what, DataError))
         except OSError as error:
             raise DataError(f"{path} is not a report of `onward bench --json`: {error.strerror}.") from error

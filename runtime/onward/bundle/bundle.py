@@ -16,9 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from onward.bundle.trust import NO_TRUST, Trust, is_safe
-from onward.document import Document, parse
+from onward.document import Document, check_size, parse
 from onward.errors import BundleError
-from onward.limits import MAX_DOCUMENT_BYTES, mebibytes
 from onward.signature import AnySignature, signature_from_json
 
 if TYPE_CHECKING:
@@ -250,7 +249,9 @@ class Bundle:
         Raises:
             BundleError: It is missing, changed, or no parity report.
         """
-        document = parse(self.read(self._file(PARITY_JSON)), str(self.path / PARITY_JSON), BundleError)
+        file, name = self._file(PARITY_JSON), str(self.path / PARITY_JSON)
+        check_size(self._resolve(file).stat().st_size, name, BundleError)
+        document = parse(self.read(file), name, BundleError)
         document["passed"].read(bool)
         for artifact in document["artifacts"]:
             artifact["artifact"].read(str)
@@ -350,11 +351,7 @@ def _read_manifest(path: Path) -> bytes:
         raise BundleError(
             f"{path} is not a bundle: it has no {MANIFEST}. `onward export CHECKPOINT --out {path}` makes a bundle."
         )
-    if (size_bytes := manifest.stat().st_size) > MAX_DOCUMENT_BYTES:
-        raise BundleError(
-            f"{manifest} has {mebibytes(size_bytes)}, at most {mebibytes(MAX_DOCUMENT_BYTES)}: copy the bundle again "
-            f"from its source, or export the model again."
-        )
+    check_size(manifest.stat().st_size, str(manifest), BundleError)
     return manifest.read_bytes()
 
 

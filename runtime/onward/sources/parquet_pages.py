@@ -32,10 +32,18 @@ KINDS = {5: (1, 2), DICTIONARY: (1, 2), 8: (1, 4)}
 Wanted = dict[int, Any]
 PAGE: Wanted = {UNPACKED_BYTES: None, PACKED_BYTES: None} | {kind: dict.fromkeys(KINDS[kind]) for kind in KINDS}
 ROW_GROUPS, COLUMNS, META_DATA = 4, 1, 3
-ENCODINGS, PATH, SIZE_BYTES, DATA_PAGE, DICTIONARY_PAGE = 2, 3, 7, 9, 11
+ENCODINGS, PATH, NUM_VALUES, SIZE_BYTES, DATA_PAGE, DICTIONARY_PAGE = 2, 3, 5, 7, 9, 11
 FOOTER: Wanted = {
-    ROW_GROUPS: {COLUMNS: {META_DATA: dict.fromkeys((ENCODINGS, PATH, SIZE_BYTES, DATA_PAGE, DICTIONARY_PAGE))}}
+    ROW_GROUPS: {
+        COLUMNS: {META_DATA: dict.fromkeys((ENCODINGS, PATH, NUM_VALUES, SIZE_BYTES, DATA_PAGE, DICTIONARY_PAGE))}
+    }
 }
+#: Old writers forgot the header of the dictionary in a column's size. pyarrow allows for so much, too.
+MAX_UNCOUNTED_BYTES = 100
+#: Bits of Thrift's whole numbers. Its own readers cut off what a number has beyond them.
+BITS = {4: 16, 5: 32, 6: 64}
+#: What a damaged file makes of this module's code.
+DAMAGE = (AttributeError, EOFError, KeyError, OSError, OverflowError, TypeError, ValueError)
 
 
 class ColumnChunk(NamedTuple):
@@ -45,12 +53,14 @@ class ColumnChunk(NamedTuple):
         path: Its name; of a part of a struct, `struct.part`.
         start: Its first byte in the file.
         size_bytes: Its size in the file.
+        num_values: Number of values, null ones too.
         encodings: As parquet.thrift numbers them.
     """
 
     path: str
     start: int
     size_bytes: int
+    num_values: int
     encodings: tuple[int, ...]
 
     @property
@@ -94,18 +104,21 @@ def read_chunks(stream: BinaryIO, path: str) -> list[list[ColumnChunk]]:
     try:
         footer = _Compact(stream).struct(FOOTER)
         return [[_chunk(column[META_DATA]) for column in group[COLUMNS]] for group in footer.get(ROW_GROUPS, [])]
-    except (EOFError, KeyError, OSError, OverflowError, TypeError, ValueError) as error:
+    except DAMAGE as error:
         raise DataError(f"{path} is damaged: its footer cannot be read.") from error
 
 
 def _chunk(fields: dict[int, Any]) -> ColumnChunk:
-    starts = fields.get(DICTIONARY_PAGE), fields[DATA_PAGE]
-    return ColumnChunk(
-        b".".join(fields[PATH]).decode(),
-        min(filter(None, starts), default=0),
-        fields[SIZE_BYTES],
-        tuple(fields[ENCODINGS]),
-    )
+    starts = [_whole(fields[key]) for key in (DICTIONARY_PAGE, DATA_PAGE) if fields.get(key)]
+    numbers = _whole(fields[SIZE_BYTES]), _whole(fields[NUM_VALUES])
+    name = b".".join(fields[PATH]).decode()
+    return ColumnChunk(name, min(starts, default=0), *numbers, tuple(map(_whole, fields[ENCODINGS])))
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise ValueError("it states no number where one is needed")
+    return value
 
 
 def check_pages(stream: BinaryIO, chunk: ColumnChunk, path: str, *, keeps_dictionary: bool) -> int:
@@ -118,9 +131,9 @@ def check_pages(stream: BinaryIO, chunk: ColumnChunk, path: str, *, keeps_dictio
         keeps_dictionary: Whether a value of a dictionary is in memory once, in however many rows it is.
 
     Raises:
-        DataError: A page would unpack to far more, or a header is damaged.
+        DataError: A page would unpack to far more, a header is damaged, or the pages have other values than the column.
     """
-    largest = 0
+    largest = num_values = 0
     for page in read_pages(stream, chunk, path):
         if page.unpacked_bytes > (limit := allowed_bytes(page.packed_bytes)):
             raise DataError(
@@ -131,6 +144,12 @@ def check_pages(stream: BinaryIO, chunk: ColumnChunk, path: str, *, keeps_dictio
             largest = max(largest, 0 if keeps_dictionary else page.unpacked_bytes)
         else:
             largest = max(largest, page.value_bytes)
+            num_values += page.num_values
+    if num_values != chunk.num_values:  # pyarrow would look for the others without end
+        raise DataError(
+            f"{path} is damaged: its column {chunk.path!r} states {chunk.num_values:,} values, its pages "
+            f"{num_values:,}."
+        )
     return largest
 
 
@@ -145,21 +164,20 @@ def read_pages(stream: BinaryIO, chunk: ColumnChunk, path: str) -> Iterator[Page
         try:
             stream.seek(start)
             page = _page(_Compact(stream).struct(PAGE))
-        except (EOFError, OSError, ValueError, OverflowError) as error:
+            if page.packed_bytes > chunk.size_bytes + MAX_UNCOUNTED_BYTES:
+                raise ValueError("it is longer than its column")
+        except DAMAGE as error:
             raise DataError(f"{path} is damaged: the page at byte {start:,} cannot be read: {error}.") from error
         yield page
         start = stream.tell() + page.packed_bytes
 
 
 def _page(header: dict[int, Any]) -> PageHeader:
-    sizes = header.get(UNPACKED_BYTES), header.get(PACKED_BYTES)
-    if not all(isinstance(size, int) and size >= 0 for size in sizes):
-        raise ValueError("its header states no size")
+    sizes = _whole(header.get(UNPACKED_BYTES)), _whole(header.get(PACKED_BYTES))
     for field, (count, encoding) in KINDS.items():
         if isinstance(kind := header.get(field), dict):
-            numbers = int(kind.get(count) or 0), int(kind.get(encoding) or 0)
-            return PageHeader(*sizes, *numbers, field == DICTIONARY)  # type: ignore[arg-type]
-    return PageHeader(*sizes, 0, 0)  # type: ignore[arg-type]
+            return PageHeader(*sizes, _whole(kind.get(count, 0)), _whole(kind.get(encoding, 0)), field == DICTIONARY)
+    return PageHeader(*sizes, 0, 0)
 
 
 class _Compact:
@@ -174,7 +192,7 @@ class _Compact:
         field = 0
         while head := self.byte():
             kind, step = head & 15, head >> 4
-            field = field + step if step else self.number()
+            field = field + step if step else self.number(16)
             value = kind == TRUE if kind in (TRUE, FALSE) else self.value(kind, wanted, field, depth)
             if field in wanted:
                 fields[field] = value
@@ -186,7 +204,7 @@ class _Compact:
         if kind <= BYTE:
             return self.byte()
         if kind < DOUBLE:
-            return self.number()
+            return self.number(BITS[kind])
         if kind == STRUCT:
             return self.struct(wanted.get(field) or {}, depth + 1)
         if kind in (LIST, SET):
@@ -211,8 +229,10 @@ class _Compact:
             pass
         return None
 
-    def number(self) -> int:
+    def number(self, num_bits: int) -> int:
         value = self.varint()
+        if value >> num_bits:
+            raise ValueError(f"a number has more than {num_bits} bits")
         return (value >> 1) ^ -(value & 1)
 
     def varint(self) -> int:
