@@ -24,6 +24,7 @@ OPTIONAL = {
     "runtime/onward/backends/openvino_backend.py": {"openvino"},
     "runtime/onward/backends/torch_backend.py": {"torch"},
     "runtime/onward/bundle/keys.py": {"cryptography"},
+    "runtime/onward/images/heif.py": {"pillow_heif"},
     "runtime/onward/images/idx.py": {"isal"},
     "runtime/onward/sinks/parquet.py": {"pyarrow"},
     "runtime/onward/sources/parquet.py": {"pyarrow"},

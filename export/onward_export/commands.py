@@ -18,6 +18,7 @@ from onward_training.cli_options import (
     AllowGlobal,
     DataDir,
     EntryName,
+    ExifRule,
     FinalActivation,
     ModelArguments,
     parse_arguments,
@@ -147,6 +148,7 @@ def export(
             help="Standard deviation of the pixels: one number, or one for each channel.", rich_help_panel=FOREIGN
         ),
     ] = None,
+    exif: ExifRule = None,
     allow_global: AllowGlobal = None,
     entry: EntryName = None,
     explain: Annotated[
@@ -202,6 +204,7 @@ def export(
         signature=tensor_signature(inputs or (), labels) or image_signature(input_size, labels, means, stds),
         mean=means,
         std=stds,
+        exif=exif,
         notify=remark,
     )
     to_export = ModelToExport.from_checkpoint(checkpoint, data=data, data_dir=data_dir, num_golden=golden_samples)

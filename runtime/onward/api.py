@@ -36,6 +36,7 @@ def load(
     spin: bool = True,
     trust: bool = False,
     key: str | Path | None = None,
+    exif: str | None = None,
 ) -> Classifier:
     """Open a bundle for classifying; no PyTorch is needed.
 
@@ -50,6 +51,7 @@ def load(
         trust: Whether you trust whoever made the bundle: files in it that can run code are opened, too. What you
             exported on this machine is trusted anyway.
         key: A public key that must have signed the bundle; it is trusted then.
+        exif: `apply` or `ignore` the EXIF orientation of images. Default: what the signature says, as in training.
 
     Returns:
         `classifier(images) -> Predictions`, for arrays, Pillow images, paths, bytes and open files, one or many, from
@@ -67,7 +69,9 @@ def load(
     from onward.classifier import load as load_classifier
 
     chosen = Threads.of(threads, spin)
-    return load_classifier(path, artifact=artifact, provider=provider, threads=chosen, trust=Trust.of(trust, key))
+    return load_classifier(
+        path, artifact=artifact, provider=provider, threads=chosen, trust=Trust.of(trust, key), exif=exif
+    )
 
 
 def verify(

@@ -23,7 +23,7 @@ from onward.bundle.trust import NO_TRUST, Trust
 from onward.errors import BundleError, FeedError, ImageError, UsageError
 from onward.feed import Feed, from_pixels, num_samples, take
 from onward.images.decode import prepare, read_image
-from onward.signature import AnySignature, Signature
+from onward.signature import AnySignature, Signature, of_images
 from onward.tasks import task_of
 from onward.tasks.classification import Predictions
 
@@ -47,14 +47,26 @@ class Classifier:
         artifact: Which of the bundle's artifacts.
         provider: As for `load`.
         threads: As for `load`.
+        exif: As for `load`.
+
+    Raises:
+        UsageError: `exif` is unknown, or the model takes tensors.
     """
 
     def __init__(
-        self, bundle: Bundle, artifact: Artifact, *, provider: AnyProvider = "cpu", threads: Threads | None = None
+        self,
+        bundle: Bundle,
+        artifact: Artifact,
+        *,
+        provider: AnyProvider = "cpu",
+        threads: Threads | None = None,
+        exif: str | None = None,
     ) -> None:
         self.bundle = bundle
         self.artifact = artifact
         self.task = task_of(bundle.signature)
+        self._exif = exif
+        self._signature = bundle.signature if exif is None else of_images(bundle.signature).with_exif(exif)
         self._open = partial(open_artifact, bundle, artifact, provider=provider, threads=threads)
         self._backend: Backend | None = self._open()
         self._process = os.getpid()
@@ -79,7 +91,7 @@ class Classifier:
     @property
     def signature(self) -> AnySignature:
         """What goes in and what comes out."""
-        return self.bundle.signature
+        return self._signature
 
     def __call__(
         self, images: Feed | Image.Image | os.PathLike[str] | str | bytes | BinaryIO | Sequence[object]
@@ -133,7 +145,7 @@ class Classifier:
         self.close()
 
     def __reduce__(self) -> tuple[Callable[..., Classifier], tuple[Any, ...]]:
-        path, options = self.bundle.path.absolute(), self._open.keywords
+        path, options = self.bundle.path.absolute(), {**self._open.keywords, "exif": self._exif}
         return _open_again, (path, self.artifact.name, options, self.bundle.trust, self.bundle.manifest_sha256)
 
     def __repr__(self) -> str:
@@ -156,11 +168,24 @@ class Classifier:
         if isinstance(images, np.ndarray):
             is_one = images.shape == signature.image_shape or (signature.dynamic_size and images.ndim == 3)
             return images[None] if is_one else images
-        many = [self._one(image, signature) for image in (images if isinstance(images, (list, tuple)) else [images])]
-        shapes = {image.shape for image in many}
-        if len(shapes) > 1:
-            raise FeedError(f"the images of a list have the shapes {sorted(shapes)}, expected one shape.")
+        if not isinstance(images, (list, tuple)):
+            return self._named(images, "", signature)[None]
+        many = [self._named(image, f"images[{place}]", signature) for place, image in enumerate(images)]
+        for place, image in enumerate(many):
+            if image.shape != many[0].shape:
+                raise FeedError(
+                    f"images[{place}] has the shape {image.shape}, but images[0] {many[0].shape}: expected one shape."
+                )
         return np.stack(many) if many else np.empty((0, *signature.image_shape), np.uint8)
+
+    def _named(self, image: object, name: str, signature: Signature) -> NDArray[np.uint8]:
+        """The pixels of one image; an error names its place in the list, and its path."""
+        try:
+            return self._one(image, signature)
+        except (FeedError, ImageError) as error:
+            path = os.fsdecode(image) if isinstance(image, (str, os.PathLike)) else ""
+            where = ", ".join(part for part in (name, path) if part and part not in str(error))
+            raise type(error)(f"{where}: {error}" if where else str(error)) from error
 
     def _one(self, image: object, signature: Signature) -> NDArray[np.uint8]:
         if isinstance(image, np.ndarray):
@@ -187,6 +212,7 @@ def load(
     provider: AnyProvider = "cpu",
     threads: Threads | None = None,
     trust: Trust = NO_TRUST,
+    exif: str | None = None,
 ) -> Classifier:
     """Open a model of a bundle.
 
@@ -197,6 +223,7 @@ def load(
             options.
         threads: How many threads one inference may use; by default one for each core that this process may use.
         trust: What the user says about who made the bundle.
+        exif: `apply` or `ignore` the EXIF orientation of images; by default as the signature says.
 
     Raises:
         BackendError: The artifact cannot be run here.
@@ -206,7 +233,7 @@ def load(
         TrustError: The artifact can run code, and the bundle is not trusted.
     """
     bundle = Bundle.open(Path(path), trust)
-    return Classifier(bundle, bundle.artifact(artifact), provider=provider, threads=threads)
+    return Classifier(bundle, bundle.artifact(artifact), provider=provider, threads=threads, exif=exif)
 
 
 def _open_again(path: Path, artifact: str, options: dict[str, Any], trust: Trust, manifest_sha256: str) -> Classifier:

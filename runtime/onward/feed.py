@@ -116,6 +116,9 @@ def _check(array: NDArray[Any], item: Input, signature: AnySignature) -> None:
 
 
 def _pixel_mistake(images: NDArray[Any], signature: Signature) -> str:
+    height, width, channels = signature.image_shape
+    if images.shape == (channels, height, width):
+        return f": the channel axis comes last, {signature.image_shape}"
     if images.shape[1:] == signature.image_shape[:2]:
         return ": the channel axis is missing"
     if images.ndim == 4 and images.shape[1:3] == signature.image_shape[:2]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from onward.document import Document
@@ -24,6 +24,7 @@ __all__ = [
     "CLASSIFICATION",
     "CLASSIFICATION_OUTPUTS",
     "DTYPES",
+    "EXIF_RULES",
     "IMAGE",
     "INTERFACES",
     "AnySignature",
@@ -38,6 +39,8 @@ __all__ = [
 
 RESIZE_RULES = ("stretch", "shorter-side")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+#: What becomes of the orientation that a camera writes into a photograph.
+EXIF_RULES = ("ignore", "apply")
 #: What the input `image` is: raw pixels, or the normalised planes that an app has made of them.
 INTERFACES = ("pixels", "tensor")
 #: The input of a model that takes images.
@@ -60,6 +63,7 @@ class Preprocess:
             `shorter_side_px`, keeping proportions, then crops the centre.
         shorter_side_px: Only for `shorter-side`.
         interpolation: `nearest`, `bilinear` or `bicubic`, antialiased as Pillow does it.
+        exif: `apply` turns an image by its EXIF orientation, `ignore` leaves it as torchvision's `ImageFolder` does.
 
     Raises:
         SignatureError: A rule is unknown, or `shorter_side_px` does not fit it.
@@ -68,16 +72,29 @@ class Preprocess:
     resize: str = "stretch"
     shorter_side_px: int | None = None
     interpolation: str = "bilinear"
+    exif: str = "ignore"
 
     def __post_init__(self) -> None:
         if self.resize not in RESIZE_RULES:
             raise SignatureError(f"resize rule {self.resize!r} is unknown; expected one of {RESIZE_RULES}.")
         if self.interpolation not in INTERPOLATIONS:
             raise SignatureError(f"interpolation {self.interpolation!r} is unknown; expected one of {INTERPOLATIONS}.")
+        if self.exif not in EXIF_RULES:
+            raise SignatureError(f"EXIF rule {self.exif!r} is unknown; expected one of {EXIF_RULES}.")
         if (self.resize == "shorter-side") != (self.shorter_side_px is not None):
             raise SignatureError("shorter_side_px is given with resize 'shorter-side', and only with it.")
         if self.shorter_side_px is not None and self.shorter_side_px < 1:
             raise SignatureError(f"shorter_side_px is {self.shorter_side_px}, expected at least 1.")
+
+    def with_exif(self, rule: str | None) -> Preprocess:
+        """The same with another rule for the EXIF orientation; None changes nothing.
+
+        Raises:
+            UsageError: The rule is unknown.
+        """
+        if rule is not None and rule not in EXIF_RULES:
+            raise UsageError(f"exif is {rule!r}, expected {' or '.join(EXIF_RULES)}.")
+        return self if rule is None else replace(self, exif=rule)
 
 
 class _Results:
@@ -239,6 +256,10 @@ class Signature(_Results):
         """How many channels the network takes."""
         return self.channels * self.repeat
 
+    def with_exif(self, rule: str | None) -> Signature:
+        """The same with another rule for the EXIF orientation, see `Preprocess.with_exif`."""
+        return replace(self, preprocess=self.preprocess.with_exif(rule))
+
     def describe(self) -> str:
         """One line for people: `uint8 (batch, 28, 28, 1) → 10 classes`."""
         return self._describe(f"{self.inputs[0].dtype} {self.inputs[0].described_shape}")
@@ -252,6 +273,7 @@ class Signature(_Results):
                 "resize": self.preprocess.resize,
                 "shorter_side_px": self.preprocess.shorter_side_px,
                 "interpolation": self.preprocess.interpolation,
+                "exif": self.preprocess.exif,
             },
             "normalize": {
                 "in_model": self.interface == "pixels",

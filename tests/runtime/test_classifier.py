@@ -26,8 +26,9 @@ from onward.bundle import MANIFEST, Bundle
 from onward.bundle.verification import verify
 from onward.classifier import Classifier, default_batch_size, load
 from onward.errors import BundleError, FeedError, ImageError, ProviderError, UsageError
-from onward.signature import Signature
+from onward.signature import Preprocess, Signature
 from onward.tasks.classification import Predictions
+from tests.image_files import encode, exif_of
 from tests.needs import needs_torch
 
 
@@ -105,6 +106,7 @@ def test_no_images_give_no_predictions(classifier: Classifier, pixels: NDArray[n
     [
         ((8, 8), np.uint8, "expected"),
         ((2, 8, 8), np.uint8, "channel axis is missing"),
+        ((1, 8, 8), np.uint8, r"the channel axis comes last, \(8, 8, 1\)"),
         ((2, 8, 8, 3), np.uint8, "3 channels"),
         ((2, 8, 8, 1), np.float32, "expected uint8"),
         ((8, 8, 1), np.float64, "expected uint8"),
@@ -132,6 +134,35 @@ def test_an_unreadable_image_is_an_image_error(classifier: Classifier, tmp_path:
     for image in (b"text", tmp_path / "missing.png", str(tmp_path)):
         with pytest.raises(ImageError):
             classifier(image)
+
+
+def test_the_failing_image_of_a_list_is_named_by_position_and_path(
+    classifier: Classifier, pixels: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    path = tmp_path / "broken.png"
+    path.write_text("text")
+    for images, named in (
+        ([pixels[0], path, path], f"images[1], {path}: not an image"),
+        ([pixels[0], pixels[0], b"text"], "images[2]: not an image"),
+        (str(path), f"{path}: not an image"),
+        ([pixels[0], pixels[1, :7]], "images[1] has the shape (7, 8, 1), but images[0] (8, 8, 1)"),
+        ([pixels[0], None], "images[1]: a NoneType is no image"),
+    ):
+        with pytest.raises((ImageError, FeedError)) as caught:
+            classifier(images)
+        assert str(caught.value).startswith(named)
+
+
+def test_exif_replaces_the_signatures_rule(shared_bundle: Bundle, pixels: NDArray[np.uint8]) -> None:
+    photograph = encode(Image.fromarray(pixels[0, ..., 0]), exif=exif_of(6))
+    upright = np.rot90(pixels[0], -1).copy()
+    with load(shared_bundle.path) as plain, load(shared_bundle.path, exif="apply") as turning:
+        assert_same(plain(photograph), plain(pixels[:1]))
+        assert_same(turning(photograph), plain(upright))
+        assert turning.signature == replace(shared_bundle.signature, preprocess=Preprocess(exif="apply"))
+        assert turning.verify().passed
+    with pytest.raises(UsageError, match="exif is 'upright', expected ignore or apply"):
+        load(shared_bundle.path, exif="upright")
 
 
 def test_a_pillow_image_cut_short_is_an_image_error(classifier: Classifier) -> None:

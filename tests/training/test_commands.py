@@ -19,13 +19,15 @@ from benchmarks.zoo.alive import make_alive
 from onward import app as front_door
 from onward.classifier import load as load_bundle
 from onward.errors import OnwardError
-from onward.signature import Signature
+from onward.signature import Signature, of_images
 from onward_export.publish import publish
 from onward_training.checkpoint import Checkpoint
 from onward_training.commands import app
 from onward_training.data import Dataset
 from onward_training.evaluator import checkpoint_runner, evaluate
+from onward_training.import_weights import NetworkSpec, open_checkpoint
 from onward_training.models import build
+from tests.image_files import exif_of
 
 pytestmark = pytest.mark.long
 
@@ -268,3 +270,36 @@ def test_what_was_declared_of_a_network_holds_in_the_export(onward, digits: Data
         predictions = classifier(digits.test.read(slice(None))[0])
     np.testing.assert_allclose(predictions.probabilities, in_pytorch, rtol=1e-4)
     assert predictions.logits.max() <= 1, "the softmax that was declared to be logits is still there"
+
+
+def test_exif_goes_from_training_to_evaluation_and_predictions(
+    onward: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """The two classes are one picture, stored upright and upside down: only the EXIF orientations tell them apart."""
+    picture = np.zeros((12, 12), np.uint8)
+    picture[:4] = 200
+    generator = np.random.default_rng(0)
+    for label, orientation in (("up", 1), ("down", 3)):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for index in range(30):
+            noisy = Image.fromarray(picture + generator.integers(0, 50, (12, 12), np.uint8))
+            noisy.save(tmp_path / "photos" / label / f"{index}.png", exif=exif_of(orientation))
+    options = ("--data", "folder:photos", "--epochs", 4, "--batch-size", 8)
+    for exif, low, high in (("apply", 0.99, 1), ("ignore", 0, 0.9)):
+        done = onward("train", *options, "--exif", exif, "--out", f"{exif}.pt", "--json", cwd=tmp_path)
+        document = json.loads(done.stdout)
+        assert document["signature"]["preprocess"]["exif"] == exif
+        assert low <= document["test"]["accuracy"] <= high
+        assert json.loads(onward("evaluate", f"{exif}.pt", "--json", cwd=tmp_path).stdout) == document["test"]
+    refused = onward("evaluate", "apply.pt", "--exif", "ignore", cwd=tmp_path)
+    assert (refused.returncode, "its signature says whether images are turned" in refused.stderr) == (2, True)
+    wrong = onward("train", *options, "--exif", "turn", cwd=tmp_path)
+    assert (wrong.returncode, "exif is 'turn', expected ignore or apply" in wrong.stderr) == (2, True)
+
+
+def test_weights_from_elsewhere_are_given_a_rule_for_exif(tmp_path: Path) -> None:
+    small = Signature(4, 4, 1, (0.5,), (0.25,), ("a", "b"))
+    torch.save(build("classifier", small).state_dict(), tmp_path / "net.pth")
+    for exif, expected in ((None, "ignore"), ("apply", "apply")):
+        found = open_checkpoint(tmp_path / "net.pth", NetworkSpec("classifier"), signature=small, exif=exif)
+        assert of_images(found.signature).preprocess.exif == expected

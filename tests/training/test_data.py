@@ -21,6 +21,7 @@ from onward_training.data.dataset import measure_signature
 from onward_training.data.folder import load_folder
 from onward_training.data.idx_files import FILES, find_folder
 from onward_training.data.split import divide
+from tests.image_files import exif_of
 
 
 def write_idx(path: Path, array: np.ndarray, *, zipped: bool = False) -> None:
@@ -206,6 +207,54 @@ def test_images_of_mixed_size_and_colour_become_alike_and_are_counted(folder: Pa
     dataset = load(f"folder:{folder}")
     assert dataset.signature.image_shape == (20, 30, 3)
     assert dataset.notes == ("images of 3 sizes become 20×30; 20 RGB, 1 L, 1 RGBA, 1 P become RGB",)
+
+
+def test_16_bits_floats_and_other_files_of_a_folder_are_counted(folder: Path) -> None:
+    for path in folder.rglob("*.png"):
+        levels = np.random.default_rng(2).integers(0, 65536, (20, 30), np.uint16)
+        Image.fromarray(levels).save(path)
+    Image.fromarray(np.zeros((20, 30), np.float32)).save(folder / "cat" / "float.tif")
+    Image.new("L", (30, 20)).save(folder / "dog" / "x.jfif", "JPEG")
+    (folder / "dog" / "x.xmp").write_text("sidecar")
+    dataset = load(f"folder:{folder}")
+    assert dataset.signature.image_shape == (20, 30, 1)
+    np.testing.assert_array_equal(dataset.test.read(slice(1))[0][0, ..., 0], levels >> 8)
+    conversion, lost, others = dataset.notes
+    assert "of 20 images with 16 bits the higher 8 bits of each value are kept" in conversion
+    assert "1 of 22 images could not be read" in lost
+    assert "float.tif: its values are floating-point, signed or 32-bit" in lost
+    assert others == "left alone, because their names do not end as an image's: 1 .xmp"
+
+
+def test_a_folder_is_read_as_imagefolder_reads_it_unless_exif_says_otherwise(folder: Path) -> None:
+    stored = {}
+    for path in sorted(folder.rglob("*.png")):
+        stored[path] = np.asarray(Image.open(path))
+        Image.fromarray(stored[path]).save(path, exif=exif_of(6))
+    as_stored = load(f"folder:{folder}", streaming=True)
+    assert (as_stored.signature.image_shape, as_stored.signature.preprocess.exif) == ((20, 30, 3), "ignore")
+    turned = load(f"folder:{folder}", streaming=True, exif="apply")
+    assert (turned.signature.image_shape, turned.signature.preprocess.exif) == ((30, 20, 3), "apply")
+    for dataset, turns in ((as_stored, 0), (turned, -1)):
+        assert isinstance(dataset.train, FileSplit)
+        for path, image in zip(dataset.train.paths, dataset.train.read(slice(None))[0], strict=True):
+            np.testing.assert_array_equal(image, np.rot90(stored[path], turns))
+    assert as_stored.digest() != turned.digest()
+    like = load(f"folder:{folder}", like=turned.signature).signature
+    assert like.preprocess.exif == "apply"
+    with pytest.raises(UsageError, match="exif is only for folder:PATH"):
+        load("digits", exif="apply")
+
+
+def test_images_with_an_orientation_are_counted(folder: Path) -> None:
+    for path in folder.rglob("*.png"):
+        Image.open(path).save(path.with_suffix(".jpg"), exif=exif_of(8))
+        path.unlink()
+    ignored, applied = load(f"folder:{folder}"), load(f"folder:{folder}", exif="apply")
+    assert ignored.notes == (
+        "20 images have an EXIF orientation, which is ignored, as by ImageFolder; --exif apply turns them",
+    )
+    assert applied.notes == ("20 images have an EXIF orientation, which is applied",)
 
 
 def test_images_alike_need_no_note(folder: Path) -> None:

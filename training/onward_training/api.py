@@ -20,13 +20,21 @@ __all__ = ["evaluate", "train"]
 
 
 def train(
-    data: str, *, data_dir: Path | None = None, out: str | Path | None = None, resume: bool = False, **options: Any
+    data: str,
+    *,
+    data_dir: Path | None = None,
+    exif: str | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    **options: Any,
 ) -> Checkpoint:
     """Train a network.
 
     Args:
         data: `digits`, `fashion-mnist`, `mnist`, `folder:PATH` or `fake`.
         data_dir: Folder with the files of `mnist` or `fashion-mnist`, if not in the usual places.
+        exif: `apply` or `ignore` the EXIF orientation of a folder's images; by default `ignore`, as torchvision's
+            `ImageFolder`.
         out: Save the run while it trains: the best epoch here, the latest state beside it. By default nothing is saved.
         resume: Continue the unfinished run at `out`, if there is one.
         options: The fields of `onward_training.options.TrainOptions`: `model`, `epochs`, `batch_size`, `seed` …
@@ -44,7 +52,7 @@ def train(
     run_folder = RunFolder(Path(out)) if out is not None else None
     with nullcontext() if run_folder is None else run_folder.reserved():
         return run_training(
-            load(data, data_dir=data_dir, seed=chosen.seed),
+            load(data, data_dir=data_dir, seed=chosen.seed, exif=exif),
             chosen,
             data=data,
             run_folder=run_folder,

@@ -16,6 +16,7 @@ __all__ = [
     "DataDir",
     "DataName",
     "EntryName",
+    "ExifRule",
     "FinalActivation",
     "ModelArguments",
     "parse_arguments",
@@ -40,6 +41,14 @@ FinalActivation = Annotated[
     typer.Option(
         help="The network's final activation: auto (found by a trial run), logits (none), log-softmax, softmax or "
         "sigmoid."
+    ),
+]
+ExifRule = Annotated[
+    str | None,
+    typer.Option(
+        "--exif",
+        help="apply: turn photographs by their EXIF orientation, in training and wherever the model runs; ignore: read "
+        "them as they are stored, as torchvision's ImageFolder does.",
     ),
 ]
 AllowGlobal = Annotated[

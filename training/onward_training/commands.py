@@ -20,12 +20,14 @@ from onward.cli.console import (
     say,
 )
 from onward.cli.console import app as make_app
+from onward.errors import UsageError
 from onward_training.cli_options import (
     MODELS,
     AllowGlobal,
     DataDir,
     DataName,
     EntryName,
+    ExifRule,
     FinalActivation,
     ModelArguments,
     parse_arguments,
@@ -64,6 +66,7 @@ def train(
     image_size: Annotated[
         str | None, typer.Option(help="Resize the images of folder:PATH to HEIGHTxWIDTH, e.g. 28x28.")
     ] = None,
+    exif: ExifRule = None,
     data_dir: DataDir = None,
     out: Annotated[
         Path | None,
@@ -161,7 +164,7 @@ def train(
         device=device,
         num_workers=num_workers,
     )
-    dataset = _load_training_data(data, known, data_dir, size, seed)
+    dataset = _load_training_data(data, known, data_dir, size, seed, exif)
     if classes is not None:
         dataset = dataset.select(classes.split(","))
     initialise = None
@@ -236,6 +239,7 @@ def evaluate(
         str | None, typer.Option(help="For weights: mean of pixels scaled to 0..1, one number or three.")
     ] = None,
     std: Annotated[str | None, typer.Option(help="For weights: standard deviation, one number or three.")] = None,
+    exif: ExifRule = None,
     allow_global: AllowGlobal = None,
     entry: EntryName = None,
     artifact: ArtifactName = "onnx",
@@ -259,6 +263,8 @@ def evaluate(
     if html is not None:
         check_writable(html)
     if Path(what).is_dir():
+        if exif is not None:
+            raise UsageError(f"{what} is a bundle, and its signature says whether images are turned: leave --exif out.")
         opened = ModelToEvaluate.from_bundle(
             Path(what), artifact=artifact, provider=provider, trust=Trust.of(trust, key)
         )
@@ -278,6 +284,7 @@ def evaluate(
                 data_dir=data_dir,
                 mean=parse_numbers(mean),
                 std=parse_numbers(std),
+                exif=exif,
                 notify=remark,
             )
         )
@@ -404,14 +411,19 @@ def _print_missing(evaluation: Evaluation, labels: tuple[str, ...]) -> None:
 
 
 def _load_training_data(
-    data: str, known: Signature | None, data_dir: Path | None, size: tuple[int, int] | None, seed: int
+    data: str,
+    known: Signature | None,
+    data_dir: Path | None,
+    size: tuple[int, int] | None,
+    seed: int,
+    exif: str | None,
 ) -> Dataset:
     """The data set; if it is known what the weights expect, with that size, mean and standard deviation."""
     from dataclasses import replace
 
     from onward_training.data import load
 
-    dataset = load(data, data_dir=data_dir, image_size=size, seed=seed, like=known)
+    dataset = load(data, data_dir=data_dir, image_size=size, seed=seed, like=known, exif=exif)
     if known is not None:
         dataset = replace(
             dataset, signature=replace(dataset.signature, mean=known.mean, std=known.std, repeat=known.repeat)

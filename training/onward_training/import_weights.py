@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from onward.errors import UsageError
-from onward.signature import AnySignature, Signature
+from onward.signature import AnySignature, Signature, of_images
 from onward_training.checkpoint import Checkpoint, is_checkpoint
 from onward_training.data import load
 from onward_training.external import ExternalWeights, arguments_for, load_state_dict, read_weights
@@ -50,6 +50,7 @@ def open_checkpoint(
     signature: AnySignature | None = None,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
+    exif: str | None = None,
     notify: Callable[[str], None] = lambda text: None,
 ) -> Checkpoint:
     """Open a checkpoint, or import a weights file as one.
@@ -62,14 +63,20 @@ def open_checkpoint(
         signature: For weights: instead of the data set's.
         mean: For weights: instead of the data set's; one number or one per channel.
         std: For weights: instead of the data set's; one number or one per channel.
+        exif: For weights: whether to `apply` or `ignore` the EXIF orientation of images.
         notify: Called with a note about what was assumed.
 
     Raises:
         CheckpointError: The file cannot be read, or the weights do not fit the network.
         DataError: The data set cannot be read.
-        UsageError: The network or the signature of the weights is unknown.
+        UsageError: The network or the signature of the weights is unknown; or `exif` is given and the file is a
+            checkpoint, which says it itself.
     """
     if network.entry is None and (is_checkpoint(path) or (network.model is None and not path.exists())):
+        if exif is not None:
+            raise UsageError(
+                f"{path} is a checkpoint, and its signature says whether images are turned: leave --exif out."
+            )
         return Checkpoint.load(path, model=network.model)
     if signature is None and data is not None:
         signature = load(data, data_dir=data_dir).signature
@@ -79,7 +86,10 @@ def open_checkpoint(
             mean=_per_channel(mean, signature.channels) or signature.mean,
             std=_per_channel(std, signature.channels) or signature.std,
         )
-    return import_weights(path, network, signature=signature, data=data or "", notify=notify)
+    checkpoint = import_weights(path, network, signature=signature, data=data or "", notify=notify)
+    if exif is None:
+        return checkpoint
+    return replace(checkpoint, signature=of_images(checkpoint.signature).with_exif(exif))
 
 
 def import_weights(

@@ -99,6 +99,7 @@ def _image_rows(signature: dict[str, Any]) -> list[list[str]]:
     return [
         ["image", f"{image['dtype']} {_shape(image)}, {image['layout']}, {rule['color']}, {content}"],
         ["resize", f"{rule['resize']}, {rule['interpolation']}"],
+        ["EXIF orientation", "applied" if rule.get("exif") == "apply" else "ignored"],
         [f"normalised {where}", f"mean {normalize['mean']}, std {normalize['std']}"],
     ]
 

@@ -196,6 +196,12 @@ def _remark_on(summary: Summary, out: Path) -> None:
             remark(f"  nodes: {summary.placement.describe()}")
     if counts.accuracy is not None:
         remark(f"  accuracy: {counts.accuracy:.2%} of the {counts.num_labelled:,} images with a label")
+    if counts.num_16_bit:
+        remark(f"  16 bits: of {counts.num_16_bit:,} images the higher 8 bits of each value were kept")
+    if summary.left_alone:
+        from onward.sources.left_alone import describe_left_alone
+
+        remark(f"  left alone: {describe_left_alone(summary.left_alone)}")
     if summary.is_interrupted:
         remark(f"stopped after {counts.num_inputs:,} inputs; continue with the same command and --resume.")
     where = "" if out == Path("-") else f", listed in {errors_path(out)}"

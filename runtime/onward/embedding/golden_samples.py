@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from onward.bundle import Bundle
 from onward.images.decode import prepare
@@ -89,7 +89,7 @@ class ReferenceImage:
     Args:
         path: File name.
         content: PNG or JPEG.
-        pixels: uint8 `(height, width, channels)`, upright, scaled and cropped as the signature says.
+        pixels: uint8 `(height, width, channels)`, turned, scaled and cropped as the signature says.
         is_exact: Whether every value must be equal, because PNG is lossless.
     """
 
@@ -106,11 +106,11 @@ class ReferenceImage:
 
 
 def draw_reference_images(signature: Signature) -> list[ReferenceImage]:
-    """A PNG, a PNG with transparency, a JPEG, and a rotated JPEG with its EXIF orientation.
+    """A PNG, one with transparency, one of 16 bits, a JPEG, and a rotated JPEG with its EXIF orientation.
 
     With them an app compares its decoder and scaling with Pillow's. They are separate from parity: JPEG decoders may
-    differ by a few levels, which must not change a noise ratio. An app applies the EXIF orientation of a photo, and
-    drops the alpha channel.
+    differ by a few levels, which must not change a noise ratio. An app applies or ignores the EXIF orientation as the
+    signature says, drops the alpha channel, and keeps the higher 8 of 16 bits.
     """
     side_px = signature.preprocess.shorter_side_px or 0
     width, height = (
@@ -121,6 +121,7 @@ def draw_reference_images(signature: Signature) -> list[ReferenceImage]:
     return [
         _reference_image("card.png", _encode(opaque, "PNG"), signature, is_exact=True),
         _reference_image("transparent.png", _encode(picture, "PNG"), signature, is_exact=True),
+        _reference_image("deep.png", _encode(_draw_deep(width, height), "PNG"), signature, is_exact=True),
         _reference_image("card.jpg", _encode(opaque, "JPEG"), signature, is_exact=False),
         _reference_image("turned.jpg", _encode(turned, "JPEG", QUARTER_TURN), signature, is_exact=False),
     ]
@@ -132,6 +133,11 @@ def _draw(width: int, height: int) -> Image.Image:
     rings = 0.5 + 0.5 * np.cos(24 * np.hypot(across - 0.4, down - 0.6))
     planes = np.stack([across, down, rings, np.abs(2 * across - 1)], axis=-1)
     return Image.fromarray(np.rint(255 * planes).astype(np.uint8), "RGBA")
+
+
+def _draw_deep(width: int, height: int) -> Image.Image:
+    """A grey slope through all values of 16 bits."""
+    return Image.fromarray(np.linspace(0, 65535, width * height).astype(np.uint16).reshape(height, width))
 
 
 def _encode(picture: Image.Image, file_format: str, orientation: int = UPRIGHT) -> bytes:
@@ -146,5 +152,5 @@ def _encode(picture: Image.Image, file_format: str, orientation: int = UPRIGHT) 
 
 def _reference_image(path: str, content: bytes, signature: Signature, *, is_exact: bool) -> ReferenceImage:
     with Image.open(io.BytesIO(content)) as picture:
-        pixels = prepare(ImageOps.exif_transpose(picture), signature, in_one_step=False)
+        pixels = prepare(picture, signature, in_one_step=False)
     return ReferenceImage(path, content, pixels, is_exact)

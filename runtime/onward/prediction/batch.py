@@ -175,7 +175,9 @@ def predict_batch(
         decoded = _without_unanswered(decoded, is_answered)
     rows = Rows(decoded.names, task.values(outputs, options.columns), decoded.places, decoded.num_inputs)
     num_labelled, num_correct = _compare(task, outputs, decoded.labels, options.labels_are)
-    counts = Counts(decoded.num_inputs, len(decoded.names), num_labelled, num_correct, num_unanswered)
+    counts = Counts(
+        decoded.num_inputs, len(decoded.names), num_labelled, num_correct, num_unanswered, decoded.num_16_bit
+    )
     seconds.add("write", start)
     return BatchResult(rows, columns, decoded.failures, counts, seconds)
 
@@ -225,6 +227,7 @@ class DecodedBatch:
         places: Index of each name in the batch; None if all inputs could be read.
         failures: The other inputs.
         num_inputs: All inputs.
+        num_16_bit: Images of 16 bits per value among those that could be read.
     """
 
     names: Sequence[str]
@@ -233,6 +236,7 @@ class DecodedBatch:
     places: NDArray[np.intp] | None
     failures: tuple[Failure, ...]
     num_inputs: int
+    num_16_bit: int = 0
 
 
 def decode_batch(batch: Batch, signature: Signature, seconds: Seconds) -> DecodedBatch:
@@ -253,12 +257,14 @@ def _decode_block(block: Block, signature: Signature, seconds: Seconds) -> Decod
     images = np.empty((len(block), *signature.image_shape), np.uint8)
     kept: list[int] = []
     failures: list[Failure] = []
+    num_16_bit = 0
     for place, item in enumerate(block.items):
-        failure = _decode_item(item, images[len(kept)], signature, seconds)
-        if failure is None:
-            kept.append(place)
+        found = _decode_item(item, images[len(kept)], signature, seconds)
+        if isinstance(found, Failure):
+            failures.append(found)
         else:
-            failures.append(failure)
+            kept.append(place)
+            num_16_bit += found
     items = [block.items[place] for place in kept]
     return DecodedBatch(
         names=[item.name for item in items],
@@ -267,11 +273,12 @@ def _decode_block(block: Block, signature: Signature, seconds: Seconds) -> Decod
         places=np.array(kept, np.intp) if failures else None,
         failures=tuple(failures),
         num_inputs=len(block),
+        num_16_bit=num_16_bit,
     )
 
 
-def _decode_item(item: Item, target: NDArray[np.uint8], signature: Signature, seconds: Seconds) -> Failure | None:
-    """Put the pixels of an item into `target`, or return why that fails."""
+def _decode_item(item: Item, target: NDArray[np.uint8], signature: Signature, seconds: Seconds) -> Failure | bool:
+    """Put the pixels of an item into `target`; return whether its file has 16 bits per value, or why it fails."""
     stage, start = "read", perf_counter()
     try:
         data = item.read()
@@ -279,15 +286,15 @@ def _decode_item(item: Item, target: NDArray[np.uint8], signature: Signature, se
         if isinstance(data, np.ndarray):
             _check_pixels(data, signature)
             target[...] = data
-            return None
-        image = decode(data, signature)
+            return False
+        image, has_16_bits = decode(data, signature)
         stage, start = "resize", seconds.add("decode", start)
         target[...] = resize(image, signature)
     except ImageError as error:
         return Failure(item.name, stage, str(error))
     finally:
         seconds.add(stage, start)
-    return None
+    return has_16_bits
 
 
 def _check_pixels(pixels: NDArray[Any], signature: Signature) -> None:
@@ -312,4 +319,5 @@ def _concatenate(parts: Sequence[DecodedBatch]) -> DecodedBatch:
         places=np.concatenate(places) if failures else None,
         failures=failures,
         num_inputs=int(starts[-1]),
+        num_16_bit=sum(part.num_16_bit for part in parts),
     )

@@ -72,6 +72,7 @@ def predict(
     with _open(engine, out, sink, options) as output:
         run = _Run(engine, task, Batcher(source.blocks()), sink, options)
         run.write_to(output, on_progress, stop)
+    run.summary.left_alone = dict(source.left_alone())
     return run.summary
 
 

@@ -28,6 +28,7 @@ class Counts:
         num_labelled: Of these, inputs whose label the model knows.
         num_correct: Of these, inputs for which the model predicted that label.
         num_unanswered: Inputs that could be read, but for which the model's outputs are NaN or infinite.
+        num_16_bit: Inputs whose file has 16 bits per value, of which the higher 8 were kept.
     """
 
     num_inputs: int = 0
@@ -35,6 +36,7 @@ class Counts:
     num_labelled: int = 0
     num_correct: int = 0
     num_unanswered: int = 0
+    num_16_bit: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -43,6 +45,7 @@ class Counts:
             self.num_labelled + other.num_labelled,
             self.num_correct + other.num_correct,
             self.num_unanswered + other.num_unanswered,
+            self.num_16_bit + other.num_16_bit,
         )
 
     @property
@@ -120,6 +123,7 @@ class Summary:
         plan: Batch size, streams and threads of the last inference.
         backend: Name of the backend.
         placement: The nodes that each provider ran; None for PyTorch's formats.
+        left_alone: Suffix -> how many files of folders and archives were not read.
     """
 
     counts: Counts = field(default_factory=Counts)
@@ -131,6 +135,7 @@ class Summary:
     plan: Mapping[str, int] = field(default_factory=dict)
     backend: str = ""
     placement: Placement | None = None
+    left_alone: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def images_per_s(self) -> float:
@@ -152,6 +157,8 @@ class Summary:
             "num_resumed": self.num_resumed,
             "num_labelled": self.counts.num_labelled,
             "num_correct": self.counts.num_correct,
+            "num_16_bit": self.counts.num_16_bit,
+            "left_alone": dict(self.left_alone),
             "failures": [asdict(failure) for failure in self.failures],
             "elapsed_s": self.elapsed_s,
             "seconds": asdict(self.seconds),

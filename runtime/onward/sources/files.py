@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from onward.errors import DataError, FeedError, ImageError
 from onward.images.decode import IMAGE_SUFFIXES
+from onward.sources.left_alone import LeftAlone, add_up, describe_left_alone
 from onward.sources.source import Block, ClassName, Item, Source, in_blocks, unreadable
 
 __all__ = [
@@ -43,7 +44,7 @@ def image_files(paths: Sequence[str]) -> Source:
 
 
 def folder(path: str) -> Source:
-    """The images below a folder: files with an image suffix, sorted by name.
+    """The images below a folder: files with an image suffix, sorted by name. Other files are counted.
 
     Hidden files and folders are ignored. Links to folders are followed, except a link back to a folder that contains
     it. The label of an image is the name of its folder. Memory holds the names of one folder at a time, about 70 bytes
@@ -52,12 +53,23 @@ def folder(path: str) -> Source:
     Raises:
         DataError: There is no image.
     """
-    if next(_items_below(path), None) is None:
+    left_alone = LeftAlone()
+    if next(_items_below(path, left_alone), None) is None:
+        others = f" Left alone: {describe_left_alone(left_alone.counts)}." if left_alone.counts else ""
         raise DataError(
-            f"{path} contains no image: no file in it or below it ends in {', '.join(SUFFIXES)}. Name arrays, tar "
-            f"files and tables one by one, or by a pattern such as '{path}/*.tar'."
+            f"{path} contains no image: no file in it or below it ends in {', '.join(SUFFIXES)}.{others} Name arrays, "
+            f"tar files and tables one by one, or by a pattern such as '{path}/*.tar'."
         )
-    return Source(lambda: in_blocks(_items_below(path)), lambda: sum(len(found) for found in _walk(path)))
+
+    def items() -> Iterator[Item]:
+        left_alone.counts.clear()
+        yield from _items_below(path, left_alone)
+
+    return Source(
+        lambda: in_blocks(items()),
+        lambda: sum(len(found) for found in _walk(path, LeftAlone())),
+        lambda: left_alone.counts,
+    )
 
 
 def path_list(stream: BinaryIO, open_one: Callable[[str], Source | None]) -> Source:
@@ -71,6 +83,7 @@ def path_list(stream: BinaryIO, open_one: Callable[[str], Source | None]) -> Sou
         open_one: Path -> its source, or None for an image; raises DataError or FeedError. Called for all other paths.
     """
     streams = [stream]
+    opened: list[Source] = []
 
     def items() -> Iterator[Item | Block]:
         if not streams:
@@ -81,9 +94,9 @@ def path_list(stream: BinaryIO, open_one: Callable[[str], Source | None]) -> Sou
             if has_image_suffix(path):
                 yield image_file(path)
             else:
-                yield from _opened(path, open_one)
+                yield from _opened(path, open_one, opened)
 
-    return Source(lambda: in_blocks(items()))
+    return Source(lambda: in_blocks(items()), left_alone=lambda: add_up(source.left_alone() for source in opened))
 
 
 def image_file(path: str, *, name: str | None = None, label: str | None = None) -> Item:
@@ -163,7 +176,8 @@ def read_paths(stream: BinaryIO) -> Iterator[str]:
         yield os.fsdecode(rest.removesuffix(more))
 
 
-def _opened(path: str, open_one: Callable[[str], Source | None]) -> Iterator[Item | Block]:
+def _opened(path: str, open_one: Callable[[str], Source | None], opened: list[Source]) -> Iterator[Item | Block]:
+    """The items of a path that is no image by its name; a source that it opens is added to `opened`."""
     try:
         source = open_one(path)
     except (DataError, FeedError) as error:
@@ -172,6 +186,7 @@ def _opened(path: str, open_one: Callable[[str], Source | None]) -> Iterator[Ite
     if source is None:
         yield image_file(path)
     else:
+        opened.append(source)
         yield from source.blocks()
 
 
@@ -194,12 +209,15 @@ class _Folder:
             yield image_file(os.path.join(self.path, name), label=label)
 
 
-def _items_below(path: str) -> Iterator[Item]:
-    return (item for found in _walk(path) for item in found.items())
+def _items_below(path: str, left_alone: LeftAlone) -> Iterator[Item]:
+    return (item for found in _walk(path, left_alone) for item in found.items())
 
 
-def _walk(path: str) -> Iterator[_Folder]:
-    """A folder and its subfolders. Not recursive: folders may be nested deeper than Python's calls."""
+def _walk(path: str, left_alone: LeftAlone) -> Iterator[_Folder]:
+    """A folder and its subfolders; their other files are counted.
+
+    Not recursive: folders may be nested deeper than Python's calls.
+    """
     no_parents: frozenset[tuple[int, int]] = frozenset()
     stack = [(iter([path]), no_parents)]
     while stack:
@@ -214,7 +232,7 @@ def _walk(path: str) -> Iterator[_Folder]:
             if identity in parents:
                 yield _Folder(current, reason="a link back to a folder that contains it: not followed")
                 continue
-            names, subfolders = _list(current)
+            names, subfolders = _list(current, left_alone)
         except OSError as error:
             yield _Folder(current, reason=f"the folder cannot be listed: {error.strerror}")
             continue
@@ -223,7 +241,7 @@ def _walk(path: str) -> Iterator[_Folder]:
         stack.append((map(partial(os.path.join, current), subfolders), parents | {identity}))
 
 
-def _list(path: str) -> tuple[list[str], list[str]]:
+def _list(path: str, left_alone: LeftAlone) -> tuple[list[str], list[str]]:
     """The names of the images and of the subfolders of a folder, sorted."""
     files, folders = [], []
     with os.scandir(path) as listing:
@@ -234,6 +252,8 @@ def _list(path: str) -> tuple[list[str], list[str]]:
                 folders.append(entry.name)
             elif has_image_suffix(entry.name):
                 files.append(entry.name)
+            else:
+                left_alone.add_file(entry.name)
     return sorted(files), sorted(folders)
 
 

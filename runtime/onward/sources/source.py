@@ -6,12 +6,13 @@ A block holds consecutive images that are not decoded yet: encoded image files (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from onward.errors import ImageError
+from onward.sources.left_alone import add_up
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,10 +50,12 @@ class Source:
     Args:
         blocks: Starts at the first image and yields all of them, in order, in blocks of any length.
         count: The number of images, or None if it is only known at the end. The call may take a while.
+        left_alone: Suffix -> how many files of folders and archives were not read, since `blocks` was last called.
     """
 
     blocks: Callable[[], Iterator[Block]]
     count: Callable[[], int | None] = lambda: None
+    left_alone: Callable[[], Mapping[str, int]] = dict
 
 
 def chain(sources: Sequence[Source]) -> Source:
@@ -64,7 +67,11 @@ def chain(sources: Sequence[Source]) -> Source:
         counts = [source.count() for source in sources]
         return None if None in counts else sum(filter(None, counts))
 
-    return Source(lambda: (block for source in sources for block in source.blocks()), count)
+    return Source(
+        lambda: (block for source in sources for block in source.blocks()),
+        count,
+        lambda: add_up(source.left_alone() for source in sources),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,3 +223,24 @@ def test_labelled_inputs_end_in_an_accuracy(run: Run, digits: Any, tmp_path: Pat
     with (tmp_path / "rows.csv").open(newline="") as stream:
         correct = sum(Path(row["input"]).parent.name == row["label"] for row in csv.DictReader(stream))
     assert f"accuracy: {correct / 20:.2%} of the 20 images with a label" in result.stderr
+
+
+def test_16_bits_and_files_that_are_left_alone_are_counted(run: Run, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    levels = np.random.default_rng(0).integers(0, 65536, (8, 8), np.uint16)
+    Image.fromarray(levels).save(photos / "deep.png")
+    Image.fromarray((levels >> 8).astype(np.uint8)).save(photos / "flat.png")
+    Image.fromarray(levels.astype(np.float32)).save(photos / "float.tif")
+    (photos / "notes.txt").write_text("left alone")
+    (photos / "mask.HEIC2").write_text("left alone")
+    result = run(photos, "--out", tmp_path / "rows.csv")
+    assert result.returncode == 1
+    assert "  16 bits: of 1 images the higher 8 bits of each value were kept\n" in result.stderr
+    assert "  left alone: 1 .heic2, 1 .txt\n" in result.stderr
+    assert "no stated black and white: convert it to 8 or 16 bits" in result.stderr
+    deep, flat = (line.split(",", 1)[1] for line in (tmp_path / "rows.csv").read_text().splitlines()[1:])
+    assert deep == flat
+    document = json.loads(run(photos, "--out", tmp_path / "again.csv", "--json").stdout)
+    assert (document["num_16_bit"], document["num_failures"]) == (1, 1)
+    assert document["left_alone"] == {".heic2": 1, ".txt": 1}

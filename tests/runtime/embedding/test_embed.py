@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from onward.bundle import Bundle, FileDigest
 from onward.embedding import TARGETS, BrowserRuntime, Embedding, EmbedOptions, embed
 from onward.embedding.embed import slug
+from onward.embedding.golden_samples import write_golden_samples
 from onward.errors import BundleError, UsageError
 from onward.signature import Input, Signature, TensorSignature
 
@@ -162,24 +162,27 @@ def test_a_changed_bundle_makes_no_app(bundle: Bundle, tmp_path: Path) -> None:
     assert list(tmp_path.glob("*app*")) == []
 
 
-def test_the_cards_are_what_onward_reads(app: Embedding, shared_bundle: Bundle) -> None:
-    """Upright pictures: `onward predict` makes of them the very pixels that an app must make of them."""
+@pytest.mark.parametrize("exif", ["ignore", "apply"])
+def test_the_cards_are_what_onward_reads(shared_bundle: Bundle, tmp_path: Path, exif: str) -> None:
+    """`onward predict` makes of them the very pixels that an app must make of them."""
     from onward.images.decode import read_image
 
-    signature = shared_bundle.signature
-    assert isinstance(signature, Signature)
-    folder = app.path / "golden"
+    assert isinstance(shared_bundle.signature, Signature)
+    signature = shared_bundle.signature.with_exif(exif)
+    folder = tmp_path / "golden"
+    write_golden_samples(replace(shared_bundle, signature=signature), folder)
     cards = {card["path"]: card for card in json.loads((folder / "golden.json").read_text())["cards"]}
-    assert set(cards) == {"card.png", "transparent.png", "card.jpg", "turned.jpg"}
-    for name in ("card.png", "transparent.png", "card.jpg"):
-        expected = np.fromfile(folder / cards[name]["pixels"]["path"], np.uint8).reshape(signature.image_shape)
+    assert set(cards) == {"card.png", "transparent.png", "deep.png", "card.jpg", "turned.jpg"}
+    for name, card in cards.items():
+        expected = np.fromfile(folder / card["pixels"]["path"], np.uint8).reshape(signature.image_shape)
         np.testing.assert_array_equal(read_image(folder / name, signature), expected)
-    assert cards["card.png"]["max_levels"] == 0 < cards["card.jpg"]["max_levels"]
+    assert cards["card.png"]["max_levels"] == cards["deep.png"]["max_levels"] == 0 < cards["card.jpg"]["max_levels"]
     turned, flat = (
         np.fromfile(folder / cards[name]["pixels"]["path"], np.uint8) for name in ("turned.jpg", "card.jpg")
     )
-    assert np.abs(turned.astype(int) - flat.astype(int)).mean() < 2, "the EXIF orientation was applied"
-    assert math.prod(signature.image_shape) == turned.size
+    assert (np.abs(turned.astype(int) - flat.astype(int)).mean() < 2) == (exif == "apply")
+    deep = np.fromfile(folder / cards["deep.png"]["pixels"]["path"], np.uint8)
+    assert (deep.min() < 20, deep.max() > 235) == (True, True)
 
 
 def test_a_page_needs_onnxruntime_web(shared_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,19 +18,21 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from onward.bundle import Bundle
 from onward.classifier import load
 from onward.embedding import embed
+from onward.errors import ImageError
 from onward.feed import from_pixels
-from onward.images.decode import RESAMPLING, prepare
+from onward.images.decode import RESAMPLING, decode, read_image
 from onward.parity import MAX_NOISE_RATIO
 from onward.printable import printable
 from onward.signature import Preprocess, Signature
 from onward.tasks.classification import LOGITS
 from tests.bundles import HOSTILE_NODE as HOSTILE
 from tests.bundles import UNDEFINED, path_of
+from tests.image_files import exif_of, png_of_16_bits, tiff_of_16_bits
 
 ROOT = Path(__file__).parents[3]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onward-tests"
@@ -337,10 +339,10 @@ DECODE = """
 import { readFile, readdir, writeFile } from "node:fs/promises";
 import { decode } from "./decode.js";
 import { toPixels } from "./pixels.js";
-const folder = process.argv[1];
+const [folder, exif] = process.argv.slice(1);
 const { signature } = JSON.parse(await readFile("model.json", "utf8"));
 for (const name of await readdir(folder)) {
-  const picture = await decode(await readFile(`${folder}/${name}`));
+  const picture = await decode(await readFile(`${folder}/${name}`), { exif });
   await writeFile(`${folder}/${name}.rgba`, picture.data);
   await writeFile(`${folder}/${name}.pixels`, toPixels(picture, signature));
 }
@@ -361,13 +363,13 @@ def write_lossless(folder: Path) -> None:
         Image.fromarray(draw(generator, 37, 53, 3)),
         Image.fromarray(draw(generator, 20, 31, 4)),
         Image.fromarray(draw(generator, 1, 90, 1)[..., 0]),
-        generator.integers(0, 65536, (9, 7, 3)),
+        generator.integers(0, 65536, (9, 7, 4)),
     )
     frames: dict[str, Any] = {"save_all": True, "append_images": [rgb.rotate(180)]}
-    exif = Image.Exif()
     for orientation in range(1, 9):
-        exif[0x0112] = orientation
-        rgb.save(folder / f"turned-{orientation}.png", exif=exif)
+        rgb.save(folder / f"turned-{orientation}.png", exif=exif_of(orientation))
+        rgb.save(folder / f"turned-{orientation}.tif", exif=exif_of(orientation))
+        rgb.save(folder / f"turned-{orientation}.webp", lossless=True, exif=exif_of(orientation))
     for suffix in ("png", "tif"):
         rgb.save(folder / f"rgb.{suffix}")
         rgba.save(folder / f"rgba.{suffix}")
@@ -384,7 +386,15 @@ def write_lossless(folder: Path) -> None:
     rgb.save(folder / "pages.tif", **frames)
     rgba.save(folder / "rgba.webp", lossless=True, exact=True)
     rgb.convert("CMYK").save(folder / "cmyk.tif")
-    (folder / "deep.png").write_bytes(png_of_16_bits(deep))
+    for name, levels in (
+        ("grey", deep[..., :1]),
+        ("grey-alpha", deep[..., :2]),
+        ("rgb", deep[..., :3]),
+        ("rgba", deep),
+    ):
+        (folder / f"deep-{name}.png").write_bytes(png_of_16_bits(levels))
+    for name, channels, photometric in (("white", 1, 0), ("grey", 1, 1), ("rgb", 3, 2), ("cmyk", 4, 5)):
+        (folder / f"deep-{name}.tif").write_bytes(tiff_of_16_bits(deep[..., :channels], photometric))
 
 
 def odd_profile() -> bytes:
@@ -398,74 +408,70 @@ def odd_profile() -> bytes:
     return swapped + rest
 
 
-def png_of_16_bits(levels: NDArray[np.integer[Any]]) -> bytes:
-    """RGB or grey, which Pillow does not write in 16 bits: PNG, section 11."""
-    import struct
-    import zlib
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    height, width, channels = levels.shape
-    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 3: 2}[channels], 0, 0, 0)
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
-def decoded(app: App, folder: Path) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8], Image.Image]]:
-    """Of every file: its name, the app's RGB and its pixels for the model, and Pillow's upright image."""
+def decoded(
+    app: App, folder: Path, exif: str = "apply"
+) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Of every file: its name, the app's RGB, its pixels for the model, and RGB as Onward decodes it."""
     names = sorted(path.name for path in folder.iterdir())
-    done = app.script(DECODE, folder)
+    done = app.script(DECODE, folder, exif)
     assert done.returncode == 0, done.stderr
+    colour = Signature(1, 1, 3, (0.5,) * 3, (0.5,) * 3, ("a", "b"), Preprocess(exif=exif))
     for name in names:
-        with Image.open(folder / name) as opened:
-            image = ImageOps.exif_transpose(opened)
-            rgba = np.fromfile(folder / f"{name}.rgba", np.uint8).reshape(image.height, image.width, 4)
-            yield name, rgba[..., :3], np.fromfile(folder / f"{name}.pixels", np.uint8), image
+        expected = np.asarray(decode(folder / name, colour).image)
+        rgba = np.fromfile(folder / f"{name}.rgba", np.uint8).reshape(*expected.shape[:2], 4)
+        yield name, rgba[..., :3], np.fromfile(folder / f"{name}.pixels", np.uint8), expected
 
 
-def test_lossless_images_are_decoded_to_pillows_pixels(shared_app: App, tmp_path: Path) -> None:
+@pytest.mark.parametrize("exif", ["ignore", "apply"])
+def test_lossless_images_are_decoded_to_pillows_pixels(shared_app: App, tmp_path: Path, exif: str) -> None:
     write_lossless(tmp_path)
     signature = Signature.from_json(shared_app.model()["signature"])
-    for name, rgb, pixels, image in decoded(shared_app, tmp_path):
-        np.testing.assert_array_equal(rgb, np.asarray(image.convert("RGB")), err_msg=name)
-        np.testing.assert_array_equal(pixels, prepare(image, signature).ravel(), err_msg=name)
+    for name, rgb, pixels, expected in decoded(shared_app, tmp_path, exif):
+        np.testing.assert_array_equal(rgb, expected, err_msg=name)
+        found = read_image(tmp_path / name, signature.with_exif(exif))
+        np.testing.assert_array_equal(pixels, found.ravel(), err_msg=name)
 
 
 def test_lossy_images_are_decoded_within_a_few_levels(shared_app: App, tmp_path: Path) -> None:
     # on this machine they are the same to the bit; other builds of the decoders may round otherwise
     max_levels = 3
     picture = Image.fromarray(draw(np.random.default_rng(2), 75, 101, 3))
-    exif = Image.Exif()
-    exif[0x0112] = 6
     for subsampling in range(3):
         picture.save(tmp_path / f"{subsampling}.jpg", subsampling=subsampling, quality=80)
     picture.save(tmp_path / "progressive.jpg", progressive=True)
-    picture.save(tmp_path / "turned.jpg", exif=exif)
+    picture.save(tmp_path / "turned.jpg", exif=exif_of(6))
     picture.convert("L").save(tmp_path / "grey.jpg")
     Image.fromarray(draw(np.random.default_rng(3), 40, 41, 4), "CMYK").save(tmp_path / "cmyk.jpg", quality=90)
     picture.save(tmp_path / "lossy.webp")
-    for name, rgb, _, image in decoded(shared_app, tmp_path):
-        difference = np.abs(rgb.astype(int) - np.asarray(image.convert("RGB")))
+    for name, rgb, _, expected in decoded(shared_app, tmp_path):
+        difference = np.abs(rgb.astype(int) - expected)
         assert difference.max() <= max_levels, name
 
 
-def test_of_16_bit_grey_the_high_byte_is_taken_which_pillow_does_not(shared_app: App, tmp_path: Path) -> None:
-    levels = np.random.default_rng(4).integers(0, 65536, (6, 5, 1))
-    (tmp_path / "grey.png").write_bytes(png_of_16_bits(levels))
-    ((_, rgb, _, image),) = decoded(shared_app, tmp_path)
-    np.testing.assert_array_equal(rgb, np.repeat(levels >> 8, 3, axis=2))
-    assert np.asarray(image.convert("L")).min() > 200  # all of it clipped: nobody's wish
+def test_values_without_a_black_and_a_white_are_refused_as_onward_refuses_them(
+    shared_app: App, shared_bundle: Bundle, tmp_path: Path
+) -> None:
+    paths = [tmp_path / name for name in ("float.tif", "wide.tif", "signed.tif")]
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(paths[0])
+    Image.fromarray(np.full((8, 8), 70_000, np.int32)).save(paths[1])
+    paths[2].write_bytes(tiff_of_16_bits(np.zeros((8, 8, 1), np.uint16), 1, signed=True))
+    classifier = load(shared_bundle.path)
+    done = shared_app.cli(*paths)
+    for path in paths:
+        with pytest.raises(ImageError) as caught:
+            classifier(path)
+        assert_a_sentence(done, 1, f"{caught.value}.\n")
 
 
 def test_a_gifs_transparent_pixels_are_black_which_pillow_does_not(shared_app: App, tmp_path: Path) -> None:
     picture = Image.fromarray(draw(np.random.default_rng(5), 9, 11, 3)).quantize(8)
     picture.save(tmp_path / "clear.gif", transparency=2)
-    ((_, rgb, _, image),) = decoded(shared_app, tmp_path)
-    is_clear = np.asarray(image.convert("RGBA"))[..., 3] == 0
+    ((_, rgb, _, expected),) = decoded(shared_app, tmp_path)
+    with Image.open(tmp_path / "clear.gif") as image:
+        is_clear = np.asarray(image.convert("RGBA"))[..., 3] == 0
     assert is_clear.any()
     assert not rgb[is_clear].any()
-    np.testing.assert_array_equal(rgb[~is_clear], np.asarray(image.convert("RGB"))[~is_clear])
+    np.testing.assert_array_equal(rgb[~is_clear], expected[~is_clear])
 
 
 # scaling

@@ -23,20 +23,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, features
 
 import onward
 from onward.bundle import Bundle
 from onward.bundle.verification import verify
 from onward.embedding import EmbedOptions, embed
-from onward.images.decode import prepare
+from onward.images.decode import prepare, read_image
+from onward.signature import Signature
 from tests.bundles import HOSTILE_PYTHON as LABELS
 from tests.bundles import path_of
+from tests.image_files import encode, exif_of, png_of_16_bits, tiff_of_16_bits
 
 #: By so many levels of 255 Onward's scaling and cropping at once differs from one after the other.
 SHORTCUT_LEVELS = 1
-PICTURES = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I", "I;16", "F"]
-ORIENTATION = 0x0112
+PICTURES = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I;16"]
 App = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -122,12 +123,6 @@ def copy(app: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(app, tmp_path / "copy"))
 
 
-def encode(image: Image.Image, file_format: str = "PNG", **options: Any) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, file_format, **options)
-    return stream.getvalue()
-
-
 def flip_byte(path: Path, at: int) -> None:
     data = bytearray(path.read_bytes())
     data[at] ^= 0x55
@@ -148,7 +143,7 @@ def test_it_proves_itself_with_its_three_packages_alone(app: Path, alone: App) -
     assert alone(app, code=code).returncode == 0
     result = alone(app, "--self-test")
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.count("passed") == 6 + 4
+    assert result.stdout.count("passed") == 6 + 5
     assert "The model is as accurate here as in PyTorch: its noise ratio is " in result.stdout
 
 
@@ -255,18 +250,56 @@ def test_a_picture_of_any_kind_gives_the_pixels_of_onward(
     assert np.abs(colours.pixels(image)[0] - expected).max() <= SHORTCUT_LEVELS
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 9))
-def test_a_photograph_that_lies_on_its_side_is_turned_upright(
-    colours: Any, colour: Bundle, width: int, height: int, orientation: int
+@pytest.fixture(params=["ignore", "apply"])
+def exif(request: pytest.FixtureRequest, colours: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The rule of the signature that the app of `colours` has."""
+    rule = str(request.param)
+    monkeypatch.setitem(colours.signature["preprocess"], "exif", rule)
+    return rule
+
+
+def assert_read_as_onward_reads(colours: Any, colour: Bundle, data: bytes, exif: str, what: str) -> None:
+    assert isinstance(colour.signature, Signature)
+    expected = read_image(data, colour.signature.with_exif(exif)).astype(int)
+    assert np.abs(colours.pixels(data)[0] - expected).max() <= SHORTCUT_LEVELS, what
+
+
+def test_the_signature_says_whether_a_photograph_is_turned(colours: Any, colour: Bundle, exif: str) -> None:
+    for orientation in range(10):
+        for file_format in ("JPEG", "PNG", "WEBP", "TIFF", *(["AVIF"] if features.check("avif") else [])):
+            data = encode(draw(31, 44), file_format, exif=exif_of(orientation))
+            assert_read_as_onward_reads(colours, colour, data, exif, f"{file_format} {orientation}")
+    damaged = encode(draw(31, 44), "JPEG", exif=exif_of(6)).replace(b"Exif\0\0MM", b"Exif\0\0??")
+    assert_read_as_onward_reads(colours, colour, damaged, exif, "damaged")
+
+
+def test_without_the_key_of_older_models_nothing_is_turned(
+    colours: Any, colour: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exif = Image.Exif()
-    exif[ORIENTATION] = orientation
-    for file_format in ("JPEG", "PNG", "WEBP"):
-        data = encode(draw(width, height), file_format, exif=exif)
-        with Image.open(io.BytesIO(data)) as image:
-            expected = prepare(ImageOps.exif_transpose(image), colour.signature).astype(int)
-        assert np.abs(colours.pixels(data)[0] - expected).max() <= SHORTCUT_LEVELS
+    monkeypatch.delitem(colours.signature["preprocess"], "exif")
+    data = encode(draw(31, 44), "JPEG", exif=exif_of(6))
+    assert_read_as_onward_reads(colours, colour, data, "ignore", "an old model.json")
+
+
+def test_of_16_bits_the_app_keeps_what_onward_keeps(colours: Any, colour: Bundle, exif: str) -> None:
+    levels = np.random.default_rng(8).integers(0, 65536, (40, 30, 4))
+    for channels in (1, 2, 3, 4):
+        assert_read_as_onward_reads(colours, colour, png_of_16_bits(levels[..., :channels]), exif, f"PNG {channels}")
+    for channels, photometric in ((1, 0), (1, 1), (3, 2), (4, 5)):
+        data = tiff_of_16_bits(levels[..., :channels], photometric)
+        assert_read_as_onward_reads(colours, colour, data, exif, f"TIFF {photometric}")
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_values_without_a_black_and_a_white_are_refused_as_onward_refuses_them(
+    digits_app: Any, shared_bundle: Bundle, mode: str
+) -> None:
+    image = Image.new(mode, (8, 8), 1)
+    with pytest.raises(Exception, match="no stated black and white") as found:
+        digits_app(image)
+    with pytest.raises(onward.errors.ImageError) as expected, onward.load(shared_bundle.path) as classifier:
+        classifier(image)
+    assert str(found.value) == f"{expected.value}."
 
 
 @pytest.mark.parametrize("file_format", ["GIF", "WEBP", "TIFF", "PNG"])
@@ -327,8 +360,7 @@ def test_what_is_no_image_ends_in_a_sentence(
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 2**31), st.sampled_from(["JPEG", "PNG", "WEBP", "TIFF", "GIF"]))
 def test_a_damaged_image_is_an_image_error_or_read(colours: Any, seed: int, file_format: str) -> None:
-    exif = Image.Exif()
-    exif[ORIENTATION] = 6
+    exif = exif_of(6)
     exif[0x010E] = "a description"
     data = bytearray(encode(draw(20, 20), file_format, exif=exif))
     generator = np.random.default_rng(seed)

@@ -17,14 +17,17 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 import onward
 from onward.bundle import Bundle
 from onward.embedding import BrowserRuntime, EmbedOptions, embed
 from onward.errors import UsageError
+from onward.images.decode import decode as decode_file
 from onward.images.decode import prepare
 from onward.parity import MAX_NOISE_RATIO
+from onward.signature import Preprocess, Signature
+from tests.image_files import encode, exif_of, png_of_16_bits
 from tests.runtime.embedding.browser import (
     Tab,
     lack,
@@ -40,7 +43,6 @@ from tests.runtime.embedding.browser import (
 RUNTIME_ATOL = 1e-5
 #: The page shows a tenth of a percent.
 SHOWN_ATOL = 0.0501
-EXIF_ORIENTATION = 0x0112
 #: Field 6 of ModelProto, `doc_string`: changes an ONNX file and nothing that it computes.
 ONNX_REMARK = b"\x32\x04anew"
 HOSTILE = ("<img src=x onerror=alert(1)>", "</script><script>alert(2)</script>", 'it\'s "quoted" & $name', "שלום 123")
@@ -85,12 +87,6 @@ def tab(shared_tab: Tab, address: str) -> Iterator[Tab]:
     assert [url for url in shared_tab.requests if not url.startswith((address, f"blob:{address}"))] == []
 
 
-def encode(image: Image.Image, image_format: str = "PNG", **options: Any) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, image_format, **options)
-    return stream.getvalue()
-
-
 def upload(tab: Tab, content: bytes, name: str = "picture.png") -> None:
     """Choose a file, and wait for its answer or for what is wrong with it."""
     tab.page.set_input_files("#file", {"name": name, "mimeType": "", "buffer": content})
@@ -103,15 +99,15 @@ def shown_percentages(tab: Tab) -> dict[str, float]:
     return {name: 0.0 if percent.startswith("<") else float(percent.removesuffix(" %")) for name, percent in texts}
 
 
-def decode(tab: Tab, content: bytes) -> NDArray[np.uint8]:
+def decode(tab: Tab, content: bytes, exif: str = "apply") -> NDArray[np.uint8]:
     """What decode.js makes of a file: uint8 `(height, width, 3)`."""
-    script = """async (encoded) => {
+    script = """async ([encoded, exif]) => {
       const { decode } = await import("./decode.js");
       const bytes = Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0));
-      const { width, height, data } = await decode(bytes.buffer);
+      const { width, height, data } = await decode(bytes.buffer, { exif });
       return [width, height, Array.from(data)];
     }"""
-    width, height, data = tab.page.evaluate(script, base64.b64encode(content).decode())
+    width, height, data = tab.page.evaluate(script, [base64.b64encode(content).decode(), exif])
     return np.array(data, np.uint8).reshape(height, width, 4)[..., :3]
 
 
@@ -250,7 +246,7 @@ def test_the_page_computes_its_noise_ratio(tab: Tab, shared_bundle: Bundle) -> N
     cards = {
         card[0]: card[-1] for card in (row.inner_text().split("\t") for row in tab.page.locator("#cards tr").all())
     }
-    assert cards == dict.fromkeys(("card.png", "transparent.png", "card.jpg", "turned.jpg"), "passed")
+    assert cards == dict.fromkeys(("card.png", "transparent.png", "deep.png", "card.jpg", "turned.jpg"), "passed")
 
 
 def test_a_model_that_drifted_fails_in_words(browser: Any, address: str, app: Path) -> None:
@@ -415,9 +411,15 @@ def _pictures() -> Iterator[tuple[str, bytes]]:
     yield "animated gif", encode(rgb.quantize(64), "GIF", save_all=True, append_images=[grey.convert("P")])
     yield "animated png", encode(rgb, save_all=True, append_images=[grey.convert("RGB")])
     for orientation in range(1, 9):
-        exif = Image.Exif()
-        exif[EXIF_ORIENTATION] = orientation
+        exif = exif_of(orientation)
         yield f"orientation {orientation}", encode(rgb, exif=exif)
+        yield f"orientation {orientation} in WebP", encode(rgb, "WEBP", lossless=True, exif=exif)
+    little = exif_of(6)
+    little.endian = "<"
+    yield "orientation 6, little-endian", encode(rgb, exif=little)
+    levels = np.random.default_rng(6).integers(0, 65536, (30, 20, 4))
+    for channels in range(1, 5):
+        yield f"16 bits, {channels} channels", png_of_16_bits(levels[..., :channels])
 
 
 PICTURES = dict(_pictures())
@@ -425,20 +427,36 @@ PICTURES = dict(_pictures())
 
 @pytest.mark.parametrize("kind", PICTURES)
 def test_lossless_pictures_are_decoded_as_pillow_does(tab: Tab, kind: str) -> None:
-    with Image.open(io.BytesIO(PICTURES[kind])) as image:
-        expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    np.testing.assert_array_equal(decode(tab, PICTURES[kind]), expected)
+    for exif in ("ignore", "apply"):
+        expected = read_as_onward_reads(PICTURES[kind], exif)
+        np.testing.assert_array_equal(decode(tab, PICTURES[kind], exif), expected, err_msg=exif)
 
 
-def test_cmyk_and_16_bits_are_decoded_sensibly(tab: Tab) -> None:
+def read_as_onward_reads(content: bytes, exif: str) -> NDArray[np.uint8]:
+    signature = Signature(1, 1, 3, (0.5,) * 3, (0.5,) * 3, ("a", "b"), Preprocess(exif=exif))
+    return np.asarray(decode_file(content, signature).image)
+
+
+def test_a_turned_jpeg_is_turned_only_if_the_model_was_trained_so(tab: Tab) -> None:
+    """Browsers turn it whatever `imageOrientation` says."""
+    rgb = Image.fromarray(gradient()).convert("RGB").resize((96, 64))
+    for orientation in (1, 3, 6, 8):
+        content = encode(rgb, "JPEG", quality=95, exif=exif_of(orientation))
+        for exif in ("ignore", "apply"):
+            expected = read_as_onward_reads(content, exif)
+            levels = np.abs(decode(tab, content, exif).astype(int) - expected)
+            assert levels.mean() < 1, (orientation, exif)
+    damaged = content.replace(b"Exif\0\0MM", b"Exif\0\0??")
+    assert decode(tab, damaged).shape == (64, 96, 3)
+    assert decode(tab, content[:20] + content[20:].replace(b"\0\0\0\x08", b"\xff\0\0\x08", 1)).shape == (64, 96, 3)
+
+
+def test_cmyk_is_decoded_sensibly(tab: Tab) -> None:
     rgb = Image.fromarray(gradient()).convert("RGB")
     cmyk = encode(rgb.convert("CMYK"), "JPEG", quality=95)
     with Image.open(io.BytesIO(cmyk)) as image:
         levels = np.abs(decode(tab, cmyk).astype(int) - np.asarray(image.convert("RGB")))
     assert levels.mean() < 1  # decoders of JPEG may differ; Chromium's and Pillow's are one
-    grey = np.asarray(rgb.convert("L"))
-    found = decode(tab, encode(Image.fromarray(grey.astype(np.uint16) * 257)))
-    np.testing.assert_array_equal(found[..., 0], grey)  # Pillow clips at 255 instead, which is hardly ever meant
 
 
 def test_without_webgl_pictures_are_still_decoded(browser: Any, address: str, photo: bytes) -> None:

@@ -4,6 +4,7 @@ import io
 import os
 import threading
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps, features
 
 from onward.errors import ImageError
-from onward.images.decode import IMAGE_SUFFIXES, prepare, read_image
+from onward.images import heif
+from onward.images.decode import IMAGE_SUFFIXES, decode, prepare, read_image
 from onward.signature import Preprocess, Signature
+from tests.image_files import encode as encode_image
+from tests.image_files import exif_of, png_of_16_bits, tiff_of_16_bits
 from tests.needs import needs_torch
 
 LABELS = ("a", "b")
@@ -51,7 +55,7 @@ def test_rgb_pixels_of_the_right_size_arrive_unchanged(pixels: NDArray[np.uint8]
     np.testing.assert_array_equal(read_image(encode(pixels), RGB), pixels)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "F"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16"])
 @pytest.mark.parametrize("signature", [GREY, RGB], ids=["grey", "rgb"])
 def test_every_colour_mode_becomes_the_shape_of_the_signature(mode: str, signature: Signature) -> None:
     pixels = prepare(Image.new(mode, (31, 17)), signature)
@@ -96,27 +100,135 @@ def test_scaling_and_cropping_is_within_one_level_of_torchvisions(
 
 
 @needs_torch
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"])
 def test_colours_are_converted_as_torchvisions_loader_does(mode: str, tmp_path: Path) -> None:
     from torchvision.datasets.folder import pil_loader
 
-    path = tmp_path / "image.tiff" if mode in ("CMYK", "YCbCr", "I;16", "I", "F") else tmp_path / "image.png"
-    if mode == "I;16":
-        image = Image.fromarray(np.linspace(0, 65535, 48).astype(np.uint16).reshape(8, 6))
-    else:
-        image = Image.fromarray(gradient(8, 6)).convert("RGBA" if mode in ("LA", "PA") else mode)
-        if mode in ("LA", "RGBA"):
-            image.putalpha(Image.linear_gradient("L").resize((6, 8)))
-        image = image.convert(mode) if mode in ("LA", "PA") and mode != "PA" else image
+    path = tmp_path / "image.tiff" if mode in ("CMYK", "YCbCr") else tmp_path / "image.png"
+    image = Image.fromarray(gradient(8, 6)).convert("RGBA" if mode in ("LA", "PA") else mode)
+    if mode in ("LA", "RGBA"):
+        image.putalpha(Image.linear_gradient("L").resize((6, 8)))
+    image = image.convert(mode) if mode in ("LA", "PA") and mode != "PA" else image
     image.save(path)
     np.testing.assert_array_equal(read_image(path, RGB), np.asarray(pil_loader(str(path))))
 
 
+LEVELS = np.random.default_rng(3).integers(0, 65536, (8, 6, 4))
+DEEP = {
+    "grey PNG": (png_of_16_bits(LEVELS[..., :1]), LEVELS[..., :1]),
+    "grey PNG with alpha": (png_of_16_bits(LEVELS[..., :2]), LEVELS[..., :1]),
+    "RGB PNG": (png_of_16_bits(LEVELS[..., :3]), LEVELS[..., :3]),
+    "RGBA PNG": (png_of_16_bits(LEVELS), LEVELS[..., :3]),
+    "grey TIFF": (tiff_of_16_bits(LEVELS[..., :1], 1), LEVELS[..., :1]),
+    "grey TIFF, 0 is white": (tiff_of_16_bits(65535 - LEVELS[..., :1], 0), LEVELS[..., :1]),
+    "compressed TIFF": (
+        encode_image(Image.fromarray(LEVELS[..., 0].astype(np.uint16)), "TIFF", compression="tiff_deflate"),
+        LEVELS[..., :1],
+    ),
+    "RGB TIFF": (tiff_of_16_bits(LEVELS[..., :3], 2), LEVELS[..., :3]),
+    "PGM": (b"P5 6 8 65535\n" + LEVELS[..., 0].astype(">u2").tobytes(), LEVELS[..., :1]),
+}
+
+
+@pytest.mark.parametrize("kind", DEEP)
+def test_of_16_bits_the_higher_8_are_kept_in_every_format(kind: str) -> None:
+    """Pillow clips grey at 255, and keeps the higher 8 bits of colours."""
+    data, levels = DEEP[kind]
+    found = decode(data, RGB)
+    assert found.has_16_bits
+    np.testing.assert_array_equal(np.asarray(found.image), np.broadcast_to(levels >> 8, (8, 6, 3)))
+    if levels.shape[2] == 1:
+        np.testing.assert_array_equal(read_image(data, GREY), levels >> 8)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_8_bits_are_not_counted_as_16(format: str) -> None:
+    assert not decode(encode(gradient(), format), RGB).has_16_bits
+
+
+def test_a_12_bit_tiff_keeps_the_higher_8_of_its_12_bits() -> None:
+    packed = bytearray(tiff_of_16_bits(np.zeros((1, 2, 1), np.uint16), 1))
+    packed[packed.index(b"\x02\x01\x03\x00\x01\x00\x00\x00\x10") + 8] = 12  # tag 258, one short: bits
+    packed[-4:] = b"\xab\xcd\xef\x00"  # the values 0xABC and 0xDEF
+    assert np.asarray(decode(bytes(packed), GREY).image).tolist() == [[0xAB, 0xDE]]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encode_image(Image.fromarray(np.full((8, 6), 0.5, np.float32)), "TIFF"),
+        encode_image(Image.fromarray(np.full((8, 6), 70_000, np.int32)), "TIFF"),
+        tiff_of_16_bits(LEVELS[..., :1], 1, signed=True),
+    ],
+    ids=["float", "32 bits", "signed"],
+)
+def test_values_without_a_black_and_a_white_are_refused(data: bytes) -> None:
+    with pytest.raises(ImageError, match="no stated black and white: convert it to 8 or 16 bits"):
+        read_image(data, GREY)
+    with Image.open(io.BytesIO(data)) as image, pytest.raises(ImageError, match="no stated black and white"):
+        prepare(image, GREY)
+
+
+@needs_torch
 def test_the_exif_orientation_is_not_applied_as_by_torchvisions_loader(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[274] = 6  # the camera lay on its side
-    Image.fromarray(gradient(8, 6)).save(tmp_path / "x.png", exif=exif)
+    from torchvision.datasets.folder import pil_loader
+
+    Image.fromarray(gradient(8, 6)).save(tmp_path / "x.png", exif=exif_of(6))
     np.testing.assert_array_equal(read_image(tmp_path / "x.png", RGB), gradient(8, 6))
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png", RGB), np.asarray(pil_loader(str(tmp_path / "x.png"))))
+
+
+@pytest.mark.parametrize("orientation", range(10))
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF", "JPEG"])
+def test_a_signature_says_whether_the_exif_orientation_is_applied(format: str, orientation: int) -> None:
+    stored = Image.fromarray(gradient(8, 8))
+    options = {"lossless": True} if format == "WEBP" else {}
+    data = encode_image(stored, format, exif=exif_of(orientation), **options)
+    square = replace(RGB, width=8)
+    with Image.open(io.BytesIO(data)) as image:
+        as_stored = np.asarray(image.convert("RGB"))
+    with Image.open(io.BytesIO(data)) as image:
+        upright = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    np.testing.assert_array_equal(read_image(data, square), as_stored)
+    np.testing.assert_array_equal(read_image(data, square.with_exif("apply")), upright)
+    assert format == "TIFF" or (orientation in range(2, 9)) == (upright.tolist() != as_stored.tolist())
+
+
+def test_a_pillow_image_is_turned_as_its_file_would_be() -> None:
+    with Image.open(io.BytesIO(encode_image(Image.fromarray(gradient(6, 8)), exif=exif_of(6)))) as image:
+        expected = np.rot90(gradient(6, 8), -1)
+        np.testing.assert_array_equal(prepare(image, RGB.with_exif("apply")), expected)
+        assert image.getexif()[274] == 6, "the caller's image is unchanged"
+
+
+def test_a_damaged_exif_does_not_turn_an_image() -> None:
+    data = encode_image(Image.fromarray(gradient(8, 6)), "JPEG", exif=exif_of(6))
+    at = data.index(b"Exif\0\0")
+    damaged = data[: at + 6] + bytes(8) + data[at + 14 :]
+    np.testing.assert_array_equal(read_image(damaged, RGB.with_exif("apply")), read_image(damaged, RGB))
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+@pytest.mark.parametrize("exif", ["ignore", "apply"])
+def test_avifs_own_rotation_is_a_part_of_its_decoding(exif: str) -> None:
+    """Browsers, libvips and libheif cannot leave it out; Pillow reports it as an EXIF orientation."""
+    picture = Image.fromarray(np.repeat(np.uint8([[200, 30], [30, 30]]), 32, 0).repeat(32, 1)).convert("RGB")
+    found = read_image(encode_image(picture, "AVIF", exif=exif_of(6)), replace(GREY, width=8).with_exif(exif))[..., 0]
+    assert (found[0, -1] > 150, found[0, 0] < 100, found[-1, -1] < 100) == (True, True, True)
+
+
+@pytest.mark.skipif(not heif.is_installed(), reason="pillow-heif is not installed: pip install 'onward[heif]'")
+def test_a_heic_photograph_is_read(tmp_path: Path) -> None:
+    heif.register()
+    path = tmp_path / "photograph.heic"
+    Image.new("RGB", (64, 48), (200, 10, 10)).save(path, "HEIF")
+    assert path.suffix in IMAGE_SUFFIXES
+    np.testing.assert_allclose(read_image(path, RGB)[4, 3], (200, 10, 10), atol=12)
+
+
+def test_the_usual_suffixes_of_photographs_are_images() -> None:
+    assert {".avif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp"} <= IMAGE_SUFFIXES
+    assert heif.is_installed() == (heif.HEIF_SUFFIXES <= IMAGE_SUFFIXES)
 
 
 def test_a_long_thin_image_is_not_scaled_as_a_whole() -> None:

@@ -29,7 +29,8 @@ def test_failures_and_accuracy_follow_from_the_counts() -> None:
 
 def test_the_json_of_a_summary_keeps_its_keys_and_their_order() -> None:
     summary = Summary(
-        counts=Counts(num_inputs=10, num_predicted=8, num_labelled=4, num_correct=3, num_unanswered=1),
+        counts=Counts(num_inputs=10, num_predicted=8, num_labelled=4, num_correct=3, num_unanswered=1, num_16_bit=5),
+        left_alone={".txt": 2},
         num_resumed=6,
         failures=[Failure("x.png", "decode", "not an image")],
         elapsed_s=2.0,
@@ -47,6 +48,8 @@ def test_the_json_of_a_summary_keeps_its_keys_and_their_order() -> None:
         "num_resumed": 6,
         "num_labelled": 4,
         "num_correct": 3,
+        "num_16_bit": 5,
+        "left_alone": {".txt": 2},
         "failures": [{"input": "x.png", "stage": "decode", "reason": "not an image"}],
         "elapsed_s": 2.0,
         "seconds": dict.fromkeys(stages, 0.0) | {"infer": 3.0, "read": 1.0},

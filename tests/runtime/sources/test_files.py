@@ -14,6 +14,7 @@ from PIL import Image
 
 from onward.errors import DataError
 from onward.sources import files
+from onward.sources.left_alone import LeftAlone
 
 ROOT = Path(__file__).parents[3]
 
@@ -66,12 +67,35 @@ def test_hidden_files_and_files_of_archivers_are_ignored(make: Any, tmp_path: Pa
     assert make.opened(tmp_path).count() == 1
 
 
+def test_files_that_are_left_alone_are_counted_by_suffix(make: Any, tmp_path: Path) -> None:
+    save(make, tmp_path, ["a.png", "b.jfif", "c.jpe", "d.avif", "deep/e.png", ".hidden.txt"])
+    for name in ("n.txt", "deep/m.TXT", "README", "x.heif2", "odd.\x1b[2J", "deep/labels.csv"):
+        (tmp_path / name).write_text("text")
+    source = make.opened(tmp_path)
+    expected = {".txt": 2, "no suffix": 1, ".heif2": 1, "other": 1, ".csv": 1}
+    for _ in range(2):  # counted anew each time
+        assert len(make.rows_of(source)) == 5
+        assert source.left_alone() == expected
+    both = make.opened(tmp_path, tmp_path / "deep")
+    make.rows_of(both)
+    assert both.left_alone() == expected | {".txt": 3, ".csv": 2}
+
+
+def test_left_alone_suffixes_are_bounded() -> None:
+    left_alone = LeftAlone()
+    for index in range(1000):
+        left_alone.add_file(f"x.a{index}")
+    assert len(left_alone.counts) == 51
+    assert left_alone.counts["other"] == 950
+
+
 @pytest.mark.parametrize("content", [[], ["notes.txt"], [".hidden.png"]])
 def test_a_folder_without_images_is_a_data_error(make: Any, content: list[str], tmp_path: Path) -> None:
     for name in content:
         (tmp_path / name).write_text("text")
-    with pytest.raises(DataError, match="contains no image"):
+    with pytest.raises(DataError, match="contains no image") as caught:
         make.opened(tmp_path)
+    assert ("Left alone: 1 .txt" in str(caught.value)) == (content == ["notes.txt"])
 
 
 def test_a_folder_named_as_an_image_is_a_folder(make: Any, tmp_path: Path) -> None:

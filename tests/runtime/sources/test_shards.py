@@ -69,6 +69,22 @@ def test_a_sample_with_two_images_is_two_inputs_of_one_class(make: Any, tmp_path
     assert names_and_labels(make, path) == [("x.y/a.left.jpg", "1"), ("x.y/a.right.jpg", "1"), ("x.y/b.jpg", None)]
 
 
+def test_masks_and_sidecars_are_not_images_and_are_counted(make: Any, tmp_path: Path) -> None:
+    members = [
+        ("a.mask.png", b"mask"), ("a.png", b"1"), ("a.seg.PNG", b"mask"), ("a.json", b"{}"), ("a.cls", b"cat"),
+        ("b.seg.png", b"mask"), ("b.jpg", b"2"), ("b.seg.cls", b"dog"),
+        ("c.seg.png", b"a mask whose image is missing"), ("c.cls", b"dog"), ("README", b""),
+    ]  # fmt: skip
+    path = save(make, tmp_path / "x.tar", members)
+    source = make.opened(path)
+    for _ in range(2):  # counted anew each time
+        names = [(name.removeprefix(f"{path}/"), label) for name, _, label in make.rows_of(source)]
+        assert names == [("a.png", "cat"), ("b.jpg", None)]
+        assert source.left_alone() == {
+            ".mask.png": 1, ".seg.png": 3, ".json": 1, ".seg.cls": 1, "no suffix": 1
+        }  # fmt: skip
+
+
 def test_a_very_long_sample_is_split_into_blocks(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frames = {f"video.{index:03}.png": b"" for index in range(150)}
     path = save(make, tmp_path / "x.tar", {"video.cls": b"7", **frames})

@@ -23,6 +23,7 @@ def load(
     preprocess: Preprocess | None = None,
     like: Signature | None = None,
     classes: tuple[str, ...] = (),
+    exif: str | None = None,
 ) -> Dataset:
     """Load a data set by name.
 
@@ -36,6 +37,8 @@ def load(
         preprocess: How the images of a `folder` are resized.
         classes: Of the model that is evaluated: a `folder` may lack some of them.
         like: Gives `folder` and `fake` size, channels and resize rule, unless these are given.
+        exif: `apply` or `ignore` the EXIF orientation of a `folder`'s images; by default as `preprocess` or `like`
+            says, else `ignore`, as torchvision's `ImageFolder`.
 
     Raises:
         DataError: No such data set, or it cannot be read.
@@ -46,10 +49,13 @@ def load(
         raise UsageError(f"{name} has a fixed image size; --image-size is only for folder:PATH and fake.")
     if kind != "folder" and (streaming or preprocess is not None):
         raise UsageError(f"{name} is in memory at a fixed size; streaming and preprocessing are only for folder:PATH.")
+    if kind != "folder" and exif is not None:
+        raise UsageError(f"{name} holds pixels, not photographs with an orientation; exif is only for folder:PATH.")
     channels = None
     if like is not None:
         image_size, channels = image_size or (like.height, like.width), like.channels
         preprocess = preprocess or like.preprocess
+    preprocess = (preprocess or Preprocess()).with_exif(exif)
     match kind:
         case "digits":
             from onward_training.data.toy_datasets import load_digits

@@ -197,6 +197,8 @@ def _describe(signature: Signature) -> dict[str, Any]:
     """The signature as plain data with the entries of checkpoint format 1: entries added later do not change a digest,
     so that runs of earlier versions resume."""
     document = signature.to_json()
+    if document["preprocess"]["exif"] == "ignore":
+        del document["preprocess"]["exif"]
     outputs = [{key: output[key] for key in ("name", "dtype", "shape")} for output in document["outputs"]]
     kept = {key: document[key] for key in ("input", "preprocess", "normalize")}
     return kept | {"outputs": outputs, "labels": document["labels"]}

@@ -13,9 +13,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from onward.errors import DataError
-from onward.images.decode import DECODING_ERRORS, IMAGE_SUFFIXES
+from onward.errors import DataError, ImageError
+from onward.images.decode import (
+    DECODING_ERRORS,
+    IMAGE_SUFFIXES,
+    check_levels,
+    has_16_bits,
+    open_image,
+    orientation_of,
+)
 from onward.signature import Preprocess, Signature
+from onward.sources.left_alone import LeftAlone, describe_left_alone
 from onward_training.data.dataset import Dataset, measure_signature
 from onward_training.data.split import FileSplit, Split, divide
 
@@ -30,7 +38,9 @@ VALIDATION_SHARE, TEST_SHARE = 0.15, 0.15
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
 #: Created by macOS in archives.
 IGNORED_FOLDERS = frozenset({"__MACOSX"})
-GREY_MODES = frozenset({"1", "L", "LA"})
+GREY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N"})
+#: From this EXIF orientation on, an image lies on its side.
+ON_ITS_SIDE = 5
 
 
 def load_folder(
@@ -54,7 +64,8 @@ def load_folder(
         image_size: `(height, width)`; by default the most frequent size of the training images, at most 64×64.
         seed: Of the split.
         channels: 1 or 3; by default 1 if all training images are grey, else 3.
-        preprocess: How images are resized; by default, both sides are scaled.
+        preprocess: How images are resized, and whether they are turned by their EXIF orientation; by default, both
+            sides are scaled, and images are read as they are stored, as by torchvision's `ImageFolder`.
         streaming: Leave the images on disk; by default if the training images take more than 1 GiB.
         classes: Of the model that is evaluated: the folder may lack some of them.
 
@@ -64,11 +75,10 @@ def load_folder(
     """
     listing = _list(path, classes)
     headers = _read_headers([file for files in listing.files.values() for file, _ in files])
-    size, found_channels = _choose_form([headers[file] for file, _ in listing.files["train"]], image_size)
+    rule = preprocess or Preprocess()
+    size, found_channels = _choose_form([headers[file] for file, _ in listing.files["train"]], image_size, rule)
     channels = channels or found_channels
-    neutral = Signature(
-        *size, channels, (0.0,) * channels, (1.0,) * channels, listing.labels, preprocess or Preprocess()
-    )
+    neutral = Signature(*size, channels, (0.0,) * channels, (1.0,) * channels, listing.labels, rule)
     failures = {file: header for file, header in headers.items() if isinstance(header, str)}
     splits = _divide(
         {
@@ -99,10 +109,23 @@ def load_folder(
 
 @dataclass(frozen=True)
 class _Header:
-    """The header of an image: `(height, width)` in pixels, and Pillow's color mode."""
+    """The header of an image.
+
+    Args:
+        size: `(height, width)` in pixels, as stored.
+        mode: Pillow's color mode.
+        has_16_bits: Whether it has 16 bits per value, of which the higher 8 are kept.
+        orientation: From EXIF, 1 to 8.
+    """
 
     size: tuple[int, int]
     mode: str
+    has_16_bits: bool = False
+    orientation: int = 1
+
+    def size_by(self, rule: Preprocess) -> tuple[int, int]:
+        """`(height, width)` once it is turned, if it is."""
+        return self.size[::-1] if rule.exif == "apply" and self.orientation >= ON_ITS_SIDE else self.size
 
 
 @dataclass
@@ -113,6 +136,7 @@ class _Listing:
     files: dict[str, list[tuple[Path, int]]]
     strays: list[Path] = field(default_factory=list)
     links: list[Path] = field(default_factory=list)
+    left_alone: LeftAlone = field(default_factory=LeftAlone)
 
 
 def _list(path: Path, classes: tuple[str, ...] = ()) -> _Listing:
@@ -164,22 +188,34 @@ def _is_image(file: Path) -> bool:
 def _list_split(split: str, root: Path, listing: _Listing) -> Iterator[tuple[Path, int]]:
     for target, label in enumerate(listing.labels):
         is_there = (root / label).is_dir()
-        files = sorted(_walk(root / label, listing.links)) if is_there else []
+        files = sorted(_walk(root / label, listing)) if is_there else []
         if not files and is_there and split == "train":
-            raise DataError(f"{root / label} holds no image, expected at least one for every class.")
+            others = (
+                f" Left alone: {describe_left_alone(listing.left_alone.counts)}." if listing.left_alone.counts else ""
+            )
+            raise DataError(f"{root / label} holds no image, expected at least one for every class.{others}")
         yield from ((file, target) for file in files)
 
 
-def _walk(folder: Path, links: list[Path]) -> Iterator[Path]:
-    """The images in a class's folder. Links to folders may form a cycle: they are listed, not followed."""
+def _walk(folder: Path, listing: _Listing) -> Iterator[Path]:
+    """The images in a class's folder; other files are counted.
+
+    Links to folders may form a cycle: they are listed, not followed.
+    """
 
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename} cannot be listed: {error.strerror}.") from error
 
     for place, folders, files in os.walk(folder, onerror=refuse if folder.is_dir() else None):
         folders[:] = sorted(name for name in folders if name[0] != "." and name not in IGNORED_FOLDERS)
-        links += [Path(place, name) for name in folders if Path(place, name).is_symlink()]
-        yield from (file for name in files if name[0] != "." and _is_image(file := Path(place, name)))
+        listing.links += [Path(place, name) for name in folders if Path(place, name).is_symlink()]
+        for name in files:
+            if name[0] == ".":
+                continue
+            if _is_image(file := Path(place, name)):
+                yield file
+            else:
+                listing.left_alone.add_file(name)
 
 
 def _read_headers(files: list[Path]) -> dict[Path, _Header | str]:
@@ -191,8 +227,13 @@ def _read_headers(files: list[Path]) -> dict[Path, _Header | str]:
 
 def _read_header(file: Path) -> _Header | str:
     try:
-        with Image.open(file) as image:
-            return _Header((image.height, image.width), image.mode)
+        with file.open("rb") as stream, open_image(stream) as image:
+            check_levels(image)
+            # only where the header has it: Pillow would decode a PNG to look for it behind the pixels
+            orientation = orientation_of(image) if "exif" in image.info else 1
+            return _Header((image.height, image.width), image.mode, has_16_bits(image), orientation)
+    except ImageError as error:
+        return str(error)
     except UnidentifiedImageError:
         return "not an image: Pillow recognises no format in its content"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -201,10 +242,12 @@ def _read_header(file: Path) -> _Header | str:
         return f"cannot be decoded: {error}"
 
 
-def _choose_form(headers: Iterable[_Header | str], image_size: tuple[int, int] | None) -> tuple[tuple[int, int], int]:
+def _choose_form(
+    headers: Iterable[_Header | str], image_size: tuple[int, int] | None, rule: Preprocess
+) -> tuple[tuple[int, int], int]:
     readable = [header for header in headers if isinstance(header, _Header)]
     if image_size is None and readable:
-        height, width = Counter(header.size for header in readable).most_common(1)[0][0]
+        height, width = Counter(header.size_by(rule) for header in readable).most_common(1)[0][0]
         image_size = min(height, LARGEST_SIDE_PX), min(width, LARGEST_SIDE_PX)
     is_grey = all(header.mode in GREY_MODES for header in readable)
     return image_size or (LARGEST_SIDE_PX, LARGEST_SIDE_PX), 1 if is_grey else 3
@@ -264,24 +307,30 @@ def _example(path: Path, failures: dict[Path, str]) -> str:
 def _describe_conversion(headers: Iterable[_Header | str], signature: Signature) -> Iterator[str]:
     """How many images are resized or converted to another color mode."""
     readable = [header for header in headers if isinstance(header, _Header)]
-    sizes = {header.size for header in readable}
+    rule = signature.preprocess
+    sizes = {header.size_by(rule) for header in readable}
     modes = Counter(header.mode for header in readable)
     parts = []
     if sizes != {(signature.height, signature.width)}:
         what = f"of {len(sizes)} sizes" if len(sizes) > 1 else "of {}×{}".format(*next(iter(sizes)))
-        shorter = signature.preprocess.shorter_side_px
+        shorter = rule.shorter_side_px
         how = f" (the shorter side to {shorter}, then the centre)" if shorter else ""
         parts.append(f"images {what} become {signature.height}×{signature.width}{how}")
     color = "RGB" if signature.channels == 3 else "L"
     if set(modes) != {color}:
         counts = ", ".join(f"{count:,} {mode}" for mode, count in modes.most_common())
         parts.append(f"{counts} become {color}")
+    if num_16_bit := sum(header.has_16_bits for header in readable):
+        parts.append(f"of {num_16_bit:,} images with 16 bits the higher 8 bits of each value are kept")
     if parts:
         yield "; ".join(parts)
+    if num_turned := sum(header.orientation > 1 for header in readable):
+        done = "is applied" if rule.exif == "apply" else "is ignored, as by ImageFolder; --exif apply turns them"
+        yield f"{num_turned:,} images have an EXIF orientation, which {done}"
 
 
 def _describe_losses(path: Path, listing: _Listing, failures: dict[Path, str]) -> Iterator[str]:
-    """How many images are left out."""
+    """How many images and other files are left out."""
     if failures:
         num_images = sum(map(len, listing.files.values()))
         were = "was" if len(failures) == 1 else "were"
@@ -296,3 +345,5 @@ def _describe_losses(path: Path, listing: _Listing, failures: dict[Path, str]) -
         if files:
             many = "s" if len(files) > 1 else ""
             yield f"left out: {len(files):,} {what}{many}{where}, e.g. {files[0].relative_to(path).as_posix()}"
+    if others := listing.left_alone.counts:
+        yield f"left alone, because their names do not end as an image's: {describe_left_alone(others)}"

@@ -42,14 +42,14 @@ export async function judgeModel(read, run, advance = () => {}) {
 /**
  * Decode the reference images here, and compare with Pillow's pixels. JPEG decoders differ by a few levels.
  * @param {(path: string) => Promise<ArrayBuffer>} read A file of golden/.
- * @param {(bytes: ArrayBuffer) => Promise<import("./pixels.js").Picture>} decode
+ * @param {(bytes: ArrayBuffer, preprocess: object) => Promise<import("./pixels.js").Picture>} decode
  * @returns {Promise<{passed: boolean, rows: {card: string, maxLevels: number, meanLevels: number, passed: boolean}[]}>}
  */
 export async function judgeDecoder(read, decode, signature) {
   const golden = await readGolden(read);
   const rows = [];
   for (const card of golden.cards) {
-    const pixels = toPixels(await decode(await read(card.path)), signature);
+    const pixels = toPixels(await decode(await read(card.path), signature.preprocess), signature);
     const expected = await readArray(read, card.pixels);
     let [most, sum] = [0, 0];
     expected.forEach((level, at) => {

@@ -35,6 +35,8 @@ export interface Signature {
     resize: "stretch" | "shorter-side";
     shorter_side_px: number | null;
     interpolation: "nearest" | "bilinear" | "bicubic";
+    /** Whether images are turned by their EXIF orientation. */
+    exif: "apply" | "ignore";
   };
   normalize: { in_model: boolean; repeat: number; scale: string; mean: number[]; std: number[] };
   outputs: { name: string; dtype: "float32"; shape: (number | string)[] }[];

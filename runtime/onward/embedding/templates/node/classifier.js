@@ -112,7 +112,7 @@ export class Classifier {
   /** The pixels of one image, in the model's size. */
   async #prepare(image, at) {
     try {
-      return toPixels(await pictureOf(image), this.signature);
+      return toPixels(await pictureOf(image, this.signature.preprocess), this.signature);
     } catch (error) {
       if (!(error instanceof ImageError)) throw error;
       throw new ImageError(`${nameOf(image, at)}: ${error.message}.`, { cause: error });
@@ -143,9 +143,9 @@ function checkBatch(data, dtype, dims) {
   throw new TypeError(`the batch is a ${found}, expected a ${expected}, with at least one image.`);
 }
 
-async function pictureOf(image) {
-  if (typeof image === "string") return decode(await readImage(image));
-  if (image instanceof Uint8Array || image instanceof ArrayBuffer) return decode(image);
+async function pictureOf(image, preprocess) {
+  if (typeof image === "string") return decode(await readImage(image), preprocess);
+  if (image instanceof Uint8Array || image instanceof ArrayBuffer) return decode(image, preprocess);
   checkPicture(image);
   return image;
 }

@@ -1,4 +1,4 @@
-// Decode: reads an image file as upright pixels, in the same colours as Pillow.
+// Decode: reads an image file as the same pixels as Pillow.
 //
 // sharp has the same decoders as Pillow, so pixels are bit-identical, JPEG included. Its own conversions of CMYK, ICC
 // profiles and alpha are switched off.
@@ -9,6 +9,8 @@ import sharp from "sharp";
 export const MAX_PIXELS = 89_478_485;
 /** sharp's names; heif is AVIF. SVG is left out: it is not a raster image. */
 const FORMATS = ["jpeg", "png", "webp", "gif", "tiff", "heif"];
+/** libvips' names of unsigned integers of 8 and 16 bits, whose black and white are their lowest and highest value. */
+const DEPTHS = ["uchar", "ushort"];
 const READABLE = "a JPEG, PNG, WebP, GIF, TIFF or AVIF file";
 
 /** An image that cannot be classified; the message says why. */
@@ -19,16 +21,24 @@ export class ImageError extends Error {
 /**
  * Decode an image file; of an animation, the first frame.
  * @param {Uint8Array | ArrayBuffer} bytes
+ * @param {{exif?: "apply" | "ignore"}} [preprocess] The signature's: whether the EXIF orientation is applied.
  * @returns {Promise<import("./pixels.js").Picture>}
  */
-export async function decode(bytes) {
+export async function decode(bytes, { exif = "ignore" } = {}) {
   if (bytes.byteLength === 0) throw new ImageError(`the file is empty, expected ${READABLE}`);
   // checkSize enforces the limit, with an error that gives the sizes
-  const file = sharp(bytes, { limitInputPixels: false, failOn: "error", ignoreIcc: true, autoOrient: true });
-  const { format, width, height, space } = await readHeader(file);
+  const file = sharp(bytes, { limitInputPixels: false, failOn: "error", ignoreIcc: true });
+  const { format, width, height, space, depth } = await readHeader(file);
   if (!FORMATS.includes(format)) throw new ImageError(`the format is ${format}, expected ${READABLE}`);
   checkSize(width, height);
-  if (space === "cmyk") return fromCmyk(await readPixels(file.pipelineColourspace("cmyk").toColourspace("cmyk")));
+  if (!DEPTHS.includes(depth)) {
+    throw new ImageError(
+      "its values are floating-point, signed or 32-bit numbers, which have no stated black and white: " +
+        "convert it to 8 or 16 bits",
+    );
+  }
+  if (exif === "apply" || format === "tiff") file.autoOrient(); // Pillow turns every TIFF
+  if (space === "cmyk") return fromCmyk(await readInks(file.pipelineColourspace("cmyk").toColourspace("cmyk"), depth));
   return readPixels(file.toColourspace("srgb").ensureAlpha());
 }
 
@@ -47,13 +57,21 @@ async function readHeader(file) {
   }
 }
 
-async function readPixels(file) {
+async function readPixels(file, depth = "uchar") {
   try {
-    const { data, info } = await file.raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true });
+    const { data, info } = await file.raw({ depth }).toBuffer({ resolveWithObject: true });
     return { width: info.width, height: info.height, data };
   } catch (error) {
     throw new ImageError(`the file is damaged or truncated (${error.message})`, { cause: error });
   }
+}
+
+/** The inks of a CMYK picture, the higher 8 of 16 bits: sharp would clip at 255. */
+async function readInks(file, depth) {
+  const picture = await readPixels(file, depth);
+  if (depth === "uchar") return picture;
+  const { buffer, byteOffset, byteLength } = Uint8Array.from(picture.data); // aligned, for whole numbers of 16 bits
+  return { ...picture, data: Uint8Array.from(new Uint16Array(buffer, byteOffset, byteLength / 2), (ink) => ink >> 8) };
 }
 
 /** CMYK to RGB as Pillow's `convert("RGB")`, without a colour profile. */

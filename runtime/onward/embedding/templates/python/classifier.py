@@ -30,7 +30,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime would send ev
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 __all__ = [
     "CardRow",
@@ -49,6 +49,21 @@ FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
+#: How to turn an image upright, by its EXIF orientation.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+EXIF_ORIENTATION = 0x0112
+#: Pillow opens grey images of 16 bits in its 32-bit mode where these formats hold them.
+WIDENED_FORMATS = ("PNG", "PPM")
+#: TIFF's tag that says what 0 stands for, and its value for white.
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
 MAX_PIXELS = 89_478_485  # Pillow's limit, at which it only warns
 BATCH_BYTES, MAX_BATCH = 4 << 20, 1024  # per inference
 #: TF32 keeps 10 bits of a float32's 23: with it no model is as good as PyTorch.
@@ -283,10 +298,12 @@ class Classifier:
         )
 
     def _prepare(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Turn upright, convert, scale and crop as in training."""
+        """Turn, convert, scale and crop as in training."""
         _check_pixels(*image.size)
         rule = self.signature["preprocess"]
-        image = ImageOps.exif_transpose(image).convert(rule["color"])
+        # AVIF's own rotation, which Pillow reports as an orientation, is a part of its decoding
+        image = _to_8_bits(image, is_turned=rule.get("exif") == "apply" or image.format == "AVIF")
+        image = image.convert(rule["color"])
         resample, shorter = FILTERS[rule["interpolation"]], rule["shorter_side_px"]
         if shorter is None:
             image = image.resize((self.width, self.height), resample)
@@ -402,6 +419,40 @@ def _num_cores() -> int:
 def _check_pixels(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise ImageError(f"too large: {width}×{height} pixels, at most {MAX_PIXELS:,}.")
+
+
+def _to_8_bits(image: Image.Image, *, is_turned: bool) -> Image.Image:
+    """A loaded image of 8 bits: of 16 or 12 bits the higher 8, as Pillow keeps them of colours but not of grey.
+
+    Args:
+        image: Any mode.
+        is_turned: Whether its EXIF orientation is applied.
+
+    Raises:
+        ImageError: Nothing says which of its values are black and white.
+    """
+    num_bits = 12 if any(tile[3] and "I;12" in tile[3] for tile in getattr(image, "tile", ())) else 16
+    image.load()
+    turn = TURNS.get(_orientation(image)) if is_turned else None
+    if image.mode == "F" or (image.mode == "I" and image.format not in WIDENED_FORMATS):
+        raise ImageError(
+            "its values are floating-point, signed or 32-bit numbers, which have no stated black and white: convert "
+            "it to 8 or 16 bits."
+        )
+    if image.mode.startswith("I"):
+        levels = np.asarray(image)
+        if getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO:  # Pillow inverts 8 bits, but not 16
+            levels = (1 << num_bits) - 1 - levels
+        image = Image.fromarray((levels >> num_bits - 8).astype(np.uint8))
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    """From 1 to 8; 1 if there is none, or if it cannot be read."""
+    try:
+        return int(image.getexif().get(EXIF_ORIENTATION, 1))
+    except (*DECODING_ERRORS, LookupError, ArithmeticError):
+        return 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -143,7 +143,7 @@ function drag(event) {
 async function takeFile(file) {
   if (!file) return;
   await takePicture(file.name, async () => {
-    const picture = await decode(file);
+    const picture = await decode(file, model.signature.preprocess);
     showPicture(file);
     return picture;
   });
@@ -168,6 +168,7 @@ async function takePicture(name, read) {
 function showPicture(blob) {
   const shown = element("shown");
   URL.revokeObjectURL(shown.src);
+  shown.style.imageOrientation = model.signature.preprocess.exif === "apply" ? "from-image" : "none"; // as the model sees it
   shown.onload = () => shown.classList.toggle("pixelated", shown.naturalWidth < PIXELATED_BELOW_PX);
   shown.src = URL.createObjectURL(blob);
   shown.hidden = false;

@@ -1,11 +1,14 @@
 // Decode: reads an image file as the same pixels as Pillow, as far as the browser allows.
 //
-// That is: the EXIF orientation applied, the first frame, no colour management, and colours under alpha as stored. A 2D
-// canvas loses colours under alpha, because it premultiplies them, so pictures with alpha are read through WebGL.
+// That is: turned by the EXIF orientation only if the model was trained so, the first frame, the higher 8 of 16 bits, no
+// colour management, and colours under alpha as stored. A 2D canvas loses colours under alpha, because it premultiplies
+// them, so pictures with alpha are read through WebGL.
+
+import { takeOrientation, turn } from "./orientation.js";
 
 /** Pillow's limit. */
 export const MAX_PIXELS = 89_478_485;
-const BITMAP_OPTIONS = { premultiplyAlpha: "none", colorSpaceConversion: "none", imageOrientation: "from-image" };
+const BITMAP_OPTIONS = { premultiplyAlpha: "none", colorSpaceConversion: "none" };
 
 /** The file is not a readable picture; the message is shown to the user. */
 export class PictureError extends Error {}
@@ -13,18 +16,21 @@ export class PictureError extends Error {}
 /**
  * Decode an image file.
  * @param {Blob | ArrayBuffer} file
+ * @param {{exif?: "apply" | "ignore"}} [preprocess] The signature's: whether the EXIF orientation is applied.
  * @returns {Promise<import("./pixels.js").Picture>}
  */
-export async function decode(file) {
+export async function decode(file, { exif = "ignore" } = {}) {
   const blob = new Blob([file]); // without a type: the browser detects it from the content
   if (blob.size === 0) throw new PictureError("The file is empty: it has 0 bytes. Choose another one.");
   checkSize(await readSize(blob));
-  const bitmap = await createImageBitmap(blob, BITMAP_OPTIONS).catch(() => {
+  const { orientation, parts } = takeOrientation(new Uint8Array(await blob.arrayBuffer()));
+  const bitmap = await createImageBitmap(new Blob(parts), BITMAP_OPTIONS).catch(() => {
     throw new PictureError("The picture is damaged: only its beginning can be read. Save it again.");
   });
   try {
-    const picture = readByCanvas(bitmap);
-    return isOpaque(picture) ? picture : (readByWebGL(bitmap) ?? picture);
+    const onCanvas = readByCanvas(bitmap);
+    const picture = isOpaque(onCanvas) ? onCanvas : (readByWebGL(bitmap) ?? onCanvas);
+    return exif === "apply" ? turn(picture, orientation) : picture;
   } finally {
     bitmap.close();
   }

@@ -16,6 +16,7 @@ const FILES = [
   "examples.js",
   "favicon.svg",
   "model.json",
+  "orientation.js",
   "parity.js",
   "pixels.js",
   "style.css",
