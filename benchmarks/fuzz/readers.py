@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fuzz import seeds
-from benchmarks.fuzz.watch import watched
+from benchmarks.fuzz.watch import Deed, watched
 from onward.bundle import MANIFEST, Bundle, digest_file, manifest_digest
+from onward.bundle.keys import read_public_key
+from onward.bundle.signing import check_signature
 
 __all__ = ["READERS", "Reader"]
 
@@ -192,6 +194,25 @@ def _run_program(folder: Path, format: str) -> None:
     open_artifact(bundle, bundle.artifact(format)).run(draw(bundle.signature, 1, np.random.default_rng(0)))
 
 
+def _signature(path: Path) -> str:
+    """A bundle with a damaged signature: whatever opens with the key holds what was signed."""
+    from onward.bundle.trust import Trust
+
+    folder, key = path.parent / "signed", path.parent / "key.pub"
+    if not folder.exists():
+        shutil.copytree(seeds.BUNDLE, folder)
+        key.write_bytes(seeds.signing_key().public.pem)
+    shutil.copyfile(path, folder / "model.sig")
+    Bundle.open(folder, Trust.of(key=key))
+    if check_signature(folder, key) != seeds.signed_digests():
+        raise Deed("a forged signature was taken for a true one")
+    return ""
+
+
+def _public_key(path: Path) -> str:
+    return read_public_key(path).fingerprint
+
+
 def _metadata(path: Path) -> str:
     import onnx
 
@@ -287,6 +308,8 @@ def _readers() -> list[Reader]:
         *found,
         Reader("list of paths", ".txt", functools.partial(seeds.sources, "paths"), _decode_listed),
         Reader("manifest", ".json", functools.partial(seeds.of_bundle, MANIFEST), _manifest),
+        Reader("signature", ".sig", seeds.signatures, _signature),
+        Reader("public key", ".pub", lambda: [seeds.signing_key().public.pem], _public_key),
         Reader("parity report", ".json", functools.partial(seeds.of_bundle, "parity.json"), _parity),
         Reader("golden record", ".npz", functools.partial(seeds.of_bundle, "golden.npz"), _golden),
         Reader("golden outputs", ".npz", functools.partial(seeds.of_bundle, "golden/onnx.npz"), _golden_outputs),

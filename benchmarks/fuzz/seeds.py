@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.zoo.source import ROOT
-from onward.bundle import Bundle
+from onward.bundle import MANIFEST, Bundle, digest_file
+from onward.bundle.keys import PrivateKey
+from onward.bundle.signing import signature_text
 from onward.signature import Signature
 
 __all__ = [
@@ -32,6 +35,9 @@ __all__ = [
     "programs",
     "reports",
     "safetensors",
+    "signatures",
+    "signed_digests",
+    "signing_key",
     "sources",
     "weights",
 ]
@@ -184,6 +190,23 @@ def journals() -> list[bytes]:
 def of_bundle(name: str) -> list[bytes]:
     """A file of the kept bundle."""
     return [(Bundle.open(BUNDLE).path / name).read_bytes()]
+
+
+@functools.cache
+def signing_key() -> PrivateKey:
+    """Always the same one, whose signatures are always the same, too."""
+    return PrivateKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))
+
+
+def signed_digests() -> dict[str, str]:
+    """What the signature of the kept bundle says."""
+    bundle = Bundle.open(BUNDLE)
+    return {file.path: file.sha256 for file in (*bundle.every_file, digest_file(BUNDLE, BUNDLE / MANIFEST))}
+
+
+def signatures() -> list[bytes]:
+    """The signature of the kept bundle."""
+    return [signature_text("format-1", signed_digests(), signing_key()).encode()]
 
 
 def programs(format: str) -> list[bytes]:

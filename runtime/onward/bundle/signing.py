@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from onward.bundle.bundle import MANIFEST, SIGNATURE, Bundle, digest_file
-from onward.bundle.keys import PublicKey, read_private_key, read_public_key
+from onward.bundle.keys import PrivateKey, PublicKey, read_private_key, read_public_key
 from onward.document import Document, parse
 from onward.errors import BundleError
 from onward.files import written_whole
 from onward.limits import MAX_DOCUMENT_BYTES, mebibytes
 
-__all__ = ["Signed", "check_signature", "sign"]
+__all__ = ["Signed", "check_signature", "sign", "signature_text"]
 
 SIGSTORE_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -65,20 +65,31 @@ def sign(bundle: Bundle, key: Path, passphrase: Callable[[], str | None] = lambd
     bundle.check()
     digests = {file.path: file.sha256 for file in bundle.every_file}
     digests[MANIFEST] = digest_file(bundle.path, bundle.path / MANIFEST).sha256
-    payload = json.dumps(_statement(bundle.path.resolve().name, digests)).encode()
-    signature = {
+    path = bundle.path / SIGNATURE
+    with written_whole(path) as staged:
+        staged.write_text(signature_text(bundle.path.resolve().name, digests, private), encoding="utf-8")
+    return Signed(path, len(digests), private.public.fingerprint)
+
+
+def signature_text(name: str, digests: Mapping[str, str], key: PrivateKey) -> str:
+    """The content of a signature's file.
+
+    Args:
+        name: What the statement calls the bundle; nobody checks it.
+        digests: POSIX path -> SHA-256 of every file.
+        key: The private key.
+    """
+    payload = json.dumps(_statement(name, digests)).encode()
+    document = {
         "mediaType": SIGSTORE_TYPE,
-        "verificationMaterial": {"publicKey": {"hint": private.public.fingerprint}, "tlogEntries": []},
+        "verificationMaterial": {"publicKey": {"hint": key.public.fingerprint}, "tlogEntries": []},
         "dsseEnvelope": {
             "payload": base64.b64encode(payload).decode(),
             "payloadType": PAYLOAD_TYPE,
-            "signatures": [{"sig": base64.b64encode(private.sign(_encoded(payload))).decode(), "keyid": ""}],
+            "signatures": [{"sig": base64.b64encode(key.sign(_encoded(payload))).decode(), "keyid": ""}],
         },
     }
-    path = bundle.path / SIGNATURE
-    with written_whole(path) as staged:
-        staged.write_text(json.dumps(signature) + "\n", encoding="utf-8")
-    return Signed(path, len(digests), private.public.fingerprint)
+    return json.dumps(document) + "\n"
 
 
 def check_signature(folder: Path, key: Path) -> Mapping[str, str]:
