@@ -16,11 +16,13 @@ GREY = Signature(8, 8, 1, (0.3,), (0.4,), ("zero", "one"))
 FINITE = st.floats(-1e6, 1e6)
 ABOVE_ZERO = st.floats(1e-6, 1e6)
 INTERPOLATIONS = st.sampled_from(["nearest", "bilinear", "bicubic"])
-PREPROCESS = st.builds(Preprocess, interpolation=INTERPOLATIONS) | st.builds(
+EXIF = st.sampled_from(["ignore", "apply"])
+PREPROCESS = st.builds(Preprocess, interpolation=INTERPOLATIONS, exif=EXIF) | st.builds(
     Preprocess,
     resize=st.just("shorter-side"),
     shorter_side_px=st.integers(1, 4096),
     interpolation=INTERPOLATIONS,
+    exif=EXIF,
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -171,6 +173,7 @@ def test_parts_that_do_not_fit_together_are_refused(change: dict[str, Any], said
     [
         {"resize": "fit"},
         {"interpolation": "lanczos"},
+        {"exif": "upright"},
         {"resize": "shorter-side"},
         {"shorter_side_px": 256},
         {"resize": "shorter-side", "shorter_side_px": 0},
@@ -180,6 +183,13 @@ def test_parts_that_do_not_fit_together_are_refused(change: dict[str, Any], said
 def test_a_resize_rule_that_cannot_work_is_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(SignatureError):
         Preprocess(**arguments)
+
+
+def test_a_signature_without_a_rule_for_exif_ignores_it() -> None:
+    document = GREY.with_exif("apply").to_json()
+    assert Signature.from_json(document).preprocess.exif == "apply"
+    del document["preprocess"]["exif"]
+    assert Signature.from_json(document) == GREY
 
 
 def test_a_description_is_one_line_with_shape_and_classes() -> None:

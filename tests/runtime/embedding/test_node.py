@@ -692,3 +692,19 @@ def test_an_output_that_is_no_number_is_no_label(node_modules: Path, tmp_path: P
     done = app.cli(tmp_path / "bad.png", tmp_path / "good.png", "--json")
     assert_a_sentence(done, 1, "bad.png: no answer, because the model's outputs are NaN or infinite")
     assert [json.loads(line)["input"] for line in done.stdout.splitlines()] == [str(tmp_path / "good.png")]
+
+
+@pytest.mark.parametrize("exif", ["ignore", "apply"])
+def test_a_photograph_is_turned_if_the_signature_says_so(
+    app: App, shared_bundle: Bundle, digits: Any, tmp_path: Path, exif: str
+) -> None:
+    document = app.model()
+    document["signature"]["preprocess"]["exif"] = exif
+    (app.path / "model.json").write_text(json.dumps(document))
+    paths = [tmp_path / f"{index}.png" for index in range(8)]
+    for path, image in zip(paths, digits.test.images, strict=False):
+        Image.fromarray(image[..., 0]).save(path, exif=exif_of(6))
+    expected = load(shared_bundle.path, exif=exif)(paths)
+    done = app.cli(*paths, "--json")
+    assert tuple(json.loads(line)["label"] for line in done.stdout.splitlines()) == expected.labels
+    assert expected.labels != load(shared_bundle.path, exif="ignore" if exif == "apply" else "apply")(paths).labels

@@ -526,3 +526,21 @@ def test_labels_are_text_and_never_markup(browser: Any, address: str, app: Path,
         assert (tab.page.title(), tab.page.text_content("#title")) == (document["title"], document["title"])
         assert tab.page.locator("#bars img, #bars script, #label > *, #title > *").count() == 0
         assert (tab.dialogs, tab.errors) == ([], [])
+
+
+@pytest.mark.parametrize("exif", ["ignore", "apply"])
+def test_an_upload_is_turned_if_the_signature_says_so(
+    browser: Any, address: str, app: Path, shared_bundle: Bundle, pixels: NDArray[np.uint8], exif: str
+) -> None:
+    document = json.loads((app / "model.json").read_text())
+    document["signature"]["preprocess"]["exif"] = exif
+    photograph = encode(Image.fromarray(pixels[1, ..., 0]), exif=exif_of(6))
+    with open_tab(browser) as tab, onward.load(shared_bundle.path, exif=exif) as classifier:
+        tab.page.route("**/model.json", lambda route: route.fulfill(json=document))
+        upload(tab.open(address), photograph)
+        expected = classifier(photograph)
+        assert tab.text("#label") == expected.labels[0]
+        for label, probability in zip(shared_bundle.signature.labels, expected.probabilities[0], strict=True):
+            assert shown_percentages(tab)[label] == pytest.approx(100 * probability, abs=SHOWN_ATOL)
+        turned = tab.page.evaluate("getComputedStyle(document.querySelector('#shown')).imageOrientation")
+        assert turned == {"ignore": "none", "apply": "from-image"}[exif]
