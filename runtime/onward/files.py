@@ -16,7 +16,7 @@ from onward.bundle import previous_path
 from onward.errors import OutputError
 from onward.locks import CAN_LOCK, sole_writer
 
-__all__ = ["cannot_write", "check_writable", "remove_leftovers", "staged_folder", "sync", "written_whole"]
+__all__ = ["cannot_write", "check_new", "check_writable", "remove_leftovers", "staged_folder", "sync", "written_whole"]
 
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
@@ -72,6 +72,21 @@ def staged_folder(path: Path) -> Iterator[Path]:
                 _remove(staged)
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def check_new(path: Path, overwrite: bool) -> None:
+    """Check that a file can be written and replaces nothing unasked, before the work begins whose result it will hold.
+
+    Args:
+        path: The file.
+        overwrite: Whether it may replace another one.
+
+    Raises:
+        OutputError: It cannot be written, or there is one and `overwrite` was not given.
+    """
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists. --overwrite replaces it.")
+    check_writable(path)
 
 
 def check_writable(path: Path) -> None:

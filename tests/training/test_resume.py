@@ -104,8 +104,33 @@ def test_an_unfinished_run_is_not_overwritten_unasked(digits: Dataset, tmp_path:
     train(digits, OPTIONS, run_folder=run_folder, should_stop=lambda: True)
     with pytest.raises(UsageError, match="an unfinished run of 0 epochs: --resume continues it"):
         run_folder.check_free()
-    train(digits, OPTIONS, run_folder=run_folder)
-    run_folder.check_free()
+    finished = RunFolder(tmp_path / "finished.pt")
+    assert finished.next_free() == finished
+    train(digits, OPTIONS, run_folder=finished)
+    with pytest.raises(UsageError, match="a finished run of 3 epochs: --resume --epochs 6 goes on with it"):
+        finished.check_free()
+    assert finished.next_free().path == tmp_path / "finished-2.pt"
+    (tmp_path / "finished-2.pt").write_text("")
+    assert finished.next_free().path == tmp_path / "finished-3.pt"
+    with pytest.raises(UsageError, match=r"finished-2\.pt exists"):
+        RunFolder(tmp_path / "finished-2.pt").check_free()
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant", "one-cycle"])
+def test_a_finished_run_is_extended(digits: Dataset, tmp_path: Path, schedule: str) -> None:
+    few = replace(digits, train=digits.train.take(torch.arange(256).numpy()))
+    options = replace(OPTIONS, epochs=2, schedule=schedule)
+    run_folder = RunFolder(tmp_path / "run.pt")
+    train(few, options, run_folder=run_folder)
+    more = replace(options, epochs=4)
+    extended = train(few, more, run_folder=run_folder, resume_from=run_folder.find())
+    assert [epoch.epoch for epoch in extended.history] == [1, 2, 3, 4]
+    rates = [epoch.learning_rate for epoch in train(few, more).history]
+    assert [epoch.learning_rate for epoch in extended.history][2:] == pytest.approx(rates[2:], rel=1e-9, abs=1e-12)
+    interrupted = train(few, replace(options, epochs=6), run_folder=run_folder, resume_from=run_folder.find())
+    assert len(interrupted.history) == 6
+    with pytest.raises(UsageError, match="epochs was 6, now is 4"):
+        train(few, more, resume_from=run_folder.find())
 
 
 def test_a_best_epoch_that_is_gone_is_missed(digits: Dataset, tmp_path: Path) -> None:

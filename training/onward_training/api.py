@@ -26,6 +26,7 @@ def train(
     exif: str | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     **options: Any,
 ) -> Checkpoint:
     """Train a network.
@@ -36,7 +37,8 @@ def train(
         exif: `apply` or `ignore` the EXIF orientation of a folder's images; by default `ignore`, as torchvision's
             `ImageFolder`.
         out: Save the run while it trains: the best epoch here, the latest state beside it. By default nothing is saved.
-        resume: Continue the unfinished run at `out`, if there is one.
+        resume: Continue the run at `out`, if there is one; a finished one if there are more epochs now.
+        overwrite: Replace the run or the file at `out`; without it, one that is there is an error.
         options: The fields of `onward_training.options.TrainOptions`: `model`, `epochs`, `batch_size`, `seed` …
 
     Returns:
@@ -46,11 +48,13 @@ def train(
         DataError: The data set cannot be read.
         Diverged: The loss is NaN or infinite.
         OutputError: `out` cannot be written, or another run is writing there.
-        UsageError: An option is out of range, or the run to resume had other options.
+        UsageError: An option is out of range, the run to resume had other options, or `out` exists.
     """
     chosen = TrainOptions(**options)
     run_folder = RunFolder(Path(out)) if out is not None else None
     with nullcontext() if run_folder is None else run_folder.reserved():
+        if run_folder is not None and not resume and not overwrite:
+            run_folder.check_free()
         return run_training(
             load(data, data_dir=data_dir, seed=chosen.seed, exif=exif),
             chosen,

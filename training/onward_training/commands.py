@@ -10,6 +10,7 @@ import typer
 from onward.cli.console import (
     ArtifactName,
     AsJson,
+    Overwrite,
     ProviderName,
     SignerKey,
     TrustWord,
@@ -70,14 +71,18 @@ def train(
     data_dir: DataDir = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Checkpoint of the best epoch; by default artifacts/DATA-MODEL.pt.", rich_help_panel=RUN),
+        typer.Option(
+            help="Checkpoint of the best epoch. Default: artifacts/DATA-MODEL.pt, or with -2, -3 … if there is a run.",
+            rich_help_panel=RUN,
+        ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option(help="Continue the unfinished run at --out, if there is one.", rich_help_panel=RUN)
+        bool,
+        typer.Option(
+            help="Continue the run at --out, if there is one; a finished one if --epochs is more.", rich_help_panel=RUN
+        ),
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option(help="Start a new run even if --out has an unfinished one.", rich_help_panel=RUN)
-    ] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace the run that is at --out.", rich_help_panel=RUN)] = False,
     save_minutes: Annotated[
         float, typer.Option(help="Minutes between two saves within an epoch.", rich_help_panel=RUN)
     ] = 10.0,
@@ -175,6 +180,8 @@ def train(
         options = replace(options, arguments={**stated, **given})
         initialise = initialise_from(weights, read, notify=remark)
     run_folder = RunFolder(out or DEFAULT_FOLDER / f"{dataset.name}-{_file_name(model)}.pt", 60 * save_minutes)
+    if out is None and not resume and not overwrite:
+        run_folder = run_folder.next_free()
     with run_folder.reserved():
         found = run_folder.find() if resume else None
         if resume and found is None:
@@ -249,11 +256,12 @@ def evaluate(
     html: Annotated[
         Path | None, typer.Option(help="Write an HTML page with learning curves, confusions and mistakes.")
     ] = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Classify the test images of a data set and compare with their labels."""
     from onward.bundle.trust import Trust
-    from onward.files import check_writable
+    from onward.files import check_new
     from onward_training.evaluation_page import write_evaluation_page
     from onward_training.evaluator import ModelToEvaluate
     from onward_training.evaluator import evaluate as run
@@ -261,7 +269,7 @@ def evaluate(
     from onward_training.label_order import check_label_order
 
     if html is not None:
-        check_writable(html)
+        check_new(html, overwrite)
     if Path(what).is_dir():
         if exif is not None:
             raise UsageError(f"{what} is a bundle, and its signature says whether images are turned: leave --exif out.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from onward.errors import CheckpointError, UsageError
@@ -106,17 +106,34 @@ class RunFolder:
         return last, Checkpoint.load(self.path)
 
     def check_free(self) -> None:
-        """Check that a new run would not overwrite an unfinished one.
+        """Check that a new run would overwrite nothing.
 
         Raises:
-            UsageError: There is an unfinished run.
+            UsageError: There is a run, or another file.
         """
         found = self.find() if self.last_path.is_file() else None
-        if found is not None and not found[0].progress["finished"]:
+        if found is None:
+            if self.path.exists():
+                raise UsageError(f"{self.path} exists. --overwrite replaces it, another --out keeps it.")
+            return
+        count = len(found[0].history)
+        if found[0].progress["finished"]:
             raise UsageError(
-                f"{self.last_path} is an unfinished run of {len(found[0].history)} epochs: --resume continues it, "
-                f"--overwrite starts a new one."
+                f"{self.path} is a finished run of {count} epochs: --resume --epochs {2 * count} goes on with it, "
+                f"--overwrite replaces it, another --out keeps it."
             )
+        raise UsageError(
+            f"{self.last_path} is an unfinished run of {count} epochs: --resume continues it, --overwrite starts a new "
+            f"one."
+        )
+
+    def next_free(self) -> RunFolder:
+        """This folder if no run is here, else the first one that is free of `fashion-2.pt`, `fashion-3.pt` …"""
+        number, folder = 1, self
+        while folder.path.exists() or folder.last_path.exists():
+            number += 1
+            folder = replace(self, path=self.path.with_stem(f"{self.path.stem}-{number}"))
+        return folder
 
 
 def _line(epoch: Epoch) -> str:

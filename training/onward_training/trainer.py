@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import platform
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -217,19 +219,26 @@ class Trainer:
         )
 
     def restore(self, last: Checkpoint, best: Checkpoint | None) -> None:
-        """Restore the state of an earlier run with the same options and data.
+        """Restore the state of an earlier run with the same options and data; a finished one may get more epochs.
 
         Raises:
             UsageError: Options or data differ; the message names each difference.
         """
-        changed = _differences(last.provenance.get("options", {}), self.identity["options"])
+        before, now = last.provenance.get("options", {}), dict(self.identity["options"])
+        is_extended = last.progress["finished"] and now["epochs"] > before.get("epochs", math.inf)
+        if is_extended:
+            del now["epochs"]
+        changed = _differences(before, now)
         changed += _differences(last.provenance, {key: self.identity[key] for key in ("data", "data_sha256")})
         if changed:
             raise UsageError(f"the run to resume had other options: {'; '.join(changed)}.")
         load_weights(self.network, last.state_dict)
         self.optimizer.load_state_dict(dict(last.optimizer))
         progress = last.progress
-        self.schedule.load_state_dict(progress["schedule"])
+        if is_extended:
+            self._move_schedule(len(last.history) * len(self.batches))
+        else:
+            self.schedule.load_state_dict(progress["schedule"])
         self.scaler.load_state_dict(progress["scaler"])
         self.history, self.best = list(last.history), best
         self.metrics = EpochMetrics.from_json(self.epoch, progress["tally"])
@@ -238,6 +247,20 @@ class Trainer:
             torch.set_rng_state(last.random_state)
         if progress["cuda_random_state"] is not None:
             torch.cuda.set_rng_state(progress["cuda_random_state"])
+
+    def _move_schedule(self, num_steps: int) -> None:
+        """Set the learning rate to what the schedule of this run's epochs has after so many steps.
+
+        A schedule computes each rate from the one before, so the steps are taken, one by one.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.options.learning_rate
+            group.pop("initial_lr", None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the optimizer has not taken these steps here
+            self.schedule = make_schedule(self.optimizer, self.options, self.options.epochs * len(self.batches))
+            for _ in range(num_steps):
+                self.schedule.step()
 
     def _autocast(self) -> AbstractContextManager[Any]:
         """The precision of a forward pass."""

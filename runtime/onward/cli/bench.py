@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onward.benchmarking.report_view import interval, milliseconds, ratio, seconds, thousands
-from onward.cli.console import AsJson, LabelsAre, SignerKey, TrustWord, print_json, print_table, progress, remark, say
+from onward.cli.console import (
+    AsJson,
+    LabelsAre,
+    Overwrite,
+    SignerKey,
+    TrustWord,
+    print_json,
+    print_table,
+    progress,
+    remark,
+    say,
+)
 from onward.errors import UsageError
 
 if TYPE_CHECKING:
@@ -82,6 +93,7 @@ def bench(
         str, typer.Option(help="With --baseline, the smallest slowdown that is a regression: 5% or 0.05.")
     ] = "5%",
     html: Annotated[Path | None, typer.Option(help="Write a page with charts to this file.")] = None,
+    overwrite: Overwrite = False,
     strict: Annotated[
         bool,
         typer.Option(
@@ -94,7 +106,7 @@ def bench(
     from onward.benchmarking.report import Report
     from onward.benchmarking.spec import BenchOptions, BenchSpec, Selection
     from onward.bundle.trust import Trust
-    from onward.files import check_writable
+    from onward.files import check_new
 
     counts = _whole_numbers(threads, "--threads")
     selection = Selection(backends.split(",") if backends else None, provider or (), counts)
@@ -102,7 +114,7 @@ def bench(
     options = BenchOptions(_whole_numbers(batch_sizes, "--batch-sizes"), process_runs, rounds)
     limit = parse_percentage(fail_above)  # an invalid option is an error before anything is measured
     if html:
-        check_writable(html)
+        check_new(html, overwrite)
     before = Report.load(baseline) if baseline else None
     report, signal_code = _run(spec, options, quiet=as_json)
     gate = compare_reports(before, report, fail_above=limit) if before else None

@@ -30,6 +30,7 @@ __all__ = [
     "BundlePath",
     "Interruption",
     "LabelsAre",
+    "Overwrite",
     "ProviderName",
     "SignerKey",
     "TrustWord",
@@ -83,6 +84,7 @@ SignerKey = Annotated[
         help="The bundle must be signed by this key; it is trusted then, as with --trust.",
     ),
 ]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file of --html, if there is one.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 #: The exit code of a program whose standard output nobody reads any more: that of the signal SIGPIPE in shells.
