@@ -97,6 +97,19 @@ def _predict(path: Path) -> object:
     return "read"
 
 
+def _images(path: Path) -> object:
+    """A folder of images, by two threads."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from onward.images.decode import read_image
+    from onward.signature import Signature
+
+    signature = Signature(4, 4, 1, (0.5,), (0.5,), ("a", "b"))
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda item: read_image(item, signature), sorted(path.iterdir())))
+    return "read"
+
+
 def _golden(path: Path) -> object:
     from onward.bundle.golden import GoldenRecord
 
@@ -141,6 +154,7 @@ def _weights(path: Path) -> object:
 
 READERS: dict[str, Callable[[Path], object]] = {
     "predict": _predict,
+    "images": _images,
     "golden": _golden,
     "bundle": _bundle,
     "parity": _parity,

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from onward.bundle import MANIFEST, digest_file, manifest_digest
 from onward.limits import FREE_BYTES, allowed_bytes
@@ -123,6 +124,15 @@ def manifest(path: Path) -> None:
     (path / "manifest.json").write_bytes(b'{"format": [' + b"[]," * 6_000_000 + b"1]}")
 
 
+def large_images(path: Path) -> None:
+    """Grey images of 85 million pixels each, of 80 kB: decoded and converted, one takes 170 MB."""
+    path.mkdir()
+    stream = io.BytesIO()
+    Image.new("L", (9200, 9200)).save(stream, "PNG", compress_level=1)
+    for number in range(4):
+        (path / f"{number}.png").write_bytes(stream.getvalue())
+
+
 def report(path: Path) -> None:
     path.write_bytes(b'{"format": [' + b"[]," * 6_000_000 + b"1]}")
 
@@ -153,6 +163,7 @@ BOMBS: dict[str, Bomb] = {
     "page.parquet": Bomb("predict", large_page, "that would unpack to 128 MiB, at most 64 MiB: write smaller pages"),
     "prefixes.parquet": Bomb("predict", prefixes, "not an image: Pillow recognises no format in its content"),
     "images.tar.gz": Bomb("predict", many_images, "not an image: Pillow recognises no format in its content"),
+    "images": Bomb("images", large_images, "read"),
     "bundle": Bomb("bundle", manifest, "manifest.json has 17 MiB, at most 8.0 MiB: it is no document"),
     "parity": Bomb("parity", parity, "parity.json has 17 MiB, at most 8.0 MiB: it is no document"),
     "report.json": Bomb("report", report, "as a report of `onward bench --json` has 17 MiB, at most 8.0 MiB"),

@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from onward.errors import ImageError
 from onward.images import heif
+from onward.images.room import claim_room, one_image
 from onward.signature import Signature
 
 __all__ = [
@@ -81,7 +82,8 @@ def read_image(source: Path | bytes, signature: Signature) -> NDArray[np.uint8]:
     Raises:
         ImageError: It is not an image, is damaged, or has more pixels than Pillow allows.
     """
-    return resize(decode(source, signature).image, signature)
+    with one_image():
+        return resize(decode(source, signature).image, signature)
 
 
 def prepare(image: Image.Image, signature: Signature, *, in_one_step: bool = True) -> NDArray[np.uint8]:
@@ -115,6 +117,7 @@ def decode(source: Path | bytes, signature: Signature) -> Decoded:
     """
     try:
         with open_image(io.BytesIO(source if isinstance(source, bytes) else source.read_bytes())) as image:
+            claim_room(image.width * image.height)
             is_deep = has_16_bits(image)
             return Decoded(_convert(image, signature), is_deep)
     except UnidentifiedImageError as error:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onward.errors import ImageError
 from onward.feed import from_pixels
 from onward.images.decode import decode, resize
+from onward.images.room import one_image
 from onward.parity import Outputs
 from onward.prediction.options import PredictOptions
 from onward.prediction.summary import Counts, Failure, Seconds
@@ -287,9 +288,10 @@ def _decode_item(item: Item, target: NDArray[np.uint8], signature: Signature, se
             _check_pixels(data, signature)
             target[...] = data
             return False
-        image, has_16_bits = decode(data, signature)
-        stage, start = "resize", seconds.add("decode", start)
-        target[...] = resize(image, signature)
+        with one_image():
+            image, has_16_bits = decode(data, signature)
+            stage, start = "resize", seconds.add("decode", start)
+            target[...] = resize(image, signature)
     except ImageError as error:
         return Failure(item.name, stage, str(error))
     finally:
