@@ -9,7 +9,7 @@ RUNTIME_STAMP := $(RUNTIME)/.onward-ready
 # and disturbs the tests that measure.
 IN_PROCESSES := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-runtime check docs docs-build bench course zoo faults fuzz kills gpu gpu-pack format lock clean help
+.PHONY: demo test test-runtime check docs docs-build bench course zoo faults fuzz kills soak gpu gpu-pack format lock clean help
 
 help:
 	@echo "make demo    set up, then train → export → verify → predict → bench, into artifacts/demo"
@@ -22,6 +22,7 @@ help:
 	@echo "make zoo     torchvision's classifiers and 220 of timm's under the gate, an hour a call, into docs/zoo.md; goes on where it stopped"
 	@echo "make fuzz    100,000 damaged files for every reader, an hour on two cores, into docs/fuzz.md; goes on where it stopped"
 	@echo "make kills   300 runs of train, export and predict, killed at random moments, into docs/kills.md"
+	@echo "make soak    kills, then fuzz"
 	@echo "make gpu     everything that needs a graphics card, in under ten minutes; then the tables of docs/gpu.md"
 	@echo "make gpu-pack   what a machine with a card but without a package registry lacks, in parts, into dist/gpu-pack"
 	@echo "make lock    pin the dependencies anew in requirements.txt"
@@ -74,6 +75,8 @@ fuzz: $(STAMP)
 
 kills: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.kills
+
+soak: kills fuzz
 
 # Without onnxruntime-gpu in the environment, the rows of onnxruntime say so; without a card, the CPU takes its place.
 gpu: $(STAMP)
