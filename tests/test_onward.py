@@ -197,7 +197,7 @@ def test_an_idx_file_cut_short_gives_the_rows_that_are_there(here, bundle: Bundl
     assert "is cut short" in result.stderr
     assert "states 10 items, 9 are there" in result.stderr
     assert len(out.read_text().splitlines()) == 1 + 9
-    assert not list(tmp_path.glob(".*"))
+    assert [path.name for path in tmp_path.glob(".*")] == [f".{out.name}.done"]
 
 
 def test_a_wrong_channel_count(here, bundle: Bundle, tmp_path: Path) -> None:

@@ -131,7 +131,11 @@ def _wait_for_a_commit(process: subprocess.Popen[str], out: Path, chance: random
 
 def _look(tally: Tally, out: Path, old: Result | None, new: Result) -> None:
     """What a kill has left."""
-    names = [path.name for path in out.parent.iterdir() if path not in (out, errors_path(out))]
+    names = [
+        path.name
+        for path in out.parent.iterdir()
+        if path not in (out, errors_path(out), out.with_name(f".{out.name}.done"))
+    ]
     rows, errors = _result(out)
     before: Result = old or (None, b"")
     was_replaced = rows == new[0]

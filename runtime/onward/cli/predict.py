@@ -56,9 +56,19 @@ def predict(
     batch_size: Annotated[str, typer.Option(help="Images per inference; `auto` tunes it during the run.")] = AUTO,
     streams: Annotated[str, typer.Option(help="Inferences at the same time; `auto` tunes it during the run.")] = AUTO,
     threads: Annotated[int, typer.Option(help="Threads in total; 0 uses every available core.")] = 0,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="INDEX/COUNT",
+            help="Take one of COUNT shards of the inputs, from 0: an input belongs to a shard by its name.",
+        ),
+    ] = None,
     resume: Annotated[
         bool | None,
-        typer.Option("--resume/--no-resume", help="Resume an unfinished run at this output, or start over."),
+        typer.Option(
+            "--resume/--no-resume",
+            help="Resume an unfinished run at this output, or start over. A finished output stays as it is.",
+        ),
     ] = None,
     commit_every: Annotated[
         float, typer.Option(help="Seconds between commits; a crash loses at most that much work.")
@@ -78,6 +88,9 @@ def predict(
             "OUT.errors.jsonl, `fail` stops at the first."
         ),
     ] = "list",
+    ok_with_errors: Annotated[
+        bool, typer.Option("--ok-with-errors", help="Exit with 0 although some inputs have no answer.")
+    ] = False,
     artifact: ArtifactName = "onnx",
     provider: ProviderName = "cpu",
     provider_option: Annotated[
@@ -122,6 +135,7 @@ def predict(
         commit_every_s=commit_every,
         csv_safe=csv_safe,
         labels_are=labels_are,
+        shard=shard,
         request={"inputs": [str(item) for item in inputs], "column": column},
     )
     wanted = ProviderRequest.parse(
@@ -132,7 +146,7 @@ def predict(
     with (
         _quiet_pillow(),
         interruptible() as stop,
-        progress("predict", source.count, unit="images", quiet=quiet) as advance,
+        progress("predict", source.count if shard is None else lambda: None, unit="images", quiet=quiet) as advance,
     ):
         summary = run(
             engine,
@@ -148,7 +162,7 @@ def predict(
         _remark_on(summary, out)
     if summary.is_interrupted:
         raise typer.Exit(stop.exit_code)
-    if summary.counts.num_failures:
+    if summary.counts.num_failures and not ok_with_errors:
         raise typer.Exit(1)
 
 
@@ -183,6 +197,11 @@ def _remark_on(summary: Summary, out: Path) -> None:
     from onward.tasks.task import NO_ANSWER
 
     counts = summary.counts
+    if summary.was_finished:
+        remark(
+            f"{out} is finished: an earlier run completed its {counts.num_inputs:,} inputs. --no-resume starts over."
+        )
+        return
     resumed = f" ({summary.num_resumed:,} inputs were already done)" if summary.num_resumed else ""
     remark(
         f"{counts.num_predicted:,} images{resumed} in {summary.elapsed_s:.2f} s: {summary.images_per_s:,.0f} images/s "

@@ -68,6 +68,7 @@ class Commit:
         rows_digest: Of the staged rows behind their header, see `Sink.begin`.
         errors_digest: Of the staged errors.
         whole: Name of the finished file of rows; None before the end.
+        whole_bytes: Its length; None before the end.
     """
 
     position: Position
@@ -76,6 +77,7 @@ class Commit:
     rows_digest: str
     errors_digest: str
     whole: str | None = None
+    whole_bytes: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain data; `Document.read(Commit)` reads it."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from onward.errors import UsageError
+from onward.prediction.shard import Shard
 from onward.tasks.task import LABELS_ARE
 
 __all__ = ["PredictOptions"]
@@ -29,6 +30,7 @@ class PredictOptions:
             error.
         commit_every_s: Seconds of work that a crash may cost.
         csv_safe: In a .csv, put an apostrophe before names and labels that a spreadsheet would take for a formula.
+        shard: Which share of the inputs; None takes all. `Shard(0, 3)`, or text: `0/3`.
         labels_are: What labels that come with inputs are, those of folders apart: `names` of classes, or `indices` from
             0. None is enough unless the model's labels are numbers that are not their own indices.
         request: What else the run was asked for, as plain data, such as the names of the inputs. A run is only resumed
@@ -47,6 +49,7 @@ class PredictOptions:
     resume: bool | None = None
     commit_every_s: float = 1.0
     csv_safe: bool = False
+    shard: Shard | str | None = None
     labels_are: str | None = None
     request: Mapping[str, Any] = field(default_factory=dict)
 
@@ -60,6 +63,8 @@ class PredictOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name.replace('_', ' ')} is {value}, expected at least 1.")
+        if isinstance(self.shard, str):
+            object.__setattr__(self, "shard", Shard.parse(self.shard))
         if self.labels_are not in LABELS_ARE:
             raise UsageError(f"--labels-are is {self.labels_are!r}, expected names or indices.")
         if self.on_error not in ON_ERROR:

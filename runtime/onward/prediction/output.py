@@ -13,7 +13,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
@@ -38,7 +38,13 @@ def errors_path(out: Path) -> Path:
 
 
 @contextmanager
-def open_output(out: Path, sink: Sink, request: Mapping[str, Any], resume: bool | None) -> Iterator[FileOutput]:
+def open_output(
+    out: Path,
+    sink: Sink,
+    request: Mapping[str, Any],
+    resume: bool | None,
+    is_same: Callable[[Position], bool] = lambda position: False,
+) -> Iterator[FileOutput]:
     """The output of a new or a resumed run.
 
     Leaving without `finish` keeps what was committed, so that the run can be resumed. Without a commit nothing is kept.
@@ -47,7 +53,9 @@ def open_output(out: Path, sink: Sink, request: Mapping[str, Any], resume: bool 
         out: Path of the rows.
         sink: Format of the rows.
         request: What the run is asked for.
-        resume: Whether to resume an unfinished run; with None, an unfinished run is an error.
+        resume: Whether to resume an unfinished run; with None, an unfinished run is an error. An output that the same
+            run has finished stays as it is.
+        is_same: As for `FileOutput.open`.
 
     Raises:
         OutputError: The folder is not writable, the disk is full, or another run writes to this output.
@@ -55,7 +63,7 @@ def open_output(out: Path, sink: Sink, request: Mapping[str, Any], resume: bool 
     """
     output = FileOutput(out, sink, request)
     try:
-        output.open(resume)
+        output.open(resume, is_same)
         yield output
     except OSError as error:
         if error.errno in NO_SPACE and output.committed is not None:
@@ -82,6 +90,7 @@ class FileOutput:
         self.rows_path = out.with_name(f".{out.name}.part")
         self.errors_path = out.with_name(f".{out.name}.errors.part")
         self.journal_path = out.with_name(f".{out.name}.journal")
+        self.done_path = out.with_name(f".{out.name}.done")
         self.journal: Journal | None = None
         self.commits: list[Commit] = []
         self.streams: list[Any] = []
@@ -94,8 +103,13 @@ class FileOutput:
         """The last commit."""
         return self.commits[-1] if self.commits else None
 
-    def open(self, resume: bool | None) -> None:
-        """Start, or go back to the last commit."""
+    def open(self, resume: bool | None, is_same: Callable[[Position], bool] = lambda position: False) -> None:
+        """Start, or go back to the last commit.
+
+        Args:
+            resume: As for `open_output`.
+            is_same: Whether the inputs are those of a run that ended at this position; asked if a run has finished.
+        """
         check_writable(self.out)
         found = read_journal(self.journal_path)
         if found and found.commits and resume is None:
@@ -108,6 +122,8 @@ class FileOutput:
             self._check_request(found.request)
             if self._publish_finished(found.commits):
                 return
+        if resume and (not found or not found.commits) and self._find_finished(is_same):
+            return
         self.rows, self.errors = self._open(self.rows_path), self._open(self.errors_path)
         if resume and found:
             self._go_back(found)
@@ -153,7 +169,8 @@ class FileOutput:
 
     def _commit(self, position: Position, whole: str | None = None) -> Commit:
         digests = self.rows_digest.hexdigest(), self.errors_digest.hexdigest()
-        return Commit(position, self.rows_bytes, self.errors_bytes, *digests, whole)
+        whole_bytes = None if whole is None else self.out.with_name(whole).stat().st_size
+        return Commit(position, self.rows_bytes, self.errors_bytes, *digests, whole, whole_bytes)
 
     def _begin_rows(self) -> None:
         """Write the header of the rows; once more for a resumed run, because `Sink.finish` may have changed it."""
@@ -222,6 +239,17 @@ class FileOutput:
         self._publish(commits[-1])
         return True
 
+    def _find_finished(self, is_same: Callable[[Position], bool]) -> bool:
+        """Whether this very run has finished the output before, and the output is still there."""
+        done = read_journal(self.done_path)
+        if done is None or not done.commits or done.request != dict(self.request) or not self.out.exists():
+            return False
+        last = done.commits[-1]
+        if self.out.stat().st_size != last.whole_bytes or not is_same(last.position):
+            return False
+        self.commits, self.is_finished = done.commits, True
+        return True
+
     def _record(self, commit: Commit) -> None:
         if self.journal is None:
             self.journal = Journal(self.journal_path, self.request, None)
@@ -234,6 +262,7 @@ class FileOutput:
         assert done.whole is not None
         if not CAN_LOCK:
             self._close_streams()  # Windows cannot rename an open file; elsewhere the lock is held to the end
+        self.done_path.unlink(missing_ok=True)  # that of an earlier output
         names = [(self.errors_path, errors_path(self.out)), (self.out.with_name(done.whole), self.out)]
         if not done.errors_bytes:
             for path in names.pop(0):
@@ -242,9 +271,18 @@ class FileOutput:
             if staged.exists():  # else it was renamed before a crash
                 staged.replace(path)
         sync(self.out.parent)
+        self._write_done(done)
         self.rows_path.unlink(missing_ok=True)
         self.journal_path.unlink(missing_ok=True)
         self.is_finished = True
+
+    def _write_done(self, done: Commit) -> None:
+        """Record what the output was made from, so that a repeated command with --resume finds it finished."""
+        staged = self.done_path.with_name(f"{self.done_path.name}.part")
+        journal = Journal(staged, self.request, None)
+        journal.append(done)
+        journal.close()
+        staged.replace(self.done_path)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from onward.prediction.journal import Commit, Position
 from onward.prediction.options import PredictOptions
 from onward.prediction.ordered import in_order
 from onward.prediction.output import FileOutput, StreamOutput, open_output, open_stream
+from onward.prediction.shard import Shard
 from onward.prediction.summary import MAX_FAILURES_KEPT, Counts, Failure, Seconds, Summary
 from onward.prediction.tuner import Plan
 from onward.sinks import STDOUT, Sink, open_sink
@@ -68,8 +69,10 @@ def predict(
         UsageError: The suffix of the output or an option cannot be used.
     """
     options, task = options or PredictOptions(), task_of(engine.signature)
+    if isinstance(options.shard, Shard):
+        source = options.shard.of(source)
     sink = open_sink(out, task.columns(options.columns), csv_safe=options.csv_safe)
-    with _open(engine, out, sink, options) as output:
+    with _open(engine, source, out, sink, options) as output:
         run = _Run(engine, task, Batcher(source.blocks()), sink, options)
         run.write_to(output, on_progress, stop)
     run.summary.left_alone = dict(source.left_alone())
@@ -77,16 +80,28 @@ def predict(
 
 
 def _open(
-    engine: Engine, out: Path, sink: Sink, options: PredictOptions
+    engine: Engine, source: Source, out: Path, sink: Sink, options: PredictOptions
 ) -> AbstractContextManager[FileOutput | StreamOutput]:
     if out == STDOUT:
         return open_stream(sink)
     request = {"model": engine.sha256, **options.columns, **options.request}
     if options.csv_safe:  # a run that was begun before there was this option has no such key
         request["csv_safe"] = True
+    if options.shard is not None:
+        request["shard"] = str(options.shard)
     if options.labels_are:
         request["labels_are"] = options.labels_are
-    return open_output(out, sink, request, options.resume)
+    return open_output(out, sink, request, options.resume, partial(_has_inputs_of, source))
+
+
+def _has_inputs_of(source: Source, position: Position) -> bool:
+    """Whether the inputs are those of a run that ended at a position, no more and no fewer."""
+    if not source.is_repeatable:  # looking would leave nothing for the run
+        return False
+    batcher, num_inputs, digest = Batcher(source.blocks()), 0, ""
+    while batch := batcher.take(SKIPPED_AT_ONCE):
+        num_inputs, digest = num_inputs + len(batch), batch.digest
+    return (num_inputs, digest) == (position.counts.num_inputs, position.digest)
 
 
 @dataclass(frozen=True)
@@ -145,10 +160,13 @@ class _Run:
     ) -> None:
         """Process all inputs that the output does not have yet."""
         start = perf_counter()
-        if output.committed is not None:
+        if output.committed is not None and output.is_finished:
+            self._take_over(output.committed.position)
+        elif output.committed is not None:
             self._resume_from(output.committed)
             on_progress(self.position.counts.num_inputs, self.summary)
         if output.is_finished:
+            self.summary.was_finished = True
             return
         for done in in_order(self._take, self._work, num_workers=self.engine.num_workers, ahead=AHEAD, stop=stop):
             if done.failures and self.options.on_error == "fail":
@@ -199,17 +217,20 @@ class _Run:
         self.summary.elapsed_s = elapsed_s
         self.summary.seconds.set_wait(elapsed_s * self.engine.num_workers)
 
+    def _take_over(self, position: Position) -> None:
+        """What an earlier run has done."""
+        self.position, self.summary.num_resumed = position, position.counts.num_inputs
+        self._update_summary()
+
     def _resume_from(self, commit: Commit) -> None:
         """Skip the completed inputs, and check that they are the same."""
-        self.position = commit.position
+        self._take_over(commit.position)
         num_inputs = self.position.counts.num_inputs
-        self.summary.num_resumed = num_inputs
-        self._update_summary()
         left, digest = num_inputs, ""
         while left and (batch := self.batcher.take(min(left, SKIPPED_AT_ONCE))):
             left, digest = left - len(batch), batch.digest
         if left or digest != self.position.digest:
             raise DataError(
-                f"the first {num_inputs:,} inputs differ from those of the unfinished run: some of them were changed, "
-                f"added or removed since. Start over with --no-resume."
+                f"the first {num_inputs:,} inputs differ from those of the run that is resumed: some of them were "
+                f"changed, added or removed since. Start over with --no-resume."
             )

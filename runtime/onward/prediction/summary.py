@@ -120,6 +120,7 @@ class Summary:
         elapsed_s: Wall-clock seconds of this run, from the first read to the last row.
         seconds: Time of all threads, by stage.
         is_interrupted: Whether the run was stopped before the end.
+        was_finished: Whether an earlier run had finished this output, so that nothing was left to do.
         plan: Batch size, streams and threads of the last inference.
         backend: Name of the backend.
         placement: The nodes that each provider ran; None for PyTorch's formats.
@@ -132,6 +133,7 @@ class Summary:
     elapsed_s: float = 0.0
     seconds: Seconds = field(default_factory=Seconds)
     is_interrupted: bool = False
+    was_finished: bool = False
     plan: Mapping[str, int] = field(default_factory=dict)
     backend: str = ""
     placement: Placement | None = None
@@ -163,6 +165,7 @@ class Summary:
             "elapsed_s": self.elapsed_s,
             "seconds": asdict(self.seconds),
             "is_interrupted": self.is_interrupted,
+            "was_finished": self.was_finished,
             "plan": dict(self.plan),
             "backend": self.backend,
             "placement": self.placement and self.placement.to_json(),

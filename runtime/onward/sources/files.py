@@ -96,7 +96,11 @@ def path_list(stream: BinaryIO, open_one: Callable[[str], Source | None]) -> Sou
             else:
                 yield from _opened(path, open_one, opened)
 
-    return Source(lambda: in_blocks(items()), left_alone=lambda: add_up(source.left_alone() for source in opened))
+    return Source(
+        lambda: in_blocks(items()),
+        left_alone=lambda: add_up(source.left_alone() for source in opened),
+        is_repeatable=False,
+    )
 
 
 def image_file(path: str, *, name: str | None = None, label: str | None = None) -> Item:

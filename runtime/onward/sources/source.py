@@ -51,11 +51,13 @@ class Source:
         blocks: Starts at the first image and yields all of them, in order, in blocks of any length.
         count: The number of images, or None if it is only known at the end. The call may take a while.
         left_alone: Suffix -> how many files of folders and archives were not read, since `blocks` was last called.
+        is_repeatable: Whether `blocks` can be called again; not if the paths come from a stream.
     """
 
     blocks: Callable[[], Iterator[Block]]
     count: Callable[[], int | None] = lambda: None
     left_alone: Callable[[], Mapping[str, int]] = dict
+    is_repeatable: bool = True
 
 
 def chain(sources: Sequence[Source]) -> Source:
@@ -71,6 +73,7 @@ def chain(sources: Sequence[Source]) -> Source:
         lambda: (block for source in sources for block in source.blocks()),
         count,
         lambda: add_up(source.left_alone() for source in sources),
+        all(source.is_repeatable for source in sources),
     )
 
 

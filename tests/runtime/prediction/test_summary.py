@@ -54,6 +54,7 @@ def test_the_json_of_a_summary_keeps_its_keys_and_their_order() -> None:
         "elapsed_s": 2.0,
         "seconds": dict.fromkeys(stages, 0.0) | {"infer": 3.0, "read": 1.0},
         "is_interrupted": False,
+        "was_finished": False,
         "plan": {"batch_size": 8, "streams": 2, "threads": 1},
         "backend": "onnx (CPU)",
         "placement": None,
