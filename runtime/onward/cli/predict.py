@@ -70,6 +70,13 @@ def predict(
             help="Resume an unfinished run at this output, or start over. A finished output stays as it is.",
         ),
     ] = None,
+    resume_changed: Annotated[
+        bool,
+        typer.Option(
+            "--resume-changed",
+            help="Resume even if completed inputs were changed, added or removed since, and compute only those anew.",
+        ),
+    ] = False,
     commit_every: Annotated[
         float, typer.Option(help="Seconds between commits; a crash loses at most that much work.")
     ] = 1.0,
@@ -119,7 +126,9 @@ def predict(
 
     if as_json and out == STDOUT:
         raise UsageError("--json and `--out -` both write to standard output: choose one.")
-    if resume and out == STDOUT:
+    if resume is False and resume_changed:
+        raise UsageError("--no-resume and --resume-changed contradict each other: choose one.")
+    if (resume or resume_changed) and out == STDOUT:
         raise UsageError("--resume needs a file, but `--out -` streams to standard output: choose one.")
     if out != STDOUT:
         check_writable(out)
@@ -131,7 +140,7 @@ def predict(
         streams=_number(streams, "--streams"),
         num_threads=threads or None,
         on_error=on_error,
-        resume=resume,
+        resume="changed" if resume_changed else resume,
         commit_every_s=commit_every,
         csv_safe=csv_safe,
         labels_are=labels_are,

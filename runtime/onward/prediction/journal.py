@@ -67,6 +67,8 @@ class Commit:
         errors_bytes: Length of the staged errors.
         rows_digest: Of the staged rows behind their header, see `Sink.begin`.
         errors_digest: Of the staged errors.
+        inputs_bytes: Length of the list of completed inputs.
+        inputs_digest: Of that list.
         whole: Name of the finished file of rows; None before the end.
         whole_bytes: Its length; None before the end.
     """
@@ -76,6 +78,8 @@ class Commit:
     errors_bytes: int
     rows_digest: str
     errors_digest: str
+    inputs_bytes: int = 0
+    inputs_digest: str = ""
     whole: str | None = None
     whole_bytes: int | None = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from onward.errors import UsageError
 from onward.prediction.shard import Shard
@@ -26,8 +26,9 @@ class PredictOptions:
         streams: Inferences at the same time; None tunes it during the run.
         num_threads: Threads for decoding and inference together; None uses every core available to the process.
         on_error: `list` writes unreadable inputs to a file beside the output and goes on; `fail` stops at the first.
-        resume: True resumes an unfinished run at this output, False starts over; with None, an unfinished run is an
-            error.
+        resume: True resumes an unfinished run at this output, `changed` does so even if some of its inputs were
+            changed, added or removed since, and computes only those anew; False starts over; with None, an unfinished
+            run is an error.
         commit_every_s: Seconds of work that a crash may cost.
         csv_safe: In a .csv, put an apostrophe before names and labels that a spreadsheet would take for a formula.
         shard: Which share of the inputs; None takes all. `Shard(0, 3)`, or text: `0/3`.
@@ -46,7 +47,7 @@ class PredictOptions:
     streams: int | None = None
     num_threads: int | None = None
     on_error: str = "list"
-    resume: bool | None = None
+    resume: bool | Literal["changed"] | None = None
     commit_every_s: float = 1.0
     csv_safe: bool = False
     shard: Shard | str | None = None

@@ -12,18 +12,23 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import IO, Any, Literal
 
 from onward.cli.console import remark
 from onward.errors import OutputError, UsageError
 from onward.files import cannot_write, check_writable, sync
 from onward.locks import CAN_LOCK, open_locked
+from onward.prediction.batch import Batch
+from onward.prediction.done_batches import DoneBatch, done_line, read_done
 from onward.prediction.journal import Commit, Journal, JournalContent, Position, new_digest, read_journal
+from onward.prediction.summary import Counts
 from onward.sinks import Sink
 
 __all__ = ["FileOutput", "StreamOutput", "errors_path", "open_output", "open_stream"]
@@ -42,7 +47,7 @@ def open_output(
     out: Path,
     sink: Sink,
     request: Mapping[str, Any],
-    resume: bool | None,
+    resume: bool | Literal["changed"] | None,
     is_same: Callable[[Position], bool] = lambda position: False,
 ) -> Iterator[FileOutput]:
     """The output of a new or a resumed run.
@@ -77,7 +82,7 @@ def open_output(
 
 
 class FileOutput:
-    """Two growing files, and the journal that records how much of them is on the disk.
+    """Three growing files: rows, errors and completed inputs; and the journal that records how much of them is on disk.
 
     Args:
         out: Path of the rows.
@@ -89,13 +94,14 @@ class FileOutput:
         self.out, self.sink, self.request = out, sink, request
         self.rows_path = out.with_name(f".{out.name}.part")
         self.errors_path = out.with_name(f".{out.name}.errors.part")
+        self.inputs_path = out.with_name(f".{out.name}.inputs.part")
         self.journal_path = out.with_name(f".{out.name}.journal")
         self.done_path = out.with_name(f".{out.name}.done")
         self.journal: Journal | None = None
         self.commits: list[Commit] = []
         self.streams: list[Any] = []
-        self.rows_bytes = self.errors_bytes = 0
-        self.rows_digest, self.errors_digest = new_digest(), new_digest()
+        self.rows_bytes = self.errors_bytes = self.inputs_bytes = 0
+        self.rows_digest, self.errors_digest, self.inputs_digest = new_digest(), new_digest(), new_digest()
         self.is_finished = False
 
     @property
@@ -103,7 +109,9 @@ class FileOutput:
         """The last commit."""
         return self.commits[-1] if self.commits else None
 
-    def open(self, resume: bool | None, is_same: Callable[[Position], bool] = lambda position: False) -> None:
+    def open(
+        self, resume: bool | Literal["changed"] | None, is_same: Callable[[Position], bool] = lambda position: False
+    ) -> None:
         """Start, or go back to the last commit.
 
         Args:
@@ -125,6 +133,7 @@ class FileOutput:
         if resume and (not found or not found.commits) and self._find_finished(is_same):
             return
         self.rows, self.errors = self._open(self.rows_path), self._open(self.errors_path)
+        self.inputs = self._open(self.inputs_path)
         if resume and found:
             self._go_back(found)
         else:
@@ -132,18 +141,48 @@ class FileOutput:
                 self.journal_path.unlink()
         committed = self.committed
         self.rows_bytes, self.errors_bytes = (committed.rows_bytes, committed.errors_bytes) if committed else (0, 0)
-        for stream, length in ((self.rows, self.rows_bytes), (self.errors, self.errors_bytes)):
+        lengths = ((self.rows, self.rows_bytes), (self.errors, self.errors_bytes), (self.inputs, self.inputs_bytes))
+        for stream, length in lengths:
             os.ftruncate(stream.fileno(), length)
             stream.seek(length)
         self._begin_rows()
         self.last_commit_s = perf_counter()
 
-    def append(self, rows: bytes, errors: bytes) -> None:
-        """Add rows, and lines about the inputs without one."""
+    def append(self, rows: bytes, errors: bytes, batch: Batch | None = None, counts: Counts | None = None) -> None:
+        """Add rows, and lines about the inputs without one; and which inputs those are."""
+        starts = self.rows_bytes, self.errors_bytes
         self.rows_bytes += _write(self.rows, rows)
         self.errors_bytes += _write(self.errors, errors)
         self.rows_digest.update(rows)
         self.errors_digest.update(errors)
+        if batch is not None and counts is not None:
+            line = done_line(batch, (starts[0], self.rows_bytes), (starts[1], self.errors_bytes), counts)
+            self.inputs_bytes += _write(self.inputs, line)
+            self.inputs_digest.update(line)
+
+    def done_batches(self) -> Iterator[DoneBatch]:
+        """What the list of completed inputs has; a run that an earlier version began has no such list."""
+        yield from read_done(self.inputs, self.inputs_bytes)
+
+    def begin_anew(self) -> Callable[[DoneBatch], tuple[bytes, bytes]]:
+        """Empty the output, to be written again with the rows of some done batches.
+
+        Returns:
+            A function that reads the rows and errors of a done batch from copies, which only this process has.
+        """
+        copies = [_copy(stream, self.out.parent) for stream in (self.rows, self.errors)]
+        self.streams += copies
+        if self.journal is not None:
+            self.journal.close()
+            self.journal_path.unlink()
+        self.journal, self.commits = None, []
+        self.rows_bytes = self.errors_bytes = self.inputs_bytes = 0
+        self.rows_digest, self.errors_digest, self.inputs_digest = new_digest(), new_digest(), new_digest()
+        for stream in (self.rows, self.errors, self.inputs):
+            os.ftruncate(stream.fileno(), 0)
+            stream.seek(0)
+        self._begin_rows()
+        return lambda done: (_read(copies[0], *done.rows), _read(copies[1], *done.errors))
 
     def commit_if_due(self, position: Position, every_s: float) -> None:
         """Commit if the last commit is at least `every_s` seconds old."""
@@ -154,6 +193,7 @@ class FileOutput:
         """Sync both files, then record their lengths in the journal."""
         os.fsync(self.rows.fileno())
         os.fsync(self.errors.fileno())
+        os.fsync(self.inputs.fileno())
         self._record(self._commit(position))
         self.last_commit_s = perf_counter()
 
@@ -169,8 +209,9 @@ class FileOutput:
 
     def _commit(self, position: Position, whole: str | None = None) -> Commit:
         digests = self.rows_digest.hexdigest(), self.errors_digest.hexdigest()
+        inputs = self.inputs_bytes, self.inputs_digest.hexdigest()
         whole_bytes = None if whole is None else self.out.with_name(whole).stat().st_size
-        return Commit(position, self.rows_bytes, self.errors_bytes, *digests, whole, whole_bytes)
+        return Commit(position, self.rows_bytes, self.errors_bytes, *digests, *inputs, whole, whole_bytes)
 
     def _begin_rows(self) -> None:
         """Write the header of the rows; once more for a resumed run, because `Sink.finish` may have changed it."""
@@ -183,7 +224,7 @@ class FileOutput:
     def close(self) -> None:
         """Close the files; a run that has not committed leaves nothing."""
         if self.streams and not self.commits and not self.is_finished:
-            for path in (self.rows_path, self.errors_path):  # while they are still locked
+            for path in (self.rows_path, self.errors_path, self.inputs_path):  # while they are still locked
                 with suppress(OSError):
                     path.unlink()
         self._close_streams()
@@ -225,6 +266,10 @@ class FileOutput:
             self.commits = found.commits[:count]
             self.rows_digest, self.errors_digest = rows[count - 1], errors[count - 1]
             self.journal = Journal(self.journal_path, self.request, found.ends[count])
+            # without the list, changed inputs cannot be named or computed alone; all else works
+            inputs = _matching(self.inputs, 0, [(item.inputs_bytes, item.inputs_digest) for item in self.commits])
+            if len(inputs) == count:
+                self.inputs_bytes, self.inputs_digest = self.commits[-1].inputs_bytes, inputs[-1]
 
     def _publish_finished(self, commits: list[Commit]) -> bool:
         """Publish the files of a run that ended between its last commit and its last renaming."""
@@ -273,6 +318,7 @@ class FileOutput:
         sync(self.out.parent)
         self._write_done(done)
         self.rows_path.unlink(missing_ok=True)
+        self.inputs_path.unlink(missing_ok=True)
         self.journal_path.unlink(missing_ok=True)
         self.is_finished = True
 
@@ -306,7 +352,7 @@ class StreamOutput:
     def __init__(self, sink: Sink) -> None:
         self.append(sink.begin(), b"")
 
-    def append(self, rows: bytes, errors: bytes) -> None:
+    def append(self, rows: bytes, errors: bytes, batch: Batch | None = None, counts: Counts | None = None) -> None:
         """Write rows, and report the inputs without one."""
         sys.stdout.buffer.write(rows)
         sys.stdout.buffer.flush()
@@ -336,6 +382,19 @@ def _matching(stream: Any, start: int, commits: list[tuple[int, str]]) -> list[A
             break
         found.append(digest.copy())
     return found
+
+
+def _copy(stream: Any, folder: Path) -> IO[bytes]:
+    """A copy of a file without a name; it is gone with this process."""
+    copy = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (`FileOutput.close` closes it)
+    stream.seek(0)
+    shutil.copyfileobj(stream, copy, READ_BYTES)
+    return copy
+
+
+def _read(stream: IO[bytes], start: int, end: int) -> bytes:
+    stream.seek(start)
+    return stream.read(end - start)
 
 
 def _write(stream: Any, data: bytes) -> int:

@@ -6,16 +6,18 @@ one could wait for another, and no core is idle as long as there are batches.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from threading import Condition
+from threading import Condition, Lock
 from time import perf_counter
 
 from onward.errors import BadInput, DataError
 from onward.prediction.batch import Batch, Batcher, predict_batch
+from onward.prediction.done_batches import DoneBatch, ReusingBatcher, compare_inputs
 from onward.prediction.engine import Engine
 from onward.prediction.journal import Commit, Position
 from onward.prediction.options import PredictOptions
@@ -73,7 +75,7 @@ def predict(
         source = options.shard.of(source)
     sink = open_sink(out, task.columns(options.columns), csv_safe=options.csv_safe)
     with _open(engine, source, out, sink, options) as output:
-        run = _Run(engine, task, Batcher(source.blocks()), sink, options)
+        run = _Run(engine, task, source, sink, options)
         run.write_to(output, on_progress, stop)
     run.summary.left_alone = dict(source.left_alone())
     return run.summary
@@ -106,24 +108,26 @@ def _has_inputs_of(source: Source, position: Position) -> bool:
 
 @dataclass(frozen=True)
 class _Task:
-    """A batch for a thread, with its plan and the time that taking it took."""
+    """A batch for a thread, with its plan and the time that taking it took; or one that an earlier run has done."""
 
     batch: Batch
     plan: Plan
     seconds: Seconds
+    before: DoneBatch | None = None
 
 
 @dataclass(frozen=True)
 class _Done:
     """A batch that is ready to be written."""
 
+    batch: Batch
     rows: bytes
     errors: bytes
     failures: tuple[Failure, ...]
     counts: Counts
-    digest: str
     plan: Plan
     seconds: Seconds
+    is_reused: bool = False
 
 
 class _Memory:
@@ -149,11 +153,14 @@ class _Memory:
 class _Run:
     """One run."""
 
-    def __init__(self, engine: Engine, task: Task, batcher: Batcher, sink: Sink, options: PredictOptions) -> None:
-        self.engine, self.task, self.batcher, self.sink, self.options = engine, task, batcher, sink, options
+    def __init__(self, engine: Engine, task: Task, source: Source, sink: Sink, options: PredictOptions) -> None:
+        self.engine, self.task, self.source, self.sink, self.options = engine, task, source, sink, options
+        self.batcher = Batcher(source.blocks())
+        self.read_before: Callable[[DoneBatch], tuple[bytes, bytes]] | None = None
         self.summary = Summary(backend=engine.name, placement=engine.placement)
         self.position = Position()
         self.memory = _Memory(MAX_HELD_BYTES)
+        self.reading = Lock()
 
     def write_to(
         self, output: FileOutput | StreamOutput, on_progress: Callable[[int, Summary], None], stop: Callable[[], bool]
@@ -162,8 +169,8 @@ class _Run:
         start = perf_counter()
         if output.committed is not None and output.is_finished:
             self._take_over(output.committed.position)
-        elif output.committed is not None:
-            self._resume_from(output.committed)
+        elif isinstance(output, FileOutput) and output.committed is not None:
+            self._resume_from(output, output.committed)
             on_progress(self.position.counts.num_inputs, self.summary)
         if output.is_finished:
             self.summary.was_finished = True
@@ -171,7 +178,7 @@ class _Run:
         for done in in_order(self._take, self._work, num_workers=self.engine.num_workers, ahead=AHEAD, stop=stop):
             if done.failures and self.options.on_error == "fail":
                 raise BadInput(f"{done.failures[0].input}: {done.failures[0].reason}")
-            output.append(done.rows, done.errors)
+            output.append(done.rows, done.errors, done.batch, done.counts)
             self._count(done, perf_counter() - start)
             output.commit_if_due(self.position, self.options.commit_every_s)
             on_progress(done.counts.num_inputs, self.summary)
@@ -189,10 +196,15 @@ class _Run:
         if batch is not None:
             self.memory.take(batch.size_bytes)
         seconds.add("read", start)
-        return None if batch is None else _Task(batch, plan, seconds)
+        if batch is None:
+            return None
+        before = self.batcher.done_batch(batch) if isinstance(self.batcher, ReusingBatcher) else None
+        return _Task(batch, plan, seconds, before)
 
     def _work(self, task: _Task) -> _Done:
         """From a batch to its bytes; several threads call it at the same time."""
+        if task.before is not None:
+            return self._reuse(task, task.before)
         run = partial(self.engine.run, plan=task.plan)
         try:
             result = predict_batch(run, self.engine.signature, task.batch, self.options, task=self.task)
@@ -203,10 +215,20 @@ class _Run:
         errors = b"".join(json_line(asdict(failure)) for failure in result.failures)
         seconds += result.seconds
         seconds.add("write", start)
-        return _Done(rows, errors, result.failures, result.counts, task.batch.digest, task.plan, seconds)
+        return _Done(task.batch, rows, errors, result.failures, result.counts, task.plan, seconds)
+
+    def _reuse(self, task: _Task, before: DoneBatch) -> _Done:
+        """The bytes that an earlier run wrote."""
+        assert self.read_before is not None
+        with self.reading:
+            rows, errors = self.read_before(before)
+        self.memory.give(task.batch.size_bytes)
+        failures = tuple(Failure(**json.loads(line)) for line in errors.splitlines())
+        return _Done(task.batch, rows, errors, failures, before.counts, task.plan, task.seconds, is_reused=True)
 
     def _count(self, done: _Done, elapsed_s: float) -> None:
-        self.position = Position(self.position.counts + done.counts, done.digest, done.plan.to_json())
+        self.position = Position(self.position.counts + done.counts, done.batch.digest, done.plan.to_json())
+        self.summary.num_resumed += done.counts.num_inputs if done.is_reused else 0
         kept = MAX_FAILURES_KEPT - len(self.summary.failures)
         self.summary.failures += done.failures[:kept]
         self.summary.seconds += done.seconds
@@ -222,15 +244,25 @@ class _Run:
         self.position, self.summary.num_resumed = position, position.counts.num_inputs
         self._update_summary()
 
-    def _resume_from(self, commit: Commit) -> None:
-        """Skip the completed inputs, and check that they are the same."""
+    def _resume_from(self, output: FileOutput, commit: Commit) -> None:
+        """Skip the completed inputs, and check that they are the same; if not, take over those that are."""
         self._take_over(commit.position)
         num_inputs = self.position.counts.num_inputs
         left, digest = num_inputs, ""
         while left and (batch := self.batcher.take(min(left, SKIPPED_AT_ONCE))):
             left, digest = left - len(batch), batch.digest
-        if left or digest != self.position.digest:
+        if not left and digest == self.position.digest:
+            return
+        done = list(output.done_batches())
+        is_known = self.source.is_repeatable and sum(batch.counts.num_inputs for batch in done) == num_inputs
+        if self.options.resume != "changed" or not is_known:
+            what = compare_inputs(done, self.source.blocks()).describe() if is_known else ""
             raise DataError(
-                f"the first {num_inputs:,} inputs differ from those of the run that is resumed: some of them were "
-                f"changed, added or removed since. Start over with --no-resume."
+                f"the first {num_inputs:,} inputs differ from those of the unfinished run: "
+                f"{what or 'some of them were changed, added or removed since'}. "
+                + ("--resume-changed computes those anew, --no-resume all." if is_known else "Use --no-resume.")
             )
+        self.read_before = output.begin_anew()
+        self.batcher = ReusingBatcher(self.source.blocks(), done)
+        self.position, self.summary.num_resumed = Position(), 0
+        self._update_summary()

@@ -129,7 +129,7 @@ def _blocks(
             yield Pixels(name, images, start, stamp, None if labels is None else next(labels))
             start += len(images)
     except DataError as error:
-        yield Images([unreadable(f"{name}[{start}:]", str(error), "" if start else stamp)])
+        yield Images([unreadable(f"{name}[{start}:]", str(error), stamp)])
 
 
 def _rows_per_piece(signature: Signature, piece_bytes: int | None = None, row_bytes: int | None = None) -> int:

@@ -109,17 +109,17 @@ def image_file(path: str, *, name: str | None = None, label: str | None = None) 
 
 
 def items_within(path: str, items: Iterator[Item]) -> Iterator[Item]:
-    """The items that one file contains. The first one also carries the file's stamp.
+    """The items that one file contains. Each also carries the file's stamp.
 
     If the file turns out to be damaged, which `items` reports by a DataError, one unreadable item stands for the rest.
     """
     stamp, count = stamp_of(path), 0
     try:
         for item in items:
-            yield item if count else replace(item, stamp=f"{stamp} {item.stamp}")
+            yield replace(item, stamp=f"{stamp} {item.stamp}")
             count += 1
     except DataError as error:
-        yield unreadable(f"{path}[{count}:]", str(error), "" if count else stamp)
+        yield unreadable(f"{path}[{count}:]", str(error), stamp)
 
 
 def stamp_of(path: str) -> str:

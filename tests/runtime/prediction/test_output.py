@@ -298,6 +298,8 @@ def test_the_json_of_the_journal(tmp_path: Path) -> None:
         "errors_bytes": len(errors),
         "rows_digest": digests[0],
         "errors_digest": digests[1],
+        "inputs_bytes": 0,
+        "inputs_digest": hashlib.blake2b(digest_size=16).hexdigest(),
         "whole": None,
         "whole_bytes": None,
     }

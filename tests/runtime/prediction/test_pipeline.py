@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ from onward.bundle import Bundle
 from onward.errors import BadInput, DataError, UsageError
 from onward.prediction import Engine, PredictOptions, Summary, open_engine, predict
 from onward.prediction.output import errors_path
-from onward.sources import Block, Source, open_sources
+from onward.sources import Block, Images, Item, Pixels, Source, open_sources
 from onward.tasks.classification import LOGITS, PROBABILITIES
 from tests.needs import needs_torch
 
@@ -256,9 +259,70 @@ def test_changed_inputs_are_detected_on_resume(shared_bundle: Bundle, digits: An
             (images / "0a.png").write_bytes((images / "1.png").read_bytes())
         case "renamed":
             (images / "1.png").rename(images / "1a.png")
+    said = {"touched": "changed {0}/1.png.", "removed": "removed {0}/1.png.", "added": "added {0}/0a.png."}
+    expected = said.get(change, "added {0}/1a.png; removed {0}/1.png.").format(images)
     options = PredictOptions(resume=True)
-    with pytest.raises(DataError, match="differ from those of the unfinished run"):
+    with pytest.raises(
+        DataError, match=f"those of the unfinished run: {re.escape(expected)} --resume-changed computes"
+    ):
         predict(engine, open_sources([images], engine.signature), tmp_path / "rows.csv", options)
+
+
+def watched(source: Source, read: list[str]) -> Source:
+    """A source that notes the names of the images that are read."""
+
+    def note(item: Item) -> Any:
+        read.append(Path(item.name).name)
+        return item.read()
+
+    def blocks() -> Iterator[Block]:
+        for block in source.blocks():
+            yield (
+                block
+                if isinstance(block, Pixels)
+                else Images([replace(item, read=partial(note, item)) for item in block.items])
+            )
+
+    return replace(source, blocks=blocks)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".npy", ".parquet"])
+def test_only_the_batches_of_changed_inputs_are_computed_anew(
+    shared_bundle: Bundle, digits: Any, suffix: str, tmp_path: Path
+) -> None:
+    images, out, whole = tmp_path / "images", tmp_path / f"rows{suffix}", tmp_path / f"whole{suffix}"
+    images.mkdir()
+    for index in range(30):
+        Image.fromarray(digits.test.images[index, ..., 0]).save(images / f"{index:02}.png")
+    (images / "21.png").write_bytes(b"no image")
+    np.save(tmp_path / "x.npy", digits.test.images[:10])
+    options = PredictOptions(batch_size=3, commit_every_s=0, num_threads=1)
+    engine = open_engine(shared_bundle, options)
+
+    def source() -> Source:
+        return open_sources([tmp_path / "x.npy", images], engine.signature)
+
+    with pytest.raises(DataError, match="went away"):
+        predict(engine, failing_after(source(), 36), out, options)
+    Image.fromarray(digits.test.images[40, ..., 0]).save(images / "03.png")
+    (images / "12.png").unlink()
+    Image.fromarray(digits.test.images[41, ..., 0]).save(images / "15a.png")
+    predict(engine, source(), whole, options)
+    read: list[str] = []
+    summary = predict(engine, watched(source(), read), out, replace(options, resume="changed"))
+    anew = {"02.png", "03.png", "04.png", "11.png", "13.png", "14.png", "15.png", "15a.png", "16.png"}
+    assert (
+        anew - {"15.png", "16.png"}
+        <= set(read)
+        <= anew | {f"{index}.png" for index in (*range(11, 20), *range(26, 30))}
+    )
+    assert summary.num_resumed >= 10 + 30 - len(read)
+    if suffix == ".parquet":
+        assert pyarrow.parquet.read_table(out).equals(pyarrow.parquet.read_table(whole))
+    else:
+        assert out.read_bytes() == whole.read_bytes()
+    assert errors_path(out).read_text() == errors_path(whole).read_text()
+    assert [path.name for path in tmp_path.glob(".*") if path.suffix != ".done"] == []
 
 
 def test_a_stopped_run_commits_and_can_be_resumed(shared_bundle: Bundle, digits: Any, tmp_path: Path) -> None:

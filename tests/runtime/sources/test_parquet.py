@@ -137,10 +137,10 @@ def test_rows_of_several_groups_and_batches_come_in_order(make: Any, tmp_path: P
     assert rows[-1][0] == f"{tmp_path}/x.parquet[2999]"
 
 
-def test_the_stamp_of_the_table_comes_once(make: Any, tmp_path: Path) -> None:
+def test_each_stamp_is_that_of_the_table(make: Any, tmp_path: Path) -> None:
     path = make.parquet(tmp_path / "x.parquet", {"image": [b"", b""]})
     found = path.stat()
-    expected = f"{path}[0]\0{found.st_size} {found.st_mtime_ns} \n{path}[1]\0\n"
+    expected = "".join(f"{path}[{index}]\0{found.st_size} {found.st_mtime_ns} \n" for index in range(2))
     assert make.stamps_of(make.opened(path)).decode() == expected
 
 
