@@ -5,16 +5,28 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.onward-ready
 RUNTIME := .venv-runtime
 RUNTIME_STAMP := $(RUNTIME)/.onward-ready
+# The lowest versions are tried with the lowest Python that is here.
+OLD_PYTHON ?= $(shell command -v python3.10 || command -v $(PYTHON))
+LOWEST := .venv-lowest
+LOWEST_STAMP := $(LOWEST)/.onward-ready
+LOWEST_RUNTIME := .venv-lowest-runtime
+LOWEST_RUNTIME_STAMP := $(LOWEST_RUNTIME)/.onward-ready
+# Of tests/runtime, what calls other packages; it takes a minute.
+TELLING := backends/test_foreign_onnx.py backends/test_registry.py backends/test_providers.py bundle/test_bundle.py \
+	bundle/test_golden.py bundle/test_signing.py bundle/test_verification.py cli embedding/test_python.py \
+	images sinks sources test_classifier.py
 # Files go to processes in the order of tests/conftest.py, the long ones first. A third process on two cores saves nothing
 # and disturbs the tests that measure.
 IN_PROCESSES := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-runtime check docs docs-build bench course zoo faults fuzz kills soak gpu gpu-pack format lock clean help
+.PHONY: demo test test-runtime test-lowest test-lowest-runtime check docs docs-build bench course zoo faults fuzz kills soak gpu gpu-pack format lock clean help
 
 help:
 	@echo "make demo    set up, then train → export → verify → predict → bench, into artifacts/demo"
 	@echo "make test    set up, then all tests"
 	@echo "make test-runtime   tests/runtime in an environment where PyTorch was never installed"
+	@echo "make test-lowest   at the lowest versions of all packages: tests/runtime, and the line from training to predictions"
+	@echo "make test-lowest-runtime   the same without PyTorch, and of tests/runtime what calls other packages"
 	@echo "make check   ruff and mypy --strict"
 	@echo "make docs    build the documentation and serve it on this machine"
 	@echo "make bench   Onward beside its peers, at predicting, training, exporting and embedding"
@@ -39,6 +51,15 @@ test: $(STAMP)
 test-runtime: $(STAMP) $(RUNTIME_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.making
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(RUNTIME)/bin/python -m pytest $(IN_PROCESSES) tests/runtime
+
+test-lowest: $(STAMP) $(LOWEST_STAMP)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest $(IN_PROCESSES) tests/runtime
+	$(LOWEST)/bin/python -m benchmarks.companions.line
+
+test-lowest-runtime: $(STAMP) $(LOWEST_RUNTIME_STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.making
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(LOWEST_RUNTIME)/bin/python -m pytest $(IN_PROCESSES) \
+		$(addprefix tests/runtime/,$(TELLING))
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -111,9 +132,27 @@ $(RUNTIME_STAMP): $(STAMP)
 	! $(RUNTIME)/bin/python -c 'import torch' 2>/dev/null && ! $(RUNTIME)/bin/python -c 'import onnx' 2>/dev/null
 	touch $@
 
+# The lowest versions that pyproject.toml allows; what is needed beneath them is the newest that fits.
+$(LOWEST_STAMP): requirements-lowest.txt $(STAMP)
+	$(BIN)/uv venv --quiet --clear --python $(OLD_PYTHON) $(LOWEST)
+	$(BIN)/uv pip sync --quiet --python $(LOWEST) --require-hashes requirements-lowest.txt
+	$(BIN)/uv pip install --quiet --python $(LOWEST) --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(LOWEST_RUNTIME_STAMP): requirements-lowest.txt $(STAMP)
+	$(BIN)/uv venv --quiet --clear --python $(OLD_PYTHON) $(LOWEST_RUNTIME)
+	$(BIN)/uv pip install --quiet --python $(LOWEST_RUNTIME) --constraints requirements-lowest.txt --group test
+	$(BIN)/uv pip install --quiet --python $(LOWEST_RUNTIME) --constraints requirements-lowest.txt --no-build-isolation \
+		--editable '.[fast,parquet,openvino,signing]'
+	$(BIN)/uv pip install --quiet --python $(LOWEST_RUNTIME) --constraints requirements-lowest.txt --no-deps scikit-learn
+	touch $@
+
 lock:
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-emit-index-url --quiet --output-file requirements.txt
+	$(BIN)/uv pip compile pyproject.toml --group test $(addprefix --extra ,fast parquet openvino signing export) \
+		--resolution lowest-direct --universal --python-version 3.10 \
+		--generate-hashes --no-header --no-emit-index-url --quiet --output-file requirements-lowest.txt
 
 clean:
-	rm -rf $(VENV) $(RUNTIME) artifacts/demo dist
+	rm -rf $(VENV) $(RUNTIME) $(LOWEST) $(LOWEST_RUNTIME) artifacts/demo dist

@@ -23,9 +23,12 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, NoReturn, Self
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from onward_export.processes import start_server
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["CAN_FORK", "Fork", "ModuleByFork"]
 

@@ -30,16 +30,16 @@ OPTIONAL = {
     "runtime/onward/sources/parquet.py": {"pyarrow"},
     "training/onward_training/models/libraries.py": {"timm"},
 }
-#: Import package -> (packages of ours, third parties) that it may import.
+#: Import package -> (packages of ours, third parties) that it may import; typing_extensions for type checkers alone.
 ALLOWED = {
-    "onward": ({"onward"}, {"numpy", "onnxruntime", "PIL", "typer", "rich"}),
+    "onward": ({"onward"}, {"numpy", "onnxruntime", "PIL", "typer", "rich", "typing_extensions"}),
     "onward_training": (
         {"onward", "onward_training"},
         {"numpy", "PIL", "safetensors", "sklearn", "torch", "torchvision", "typer", "rich"},
     ),
     "onward_export": (
         {"onward", "onward_training", "onward_export"},
-        {"cloudpickle", "numpy", "onnx", "onnx_ir", "onnxscript", "PIL", "torch", "typer", "rich"},
+        {"cloudpickle", "numpy", "onnx", "onnx_ir", "onnxscript", "PIL", "torch", "typer", "rich", "typing_extensions"},
     ),
 }
 

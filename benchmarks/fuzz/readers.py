@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fuzz import seeds
-from benchmarks.fuzz.watch import Deed, watched
+from benchmarks.fuzz.watch import Deed, watched, working_in
 from onward.bundle import MANIFEST, Bundle, digest_file, manifest_digest
 from onward.bundle.keys import read_public_key
 from onward.bundle.signing import check_signature
@@ -57,7 +57,7 @@ def _decode_listed(path: Path) -> str:
     # a folder in the list is searched, and "/" is the whole machine
     paths = path.read_bytes().replace(b"/", b"_")
     (working := path.parent / "working").mkdir(exist_ok=True)
-    with contextlib.chdir(working):
+    with working_in(working):
         return _decode_source(open_sources(["-"], seeds.SIGNATURE, stdin=io.BytesIO(paths)))
 
 

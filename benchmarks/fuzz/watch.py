@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import chdir, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Deed", "watched"]
+__all__ = ["Deed", "watched", "working_in"]
 
 #: Python's audit events of what no model needs.
 EVENTS = ("os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.putenv", "os.remove", "os.rename", "os.rmdir",
@@ -21,6 +21,17 @@ DOER = "open('deed', 'w').close()"
 
 class Deed(Exception):
     """What a file did while it was read."""
+
+
+@contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Work in this folder, and afterwards again where it was before: `contextlib.chdir`, which Python 3.10 lacks."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 @contextmanager
@@ -39,7 +50,7 @@ def watched(folder: Path) -> Iterator[None]:
     paths, sys.path[:] = [*sys.path], ["", *sys.path]
     _deeds.clear()
     try:
-        with chdir(folder):
+        with working_in(folder):
             _install()
             _watching.append(True)
             try:

@@ -55,8 +55,7 @@ def problems(parts: Path, archives: dict[str, list[dict[str, Any]]]) -> list[str
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 class _Joined(io.RawIOBase):

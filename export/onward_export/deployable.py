@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from onward_export.hook_removal import without_hooks
 from onward_export.plain_network import TABLES, plain_network, uncopyable
 from onward_training.normalization import Normalize
 from onward_training.tasks import network_task_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["ByOutput", "Deployable", "TensorDeployable", "make_deployable", "run", "tensors_of"]
 

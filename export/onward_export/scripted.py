@@ -9,12 +9,15 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from onward.errors import NotExportable, reason_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["ScriptedCall", "UnscriptedModule", "saved", "unscripted"]
 

@@ -234,7 +234,7 @@ def _is_of(value: Any, kind: Any) -> bool:
 
 def _is_plain(kind: Any) -> bool:
     """Whether a value of this type has no parts that are read one by one."""
-    return isinstance(kind, type) and not dataclasses.is_dataclass(kind)
+    return typing.get_origin(kind) is None and isinstance(kind, type) and not dataclasses.is_dataclass(kind)
 
 
 def _word(kind: Any) -> str:

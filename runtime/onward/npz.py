@@ -7,7 +7,7 @@ import math
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,9 +17,19 @@ from onward.limits import allowed_bytes, mebibytes
 from onward.zip_files import open_zip
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
-__all__ = ["BROKEN_ARCHIVE", "BROKEN_ARRAY", "PYTHON_OBJECTS", "ArrayHeader", "read_array_header", "read_arrays"]
+__all__ = [
+    "BROKEN_ARCHIVE",
+    "BROKEN_ARRAY",
+    "PYTHON_OBJECTS",
+    "ArrayHeader",
+    "read_array_header",
+    "read_arrays",
+    "write_arrays",
+]
 
 #: numpy's errors for a damaged header.
 BROKEN_ARRAY = (ValueError, EOFError, OverflowError, TypeError, tokenize.TokenError)
@@ -76,6 +86,21 @@ def read_array_header(stream: IO[bytes]) -> ArrayHeader:
     if min(shape, default=0) < 0:
         raise ValueError(f"its shape is {shape}")
     return ArrayHeader(tuple(shape), dtype, is_fortran)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write an .npz, compressed; the same arrays give the same bytes.
+
+    numpy's own `savez` takes names as arguments: an array cannot be named `file`, nor, depending on numpy's version,
+    `allow_pickle`.
+
+    Raises:
+        ValueError: An array holds Python objects.
+    """
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, np.asanyarray(array), allow_pickle=False)
 
 
 def read_arrays(data: bytes, what: str) -> Iterator[tuple[str, NDArray[Any]]]:

@@ -13,11 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 from onward.document import Document
 from onward.errors import SignatureError, UsageError
 from onward.tensors import ANY, BATCH, CLASSES, DTYPES, Input, Output, describe_shape
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = [
     "CLASSES",

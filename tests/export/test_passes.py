@@ -34,6 +34,7 @@ from onward_export.passes.batch_norm import FoldBatchNorm
 from onward_export.passes.dead_code import RemoveDeadCode
 from onward_export.passes.normalization import FoldNormalization
 from onward_export.passes.pixel_layout import FoldPixelLayout
+from onward_export.passes.simplification import RULE_NAMES, RULES
 from onward_export.publish import publish
 
 Array = NDArray[Any]
@@ -672,3 +673,7 @@ def test_the_report_has_a_line_for_every_pass(tmp_path: Path) -> None:
     assert [item["name"] for item in artifact["passes"]] == [item.name for item in PASSES]
     assert "<h2>Passes</h2>" in page
     assert all(item.name in page for item in PASSES)
+
+
+def test_the_pinned_onnxscript_has_every_rule() -> None:
+    assert len(RULES) == len(RULE_NAMES)

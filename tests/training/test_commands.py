@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 from collections.abc import Callable
@@ -49,11 +48,12 @@ THOUSAND = Signature(224, 224, 3, (0.5,) * 3, (0.25,) * 3, tuple(map(str, range(
 
 
 @pytest.fixture
-def onward() -> Callable[..., subprocess.CompletedProcess[str]]:
+def onward(monkeypatch: pytest.MonkeyPatch) -> Callable[..., subprocess.CompletedProcess[str]]:
     """The command in this process, which has PyTorch loaded already; tests/test_onward.py starts new ones."""
 
     def invoke(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-        with contextlib.chdir(cwd):
+        with monkeypatch.context() as patch:
+            patch.chdir(cwd)
             result = CliRunner().invoke(front_door, [*map(str, arguments)])
         if isinstance(result.exception, OnwardError):
             complaint = f"{result.stderr}{result.exception}"

@@ -161,7 +161,8 @@ class Evaluation:
     @property
     def confidence(self) -> NDArray[np.float32]:
         """The probability of the most probable class of each image, float32 `(count,)`; NaN without an answer."""
-        return np.where(self.is_answered, self.probabilities.max(1), np.float32(np.nan))
+        highest: NDArray[np.float32] = self.probabilities.max(1)
+        return np.where(self.is_answered, highest, np.float32(np.nan))
 
     @property
     def accuracy(self) -> float:

@@ -26,6 +26,8 @@ from onward_export.scripted import UnscriptedModule
 __all__ = ["DEPENDS_ON_DATA", "example_inputs", "export_program", "quietly", "write_pt2"]
 
 BATCH = "batch"
+#: Whether this PyTorch writes .pt2 files that hold tensors as bytes, and no pickles.
+WRITES_PT2 = torch.__version__ >= "2.9"
 #: How the reason begins where a trace would record one branch of several.
 DEPENDS_ON_DATA = "the model's control flow depends on its data"
 
@@ -63,8 +65,16 @@ def example_inputs(deployable: Deployable, signature: AnySignature) -> tuple[tor
 def write_pt2(program: ExportedProgram, path: Path) -> None:
     """Write the program as .pt2, without stack traces and sample inputs.
 
+    Raises:
+        NotExportable: This PyTorch writes an older kind of file.
+
     Source: torch.export, `save`.
     """
+    if not WRITES_PT2:
+        raise NotExportable(
+            f"PyTorch {torch.__version__} writes .pt2 files of an older kind, which hold pickles and are not opened. "
+            f"Install PyTorch 2.9 or newer, or leave .pt2 out: `--formats onnx,torchscript`."
+        )
     example, data = program._example_inputs, io.BytesIO()
     program._example_inputs = None
     try:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -20,6 +20,9 @@ from onward.parity import Outputs, Replay
 from onward.signature import AnySignature
 from onward_export.opening.worker import ERROR, PROGRESS
 from onward_export.processes import TORCH, FreshProcess
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["MAX_SILENCE_S", "ArtifactProcess", "OpenedArtifact"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING
 
 from onward.backends.operator_libraries import library_of
 from onward.errors import BackendError, ParityFailure
@@ -14,6 +14,9 @@ from onward.feed import Feed, num_samples
 from onward.parity import Outputs, Replay, batchings
 from onward.signature import AnySignature
 from onward_export.opening.process import ArtifactProcess, OpenedArtifact
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["ArtifactRun", "Replays", "files_beside", "open_artifact"]
 

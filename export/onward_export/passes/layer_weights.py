@@ -66,7 +66,7 @@ class LayerWeights:
             case "convolution":
                 return self.rows.reshape(self.num_outputs, -1, *self.kernel)
             case "transposed convolution":
-                grouped = self.rows.reshape(self.groups, -1, *self.rows.shape[1:]).swapaxes(1, 2)
+                grouped: Float64 = self.rows.reshape(self.groups, -1, *self.rows.shape[1:]).swapaxes(1, 2)
                 return grouped.reshape(self.num_inputs, -1, *self.kernel)
             case "matrix":
                 return self.rows[:, :, 0]

@@ -23,6 +23,7 @@ from typing import IO
 
 import onward
 import onward_export
+from onward.host.interpreter import python_command
 
 __all__ = ["TORCH", "FreshProcess", "start_server"]
 
@@ -104,7 +105,7 @@ class FreshProcess:
 
     def _start(self, program: str, paths: Sequence[str] | None) -> None:
         self._popen = subprocess.Popen(
-            [sys.executable, "-P", "-c", program, *self.arguments],
+            python_command(program, *self.arguments),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -160,7 +161,7 @@ class _ForkServer:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._popen = subprocess.Popen(
-                [sys.executable, "-P", "-c", SERVER, str(theirs.fileno()), *imports],
+                python_command(SERVER, str(theirs.fileno()), *imports),
                 stdin=subprocess.DEVNULL,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(ROOTS)},
                 pass_fds=[theirs.fileno()],

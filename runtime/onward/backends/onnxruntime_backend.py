@@ -9,11 +9,13 @@ is run plainly: bound to ordinary memory it took 1 to 16 % longer (docs/gpu.md).
 from __future__ import annotations
 
 import io
+import tempfile
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -118,14 +120,16 @@ def open_session(
     request = ProviderRequest((provider,)) if isinstance(provider, Provider) else provider
     providers = request.available()
     _load_libraries(providers)
-    session = _start(data, _options(threads, beside), providers)
+    options = _options(threads)
+    with _model(data, beside, options) as model:
+        session = _start(model, options, providers)
     never_free_in_children(session)
     if request.names != (CPU,):
         check_placement(read_placement(session, request), request)
     return session
 
 
-def _options(threads: Threads, beside: Mapping[str, bytes]) -> ort.SessionOptions:
+def _options(threads: Threads) -> ort.SessionOptions:
     options = ort.SessionOptions()
     # EXTENDED loses the blocked convolution layout: 0.52 to 0.67 of the speed on ResNet-18.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -134,12 +138,24 @@ def _options(threads: Threads, beside: Mapping[str, bytes]) -> ort.SessionOption
     # costs nothing that could be measured: ResNet-18 opens in 36.8 ms with it, 36.9 ms without
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     options.log_severity_level = SILENT
-    if beside:
-        # the bytes whose digests were checked, not what the file of that name holds by now
+    return options
+
+
+@contextmanager
+def _model(data: bytes, beside: Mapping[str, bytes], options: ort.SessionOptions) -> Iterator[bytes | Path]:
+    """The bytes whose digests were checked, not what the files hold by now, as this onnxruntime takes them."""
+    if not beside:
+        yield data
+    elif hasattr(options, "add_external_initializers_from_files_in_memory"):
         options.add_external_initializers_from_files_in_memory(
             list(beside), list(beside.values()), [len(content) for content in beside.values()]
         )
-    return options
+        yield data
+    else:  # an older onnxruntime
+        with tempfile.TemporaryDirectory(prefix="onward-", ignore_cleanup_errors=True) as folder:
+            for name, content in ({"model.onnx": data} | dict(beside)).items():
+                Path(folder, name).write_bytes(content)
+            yield Path(folder, "model.onnx")
 
 
 def _load_libraries(providers: Sequence[Provider]) -> None:
@@ -152,7 +168,7 @@ def _load_libraries(providers: Sequence[Provider]) -> None:
             ort.preload_dlls()
 
 
-def _start(data: bytes, options: ort.SessionOptions, providers: Sequence[Provider]) -> ort.InferenceSession:
+def _start(model: bytes | Path, options: ort.SessionOptions, providers: Sequence[Provider]) -> ort.InferenceSession:
     """A session on these providers, or on those after the first where that one cannot start.
 
     onnxruntime's own fallback is off: it prints to standard output and takes the CPU even where nobody asked for it.
@@ -162,12 +178,12 @@ def _start(data: bytes, options: ort.SessionOptions, providers: Sequence[Provide
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # warns of a fallback, which check_placement makes an error
-            return ort.InferenceSession(data, options, providers=chosen, enable_fallback=0)
+            return ort.InferenceSession(model, options, providers=chosen, enable_fallback=0)
     except ORT_ERRORS as error:
         raise BackendError(f"onnxruntime cannot open the ONNX file: {error}") from error
     except (RuntimeError, ValueError) as error:
         if len(providers) > 1:
-            return _start(data, options, providers[1:])
+            return _start(model, options, providers[1:])
         raise ProviderError(
             f"{providers[0].name} was asked for and did not start: {reason_of(error)} "
             f"`--provider {providers[0].short_name},cpu` would run on the CPU instead."

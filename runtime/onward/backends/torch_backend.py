@@ -7,6 +7,7 @@ C++ and mobile apps load it, and .pt2 stands beside it. The warnings are silence
 
 from __future__ import annotations
 
+import inspect
 import io
 import logging
 import warnings
@@ -155,7 +156,9 @@ def _eager(program: torch.export.ExportedProgram, device: torch.device) -> torch
     They took more than half of the time of a small network at batch 1 (157 µs against 67 µs for the module itself;
     77 µs without them). `check_feed` has checked the input before.
     """
-    module = program.module(check_guards=False)
+    # PyTorch 2.8 and older have no such argument, and check in a hook, which is removed below
+    has_guards = "check_guards" in inspect.signature(program.module).parameters
+    module = program.module(check_guards=False) if has_guards else program.module()
     assert isinstance(module, torch.fx.GraphModule)
     module._forward_pre_hooks.clear()
     if device.type != "cpu":

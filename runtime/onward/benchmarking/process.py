@@ -7,7 +7,6 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from onward.errors import OnwardError
+from onward.host.interpreter import own_group, python_command
 
 __all__ = ["CandidateError", "Interrupted", "WorkerProcess"]
 
@@ -50,14 +50,14 @@ class WorkerProcess:
         self.stderr = tempfile.TemporaryFile()  # noqa: SIM115
         self.spawned = time.perf_counter()
         self.popen = subprocess.Popen(
-            [sys.executable, "-P", "-c", PROGRAM],
+            python_command(PROGRAM),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.stderr,
             env=_environment(threads),
             # Its own process group: Ctrl-C reaches only the parent. If the parent is killed while the worker is
             # stopped, the system wakes up the orphaned group.
-            **({"process_group": 0} if CAN_STOP else {}),  # type: ignore[call-overload]
+            **own_group(),
         )
         self.lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self.reader = threading.Thread(target=self._read_lines, daemon=True)

@@ -170,14 +170,18 @@ class Worker:
 
     def save_outputs(self, *, path: str) -> dict[str, Any]:
         """Write the outputs for the first inputs with known outputs as .npz, in the outputs' order."""
+        from pathlib import Path
+
         import numpy as np
+
+        from onward.npz import write_arrays
 
         self._prepare()
         expected = self.sampler.expected
         kind = expected.kinds[0]
         count = self.model.fixed_batch or min(expected.count(kind), NUM_REPRODUCED)
         outputs = self.backend.infer(expected.take(kind, np.arange(count)))
-        np.savez(path, allow_pickle=False, **{f"{at:04}": np.asarray(item) for at, item in enumerate(outputs)})
+        write_arrays(Path(path), {f"{at:04}": np.asarray(item) for at, item in enumerate(outputs)})
         return {}
 
     def count_answers(self, *, labels: str | None, batch_size: int) -> dict[str, Any]:

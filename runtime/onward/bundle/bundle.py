@@ -306,9 +306,11 @@ class Bundle:
 
 def digest_file(root: Path, path: Path) -> FileDigest:
     """Digest one file below `root`."""
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return FileDigest(path.relative_to(root).as_posix(), digest, path.stat().st_size)
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(1 << 18))
+    with path.open("rb", buffering=0) as stream:
+        while size := stream.readinto(buffer):
+            digest.update(buffer[:size])
+    return FileDigest(path.relative_to(root).as_posix(), digest.hexdigest(), path.stat().st_size)
 
 
 def manifest_digest(document: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from onward.errors import BundleError, DataError, FeedError
 from onward.feed import Feed, check_feed, num_samples, take
-from onward.npz import read_arrays
+from onward.npz import read_arrays, write_arrays
 from onward.parity import Noise, Outputs, Replay, Run, Verdict, judge_replay, replay
 from onward.tensors import describe_shape
 
@@ -110,7 +110,7 @@ class GoldenRecord:
                 arrays[f"noise/{kind}/{output}"] = np.array(
                     [noise.floor, noise.rms, noise.scale, noise.is_measured], np.float64
                 )
-        np.savez_compressed(path, allow_pickle=False, **arrays)
+        write_arrays(path, arrays)
 
     @classmethod
     def load(cls, data: bytes) -> GoldenRecord:
@@ -139,7 +139,7 @@ class GoldenRecord:
 def save_outputs(path: Path, outputs: Mapping[str, Outputs]) -> None:
     """Write what one artifact gave, kind -> output -> float32, as .npz."""
     flat = {f"{kind}/{name}": array for kind, arrays in outputs.items() for name, array in arrays.items()}
-    np.savez_compressed(path, allow_pickle=False, **flat)
+    write_arrays(path, flat)
 
 
 def load_outputs(data: bytes) -> dict[str, dict[str, NDArray[np.float32]]]:

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import PurePosixPath
 from typing import Any
@@ -108,7 +108,7 @@ def take_fingerprint() -> Fingerprint:
         packages=_packages(),
         graphics=_graphics(),
         load=_load(),
-        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
 
 

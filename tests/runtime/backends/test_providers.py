@@ -18,7 +18,7 @@ from onward.classifier import load
 from onward.errors import BackendError, ProviderError, UsageError
 from onward.parity import MAX_NOISE_RATIO
 from onward.tasks.classification import OUTPUTS
-from tests.needs import TORCH_IS_INSTALLED, needs_torch
+from tests.needs import TORCH_IS_INSTALLED, needs_placement, needs_torch
 
 AZURE = "AzureExecutionProvider"  # part of plain onnxruntime; it takes only operators that call Azure
 HAS_CUDA = CUDA in available_providers()
@@ -64,6 +64,7 @@ def test_nothing_runs_on_another_provider_than_the_one_asked_for(shared_bundle: 
 
 
 @needs_azure
+@needs_placement
 def test_a_provider_that_takes_no_node_is_refused_with_what_was_left_to_others(shared_bundle: Bundle) -> None:
     with pytest.raises(
         ProviderError, match=f"{AZURE} was asked for and took no node .* the rest runs elsewhere: .*Conv"
@@ -156,6 +157,7 @@ def test_a_placement_that_is_no_share_is_refused(share: float) -> None:
         ProviderRequest.parse("cuda", min_placement=share)
 
 
+@needs_placement
 def test_the_cpu_takes_every_node(shared_bundle: Bundle) -> None:
     placement = open_artifact(shared_bundle, shared_bundle.artifact("onnx")).placement
     assert placement is not None
@@ -165,6 +167,7 @@ def test_the_cpu_takes_every_node(shared_bundle: Bundle) -> None:
 
 
 @needs_azure
+@needs_placement
 def test_what_a_provider_leaves_runs_on_the_cpu_where_the_list_says_so(
     shared_bundle: Bundle, pixels: NDArray[np.uint8]
 ) -> None:
@@ -180,6 +183,7 @@ def test_what_a_provider_leaves_runs_on_the_cpu_where_the_list_says_so(
 
 
 @needs_azure
+@needs_placement
 def test_a_share_that_was_asked_for_is_asked_for_in_a_list_too(shared_bundle: Bundle) -> None:
     request = ProviderRequest.parse(f"{AZURE},cpu", min_placement=0.1)
     with pytest.raises(ProviderError, match=r"took no node .* lower `--min-placement`, or none"):
@@ -227,6 +231,7 @@ def test_everything_that_takes_a_provider_takes_a_request(shared_bundle: Bundle,
 
 
 @needs_azure
+@needs_placement
 @needs_torch
 def test_pytorchs_artifacts_are_skipped_where_no_provider_is_one_of_its_own(shared_bundle: Bundle) -> None:
     with pytest.raises(ProviderError, match="took no node"):

@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from onward.bundle import Bundle
 from onward.bundle.golden import GoldenRecord, load_outputs, save_outputs
 from onward.errors import BundleError
+from onward.npz import read_arrays, write_arrays
 from onward.parity import Noise
 
 LAW = settings(max_examples=40, deadline=None)
@@ -172,3 +173,12 @@ def test_a_record_passes_its_own_eager_outputs(shared_bundle: Bundle) -> None:
     assert verdict.artifact == "eager"
     # One of the ways over which the noise floor was pooled, and so never above it.
     assert max(row.noise_ratio for row in verdict.comparisons) <= 1
+
+
+def test_an_array_may_have_any_name(tmp_path: Path) -> None:
+    named = {name: np.arange(3.0) for name in ("file", "allow_pickle", "args", "input/real/x")}
+    write_arrays(tmp_path / "a.npz", named)
+    found = dict(read_arrays((tmp_path / "a.npz").read_bytes(), "a.npz"))
+    assert list(found) == list(named)
+    with pytest.raises(ValueError, match="allow_pickle"):
+        write_arrays(tmp_path / "b.npz", {"x": np.array([object()])})

@@ -33,6 +33,7 @@ from onward.tasks.classification import LOGITS
 from tests.bundles import HOSTILE_NODE as HOSTILE
 from tests.bundles import UNDEFINED, path_of
 from tests.image_files import exif_of, png_of_16_bits, tiff_of_16_bits
+from tests.needs import needs_pillow_13
 
 ROOT = Path(__file__).parents[3]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onward-tests"
@@ -422,6 +423,7 @@ def decoded(
         yield name, rgba[..., :3], np.fromfile(folder / f"{name}.pixels", np.uint8), expected
 
 
+@needs_pillow_13
 @pytest.mark.parametrize("exif", ["ignore", "apply"])
 def test_lossless_images_are_decoded_to_pillows_pixels(shared_app: App, tmp_path: Path, exif: str) -> None:
     write_lossless(tmp_path)
@@ -530,6 +532,7 @@ def scale(picture: NDArray[np.uint8], signature: Signature) -> NDArray[np.uint8]
     return np.asarray(image).reshape(signature.image_shape)
 
 
+@needs_pillow_13
 def test_pictures_are_scaled_and_normalised_to_the_same_bits(shared_app: App, tmp_path: Path) -> None:
     generator = np.random.default_rng(6)
     cases, pictures, pixels, tensors = [], [], [], []

@@ -76,11 +76,11 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> App:
                 (site / path.name).symlink_to(path)
 
     def run(folder: Path, *arguments: object, code: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-        # -S leaves out site-packages, -P the working directory
-        start = f"import sys; sys.path[:0] = [{str(site)!r}, {str(folder)!r}]; "
+        # -S leaves out site-packages; the empty path is the working directory
+        start = f"import sys; sys.path[:] = [{str(site)!r}, {str(folder)!r}, *filter(None, sys.path)]; "
         program = code or "import classifier; sys.exit(classifier.main(sys.argv[1:]))"
         return subprocess.run(
-            [sys.executable, "-SPB", "-W", "error", "-c", start + program, *map(str, arguments)],
+            [sys.executable, "-SB", "-W", "error", "-c", start + program, *map(str, arguments)],
             capture_output=True, text=True, encoding="utf-8", check=False, timeout=120,
             env={"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"} | environment,
         )  # fmt: skip
@@ -266,7 +266,7 @@ def assert_read_as_onward_reads(colours: Any, colour: Bundle, data: bytes, exif:
 
 def test_the_signature_says_whether_a_photograph_is_turned(colours: Any, colour: Bundle, exif: str) -> None:
     for orientation in range(10):
-        for file_format in ("JPEG", "PNG", "WEBP", "TIFF", *(["AVIF"] if features.check("avif") else [])):
+        for file_format in ("JPEG", "PNG", "WEBP", "TIFF", *(["AVIF"] if "avif" in features.get_supported() else [])):
             data = encode(draw(31, 44), file_format, exif=exif_of(orientation))
             assert_read_as_onward_reads(colours, colour, data, exif, f"{file_format} {orientation}")
     damaged = encode(draw(31, 44), "JPEG", exif=exif_of(6)).replace(b"Exif\0\0MM", b"Exif\0\0??")

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -78,7 +78,7 @@ def test_this_environment_is_seen() -> None:
     assert fingerprint.python == ".".join(map(str, sys.version_info[:3]))
     assert {"onward", "numpy"} <= set(fingerprint.packages)
     assert any(name.startswith("onnxruntime") for name in fingerprint.packages)
-    assert abs(datetime.fromisoformat(fingerprint.time) - datetime.now(UTC)) < timedelta(minutes=1)
+    assert abs(datetime.fromisoformat(fingerprint.time) - datetime.now(timezone.utc)) < timedelta(minutes=1)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", fingerprint.time)
 
 

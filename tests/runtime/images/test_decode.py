@@ -208,7 +208,7 @@ def test_a_damaged_exif_does_not_turn_an_image() -> None:
     np.testing.assert_array_equal(read_image(damaged, RGB.with_exif("apply")), read_image(damaged, RGB))
 
 
-@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+@pytest.mark.skipif("avif" not in features.get_supported(), reason="this Pillow has no AVIF")
 @pytest.mark.parametrize("exif", ["ignore", "apply"])
 def test_avifs_own_rotation_is_a_part_of_its_decoding(exif: str) -> None:
     """Browsers, libvips and libheif cannot leave it out; Pillow reports it as an EXIF orientation."""

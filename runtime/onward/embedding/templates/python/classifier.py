@@ -18,8 +18,10 @@ import math
 import os
 import struct
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -358,7 +360,8 @@ class Classifier:
         dtype = np.dtype(entry["dtype"]).newbyteorder("<")
         if len(data) != math.prod(entry["shape"]) * dtype.itemsize:
             raise ClassifierError(f"golden/{entry['path']} has {len(data)} bytes, expected those of {entry['shape']}.")
-        return np.frombuffer(data, dtype).reshape(entry["shape"])
+        array: NDArray[Any] = np.frombuffer(data, dtype).reshape(entry["shape"])
+        return array
 
     def _read_json(self, name: str) -> dict[str, Any]:
         try:
@@ -399,16 +402,32 @@ def _open(
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or _num_cores()
     options.log_severity_level = 3
-    if beside:
-        names, contents = zip(*beside, strict=True)
-        options.add_external_initializers_from_files_in_memory(names, contents, [len(item) for item in contents])
     try:
-        session = ort.InferenceSession(model, options, providers=named)
+        with _with_weights(model, beside, options) as source:
+            session = ort.InferenceSession(source, options, providers=named)
     except Exception as error:  # onnxruntime's exceptions have no common base class
         raise ClassifierError(f"onnxruntime {ort.__version__} cannot open the model: {error}") from error
     if named[0][0] not in session.get_providers():
         raise ClassifierError(f"{named[0][0]} did not start; onnxruntime would run on {session.get_providers()}.")
     return session
+
+
+@contextmanager
+def _with_weights(
+    model: bytes, beside: Sequence[tuple[str, bytes]], options: ort.SessionOptions
+) -> Iterator[bytes | str]:
+    """The model as this onnxruntime takes it with the bytes of its weights."""
+    if not beside:
+        yield model
+    elif hasattr(options, "add_external_initializers_from_files_in_memory"):
+        names, contents = zip(*beside, strict=True)
+        options.add_external_initializers_from_files_in_memory(names, contents, [len(item) for item in contents])
+        yield model
+    else:  # an older onnxruntime
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            for name, content in (("model.onnx", model), *beside):
+                Path(folder, name).write_bytes(content)
+            yield str(Path(folder, "model.onnx"))
 
 
 def _num_cores() -> int:

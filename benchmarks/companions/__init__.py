@@ -1,0 +1,1 @@
+"""`python -m benchmarks.companions`: the whole line with older and newer versions of the packages beneath Onward."""
