@@ -75,7 +75,7 @@ def test_the_whole_line_from_the_command_line(onward, tmp_path: Path) -> None:
     )
     assert trained["test"]["accuracy"] > 0.9
     evaluated = json.loads(onward("evaluate", checkpoint, "--json").stdout)
-    assert evaluated == trained["test"]
+    assert evaluated.items() >= trained["test"].items()
     exported = onward("export", checkpoint, "--out", bundle)
     assert exported.returncode == 0
     assert "published" in exported.stdout
@@ -207,7 +207,7 @@ def test_a_wrong_channel_count(here, bundle: Bundle, tmp_path: Path) -> None:
 
 
 def test_a_data_set_of_other_images_than_the_model_s(here, checkpoint_path: Path) -> None:
-    assert_sentence(here("evaluate", checkpoint_path, "--data", "fake"), 2, "fake has the image shape")
+    assert_sentence(here("evaluate", checkpoint_path, "--data", "fake"), 2, "has classes that the model does not have")
 
 
 def test_an_unknown_data_set_says_which_there_are(onward) -> None:
@@ -256,7 +256,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_while_predicting_leaves_the_earlier_rows(here, full_disk: Path, bundle: Bundle, tmp_path) -> None:
     (full_disk / "out.csv").write_text("earlier")
     np.save(tmp_path / "images.npy", np.zeros((5000, 8, 8, 1), np.uint8))
-    result = here("predict", bundle.path, tmp_path / "images.npy", "--out", full_disk / "out.csv")
+    result = here("predict", bundle.path, tmp_path / "images.npy", "--out", full_disk / "out.csv", "--no-resume")
     assert_sentence(result, 2, "no space is left")
     assert (full_disk / "out.csv").read_text() == "earlier"
 

@@ -110,7 +110,7 @@ def test_the_help_names_every_command(project: Path, start: str) -> None:
 
 def test_the_checkpoint_is_evaluated(project: Path) -> None:
     evaluated = json.loads(run(project, *STARTS["python -m onward"], "evaluate", "digits.pt", *MODEL, "--json"))
-    assert evaluated == json.loads((project / "trained.json").read_text())["test"]
+    assert evaluated.items() >= json.loads((project / "trained.json").read_text())["test"].items()
 
 
 def test_the_exported_model_is_the_projects_network(project: Path, bundle: Path) -> None:

@@ -141,6 +141,6 @@ def test_the_page_has_a_row_a_reader_and_lists_failures() -> None:
     found.counts.update({"read": 2, "refused": 1233, "traceback": 1})
     text = page([found, ReaderOutcomes("idle")], seed=5)
     assert "With seed 5: **1,236 cases, 1 failures**." in text
-    assert "| npz | 1,236 | 2 | 1,233 | 1 | 0 | 0 | 0 | 0 | 99 |" in text
+    assert "| npz | 1,236 | 2 | 1,233 | 1 | 0 | 0 | 0 | 0 | 0 | 99 |" in text
     assert r"- npz, case 7: traceback, `KeyError \x1b`" in text
     assert "idle" not in text

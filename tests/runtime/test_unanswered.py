@@ -67,6 +67,7 @@ def test_an_output_that_is_no_number_is_an_error_row_and_no_label(
         "num_failures": 2,
         "num_unreadable": 1,
         "num_unanswered": 1,
+        "num_16_bit": 0,
         "num_resumed": 0,
         "num_labelled": 3,
         "num_correct": document["num_correct"],

@@ -236,9 +236,10 @@ def test_wrong_usage_is_refused_before_anything_is_trained(
 
 def test_a_run_is_not_gone_on_with_under_other_options_and_they_are_named(onward, tmp_path: Path) -> None:
     onward("train", "--epochs", "1", "--out", "run.pt", cwd=tmp_path)
-    result = onward("train", "--epochs", "2", "--seed", "1", "--out", "run.pt", "--resume", cwd=tmp_path)
+    other = ("--epochs", "1", "--batch-size", "32", "--seed", "1")
+    result = onward("train", *other, "--out", "run.pt", "--resume", cwd=tmp_path)
     assert result.returncode == 2
-    assert "epochs was 1, now is 2; seed was 0, now is 1" in result.stderr
+    assert "batch size was 64, now is 32; seed was 0, now is 1" in result.stderr
 
 
 def test_an_evaluation_on_fewer_classes_of_the_data_takes_those(onward, tmp_path: Path, digits: Dataset) -> None:
@@ -292,7 +293,8 @@ def test_exif_goes_from_training_to_evaluation_and_predictions(
         document = json.loads(done.stdout)
         assert document["signature"]["preprocess"]["exif"] == exif
         assert low <= document["test"]["accuracy"] <= high
-        assert json.loads(onward("evaluate", f"{exif}.pt", "--json", cwd=tmp_path).stdout) == document["test"]
+        evaluated = json.loads(onward("evaluate", f"{exif}.pt", "--json", cwd=tmp_path).stdout)
+        assert evaluated.items() >= document["test"].items()
     refused = onward("evaluate", "apply.pt", "--exif", "ignore", cwd=tmp_path)
     assert (refused.returncode, "its signature says whether images are turned" in refused.stderr) == (2, True)
     wrong = onward("train", *options, "--exif", "turn", cwd=tmp_path)

@@ -67,7 +67,8 @@ def predict(
         bool | None,
         typer.Option(
             "--resume/--no-resume",
-            help="Resume an unfinished run at this output, or start over. A finished output stays as it is.",
+            help="Resume an unfinished run at this output, or start over and replace what is there. With neither, an "
+            "output that exists is an error.",
         ),
     ] = None,
     resume_changed: Annotated[

@@ -27,8 +27,8 @@ class PredictOptions:
         num_threads: Threads for decoding and inference together; None uses every core available to the process.
         on_error: `list` writes unreadable inputs to a file beside the output and goes on; `fail` stops at the first.
         resume: True resumes an unfinished run at this output, `changed` does so even if some of its inputs were
-            changed, added or removed since, and computes only those anew; False starts over; with None, an unfinished
-            run is an error.
+            changed, added or removed since, and computes only those anew; False starts over and replaces what is there;
+            with None, an unfinished run or an output that exists is an error.
         commit_every_s: Seconds of work that a crash may cost.
         csv_safe: In a .csv, put an apostrophe before names and labels that a spreadsheet would take for a formula.
         shard: Which share of the inputs; None takes all. `Shard(0, 3)`, or text: `0/3`.

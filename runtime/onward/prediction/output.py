@@ -58,13 +58,13 @@ def open_output(
         out: Path of the rows.
         sink: Format of the rows.
         request: What the run is asked for.
-        resume: Whether to resume an unfinished run; with None, an unfinished run is an error. An output that the same
-            run has finished stays as it is.
+        resume: Whether to resume an unfinished run. With None, an unfinished run is an error, and so is an output that
+            exists. An output that the same run has finished stays as it is; False replaces everything.
         is_same: As for `FileOutput.open`.
 
     Raises:
         OutputError: The folder is not writable, the disk is full, or another run writes to this output.
-        UsageError: There is an unfinished run and `resume` is None, or its request differs.
+        UsageError: There is an unfinished run and `resume` is None, or its request differs; or the output exists.
     """
     output = FileOutput(out, sink, request)
     try:
@@ -130,6 +130,8 @@ class FileOutput:
             self._check_request(found.request)
             if self._publish_finished(found.commits):
                 return
+        if resume is None and self.out.exists():
+            raise UsageError(f"{self.out} exists: --no-resume replaces it, another --out keeps it.")
         if resume and (not found or not found.commits) and self._find_finished(is_same):
             return
         self.rows, self.errors = self._open(self.rows_path), self._open(self.errors_path)

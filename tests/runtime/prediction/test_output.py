@@ -90,7 +90,9 @@ def test_a_resumed_run_gives_the_bytes_of_an_uninterrupted_one(
 def test_a_failed_run_without_a_commit_leaves_nothing(tmp_path: Path) -> None:
     out = tmp_path / "rows.csv"
     out.write_text("earlier")
-    with pytest.raises(ZeroDivisionError), opened(out) as output:
+    with pytest.raises(UsageError, match=r"rows\.csv exists: --no-resume replaces it, another --out keeps it"):
+        opened(out).__enter__()
+    with pytest.raises(ZeroDivisionError), opened(out, resume=False) as output:
         go(output, 9, fail=5)
     assert out.read_text() == "earlier"
     assert hidden(tmp_path) == []
@@ -99,7 +101,7 @@ def test_a_failed_run_without_a_commit_leaves_nothing(tmp_path: Path) -> None:
 def test_a_failed_run_keeps_its_commits_and_the_existing_file(tmp_path: Path) -> None:
     out = tmp_path / "rows.csv"
     out.write_text("earlier")
-    with pytest.raises(ZeroDivisionError), opened(out) as output:
+    with pytest.raises(ZeroDivisionError), opened(out, resume=False) as output:
         go(output, 9, frozenset({4}), fail=6)
     assert out.read_text() == "earlier"
     with pytest.raises(UsageError, match=r"4 inputs: continue it with --resume, or start over with --no-resume"):
@@ -141,7 +143,7 @@ def test_a_different_request_is_refused_and_both_are_named(tmp_path: Path) -> No
 def test_the_errors_of_an_earlier_run_are_removed_if_this_one_has_none(tmp_path: Path) -> None:
     out = tmp_path / "rows.csv"
     for count in (9, 2):
-        with opened(out) as output:
+        with opened(out, resume=False) as output:
             go(output, count)
             output.finish(at(count))
         check(out, count)

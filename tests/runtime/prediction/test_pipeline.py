@@ -198,7 +198,8 @@ def test_an_error_of_the_source_ends_the_run_and_leaves_the_earlier_file(
     out = tmp_path / "rows.csv"
     out.write_text("earlier")
     with pytest.raises(DataError, match="went away"):
-        predict(engine, failing_after(open_sources([mixed], engine.signature), 9), out)
+        source = failing_after(open_sources([mixed], engine.signature), 9)
+        predict(engine, source, out, PredictOptions(resume=False))
     assert out.read_text() == "earlier"
 
 

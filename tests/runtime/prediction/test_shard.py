@@ -86,7 +86,7 @@ def test_a_finished_output_is_done_and_not_begun_anew(bundle: Bundle, photos: Pa
     assert done.returncode == 0
     assert "is finished: an earlier run completed its 30 inputs" in done.stderr.replace("\n", "")
     assert Path("out.csv").stat().st_mtime_ns == before
-    assert not predict(bundle, photos).was_finished
+    assert not predict(bundle, photos, resume=False).was_finished
 
 
 def test_a_finished_output_of_something_else_is_begun_anew(bundle: Bundle, photos: Path) -> None:
