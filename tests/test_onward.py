@@ -156,7 +156,7 @@ def test_a_bundle_with_one_byte_changed(name: str, here, bundle: Bundle) -> None
 
 
 def test_an_onnx_file_that_is_no_bundle(onward, bundle: Bundle) -> None:
-    assert_sentence(onward("verify", bundle.path / "model.onnx"), 2, "a bundle is a folder")
+    assert_sentence(onward("verify", bundle.path / "model.onnx"), 2, f"expected the bundle's folder: {bundle.path}")
 
 
 def test_a_file_that_is_nothing_of_ours(onward, tmp_path: Path) -> None:

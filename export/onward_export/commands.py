@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onward.cli.console import AsJson, print_json, print_table, remark, say
+from onward.cli.console import AsJson, print_json, print_table, remark, say, say_next
 from onward.cli.console import app as make_app
 from onward.errors import UsageError
 from onward_training.cli_options import (
@@ -167,14 +167,14 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Export to ONNX, TorchScript and .pt2. Only files that pass the parity gate are published."""
-    from dataclasses import replace
-
-    from onward_export.model_to_export import ModelToExport
+    from onward.model_file import check_model_file
     from onward_export.options import ExportOptions
-    from onward_export.processes import start_server
     from onward_export.signature_options import apply_interface, image_signature, tensor_signature
-    from onward_training.import_weights import NetworkSpec, open_checkpoint
+    from onward_export.target import check_target
+    from onward_training.data import check
+    from onward_training.options import NetworkSpec
 
+    # names, options and paths are checked before PyTorch is imported
     options = ExportOptions(
         tuple(formats.split(",")) if formats is not None else None,
         opset=opset,
@@ -184,24 +184,39 @@ def export(
         bill_of_materials=sbom,
         thorough=thorough,
     )
-    if options.wanted != ("onnx",):
-        start_server()  # it imports PyTorch while this process does
-    from onward_export.publish import check_target, publish
-
     means, stds = parse_numbers(mean), parse_numbers(std)
     path = Path(what)
     if not path.exists() and ":" in what:
         if weights is None:
             raise UsageError(f"{what} names a model: add --weights FILE with its weights.")
         model, path = what, weights
+    network = NetworkSpec(
+        model, parse_arguments(model_args), final_activation, output, tuple(allow_global or ()), entry
+    )
+    signature = tensor_signature(inputs or (), labels) or image_signature(input_size, labels, means, stds)
+    check_model_file(path)
+    if data is not None:
+        check(data, data_dir=data_dir)
     out = out or path.with_suffix("")
     check_target(out)
+
+    from onward_export.processes import start_server
+
+    if options.wanted != ("onnx",):
+        start_server()  # it imports PyTorch while this process does
+
+    from dataclasses import replace
+
+    from onward_export.model_to_export import ModelToExport
+    from onward_export.publish import publish
+    from onward_training.import_weights import open_checkpoint
+
     checkpoint = open_checkpoint(
         path,
-        NetworkSpec(model, parse_arguments(model_args), final_activation, output, tuple(allow_global or ()), entry),
+        network,
         data=data,
         data_dir=data_dir,
-        signature=tensor_signature(inputs or (), labels) or image_signature(input_size, labels, means, stds),
+        signature=signature,
         mean=means,
         std=stds,
         exif=exif,
@@ -222,6 +237,7 @@ def export(
     else:
         remark("export: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages.seconds().items()))
         print_bundle(bundle)
+        say_next(("verify", bundle.path), ("bench", bundle.path), ("embed", bundle.path, "--target", "python"))
 
 
 def _stages(quiet: bool) -> StageClock:

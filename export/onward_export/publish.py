@@ -17,8 +17,8 @@ from onward.bundle import GOLDEN, MANIFEST, PARITY_HTML, PARITY_JSON, Artifact, 
 from onward.bundle.bill_of_materials import BILL_OF_MATERIALS, bill_text
 from onward.bundle.golden import GoldenRecord, save_outputs
 from onward.bundle.trust import Trust, remember
-from onward.errors import NotExportable, ParityFailure, UsageError
-from onward.files import check_writable, staged_folder
+from onward.errors import NotExportable, ParityFailure
+from onward.files import staged_folder
 from onward.parity import CONSTANT, MAX_NOISE_RATIO
 from onward_export.deployable import Deployable, make_deployable
 from onward_export.failed_formats import DOES_NOT_RUN, FailedFormat, FormatAttempts
@@ -34,9 +34,10 @@ from onward_export.reference import make_reference, why_stop
 from onward_export.reference.samples import NUM_FIRST, NUM_GOLDEN, NUM_SAMPLES, RANDOM, REAL, RESIZED, gather_samples
 from onward_export.report import Method, write_parity_page
 from onward_export.stages import GATE, ONNX, PT2, REFERENCE, TORCH_EXPORT, TORCHSCRIPT, StageClock
+from onward_export.target import check_target, page_of_refusal
 from onward_training.label_order import LabelOrder, check_label_order
 
-__all__ = ["check_target", "publish"]
+__all__ = ["publish"]
 
 #: The passes over the ONNX graph are measured on so many samples of each kind; the gate measures the file on more.
 NUM_MEASURED = 4
@@ -102,7 +103,7 @@ def publish(
             results = _check_artifacts(staged, reference, attempts, replays, results)
         reference, results = _without_costly_passes(staged, model, reference, attempts, replays, results)
         method = Method(computed.memory_formats, computed.left_out, stop_reason)
-        page = _page_of_refusal(out)
+        page = page_of_refusal(out)
         try:
             published = attempts.judge(results, page)
         except ParityFailure:
@@ -231,22 +232,6 @@ def _without_costly_passes(
         return reference, results
     reference = replace(reference, written=again)
     return reference, _check_artifacts(staged, reference, attempts, replays)
-
-
-def check_target(out: Path) -> None:
-    """Check that a bundle can be written here, before the work begins.
-
-    Raises:
-        OutputError: The folder beside it cannot be written.
-        UsageError: There is something else than a bundle.
-    """
-    if out.exists() and not (out / MANIFEST).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} exists and is not a bundle, so it is not replaced. Choose another --out.")
-    check_writable(_page_of_refusal(out))
-
-
-def _page_of_refusal(out: Path) -> Path:
-    return out.parent / f"{out.name}.refused.html"
 
 
 def _start_tracing(

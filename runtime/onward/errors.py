@@ -25,6 +25,8 @@ A message says what was found, what was expected and what to do, in a sentence o
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 __all__ = [
     "BackendError",
@@ -45,6 +47,7 @@ __all__ = [
     "SignatureError",
     "TrustError",
     "UsageError",
+    "did_you_mean",
     "install_command",
     "missing_extra",
     "reason_of",
@@ -143,6 +146,12 @@ class NotExportable(Refusal):
 
 class ParityFailure(Refusal):
     """An artifact is further from the mathematical model than PyTorch is."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """` Did you mean digits?` for the end of a message; "" if no known name is near."""
+    near = get_close_matches(name, list(known), 1)
+    return f" Did you mean {near[0]}?" if near else ""
 
 
 def install_command(module: str) -> str:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from onward.errors import UsageError
-from onward_training.augmentation import NAMES, Augment, parse_augmentation
+from onward_training.augmentation import Augment
+from onward_training.options import AUGMENTATIONS, parse_augmentation
 
 
 def make_images(count: int, height: int = 28, width: int = 20, channels: int = 3, seed: int = 0) -> Tensor:
@@ -22,7 +23,7 @@ def augmented(names: str, images: Tensor, seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_every_augmentation_keeps_shape_and_dtype_and_changes_pixels(name: str, channels: int) -> None:
     images = make_images(16, channels=channels)
     before = images.clone()
@@ -32,14 +33,14 @@ def test_every_augmentation_keeps_shape_and_dtype_and_changes_pixels(name: str, 
     assert torch.equal(images, before), "the input was written to"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_the_same_seed_gives_the_same_images(name: str) -> None:
     images = make_images(8)
     assert torch.equal(augmented(name, images, 3), augmented(name, images, 3))
     assert not torch.equal(augmented(name, images, 3), augmented(name, images, 4))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_each_image_is_drawn_on_its_own(name: str) -> None:
     changed = augmented(name, make_images(1).expand(32, -1, -1, -1).contiguous())
     assert len({image.numpy().tobytes() for image in changed}) > 1
@@ -114,5 +115,5 @@ def test_an_unknown_name_is_refused_with_the_known_ones(text: str) -> None:
 
 
 def test_a_misspelt_name_is_answered_with_the_nearest() -> None:
-    with pytest.raises(UsageError, match=r"did you mean color-jitter\?"):
+    with pytest.raises(UsageError, match=r"Did you mean color-jitter\?"):
         Augment(["colour-jitter"])

@@ -24,8 +24,9 @@ from onward_training.checkpoint import Checkpoint
 from onward_training.commands import app
 from onward_training.data import Dataset
 from onward_training.evaluator import checkpoint_runner, evaluate
-from onward_training.import_weights import NetworkSpec, open_checkpoint
+from onward_training.import_weights import open_checkpoint
 from onward_training.models import build
+from onward_training.options import NetworkSpec
 from tests.image_files import exif_of
 
 pytestmark = pytest.mark.long
@@ -219,7 +220,7 @@ def test_a_file_of_no_known_name_is_taken_for_torchvisions_default_weights_aloud
         (("--classes", "0,eleven"), "has no class 'eleven'"),
         (("--augment", "flop"), "flop"),
         (("--optimizer", "rmsprop"), "expected one of adam, adamw, sgd"),
-        (("--device", "tpu"), "expected cpu or cuda"),
+        (("--device", "tpu"), "expected one of cpu, cuda"),
         (("--precision", "float16"), "float16 needs --device cuda"),
         (("--weights", "missing.pth"), "does not exist"),
         (("--model", "torchvision:vit_b_16"), "does not run on images (3, 8, 8)"),

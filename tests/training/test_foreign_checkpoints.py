@@ -19,7 +19,8 @@ from torch.optim.swa_utils import AveragedModel
 from onward.errors import CheckpointError, UsageError
 from onward.signature import Signature
 from onward_training.external import load_state_dict, read_weights
-from onward_training.import_weights import NetworkSpec, import_weights
+from onward_training.import_weights import import_weights
+from onward_training.options import NetworkSpec
 
 SIGNATURE = Signature(height=4, width=4, channels=3, mean=(0.5,) * 3, std=(0.25,) * 3, labels=("a", "b", "c", "d", "e"))
 #: A network in a file of the user's.

@@ -18,7 +18,8 @@ from onward_training.data import Dataset, load
 from onward_training.epoch_metrics import EpochMetrics, Step
 from onward_training.evaluator import checkpoint_runner, evaluate
 from onward_training.loop import train
-from onward_training.models import ARCHITECTURES, build
+from onward_training.model_names import ARCHITECTURES
+from onward_training.models import build
 from onward_training.options import TrainOptions
 from onward_training.run_folder import RunFolder
 from onward_training.tasks.classification import ClassificationLoss
@@ -67,11 +68,11 @@ def test_options_out_of_range_are_refused(wrong: dict[str, float]) -> None:
         TrainOptions(**wrong)  # type: ignore[arg-type]
 
 
-def test_a_cuda_device_that_is_not_there_is_refused() -> None:
+def test_a_cuda_device_that_is_not_there_is_refused(digits: Dataset) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
     with pytest.raises(UsageError, match="finds no CUDA device"):
-        TrainOptions(device="cuda")
+        train(digits, TrainOptions(device="cuda"))
 
 
 def test_training_on_a_gpu_gives_a_checkpoint_for_the_processor(digits: Dataset) -> None:

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from onward.errors import UsageError
 from onward.signature import Signature
-from onward_training.models import ARCHITECTURES, as_logits_network, build, build_checked
+from onward_training.model_names import ARCHITECTURES, LIBRARIES, registered_networks
+from onward_training.models import as_logits_network, build, build_checked
 from onward_training.models.libraries import signature_of_weights
 from onward_training.models.user_code import user_network
 from onward_training.normalization import Normalize
@@ -302,3 +303,10 @@ def test_a_file_whose_name_is_taken_is_not_imported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="rename the file"):
         build(f"{tmp_path / 'json.py'}:Network", GREY)
     assert "json" in sys.modules
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_the_names_in_the_source_code_are_those_that_the_library_registers(library: str) -> None:
+    models = pytest.importorskip(f"{library}.models" if library == "torchvision" else library)
+    listed = models.list_models(**({"module": models} if library == "torchvision" else {}))
+    assert sorted(registered_networks(library)) == sorted(listed)

@@ -6,7 +6,6 @@ others are torchvision's and change one image at a time.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
@@ -14,11 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from onward.errors import UsageError
+from onward_training.options import check_augmentation
 
-__all__ = ["NAMES", "Augment", "parse_augmentation"]
+__all__ = ["Augment"]
 
-NAMES = ("flip", "crop", "resized-crop", "rotate", "color-jitter", "erase", "trivial", "randaugment")
 PROBABILITY = 0.5
 #: Share of the side that is added at both ends before a window is cropped: 4 of 32 pixels.
 #: Source: He et al., "Deep Residual Learning for Image Recognition", section 4.2.
@@ -34,7 +32,7 @@ class Augment:
     """Change each image of a batch independently, with random numbers from torch's global CPU generator.
 
     Args:
-        names: Some of `NAMES`, applied in this order.
+        names: Some of `onward_training.options.AUGMENTATIONS`, applied in this order.
 
     Raises:
         UsageError: A name is unknown.
@@ -43,7 +41,7 @@ class Augment:
     def __init__(self, names: Iterable[str]) -> None:
         self.names = tuple(names)
         for name in self.names:
-            _check(name)
+            check_augmentation(name)
         if not set(self.names) <= set(BATCHED):
             _torchvision()  # imported before workers are forked, else each worker would import it in every epoch
 
@@ -57,29 +55,6 @@ class Augment:
         for name in self.names:
             image_NHWC = BATCHED[name](image_NHWC) if name in BATCHED else _one_by_one(name, image_NHWC)
         return image_NHWC
-
-
-def parse_augmentation(text: str) -> tuple[str, ...]:
-    """Parse e.g. `flip,crop`; `none` and an empty text mean no augmentation.
-
-    Raises:
-        UsageError: A name is unknown.
-    """
-    if text.strip() in ("", "none"):
-        return ()
-    names = tuple(name.strip() for name in text.split(","))
-    for name in names:
-        _check(name)
-    return names
-
-
-def _check(name: str) -> None:
-    if name not in NAMES:
-        near = difflib.get_close_matches(name, NAMES, 1)
-        raise UsageError(
-            f"augmentation {name!r} is unknown{f' (did you mean {near[0]}?)' if near else ''}, expected none, or some "
-            f"of {', '.join(NAMES)}, joined by commas."
-        )
 
 
 def _flip(image_NHWC: Tensor) -> Tensor:

@@ -11,8 +11,6 @@ import io
 import math
 import pickle
 import re
-import zipfile
-import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -25,9 +23,11 @@ from torch import Tensor, nn
 from onward.document import Document
 from onward.errors import CheckpointError, UsageError, reason_of
 from onward.files import written_whole
+from onward.model_file import check_model_file, kind_of
 from onward.signature import AnySignature, signature_from_json
 from onward.zip_files import is_zip, open_zip
-from onward_training.models import build, is_user_code
+from onward_training.model_names import is_user_code
+from onward_training.models import build
 from onward_training.tasks import network_task_of
 from onward_training.weights_limits import check_document, check_members
 
@@ -77,7 +77,7 @@ class Checkpoint:
         optimizer: Its state_dict, at this epoch.
         random_state: PyTorch's generator, at this epoch.
         provenance: Options, digest of the data, versions: text and numbers.
-        final_activation: One of `onward_training.models.FINAL_ACTIVATIONS`; `end` in the file.
+        final_activation: One of `onward_training.options.FINAL_ACTIVATIONS`; `end` in the file.
         output: Which of the returned values holds the logits; None finds them, see `logits_of`.
         progress: The state of the run; docs/checkpoint_format.md lists its entries.
         is_trusted: Whether user code that it names may run: because the user has just trained it, or named it again. It
@@ -199,22 +199,11 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 def is_checkpoint(path: Path) -> bool:
     """Whether a file is a checkpoint of Onward's, of any version, and not another weights file."""
-    try:
-        with open_zip(path) as archive:
-            pickled = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
-            if pickled is None:
-                return False
-            check_members(archive, path)
-            return FORMAT.partition("/")[0].encode() in archive.read(pickled)
-    except (OSError, ValueError, zlib.error, zipfile.BadZipFile):
-        return False
+    return kind_of(path) == "checkpoint"
 
 
 def _read(path: Path) -> Any:
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder, expected a checkpoint file.")
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist. `onward train --out {path}` creates it.")
+    check_model_file(path)
     if not is_zip(path):
         raise CheckpointError(f"{path} is damaged or not a checkpoint: it is not a complete zip archive.")
     try:

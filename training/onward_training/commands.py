@@ -19,6 +19,7 @@ from onward.cli.console import (
     progress,
     remark,
     say,
+    say_next,
 )
 from onward.cli.console import app as make_app
 from onward.errors import UsageError
@@ -133,24 +134,16 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a network and save its best epoch as a checkpoint."""
-    from dataclasses import replace
-
-    from onward.cli.console import interruptible
-    from onward_training.evaluator import checkpoint_runner
-    from onward_training.evaluator import evaluate as run_evaluation
-    from onward_training.external import initialise_from, read_weights
-    from onward_training.import_weights import stated_arguments
-    from onward_training.loop import train as run
+    from onward.model_file import check_model_file
+    from onward_training.data import check
     from onward_training.options import TrainOptions
     from onward_training.run_folder import RunFolder
 
-    if out is not None:
-        RunFolder(out).check_writable()
+    # names, options and paths are checked before PyTorch is imported
     size = parse_size(image_size)
-    known, known_arguments = _published_signature(data, model, weights, size)
     options = TrainOptions(
         model=model,
-        arguments=known_arguments | parse_arguments(model_args),
+        arguments=parse_arguments(model_args),
         final_activation=final_activation,
         epochs=epochs,
         batch_size=batch_size,
@@ -169,6 +162,25 @@ def train(
         device=device,
         num_workers=num_workers,
     )
+    check(data, data_dir=data_dir, image_size=size, exif=exif)
+    if weights is not None:
+        check_model_file(weights)
+    if out is not None:
+        RunFolder(out).check_writable()
+
+    from dataclasses import replace
+
+    from onward.cli.console import interruptible
+    from onward_training.evaluator import checkpoint_runner
+    from onward_training.evaluator import evaluate as run_evaluation
+    from onward_training.external import initialise_from, read_weights
+    from onward_training.import_weights import stated_arguments
+    from onward_training.loop import check_device
+    from onward_training.loop import train as run
+
+    check_device(device)
+    known, known_arguments = _published_signature(data, model, weights, size)
+    options = replace(options, arguments=known_arguments | dict(options.arguments))
     dataset = _load_training_data(data, known, data_dir, size, seed, exif)
     if classes is not None:
         dataset = dataset.select(classes.split(","))
@@ -224,6 +236,9 @@ def train(
             f"{len(evaluation.targets):,} images), epoch {checkpoint.provenance['best_epoch']} of "
             f"{len(checkpoint.history)} → {run_folder.path}"
         )
+        say_next(
+            ("evaluate", run_folder.path, "--html", run_folder.path.with_suffix(".html")), ("export", run_folder.path)
+        )
 
 
 @app.command()
@@ -260,38 +275,44 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Classify the test images of a data set and compare with their labels."""
-    from onward.bundle.trust import Trust
     from onward.files import check_new
+    from onward.model_file import check_model_file, kind_of
+    from onward_training.data import check
+    from onward_training.options import NetworkSpec
+
+    path = Path(what)
+    is_bundle = kind_of(path) == "bundle"
+    network = NetworkSpec(
+        model, parse_arguments(model_args), final_activation, allow_globals=tuple(allow_global or ()), entry=entry
+    )
+    means, stds = parse_numbers(mean), parse_numbers(std)
+    if data is not None:
+        check(data, data_dir=data_dir)
+    if is_bundle and exif is not None:
+        raise UsageError(f"{what} is a bundle, and its signature says whether images are turned: leave --exif out.")
+    if not is_bundle:
+        check_model_file(path)
+    if html is not None:
+        check_new(html, overwrite)
+
+    from onward.bundle.trust import Trust
     from onward_training.evaluation_page import write_evaluation_page
     from onward_training.evaluator import ModelToEvaluate
     from onward_training.evaluator import evaluate as run
-    from onward_training.import_weights import NetworkSpec, open_checkpoint
+    from onward_training.import_weights import open_checkpoint
     from onward_training.label_order import check_label_order
 
-    if html is not None:
-        check_new(html, overwrite)
-    if Path(what).is_dir():
-        if exif is not None:
-            raise UsageError(f"{what} is a bundle, and its signature says whether images are turned: leave --exif out.")
-        opened = ModelToEvaluate.from_bundle(
-            Path(what), artifact=artifact, provider=provider, trust=Trust.of(trust, key)
-        )
+    if is_bundle:
+        opened = ModelToEvaluate.from_bundle(path, artifact=artifact, provider=provider, trust=Trust.of(trust, key))
     else:
-        network = NetworkSpec(
-            model,
-            parse_arguments(model_args),
-            final_activation,
-            allow_globals=tuple(allow_global or ()),
-            entry=entry,
-        )
         opened = ModelToEvaluate.from_checkpoint(
             open_checkpoint(
-                Path(what),
+                path,
                 network,
                 data=data,
                 data_dir=data_dir,
-                mean=parse_numbers(mean),
-                std=parse_numbers(std),
+                mean=means,
+                std=stds,
                 exif=exif,
                 notify=remark,
             )
@@ -321,6 +342,13 @@ def evaluate(
             remark(f"warning: {order.warning}")
         if html is not None:
             say(f"page: {html}")
+        if is_bundle:
+            say_next(("bench", path), ("embed", path, "--target", "python"))
+        else:
+            stated = {"--model": model, "--model-args": model_args, "--data": data, "--data-dir": data_dir}
+            stated |= {"--mean": mean, "--std": std, "--exif": exif, "--entry": entry}
+            given = {name: value for name, value in stated.items() if value not in (None, "{}")} if model else {}
+            say_next(("export", path, *(part for pair in given.items() for part in pair)))
     if evaluation.num_unanswered:
         raise typer.Exit(1)
 
@@ -358,6 +386,7 @@ def inspect(
     print_signature(document["signature"], checkpoint)
     rows = [[key, str(document[key])] for key in ("architecture", "arguments", "data", "num_parameters")]
     print_table(["checkpoint", ""], rows + [[key, str(value)] for key, value in document["provenance"].items()])
+    say_next(("evaluate", checkpoint), ("export", checkpoint))
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +13,13 @@ from onward.signature import AnySignature, Signature, of_images
 from onward_training.checkpoint import Checkpoint, is_checkpoint
 from onward_training.data import load
 from onward_training.external import ExternalWeights, arguments_for, load_state_dict, read_weights
-from onward_training.models import build_checked, free_parameters, is_user_code
+from onward_training.model_names import is_user_code
+from onward_training.models import build_checked, free_parameters
 from onward_training.models.libraries import signature_of_weights
+from onward_training.options import NetworkSpec
 from onward_training.tasks import network_task_of
 
-__all__ = ["NetworkSpec", "import_weights", "open_checkpoint", "published_signature", "stated_arguments"]
-
-
-@dataclass(frozen=True)
-class NetworkSpec:
-    """The network that a weights file belongs to.
-
-    Args:
-        model: Its name, see `onward_training.models`; needed unless the file names it.
-        arguments: Its further arguments; they override those in the file.
-        final_activation: `auto`, `logits`, `log-softmax`, `softmax` or `sigmoid`.
-        output: Which of the returned values holds the logits: a key, an attribute or an index.
-        allow_globals: Classes and functions that the file may load, see `read_weights`.
-        entry: Where in the file the weights are, see `read_weights`.
-    """
-
-    model: str | None = None
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    final_activation: str = "auto"
-    output: str | None = None
-    allow_globals: tuple[str, ...] = ()
-    entry: str | None = None
+__all__ = ["import_weights", "open_checkpoint", "published_signature", "stated_arguments"]
 
 
 def open_checkpoint(

@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from onward.errors import UsageError
 from onward_training.checkpoint import Checkpoint, Epoch
 from onward_training.data import Dataset
 from onward_training.epoch_metrics import Step
@@ -16,7 +17,7 @@ from onward_training.options import TrainOptions
 from onward_training.run_folder import RunFolder
 from onward_training.trainer import Trainer
 
-__all__ = ["train"]
+__all__ = ["check_device", "train"]
 
 
 def train(
@@ -52,8 +53,10 @@ def train(
         CheckpointError: The run to continue is damaged.
         Diverged: The loss is NaN or infinite.
         OutputError: The run folder cannot be written to.
-        UsageError: No such architecture, or it does not fit the data; or the run to continue had other options.
+        UsageError: No such architecture, or it does not fit the data; the device is missing; or the run to continue
+            had other options.
     """
+    check_device(options.device)
     devices = [torch.cuda.current_device()] if options.device == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         trainer = Trainer.create(dataset, options, data or dataset.name, initialise)
@@ -67,6 +70,16 @@ def train(
                 run_folder.save(trainer.state(), trainer.best if trainer.best_epoch == epoch.epoch else None)
             on_epoch(epoch)
     return replace(trainer.best or trainer.state(), history=tuple(trainer.history), is_trusted=True)
+
+
+def check_device(device: str) -> None:
+    """Check that a device is there.
+
+    Raises:
+        UsageError: It is missing.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: PyTorch finds no CUDA device here.")
 
 
 def _train_epoch(

@@ -1,4 +1,4 @@
-"""Training options, and the values that they may have."""
+"""Training options, and the values that they may have. All of them are checked without importing PyTorch."""
 
 from __future__ import annotations
 
@@ -6,18 +6,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
+from onward.errors import UsageError, did_you_mean
+from onward_training.model_names import check_model_name
 
-from onward.errors import UsageError
-from onward_training.augmentation import parse_augmentation
-from onward_training.models.final_activation import FINAL_ACTIVATIONS
-
-__all__ = ["CLASS_WEIGHTS", "OPTIMIZERS", "PRECISIONS", "SCHEDULES", "TrainOptions"]
+__all__ = [
+    "AUGMENTATIONS",
+    "CLASS_WEIGHTS",
+    "DEVICES",
+    "FINAL_ACTIVATIONS",
+    "OPTIMIZERS",
+    "PRECISIONS",
+    "SCHEDULES",
+    "NetworkSpec",
+    "TrainOptions",
+    "check_augmentation",
+    "parse_augmentation",
+]
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("cosine", "constant", "one-cycle")
 CLASS_WEIGHTS = ("none", "balanced")
 PRECISIONS = ("float32", "bfloat16", "float16")
+DEVICES = ("cpu", "cuda")
+#: The values of `--final-activation`; `auto` watches a forward pass.
+FINAL_ACTIVATIONS = ("auto", "logits", "log-softmax", "softmax", "sigmoid")
+AUGMENTATIONS = ("flip", "crop", "resized-crop", "rotate", "color-jitter", "erase", "trivial", "randaugment")
 
 
 @dataclass(frozen=True)
@@ -25,7 +38,7 @@ class TrainOptions:
     """How to train. Runs with equal options, data, machine and number of threads produce bit-identical weights.
 
     Args:
-        model: Name of the network, see `onward_training.models`.
+        model: Name of the network, see `onward_training.model_names`.
         arguments: Further arguments of the network, e.g. `{"hidden": [512, 256]}`.
         final_activation: `auto`, `logits`, `log-softmax`, `softmax` or `sigmoid`.
         epochs: Passes over the training images.
@@ -39,7 +52,7 @@ class TrainOptions:
         label_smoothing: Share of each target's probability that is spread over all classes, from 0 to below 1.
         clip_norm: Largest norm of the gradient; 0 for no limit.
         class_weights: `none`; or `balanced`, which weighs the loss of each class by the inverse of its frequency.
-        augment: `none`, or names from `onward_training.augmentation.NAMES`, comma-separated.
+        augment: `none`, or names from `AUGMENTATIONS`, comma-separated.
         patience: Epochs without an improvement after which training stops; 0 for no limit.
         precision: Of the forward pass: `float32`, or autocast to `bfloat16` or (on CUDA) `float16`.
         seed: Of the weights, the order of the images, dropout, augmentation and the validation split.
@@ -47,7 +60,7 @@ class TrainOptions:
         num_workers: Processes that decode images, if a folder is too large for memory.
 
     Raises:
-        UsageError: A value is out of range, or the device is missing.
+        UsageError: A value is out of range or unknown.
     """
 
     model: str = "classifier"
@@ -82,25 +95,80 @@ class TrainOptions:
         for name in ("label_smoothing", "momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name.replace('_', ' ')} is {getattr(self, name)}, expected from 0 to below 1.")
-        choices = {
+        for name, known in {
             "optimizer": OPTIMIZERS,
             "schedule": SCHEDULES,
             "class_weights": CLASS_WEIGHTS,
             "precision": PRECISIONS,
+            "device": DEVICES,
             "final_activation": FINAL_ACTIVATIONS,
-        }
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise UsageError(
-                    f"{name.replace('_', ' ')} {getattr(self, name)!r} is unknown, expected one of {', '.join(known)}."
-                )
+        }.items():
+            _check_choice(name, getattr(self, name), known)
+        check_model_name(self.model)
         parse_augmentation(self.augment)
-        self._check_device()
-
-    def _check_device(self) -> None:
-        if self.device not in ("cpu", "cuda"):
-            raise UsageError(f"device {self.device!r} is unknown, expected cpu or cuda.")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise UsageError("--device cuda: PyTorch finds no CUDA device here.")
         if self.precision == "float16" and self.device == "cpu":
             raise UsageError("--precision float16 needs --device cuda; on a CPU, use float32 or bfloat16.")
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """The network that a weights file belongs to.
+
+    Args:
+        model: Its name, see `onward_training.model_names`; needed unless the file names it.
+        arguments: Its further arguments; they override those in the file.
+        final_activation: `auto`, `logits`, `log-softmax`, `softmax` or `sigmoid`.
+        output: Which of the returned values holds the logits: a key, an attribute or an index.
+        allow_globals: Classes and functions that the file may load, see `read_weights`.
+        entry: Where in the file the weights are, see `read_weights`.
+
+    Raises:
+        UsageError: The model or the final activation is unknown.
+    """
+
+    model: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    final_activation: str = "auto"
+    output: str | None = None
+    allow_globals: tuple[str, ...] = ()
+    entry: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_choice("final_activation", self.final_activation, FINAL_ACTIVATIONS)
+        if self.model is not None:
+            check_model_name(self.model)
+
+
+def parse_augmentation(text: str) -> tuple[str, ...]:
+    """Parse e.g. `flip,crop`; `none` and an empty text mean no augmentation.
+
+    Raises:
+        UsageError: A name is unknown.
+    """
+    if text.strip() in ("", "none"):
+        return ()
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        check_augmentation(name)
+    return names
+
+
+def check_augmentation(name: str) -> None:
+    """Check one name.
+
+    Raises:
+        UsageError: It is unknown.
+    """
+    if name not in AUGMENTATIONS:
+        raise UsageError(
+            f"augmentation {name!r} is unknown, expected none, or some of {', '.join(AUGMENTATIONS)}, joined by commas."
+            f"{did_you_mean(name, AUGMENTATIONS)}"
+        )
+
+
+def _check_choice(field_name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(
+            f"{field_name.replace('_', ' ')} {value!r} is unknown, expected one of {', '.join(known)}."
+            f"{did_you_mean(value, known)}"
+        )

@@ -12,11 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from onward.errors import CheckpointError, UsageError
 from onward.files import check_writable, remove_leftovers, written_whole
 from onward.locks import sole_writer
-from onward_training.checkpoint import Checkpoint, Epoch
+
+if TYPE_CHECKING:
+    from onward_training.checkpoint import Checkpoint, Epoch
 
 __all__ = ["RunFolder"]
 
@@ -94,6 +97,8 @@ class RunFolder:
         """
         if not self.last_path.is_file():
             return None
+        from onward_training.checkpoint import Checkpoint
+
         last = Checkpoint.load(self.last_path)
         best_epoch = last.progress["best_epoch"]
         if not best_epoch:

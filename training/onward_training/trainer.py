@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from onward.errors import Diverged, UsageError
 from onward.signature import Signature
-from onward_training.augmentation import Augment, parse_augmentation
+from onward_training.augmentation import Augment
 from onward_training.batches import Batches, seed_of
 from onward_training.checkpoint import Checkpoint, Epoch, load_weights
 from onward_training.data import AnySplit, Dataset
@@ -23,7 +23,7 @@ from onward_training.epoch_metrics import EpochMetrics
 from onward_training.models import build_checked
 from onward_training.normalization import Normalize
 from onward_training.optimization import make_optimizer, make_schedule
-from onward_training.options import TrainOptions
+from onward_training.options import TrainOptions, parse_augmentation
 from onward_training.tasks import Loss, NetworkTask, network_task_of
 
 __all__ = ["Trainer"]

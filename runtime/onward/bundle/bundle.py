@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from onward.bundle.trust import NO_TRUST, Trust, is_safe
 from onward.document import Document, check_size, parse
 from onward.errors import BundleError
+from onward.model_file import MANIFEST, not_a_bundle
 from onward.signature import AnySignature, signature_from_json
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT", "MANIFEST", "Artifact", "Bundle", "FileDigest", "digest_file", "manifest_digest"]
 
 FORMAT = 1
-MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
 PARITY_JSON = "parity.json"
 PARITY_HTML = "parity.html"
@@ -347,12 +347,8 @@ def _recover(path: Path) -> None:
 
 def _read_manifest(path: Path) -> bytes:
     manifest = path / MANIFEST
-    if path.is_file():
-        raise BundleError(f"{path} is a file; a bundle is a folder with a {MANIFEST}.")
     if not manifest.is_file() or manifest.is_symlink():
-        raise BundleError(
-            f"{path} is not a bundle: it has no {MANIFEST}. `onward export CHECKPOINT --out {path}` makes a bundle."
-        )
+        raise not_a_bundle(path)
     check_size(manifest.stat().st_size, str(manifest), BundleError)
     return manifest.read_bytes()
 

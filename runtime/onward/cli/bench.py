@@ -21,6 +21,7 @@ from onward.cli.console import (
     progress,
     remark,
     say,
+    say_next,
 )
 from onward.errors import UsageError
 
@@ -107,6 +108,7 @@ def bench(
     from onward.benchmarking.spec import BenchOptions, BenchSpec, Selection
     from onward.bundle.trust import Trust
     from onward.files import check_new
+    from onward.model_file import kind_of
 
     counts = _whole_numbers(threads, "--threads")
     selection = Selection(backends.split(",") if backends else None, provider or (), counts)
@@ -123,6 +125,8 @@ def bench(
         from onward.benchmarking.page import write_page
 
         write_page(html, report)
+    if not as_json and kind_of(Path(targets[0])) == "bundle":
+        say_next(("embed", targets[0], "--target", "python"))
     is_bad = report.failed or (strict and not report.passes_strict) or (gate and gate.exit_code(strict))
     if code := signal_code or int(bool(is_bad)):
         raise typer.Exit(code)

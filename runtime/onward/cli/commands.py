@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onward.cli.console import AsJson, BundlePath, ProviderName, SignerKey, TrustWord, print_json, print_table, say
+from onward.cli.console import (
+    AsJson,
+    BundlePath,
+    ProviderName,
+    SignerKey,
+    TrustWord,
+    print_json,
+    print_table,
+    say,
+    say_next,
+)
 
 if TYPE_CHECKING:
     from onward.bundle.verification import Verification
@@ -47,6 +58,8 @@ def verify(
         elif opened.signature_state == "not checked":
             say("The signature was not checked: --key with the signer's public key checks it.")
         say(_sentence(passed, num_run, len(results) - num_run))
+        if passed:
+            say_next(("bench", bundle), ("embed", bundle, "--target", "python"))
     if not passed:
         raise typer.Exit(1)
 
@@ -134,3 +147,4 @@ def doctor(as_json: AsJson = False) -> None:
         ["works", "what", "details"],
         [["yes" if item.works else "no", item.what, item.detail] for item in machine.findings],
     )
+    say_next(("demo",) if find_spec("onward_export") and find_spec("torch") else ("verify", "BUNDLE"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -42,6 +43,7 @@ __all__ = [
     "remark",
     "run",
     "say",
+    "say_next",
 ]
 
 BundlePath = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that `onward export` wrote.")]
@@ -203,6 +205,19 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title:
 def say(text: str) -> None:
     """Print one line of the answer to standard output."""
     print(printable(text))
+
+
+def say_next(*commands: Sequence[object]) -> None:
+    """Print what to do next, for people: a command of Onward's on each line, as a shell takes it.
+
+    Args:
+        commands: Each in its parts, without the `onward`; a part that is None is left out.
+    """
+    for index, parts in enumerate(commands):
+        say(
+            ("      " if index else "next: ")
+            + shlex.join(["onward", *(str(part) for part in parts if part is not None)])
+        )
 
 
 def remark(text: str) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from onward.cli.console import AsJson, print_json, print_table, say
+from onward.cli.console import AsJson, print_json, print_table, say, say_next
 from onward.cli.extensions import INSPECTORS_GROUP, load_extensions
 from onward.document import parse
 from onward.errors import BundleError, OnwardError
@@ -45,8 +45,10 @@ def inspect(
     print_signature(document["signature"], path)
     if "artifacts" in document:
         _print_artifacts(document)
+        say_next(("verify", path), ("bench", path))
     else:
         _print_header(document)
+        say_next(("bench", path))
 
 
 def _print_bill(path: Path) -> None:

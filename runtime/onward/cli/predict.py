@@ -21,6 +21,7 @@ from onward.cli.console import (
     print_json,
     progress,
     remark,
+    say_next,
 )
 from onward.errors import UsageError
 
@@ -170,6 +171,8 @@ def predict(
         print_json(summary.to_json() | {"out": str(out)})
     elif not quiet:
         _remark_on(summary, out)
+        if out != STDOUT and not summary.is_interrupted:
+            say_next(("bench", bundle), ("embed", bundle, "--target", "python"))
     if summary.is_interrupted:
         raise typer.Exit(stop.exit_code)
     if summary.counts.num_failures and not ok_with_errors:

@@ -245,7 +245,7 @@ def test_what_is_no_bundle_says_what_makes_one(tmp_path: Path) -> None:
 
 
 def test_a_file_is_no_bundle(shared_bundle: Bundle) -> None:
-    with pytest.raises(BundleError, match="is a file; a bundle is a folder"):
+    with pytest.raises(BundleError, match="is a file of a bundle, expected the bundle's folder"):
         Bundle.open(shared_bundle.path / "model.onnx")
 
 

@@ -92,7 +92,10 @@ def test_paths_on_standard_input_are_read(run: Run, photos: Path, tmp_path: Path
 
 def test_the_summary_is_printed_once_on_standard_error(run: Run, photos: Path, tmp_path: Path) -> None:
     result = run(photos, "--out", tmp_path / "rows.csv")
-    assert result.stdout == ""
+    assert [line.split()[:3] for line in result.stdout.splitlines()] == [
+        ["next:", "onward", "bench"],
+        ["onward", "embed", str(result.args[2])],
+    ]
     first, *others = result.stderr.splitlines()
     assert first.startswith("3 images in ")
     assert f"1 could not be read, listed in {tmp_path / 'rows.csv.errors.jsonl'}:" in others

@@ -5,8 +5,8 @@ mnist, fashion-mnist   idx_files.py      found on the machine or downloaded
 folder:PATH            folder.py         one folder per class
 """
 
-from onward_training.data.catalog import NAMES, load, load_for
+from onward_training.data.catalog import NAMES, check, load, load_for
 from onward_training.data.dataset import Dataset, class_weights
 from onward_training.data.split import AnySplit, FileSplit, Split
 
-__all__ = ["NAMES", "AnySplit", "Dataset", "FileSplit", "Split", "class_weights", "load", "load_for"]
+__all__ = ["NAMES", "AnySplit", "Dataset", "FileSplit", "Split", "check", "class_weights", "load", "load_for"]

@@ -4,13 +4,57 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from onward.errors import DataError, UsageError
+from onward.errors import DataError, UsageError, did_you_mean
 from onward.signature import Preprocess, Signature
 from onward_training.data.dataset import Dataset
 
-__all__ = ["NAMES", "load", "load_for"]
+__all__ = ["NAMES", "check", "load", "load_for"]
 
 NAMES = ("digits", "fashion-mnist", "mnist", "folder:PATH", "fake")
+
+
+def check(
+    name: str,
+    *,
+    data_dir: Path | None = None,
+    image_size: tuple[int, int] | None = None,
+    exif: str | None = None,
+) -> None:
+    """Check a name and what is given beside it, without reading an image.
+
+    Args:
+        name, data_dir, image_size, exif: As for `load`.
+
+    Raises:
+        DataError: No such data set, or no such folder.
+        UsageError: The data set does not take an option, or the rule for the EXIF orientation is unknown.
+    """
+    kind, _, path = name.partition(":")
+    if kind not in {known.partition(":")[0] for known in NAMES} or (kind == "folder") != bool(path):
+        raise DataError(f"data set {name!r} is unknown, expected one of {', '.join(NAMES)}.{_suggestion(name)}")
+    if image_size is not None and kind not in ("folder", "fake"):
+        raise UsageError(f"{name} has a fixed image size; --image-size is only for folder:PATH and fake.")
+    if exif is not None:
+        if kind != "folder":
+            raise UsageError(f"{name} holds pixels, not photographs with an orientation; exif is only for folder:PATH.")
+        Preprocess().with_exif(exif)  # raises if the rule is unknown
+    if kind == "folder" and not Path(path).is_dir():
+        raise DataError(f"{name} does not exist, or is not a folder.{_nearby(Path(path))}")
+    if kind in ("mnist", "fashion-mnist") and data_dir is not None:
+        from onward_training.data.idx_files import find_folder
+
+        find_folder(kind, data_dir)
+
+
+def _suggestion(name: str) -> str:
+    if Path(name).is_dir():
+        return f" There is a folder {name}: --data folder:{name}"
+    return did_you_mean(name, NAMES)
+
+
+def _nearby(path: Path) -> str:
+    folders = [item.name for item in path.parent.iterdir() if item.is_dir()] if path.parent.is_dir() else []
+    return did_you_mean(path.name, folders)
 
 
 def load(
@@ -44,13 +88,10 @@ def load(
         DataError: No such data set, or it cannot be read.
         UsageError: The data set does not take an option.
     """
+    check(name, data_dir=data_dir, image_size=image_size, exif=exif)
     kind, _, path = name.partition(":")
-    if image_size is not None and kind not in ("folder", "fake"):
-        raise UsageError(f"{name} has a fixed image size; --image-size is only for folder:PATH and fake.")
     if kind != "folder" and (streaming or preprocess is not None):
         raise UsageError(f"{name} is in memory at a fixed size; streaming and preprocessing are only for folder:PATH.")
-    if kind != "folder" and exif is not None:
-        raise UsageError(f"{name} holds pixels, not photographs with an orientation; exif is only for folder:PATH.")
     channels = None
     if like is not None:
         image_size, channels = image_size or (like.height, like.width), like.channels
@@ -65,7 +106,7 @@ def load(
             from onward_training.data.idx_files import load_idx_files
 
             return load_idx_files(kind, data_dir, seed)
-        case "folder" if path:
+        case "folder":
             from onward_training.data.folder import load_folder
 
             return load_folder(
@@ -77,12 +118,10 @@ def load(
                 streaming=streaming,
                 classes=classes,
             )
-        case "fake":
+        case _:
             from onward_training.data.toy_datasets import load_fake
 
             return load_fake(image_size, channels or 1, seed)
-        case _:
-            raise DataError(f"data set {name!r} is unknown, expected one of {', '.join(NAMES)}.")
 
 
 def load_for(signature: Signature, data: str, data_dir: Path | None = None) -> Dataset:

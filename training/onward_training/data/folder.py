@@ -140,8 +140,6 @@ class _Listing:
 
 
 def _list(path: Path, classes: tuple[str, ...] = ()) -> _Listing:
-    if not path.is_dir():
-        raise DataError(f"folder:{path} does not exist, or is not a folder.")
     roots = {
         split: found
         for split, names in SPLIT_FOLDERS.items()

@@ -25,7 +25,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from onward.errors import UsageError, reason_of
 from onward_training.external.texts import SAVE_ALONE
-from onward_training.models.libraries import LIBRARIES
+from onward_training.model_names import LIBRARIES
 from onward_training.models.user_code import module_of
 
 __all__ = ["ARCHIVE", "NETWORKS", "Allowed", "allow", "is_never_allowed", "needed_globals", "network_classes"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from importlib import import_module
 from typing import Any, TypeVar
 
 import torch
@@ -12,15 +13,14 @@ from torch import Tensor, nn
 
 from onward.errors import UsageError, reason_of
 from onward.signature import AnySignature, Signature, of_images
-from onward_training.models.architectures import CNN, ClassifierNetwork
+from onward_training.model_names import ARCHITECTURES, Architecture, check_model_name, is_user_code
 from onward_training.models.build_budget import BuildBudget
-from onward_training.models.course import Network, Neuron, Perceptron, PerceptronModule, TwoLayers, sequential
 from onward_training.models.final_activation import probe_inputs
-from onward_training.models.libraries import LIBRARIES, timm_network, torchvision_network
+from onward_training.models.libraries import timm_network, torchvision_network
 from onward_training.models.output_selection import logits_of
 from onward_training.models.user_code import user_network
 
-__all__ = ["ARCHITECTURES", "build", "build_checked", "is_user_code"]
+__all__ = ["build", "build_checked"]
 
 #: The name of the number of classes in the architectures here and in torchvision's.
 NUM_CLASSES = "num_classes"
@@ -29,35 +29,23 @@ Builder = Callable[..., nn.Module]
 S = TypeVar("S", bound=AnySignature)
 
 
-def _by_inputs(kind: Builder) -> Builder:
-    return lambda signature, **arguments: kind(_num_inputs(signature), **arguments)
-
-
-def _by_inputs_and_classes(kind: Builder) -> Builder:
-    return lambda signature, **arguments: kind(_num_inputs(signature), signature.num_classes, **arguments)
-
-
-def _by_image_and_classes(kind: Builder) -> Builder:
-    return lambda signature, **arguments: kind(
-        (signature.network_channels, signature.height, signature.width), signature.num_classes, **arguments
-    )
+def _builder(architecture: Architecture) -> Builder:
+    """(signature, **arguments) -> network."""
+    module, _, attribute = architecture.place.partition(":")
+    kind: Builder = getattr(import_module(f"onward_training.models.{module}"), attribute)
+    match architecture.takes:
+        case "inputs":
+            return lambda signature, **arguments: kind(_num_inputs(signature), **arguments)
+        case "inputs and classes":
+            return lambda signature, **arguments: kind(_num_inputs(signature), signature.num_classes, **arguments)
+        case "image and classes":
+            return lambda signature, **arguments: kind(
+                (signature.network_channels, signature.height, signature.width), signature.num_classes, **arguments
+            )
 
 
 def _num_inputs(signature: Signature) -> int:
     return signature.network_channels * signature.height * signature.width
-
-
-#: Name -> (signature, **arguments) -> network. Checkpoints name their architecture by these names.
-ARCHITECTURES: Mapping[str, Builder] = {
-    "neuron": _by_inputs(Neuron),
-    "two-layers": _by_inputs(TwoLayers),
-    "perceptron": _by_inputs_and_classes(Perceptron),
-    "perceptron-module": _by_inputs_and_classes(PerceptronModule),
-    "sequential": _by_inputs_and_classes(sequential),
-    "network": _by_inputs_and_classes(Network),
-    "classifier": _by_inputs_and_classes(ClassifierNetwork),
-    "cnn": _by_image_and_classes(CNN),
-}
 
 
 def build(
@@ -85,19 +73,15 @@ def build(
 
 
 def _build(name: str, signature: AnySignature, arguments: Mapping[str, Any] | None) -> nn.Module:
+    check_model_name(name)
+    if is_user_code(name):
+        return user_network(name, signature, **(arguments or {}))
     library, _, rest = name.partition(":")
     if name in ARCHITECTURES:
-        builder = ARCHITECTURES[name]
-    elif library in LIBRARIES:
+        builder = _builder(ARCHITECTURES[name])
+    else:
         make = torchvision_network if library == "torchvision" else timm_network
         builder = lambda signature, **arguments: make(rest, signature, **arguments)  # noqa: E731
-    elif is_user_code(name):
-        return user_network(name, signature, **(arguments or {}))
-    else:
-        raise UsageError(
-            f"model {name!r} is unknown, expected one of {', '.join(ARCHITECTURES)}, torchvision:NAME, timm:NAME, "
-            f"FILE.py:NAME or package.module:NAME."
-        )
     images = of_images(signature)
     try:
         return builder(images, **_without_num_classes(arguments or {}, images))
@@ -171,8 +155,3 @@ def _check_runs(name: str, network: nn.Module, signature: AnySignature, output_n
             f"{name} returns shape {tuple(output.shape)} for 2 samples, expected (2, {signature.num_classes}) for "
             f"{signature.num_classes} labels. Does it take the number of classes (`num_classes`)?"
         )
-
-
-def is_user_code(name: str) -> bool:
-    """Whether the name is that of user code: `FILE.py:NAME` or `package.module:NAME`."""
-    return ":" in name and name.partition(":")[0] not in LIBRARIES

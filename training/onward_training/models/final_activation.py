@@ -21,11 +21,10 @@ from onward.errors import UsageError
 from onward.feed import arrays_of, draw
 from onward.signature import AnySignature, Signature
 from onward_training.models.output_selection import logits_of
+from onward_training.options import FINAL_ACTIVATIONS
 
-__all__ = ["FINAL_ACTIVATIONS", "LogitsNetwork", "as_logits_network", "probe_inputs"]
+__all__ = ["LogitsNetwork", "as_logits_network", "probe_inputs"]
 
-#: The values of `--final-activation`; `auto` watches a forward pass.
-FINAL_ACTIVATIONS = ("auto", "logits", "log-softmax", "softmax", "sigmoid")
 CALLS: Mapping[Callable[..., Any], str] = {
     F.softmax: "softmax",
     torch.softmax: "softmax",

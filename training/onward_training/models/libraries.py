@@ -10,10 +10,10 @@ from torch import nn
 
 from onward.errors import UsageError
 from onward.signature import Preprocess, Signature
+from onward_training.model_names import unknown_network
 
-__all__ = ["LIBRARIES", "signature_of_weights", "timm_network", "torchvision_network"]
+__all__ = ["signature_of_weights", "timm_network", "torchvision_network"]
 
-LIBRARIES = ("torchvision", "timm")
 #: These constructors warn unless `init_weights` says whether to initialise the weights.
 NEEDS_INIT_WEIGHTS = ("googlenet", "inception_v3")
 
@@ -44,14 +44,12 @@ def timm_network(name: str, signature: Signature, **arguments: Any) -> nn.Module
     """A network of timm, with random weights, for the signature's number of channels and classes.
 
     Raises:
-        UsageError: timm is not installed, or it has no such network.
+        UsageError: timm has no such network.
 
     Source: timm, `create_model`.
     """
-    try:
-        import timm
-    except ModuleNotFoundError as error:
-        raise UsageError("--model timm:NAME needs timm, which is not installed: pip install 'onward[timm]'.") from error
+    import timm
+
     _check_name(name.partition(".")[0], timm.list_models(), "timm")
     known = {"num_classes": signature.num_classes, "in_chans": signature.network_channels}
     network: nn.Module = timm.create_model(name, pretrained=False, **known | arguments)
@@ -105,11 +103,5 @@ def signature_of_weights(name: str, path: Path) -> tuple[Signature, str, bool, d
 
 
 def _check_name(name: str, names: Sequence[str], library: str) -> None:
-    from difflib import get_close_matches
-
     if name not in names:
-        near = get_close_matches(name, names, 3, 0.5)
-        raise UsageError(
-            f"{library} has no classification network {name!r}"
-            + (f"; nearest: {', '.join(near)}." if near else f"; it has {len(names)}, e.g. {', '.join(names[:3])}.")
-        )
+        raise unknown_network(library, name, names)

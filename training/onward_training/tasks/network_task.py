@@ -34,7 +34,7 @@ class NetworkTask(ABC):
 
         Args:
             network: In the caller's hands still: it is not copied.
-            final_activation: What it ends in, of `onward_training.models.FINAL_ACTIVATIONS`.
+            final_activation: What it ends in, of `onward_training.options.FINAL_ACTIVATIONS`.
             output: Which of the values that it returns; None for the only one.
 
         Raises:

@@ -1,0 +1,28 @@
+"""Target: the folder that a bundle is published to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from onward.bundle import MANIFEST
+from onward.errors import UsageError
+from onward.files import check_writable
+
+__all__ = ["check_target", "page_of_refusal"]
+
+
+def check_target(out: Path) -> None:
+    """Check that a bundle can be written here, before the work begins.
+
+    Raises:
+        OutputError: The folder beside it cannot be written.
+        UsageError: There is something else than a bundle.
+    """
+    if out.exists() and not (out / MANIFEST).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} exists and is not a bundle, so it is not replaced. Choose another --out.")
+    check_writable(page_of_refusal(out))
+
+
+def page_of_refusal(out: Path) -> Path:
+    """The page of a model that did not pass the gate, beside the folder."""
+    return out.parent / f"{out.name}.refused.html"
