@@ -85,12 +85,14 @@ def find_leaks(process_runs: Sequence[ProcessRun], samples: Sequence[Sequence[Sa
 
 def _disagreement(ratio: Interval) -> Iterator[Instability]:
     if ratio.spread > MAX_SPREAD:
-        yield Instability("rounds", f"rounds or process runs disagree: the ratio is only known to ±{ratio.spread:.1%}")
+        known = f"only known to ±{ratio.spread:.1%}" if ratio.spread < 1 else "not known"
+        yield Instability("rounds", f"rounds or process runs disagree: the ratio is {known}")
 
 
 def _disagreement_of_process_runs(normalised: Sequence[float]) -> Iterator[Instability]:
     if normalised and (slowdown := max(normalised) / min(normalised) - 1) > MAX_BETWEEN_PROCESS_RUNS:
-        yield Instability("process-runs", f"process runs disagree: one is {slowdown:.0%} slower than another")
+        how = f"is {slowdown:.0%} slower than" if slowdown < 1 else f"takes {slowdown + 1:.3g} times as long as"
+        yield Instability("process-runs", f"process runs disagree: one {how} another")
 
 
 def _drift(normalised_rounds: Rounds) -> Iterator[Instability]:
@@ -99,7 +101,8 @@ def _drift(normalised_rounds: Rounds) -> Iterator[Instability]:
     if drifts and (min(drifts) > MAX_DRIFT or max(drifts) < -MAX_DRIFT):
         drift = float(np.median(drifts))
         how = "slower" if drift > 0 else "faster"
-        yield Instability("drift", f"gets {how}: by {abs(drift):.0%} from a process run's first rounds to its last")
+        by = f"by {abs(drift):.0%}" if drift < 1 else f"{drift + 1:.3g} times as long"
+        yield Instability("drift", f"gets {how}: {by} from a process run's first rounds to its last")
 
 
 def _drift_of(rounds: Sequence[float]) -> float:

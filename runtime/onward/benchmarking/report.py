@@ -59,18 +59,14 @@ class Report:
 
     @property
     def is_stable(self) -> bool:
-        """Whether all figures are reproducible."""
-        return all(row.is_stable for row in self.rows if row.latency)
+        """Whether there are figures, the benchmark was not interrupted, and all of them are reproducible."""
+        timed = [row for row in self.rows if row.latency]
+        return self.is_complete and bool(timed) and all(row.is_stable for row in timed)
 
     @property
     def passes_strict(self) -> bool:
         """Whether every row is measured, precise and stable."""
-        return (
-            not self.failed
-            and self.is_stable
-            and self.is_complete
-            and all(row.status == "measured" for row in self.rows)
-        )
+        return not self.failed and self.is_stable and all(row.status == "measured" for row in self.rows)
 
     def to_json(self) -> dict[str, Any]:
         """The one JSON form; `Report.from_json(report.to_json())` has the same rows."""

@@ -15,7 +15,11 @@ from PIL import Image
 from onward.files import written_whole
 from onward.printable import escape_html
 
-__all__ = ["COLOURS", "SERIES", "Page", "png_data_uri", "series_colour"]
+__all__ = ["COLOURS", "SERIES", "UNCERTAIN", "Page", "Tile", "png_data_uri", "series_colour"]
+
+#: A large figure: the figure, its caption, and `good`, `bad`, `UNCERTAIN` or nothing.
+Tile = tuple[str, str, str]
+UNCERTAIN = "uncertain"
 
 #: (on a light page, on a dark page) for each series, in order. From the fifth on they are as far from each other and
 #: from the rest as possible in OKLab, for normal sight and simulated deuteranopia and protanopia, with a contrast of at
@@ -77,7 +81,9 @@ th:first-child, td:first-child { text-align: left } th { font-weight: 600; color
 .w11 th:nth-child(11), .w11 td:nth-child(11) { text-align: left; white-space: normal }
 .tiles { display: flex; flex-wrap: wrap; gap: 12px; margin: 22px 0 0 }
 .tile { background: var(--panel); border-radius: 10px; padding: 12px 16px; flex: 1 1 150px }
-.tile b { display: block; font-size: 24px; letter-spacing: -.01em } .tile span { color: var(--soft); font-size: 13px }
+.tile b { display: block; font-size: 24px; letter-spacing: -.01em }
+.tile b.uncertain { font-size: 15px; font-weight: 500; color: var(--soft); line-height: 36px }
+.tile span { color: var(--soft); font-size: 13px }
 .good { color: var(--good) } .bad { color: var(--bad) }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(190px, 1fr)); gap: 12px }
 .card { background: var(--panel); border-radius: 10px; padding: 10px; display: flex; gap: 10px }
@@ -116,8 +122,8 @@ class Page:
             f'<p class="lead">{_marked(lead)}</p>',
         ]
 
-    def tiles(self, tiles: Sequence[tuple[str, str, str]]) -> None:
-        """Add large figures: (figure, caption, `good`, `bad` or empty)."""
+    def tiles(self, tiles: Sequence[Tile]) -> None:
+        """Add large figures; uncertain ones are small and grey."""
         cells = "".join(
             f'<div class="tile"><b class="{mood}">{escape_html(figure)}</b><span>{escape_html(what)}</span></div>'
             for figure, what, mood in tiles

@@ -60,6 +60,22 @@ def test_process_runs_of_the_reference_that_disagree_are_reported() -> None:
     assert kinds(normalised_process_runs=[1.0, 1.03], ratio=None) == []
 
 
+@pytest.mark.parametrize(
+    ("ratio", "process_runs", "said"),
+    [
+        (Interval(2.0, 1.8, 2.2), [], "the ratio is only known to ±10.0%"),
+        (Interval(2.0, 0.001, 285_000.0), [], "the ratio is not known"),
+        (None, [1.0, 1.2], "one is 20% slower than another"),
+        (None, [1.0, 17.02], "one takes 17 times as long as another"),
+    ],
+)
+def test_what_nobody_reads_as_a_percentage_is_none(
+    ratio: Interval | None, process_runs: list[float], said: str
+) -> None:
+    (found,) = find_instabilities([[sample()]], [], process_runs, ratio, is_steady=True, threads=1)
+    assert found.detail.endswith(said)
+
+
 def drifting(step: float) -> list[float]:
     return [1 + step * at for at in range(9)]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onward.benchmarking.instability import Instability
 from onward.benchmarking.page import write_page
 from onward.benchmarking.report import Report
 from onward.benchmarking.report_view import difference, interval, mebibytes, milliseconds, ratio, thousands
@@ -171,6 +172,19 @@ def test_an_interrupted_report_is_incomplete(tmp_path: Path) -> None:
     assert "skipped: the benchmark was interrupted before its first sample." in document
 
 
+def test_uncertain_figures_are_not_large(tmp_path: Path) -> None:
+    report = REPORTS["stable"]
+    assert 'class="uncertain"' not in page(report, tmp_path)
+    disturbed = [replace(item, instabilities=(Instability("host", "slow"),)) for item in report.rows]
+    assert page(replace(report, rows=tuple(disturbed)), tmp_path).count('<b class="uncertain">') == 2
+
+
+def test_an_interrupted_or_empty_report_is_not_stable() -> None:
+    assert REPORTS["stable"].is_stable
+    assert not replace(REPORTS["stable"], is_complete=False).is_stable
+    assert not replace(REPORTS["stable"], rows=()).is_stable
+
+
 def test_a_report_without_samples_has_a_page(tmp_path: Path) -> None:
     document = page(REPORTS["nothing timed"], tmp_path)
     assert lead(document).startswith("Nothing was timed.")
@@ -181,6 +195,8 @@ def test_a_file_without_a_golden_record_has_differences_and_no_noise(tmp_path: P
     document = page(REPORTS["no bundle"], tmp_path)
     assert "oise ratio" not in document
     assert "4.0e-7" in document
+    assert "passed" not in document  # nobody knows the right outputs
+    assert "repeatable" in document
     assert "From image files to rows" not in headings(document)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.kills.predict import kill_predict
 
-NUM_KILLS = 4
+NUM_KILLS = 2
 
 
 def test_killed_at_random_moments_every_input_has_one_row(tmp_path: Path) -> None:

@@ -13,13 +13,12 @@ from onward.benchmarking.report import Report
 from onward.benchmarking.report_view import ReportView, difference, interval, milliseconds, ratio, seconds, thousands
 from onward.benchmarking.row import Row
 from onward.report import Page
+from onward.report.page import UNCERTAIN, Tile
 
 __all__ = ["write_page"]
 
 #: With more models than this, the title has their number instead of their names.
 MAX_NAMED = 3
-#: A figure, what it is, and `good`, `bad` or nothing.
-Tile = tuple[str, str, str]
 
 
 def write_page(path: Path, report: Report) -> None:
@@ -129,15 +128,20 @@ def _speed_tiles(view: ReportView) -> Iterator[Tile]:
     if view.batch_sizes and (first := view.ranked(view.batch_sizes[0])):
         assert first[0].latency is not None
         what = f"lowest median latency at batch size {first[0].batch_size}: {view.flagged_name(first[0].candidate)}"
-        yield f"{milliseconds(first[0].latency.median)} ms", what, ""
+        yield f"{milliseconds(first[0].latency.median)} ms", what, _certainty(first[0])
     correct = [row for row in view.timed if row.is_correct]
     if correct:
         most = max(correct, key=lambda row: row.images_per_s or 0)
         what = f"highest throughput, at batch size {most.batch_size}: {view.flagged_name(most.candidate)}"
-        yield f"{thousands(most.images_per_s)} images/s", what, ""
+        yield f"{thousands(most.images_per_s)} images/s", what, _certainty(most)
         best = _fastest(view)[0].candidate
         if cold := cold_start_s(view, best):
             yield f"{seconds(cold)} s", f"cold start, until the first outputs: {view.flagged_name(best)}", ""
+
+
+def _certainty(row: Row) -> str:
+    """A figure that another benchmark would not find again is small and grey."""
+    return "" if row.is_stable else UNCERTAIN
 
 
 def _error_tile(view: ReportView) -> Iterator[Tile]:
@@ -151,7 +155,8 @@ def _error_tile(view: ReportView) -> Iterator[Tile]:
         yield ratio(worst), f"largest noise ratio (1 is PyTorch's own rounding): {name}", mood
     elif deltas and len(view.candidates) > 1:
         worst = max(deltas)
-        yield difference(worst), f"largest relative difference: {view.flagged_name(deltas[worst].candidate)}", mood
+        what = f"largest relative difference: {view.flagged_name(deltas[worst].candidate)}"
+        yield difference(worst), what, "bad" if view.wrong else ""  # nobody knows which of them is right
 
 
 def _join(names: Sequence[str]) -> str:
