@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from onward.bundle import Bundle
+from tests.needs import needs_placement
 
 ROOT = Path(__file__).parents[3]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -133,7 +134,9 @@ def test_on_error_fail_stops_at_the_first_bad_input(run: Run, photos: Path, tmp_
         (["--out", "-", "--json"], "both write to standard output"),
         (["--out", "-", "--resume"], "`--out -` streams to standard output"),
         (["--provider", "cpu", "--device-id", "1"], "device"),
-        (["--provider", "AzureExecutionProvider,cpu", "--min-placement", "0.5"], "took"),
+        pytest.param(
+            ["--provider", "AzureExecutionProvider,cpu", "--min-placement", "0.5"], "took", marks=needs_placement
+        ),
         (["--provider-option", "nonsense"], "nonsense"),
     ],
 )
@@ -145,6 +148,7 @@ def test_wrong_usage_is_answered_in_a_sentence(run: Run, photos: Path, options: 
     assert len([line for line in result.stderr.splitlines() if line.startswith("onward: ")]) == 1
 
 
+@needs_placement
 def test_a_requested_fallback_is_reported(run: Run, photos: Path, tmp_path: Path) -> None:
     options = ("--provider", "AzureExecutionProvider,cpu", "--json")
     placement = json.loads(run(photos, "--out", tmp_path / "rows.csv", *options).stdout)["placement"]
