@@ -46,7 +46,7 @@ class Row:
     name: str
     python: str
     packages: tuple[str, ...]
-    extras: str = "export"
+    extras: str = "export,parquet"
 
 
 def _torch(version: str, torchvision: str, python: str, *packages: str) -> Row:

@@ -128,7 +128,7 @@ def _disagreement(build: str) -> str:
         import onnxruntime as ort
     except ImportError:
         return ""  # `_providers` reports it
-    found = f"{getattr(ort, 'package_name', build)} {ort.__version__}"
+    found = f"{getattr(ort, 'package_name', '') or build} {ort.__version__}"
     expected = f"{build} {(_version(build) or '').partition('+')[0]}"
     if found == expected:
         return ""

@@ -37,7 +37,7 @@ class CsvSink:
         self.is_safe = is_safe
         self.columns = tuple(_without_formulas(column) for column in columns.columns) if is_safe else columns.columns
         self.categories = {column.name: _objects(column) for column in self.columns if column.categories is not None}
-        self.has_odd_category = any("\r" in text for column in self.columns for text in column.categories or ())
+        self.has_odd_category = any(_is_odd(text) for column in self.columns for text in column.categories or ())
 
     def begin(self) -> bytes:
         """The header."""
@@ -65,8 +65,7 @@ class CsvSink:
         return [[format(value, column.format) for value in field] for field in flat]
 
     def _has_odd_text(self, rows: Rows) -> bool:
-        # the csv module quotes a lone carriage return only where everything is quoted
-        return self.has_odd_category or "\r" in "".join(rows.names)
+        return self.has_odd_category or _is_odd("".join(rows.names))
 
 
 def _without_formulas(column: Column) -> Column:
@@ -89,15 +88,22 @@ def _fields(column: Column) -> list[str]:
     return [f"{column.cell or column.name}_{index}" for index in range(math.prod(column.dims))]
 
 
-def _encode(lines: object, quoting: int = csv.QUOTE_MINIMAL) -> bytes:
+def _encode(lines: object) -> bytes:
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n", quoting=quoting).writerows(lines)  # type: ignore[arg-type]
+    csv.writer(text, lineterminator="\n").writerows(lines)  # type: ignore[arg-type]
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def _encode_carefully(line: tuple[object, ...]) -> bytes:
-    is_odd = any("\r" in field for field in line if isinstance(field, str))
-    return _encode([line], csv.QUOTE_ALL if is_odd else csv.QUOTE_MINIMAL)
+    if not any(_is_odd(field) for field in line if isinstance(field, str)):
+        return _encode([line])
+    quoted = ('"' + str("" if field is None else field).replace('"', '""') + '"' for field in line)
+    return (",".join(quoted) + "\n").encode("utf-8", "surrogateescape")
+
+
+def _is_odd(text: str) -> bool:
+    """Whether the csv module quotes the text wrongly: it leaves a lone carriage return, and Python 3.10 refuses NUL."""
+    return "\r" in text or "\0" in text
 
 
 class JsonLinesSink:

@@ -109,7 +109,7 @@ def test_bad_rows_are_named_by_their_index_and_the_others_go_on(make: Any, tmp_p
     assert rows[0][1] == "line 2 has 1 fields, its header 2"
     assert rows[1][1] == "line 3 has 3 fields, its header 2"
     assert rows[2][1] == "the row's path is empty"
-    assert rows[3][1] == "line 5: a null character in a path"
+    assert rows[3][1] in ("line 5: a null character in a path", "line 5: line contains NUL")  # in Python 3.10
     assert rows[4][1] == "is a folder"
     assert "No such file" in rows[5][1]
     assert rows[6][1] == make.pixels(1)[0].tobytes()
