@@ -13,31 +13,40 @@ import typer
 from onward.cli.console import (
     ArtifactName,
     AsJson,
-    BundlePath,
     LabelsAre,
     ProviderName,
     SignerKey,
     TrustWord,
     print_json,
+    print_table,
     progress,
     remark,
     say_next,
 )
-from onward.errors import UsageError
+from onward.errors import BadInput, ImageError, UsageError
 
 if TYPE_CHECKING:
+    from onward.backends.providers import ProviderRequest
+    from onward.bundle import Bundle
     from onward.prediction import Summary
 
 __all__ = ["predict"]
 
 MAX_FAILURES_SHOWN = 10
+#: Labels of one image, unless --top-k asks for another number.
+MAX_ANSWERS = 5
 #: A shorter run does not report where its time went.
 MIN_TIMED_S = 0.5
 AUTO = "auto"
 
 
 def predict(
-    bundle: BundlePath,
+    bundle: Annotated[
+        Path,
+        typer.Argument(
+            metavar="BUNDLE|MODEL.onnx", help="The folder that `onward export` wrote, or the model.onnx of one, alone."
+        ),
+    ],
     inputs: Annotated[
         list[Path],
         typer.Argument(
@@ -47,9 +56,12 @@ def predict(
         ),
     ],
     out: Annotated[
-        Path,
-        typer.Option(help="Output file: .csv, .jsonl, .parquet or .npy; `-` streams JSON Lines to standard output."),
-    ] = Path("predictions.csv"),
+        Path | None,
+        typer.Option(
+            help="Output file: .csv, .jsonl, .parquet or .npy; `-` streams JSON Lines to standard output. Default: "
+            "predictions.csv; one image file is answered on standard output."
+        ),
+    ] = None,
     top_k: Annotated[int, typer.Option(help="Labels per row, most probable first.")] = 1,
     logits: Annotated[bool, typer.Option("--logits", help="Write all logits, too.")] = False,
     column: Annotated[str | None, typer.Option(help="Column of a table that holds the images or their paths.")] = None,
@@ -117,7 +129,7 @@ def predict(
 ) -> None:
     """Predict images in batches: one row per image, in the order of the inputs."""
     from onward.backends.providers import ProviderRequest
-    from onward.bundle import Bundle
+    from onward.bundle.onnx_alone import open_bundle_or_onnx
     from onward.bundle.trust import Trust
     from onward.cli.console import interruptible
     from onward.files import check_writable
@@ -126,15 +138,17 @@ def predict(
     from onward.sinks import STDOUT
     from onward.sources import open_sources
 
+    is_question = out is None and not as_json and shard is None and _is_one_image(inputs)
+    out = out or Path("predictions.csv")
     if as_json and out == STDOUT:
         raise UsageError("--json and `--out -` both write to standard output: choose one.")
     if resume is False and resume_changed:
         raise UsageError("--no-resume and --resume-changed contradict each other: choose one.")
     if (resume or resume_changed) and out == STDOUT:
         raise UsageError("--resume needs a file, but `--out -` streams to standard output: choose one.")
-    if out != STDOUT:
+    if out != STDOUT and not is_question:
         check_writable(out)
-    opened = Bundle.open(bundle, Trust.of(trust, key))
+    opened = open_bundle_or_onnx(bundle, Trust.of(trust, key))
     options = PredictOptions(
         top_k=top_k,
         logits=logits,
@@ -152,6 +166,9 @@ def predict(
     wanted = ProviderRequest.parse(
         provider, options=provider_option or (), device_id=device_id, min_placement=min_placement
     )
+    if is_question:
+        _print_answer(opened, inputs[0], artifact, wanted, top_k)
+        return
     engine = open_engine(opened, options, artifact=artifact, provider=wanted)
     source = open_sources(inputs, engine.signature, column=column)
     with (
@@ -171,12 +188,36 @@ def predict(
         print_json(summary.to_json() | {"out": str(out)})
     elif not quiet:
         _remark_on(summary, out)
-        if out != STDOUT and not summary.is_interrupted:
+        if out != STDOUT and not summary.is_interrupted and bundle.is_dir():
             say_next(("bench", bundle), ("embed", bundle, "--target", "python"))
     if summary.is_interrupted:
         raise typer.Exit(stop.exit_code)
     if summary.counts.num_failures and not ok_with_errors:
         raise typer.Exit(1)
+
+
+def _is_one_image(inputs: Sequence[Path]) -> bool:
+    from onward.images.decode import IMAGE_SUFFIXES
+
+    return len(inputs) == 1 and inputs[0].suffix.lower() in IMAGE_SUFFIXES and inputs[0].is_file()
+
+
+def _print_answer(opened: Bundle, image: Path, artifact: str, provider: ProviderRequest, top_k: int) -> None:
+    """Print the most probable labels of one image.
+
+    Raises:
+        BadInput: The image cannot be read.
+    """
+    from onward.classifier import Classifier
+
+    labels = opened.signature.labels
+    with Classifier(opened, opened.artifact(artifact), provider=provider) as classifier, _quiet_pillow():
+        try:
+            probabilities = classifier(image).probabilities[0]
+        except ImageError as error:
+            raise BadInput(str(error)) from error
+    first = (-probabilities).argsort(kind="stable")[: top_k if top_k > 1 else MAX_ANSWERS]
+    print_table(["label", ">probability"], [[labels[index], f"{float(probabilities[index]):.2%}"] for index in first])
 
 
 def _number(text: str, option: str) -> int | None:

@@ -251,3 +251,36 @@ def test_16_bits_and_files_that_are_left_alone_are_counted(run: Run, tmp_path: P
     document = json.loads(run(photos, "--out", tmp_path / "again.csv", "--json").stdout)
     assert (document["num_16_bit"], document["num_failures"]) == (1, 1)
     assert document["left_alone"] == {".heic2": 1, ".txt": 1}
+
+
+def test_one_image_is_answered_on_standard_output_and_no_file_is_written(
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, damaged = sorted(photos.iterdir())[0], sorted(photos.iterdir())[3]
+    result = run(first)
+    assert (result.returncode, result.stderr) == (0, "")
+    header, _, *rows = [line.split() for line in result.stdout.splitlines() if line.strip()]
+    assert header == ["label", "probability"]
+    shares = [float(share.rstrip("%")) for _, share in rows]
+    assert len(rows) == 5
+    assert shares == sorted(shares, reverse=True)
+    assert json.loads(run(first, "--out", "-").stdout)["label"] == rows[0][0]
+    refused = run(damaged)
+    assert (refused.returncode, "not an image" in refused.stderr) == (1, True)
+    assert not list(tmp_path.glob("predictions.csv*"))
+
+
+def test_the_onnx_file_alone_predicts_as_its_bundle(
+    run: Run, here: Run, shared_bundle: Bundle, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "alone.onnx").write_bytes((shared_bundle.path / "model.onnx").read_bytes())
+    alone = here("predict", tmp_path / "alone.onnx", photos, "--out", "-", "--quiet")
+    assert alone.stdout == run(photos, "--out", "-", "--quiet").stdout
+    assert len(alone.stdout.splitlines()) == 3
+
+
+def test_an_onnx_file_of_another_program_has_no_labels(here: Run, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "foreign.onnx").write_bytes(b"\x08\x0a\x12\x01x\x3a\x02\x12\x00\x42\x02\x10\x12")
+    result = here("predict", tmp_path / "foreign.onnx", photos)
+    assert (result.returncode, "has no signature, because Onward did not write it" in result.stderr) == (2, True)
