@@ -59,13 +59,13 @@ def _runtime(python: str, onnxruntime: str, *packages: str) -> Row:
 
 
 ROWS = (
-    _torch("2.7.0", "0.22.0", "3.12", "numpy==1.26.4"),
+    _torch("2.7.0", "0.22.0", "3.12", "numpy==1.26.4", "pyarrow==16.1.0"),
     _torch("2.8.0", "0.23.0", "3.13"),
     _torch("2.9.1", "0.24.1", "3.11"),
     _torch("2.10.0", "0.25.0", "3.12"),
     _torch("2.12.1", "0.27.1", "3.13"),
-    _runtime("3.10", "1.18.0", "numpy==1.26.0", "pillow==10.0.0"),
-    _runtime("3.11", "1.20.1", "numpy==1.26.4", "pillow==10.4.0"),
+    _runtime("3.10", "1.18.0", "numpy==1.26.0", "pillow==10.0.0", "pyarrow==16.0.0"),
+    _runtime("3.11", "1.20.1", "numpy==1.26.4", "pillow==10.4.0", "pyarrow==16.1.0"),
     _runtime("3.12", "1.21.1", "numpy==2.0.0", "pillow==11.0.0"),
     _runtime("3.13", "1.23.2", "numpy==2.2.0", "pillow==12.0.0"),
     _runtime("3.13", ""),
