@@ -378,3 +378,25 @@ def test_inspect_lists_the_entries(tmp_path: Path, capsys: pytest.CaptureFixture
         ("model", 9, False),
         ("ema.model", 9, True),
     ]
+
+
+@pytest.mark.parametrize("file", ["net.pth", "net.safetensors"])
+def test_inspect_guesses_the_network_and_says_which_command_takes_it(
+    file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from safetensors.torch import save_file
+    from torchvision import models
+
+    from onward.cli.inspect import inspect
+
+    path = tmp_path / file
+    state = {f"backbone.{name}": item for name, item in models.squeezenet1_1(num_classes=7).state_dict().items()}
+    save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+    inspect(path)
+    printed = capsys.readouterr().out
+    assert "torchvision:squeezenet1_1 with 7 outputs, under names that begin with backbone." in printed
+    assert f"next: onward export {path} --model torchvision:squeezenet1_1 --input-size" in printed
+    inspect(path, as_json=True)
+    document = json.loads(capsys.readouterr().out)
+    assert document["family"] == {"model": "torchvision:squeezenet1_1", "prefix": "backbone.", "num_classes": 7}
+    assert {item["name"] for item in document["entries"][0]["tensors"]} == set(state)

@@ -29,6 +29,7 @@ __all__ = [
     "Architecture",
     "check_model_name",
     "is_user_code",
+    "network_sources",
     "registered_networks",
     "unknown_network",
 ]
@@ -117,6 +118,11 @@ def registered_networks(library: str) -> dict[str, str]:
     for path, text in (_files(library) or {}).items():
         found |= {stated or function: path.stem for stated, function in REGISTERED.findall(text)}
     return found
+
+
+def network_sources(library: str) -> dict[str, str]:
+    """The modules of an installed library's classification networks: name -> source code."""
+    return {path.stem: text for path, text in (_files(library) or {}).items()}
 
 
 def unknown_network(library: str, name: str, known: Sequence[str] | dict[str, str]) -> UsageError:

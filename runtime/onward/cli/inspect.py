@@ -11,6 +11,7 @@ from onward.cli.console import AsJson, print_json, print_table, say, say_next
 from onward.cli.extensions import INSPECTORS_GROUP, load_extensions
 from onward.document import parse
 from onward.errors import BundleError, OnwardError
+from onward.model_file import kind_of
 from onward.zip_files import is_zip
 
 __all__ = ["inspect", "print_signature"]
@@ -35,7 +36,7 @@ def inspect(
     if sbom:
         _print_bill(path)
         return
-    if path.is_file() and is_zip(path):
+    if path.is_file() and (is_zip(path) or kind_of(path) == "weights"):
         _inspect_zip(path, as_json)
         return
     document = inspect_onnx(path) if path.is_file() else inspect_bundle(path)

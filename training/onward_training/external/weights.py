@@ -115,6 +115,10 @@ def _described(entry: Entry, path: Path) -> dict[str, Any]:
         "num_tensors": len(state),
         "num_parameters": num_parameters,
         "first": next(iter(state)),
+        "tensors": [
+            {"name": name, "shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
+            for name, tensor in state.items()
+        ],
     }
 
 

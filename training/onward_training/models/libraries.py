@@ -12,7 +12,7 @@ from onward.errors import UsageError
 from onward.signature import Preprocess, Signature
 from onward_training.model_names import unknown_network
 
-__all__ = ["signature_of_weights", "timm_network", "torchvision_network"]
+__all__ = ["build_without_weights", "signature_of_weights", "timm_network", "torchvision_network"]
 
 #: These constructors warn unless `init_weights` says whether to initialise the weights.
 NEEDS_INIT_WEIGHTS = ("googlenet", "inception_v3")
@@ -54,6 +54,20 @@ def timm_network(name: str, signature: Signature, **arguments: Any) -> nn.Module
     known = {"num_classes": signature.num_classes, "in_chans": signature.network_channels}
     network: nn.Module = timm.create_model(name, pretrained=False, **known | arguments)
     return network
+
+
+def build_without_weights(library: str, name: str, num_classes: int) -> nn.Module:
+    """A network of a library, to look at its names and shapes: its weights are not initialised as they should be."""
+    if library == "timm":
+        import timm
+
+        network: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes)
+        return network
+    from torchvision import models
+
+    fast = {"init_weights": False} if name in NEEDS_INIT_WEIGHTS else {}
+    built: nn.Module = models.get_model_builder(name)(weights=None, num_classes=num_classes, **fast)
+    return built
 
 
 def signature_of_weights(name: str, path: Path) -> tuple[Signature, str, bool, dict[str, Any]]:
