@@ -93,6 +93,7 @@ def run_row(row: Row, work: Path) -> dict[str, Any]:
         }
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(ROOT / "artifacts" / "companions-bundles", ignore_errors=True)
 
 
 VERSIONS = """
@@ -114,7 +115,11 @@ def _counts(printed: str) -> str:
 
 
 def _run(*command: object, fails: bool = False) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": ""}
+    # bundles that this environment's PyTorch makes are not for the tests of another
+    bundles = str(ROOT / "artifacts" / "companions-bundles")
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1", "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "", "ONWARD_TEST_BUNDLES": bundles,
+    }  # fmt: skip
     result = subprocess.run(
         [*map(str, command)], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
