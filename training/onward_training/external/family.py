@@ -22,7 +22,7 @@ from onward_training.models.libraries import build_without_weights
 __all__ = ["Family", "find_family"]
 
 #: timm has files with 200 networks; what takes longer is not found.
-MAX_SECONDS = 20.0
+MAX_SECONDS = 10.0
 #: Share of the parts of names that must be in the source code. Some come from modules that it imports.
 MIN_SHARE = 0.6
 #: Of ImageNet: networks are built with so many outputs, and a file may have another number.
@@ -90,7 +90,9 @@ def _common_prefixes(names: list[str]) -> Iterator[str]:
 
 def _likely(library: str, shapes: Shapes) -> list[str]:
     """Networks whose file contains most parts of the names, the likeliest files first."""
-    parts = {re.sub(r"\d+$", "", part) for name in shapes for part in name.split(".")} - {""}
+    parts = {re.sub(r"\d+$", "", part) for name in shapes for part in name.split(".")} - {"", "weight", "bias"}
+    if not parts:
+        return []
     share = {
         module: sum(part in text for part in parts) / len(parts) for module, text in network_sources(library).items()
     }
