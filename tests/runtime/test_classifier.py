@@ -317,6 +317,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), classifier(pixels).lab
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_child_classifies_and_ends_with_its_exit_code(shared_bundle: Bundle) -> None:
-    command = [sys.executable, "-c", FORK, str(shared_bundle.path)]
+    # since 3.12, Python warns of every fork of a process with threads
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, str(shared_bundle.path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.stdout.split(), done.stderr) == (["True", "3", "True"], "")
