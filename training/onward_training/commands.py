@@ -36,13 +36,13 @@ from onward_training.cli_options import (
     parse_numbers,
     parse_size,
 )
+from onward_training.inspection import describe, inspect
 
 if TYPE_CHECKING:
     from onward.signature import Signature
-    from onward_training.checkpoint import Checkpoint, Epoch
+    from onward_training.checkpoint import Epoch
     from onward_training.data import Dataset
     from onward_training.evaluation import Evaluation
-    from onward_training.external.family import Family
 
 __all__ = ["app", "evaluate", "inspect", "train"]
 
@@ -51,7 +51,6 @@ app = make_app("Train classifiers into checkpoints, and evaluate them.")
 DEFAULT_FOLDER = Path("artifacts")
 MAX_CLASSES_SHOWN = 30
 MAX_MISSING_SHOWN = 10
-MAX_TENSORS_SHOWN = 16
 RUN, OPTIMIZATION, REGULARIZATION = "Run", "Optimization", "Regularization"
 
 
@@ -355,91 +354,7 @@ def evaluate(
         raise typer.Exit(1)
 
 
-@app.command()
-def inspect(
-    checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT|WEIGHTS", help="A file of `onward train`, or a weights file.")
-    ],
-    as_json: AsJson = False,
-) -> None:
-    """Print what a checkpoint holds; or the entries of a weights file, for --entry."""
-    from dataclasses import asdict
-
-    from onward.cli.inspect import print_signature
-    from onward_training.checkpoint import Checkpoint, is_checkpoint
-    from onward_training.external import weights_entries
-
-    if not is_checkpoint(checkpoint):
-        entries = weights_entries(checkpoint)
-        family = _family_of(checkpoint, entries)
-        if as_json:
-            print_json({"entries": entries, "family": None if family is None else asdict(family)})
-        else:
-            print_table(
-                ["entry", ">tensors", ">values", "first name", "taken by default"],
-                [
-                    [item["entry"] or "the whole file", f"{item['num_tensors']:,}", f"{item['num_parameters']:,}"]
-                    + [item["first"], "yes" if item["is_taken"] else ""]
-                    for item in entries
-                ],
-            )
-            _print_tensors(next((item for item in entries if item["is_taken"]), entries[0])["tensors"])
-            _print_family(checkpoint, family)
-        return
-    document = describe(Checkpoint.load(checkpoint))
-    if as_json:
-        print_json(document)
-        return
-    print_signature(document["signature"], checkpoint)
-    rows = [[key, str(document[key])] for key in ("architecture", "arguments", "data", "num_parameters")]
-    print_table(["checkpoint", ""], rows + [[key, str(value)] for key, value in document["provenance"].items()])
-    say_next(("evaluate", checkpoint), ("export", checkpoint))
-
-
-def _family_of(path: Path, entries: list[dict[str, Any]]) -> Family | None:
-    from onward_training.external.family import find_family
-    from onward_training.external.weights import read_weights
-
-    if not any(item["is_taken"] for item in entries):
-        return None
-    return find_family(read_weights(path).state_dict)
-
-
-def _print_tensors(tensors: list[dict[str, Any]]) -> None:
-    shown = [[item["name"], item["dtype"], " × ".join(map(str, item["shape"])) or "one number"] for item in tensors]
-    if len(tensors) > MAX_TENSORS_SHOWN:
-        left_out = [f"… {len(tensors) - MAX_TENSORS_SHOWN + 1:,} more", "", ""]
-        shown = [*shown[: MAX_TENSORS_SHOWN - 5], left_out, *shown[-4:]]
-    print_table(["tensor", "dtype", "shape"], shown)
-
-
-def _print_family(path: Path, family: Family | None) -> None:
-    """What network has these tensors, and the command that takes them."""
-    inputs = ("--input-size", "HEIGHTxWIDTHx3", "--labels", "LABELS.txt", "--mean", "MEAN", "--std", "STD")
-    if family is None:
-        say("no network of torchvision or timm has exactly these tensors: --model names your own.")
-        say_next(("export", path, "--model", "FILE.py:NAME", *inputs))
-        return
-    begin = f", under names that begin with {family.prefix}" if family.prefix else ""
-    say(f"these are the tensors of {family.model} with {family.num_classes:,} outputs{begin}.")
-    say_next(("export", path, "--model", family.model, *inputs))
-
-
-def describe(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What a checkpoint holds, as plain data."""
-    from dataclasses import asdict
-
-    return {
-        "architecture": checkpoint.architecture,
-        "arguments": dict(checkpoint.arguments),
-        "final_activation": checkpoint.final_activation,
-        "data": checkpoint.data,
-        "num_parameters": sum(tensor.numel() for tensor in checkpoint.state_dict.values()),
-        "weights_sha256": checkpoint.weights_digest(),
-        "signature": checkpoint.signature.to_json(),
-        "history": [asdict(epoch) for epoch in checkpoint.history],
-        "provenance": dict(checkpoint.provenance),
-    }
+app.command()(inspect)
 
 
 def print_epoch(epoch: Epoch) -> None:
