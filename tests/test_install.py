@@ -79,6 +79,7 @@ def test_the_runtime_floor_works_where_torch_was_never_installed(
 
 @pytest.mark.parametrize("command", [["train"], ["export", "some.pt"], ["demo"], ["evaluate", "some.pt"]])
 def test_what_needs_torch_says_what_to_install(command: list[str], installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "some.pt").write_bytes(b"")
     result = run(installed / "onward", *command, cwd=tmp_path)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr

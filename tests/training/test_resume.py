@@ -258,7 +258,7 @@ def test_a_terminal_that_goes_away_saves_the_state(tmp_path: Path) -> None:
 def test_an_output_that_cannot_be_written_is_an_error_before_the_work(out: str, here, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     out = out.format(folder=tmp_path, file=tmp_path / "file")
-    result = here("train", "--data", "folder:/nowhere", "--out", out)  # the data set would be the next error
+    result = here("train", "--data", f"folder:{tmp_path}", "--out", out)  # the data set would be the next error
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
     assert f"onward: {out} could not be written:" in result.stderr
 

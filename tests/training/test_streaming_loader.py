@@ -137,13 +137,11 @@ def test_a_batch_of_which_nothing_can_be_read_has_no_rows(split: FileSplit) -> N
     assert len(others) == 1
 
 
-@pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
-def test_workers_may_be_started_in_any_way(split: FileSplit, start_method: str) -> None:
-    if start_method not in multiprocessing.get_all_start_methods():
-        pytest.skip(f"this system has no {start_method}")
+def test_workers_may_be_spawned(split: FileSplit) -> None:
+    """Nothing is left to them by a fork; a fork server leaves them no less."""
     mine = fresh(split)
     expected = read(split, batches_of(16), augment=AUGMENT)
-    assert_equal(read(mine, batches_of(16), augment=AUGMENT, num_workers=1, start_method=start_method), expected)
+    assert_equal(read(mine, batches_of(16), augment=AUGMENT, num_workers=1, start_method="spawn"), expected)
     assert len(mine.failures) == len(BROKEN)
 
 

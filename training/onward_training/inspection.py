@@ -79,7 +79,7 @@ def _print_family(path: Path, family: Family | None) -> None:
     """What network has these tensors, and the command that takes them."""
     inputs = ("--input-size", "HEIGHTxWIDTHx3", "--labels", "LABELS.txt", "--mean", "MEAN", "--std", "STD")
     if family is None:
-        say("no network of torchvision or timm has exactly these tensors: --model names your own.")
+        say("no network of torchvision or timm with exactly these tensors was found: --model names your own.")
         say_next(("export", path, "--model", "FILE.py:NAME", *inputs))
         return
     begin = f", under names that begin with {family.prefix}" if family.prefix else ""

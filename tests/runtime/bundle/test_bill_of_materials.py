@@ -59,4 +59,4 @@ def test_a_bundle_that_carries_its_bill_has_the_same_one(bundle: Bundle) -> None
 def test_what_has_no_bill_says_so(bundle: Bundle, here: Onward) -> None:
     done = here("inspect", bundle.path / "model.onnx", "--sbom")
     assert done.returncode == 2
-    assert "a bundle is a folder" in done.stderr
+    assert f"expected the bundle's folder: {bundle.path}" in done.stderr

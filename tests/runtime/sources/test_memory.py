@@ -71,7 +71,7 @@ def opened(make: Any, kind: str, folder: Path, count: int) -> Any:
             return make.opened("-", stdin=Names(count))
 
 
-@pytest.mark.parametrize("kind", ["tar", "tar.gz", "npz", "csv", "parquet", "stdin"])
+@pytest.mark.parametrize("kind", ["tar.gz", "npz", "csv", "parquet", "stdin"])
 def test_ten_times_the_inputs_take_no_more_memory(
     make: Any, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
