@@ -226,6 +226,8 @@ from pathlib import Path
 from onward.backends import open_artifact
 from onward.bundle import Bundle
 from onward.errors import BackendError
+
+pytestmark = pytest.mark.long
 bundle = Bundle.open(Path({path!r}))
 try:
     open_artifact(bundle, bundle.artifact({format!r}), backend={backend!r})

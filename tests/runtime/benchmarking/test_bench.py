@@ -24,6 +24,8 @@ ONE_SIZE = BenchOptions(
     batch_sizes=(1,), num_process_runs=1, num_rounds=2, sample_s=0.02, max_warm_up_s=0.2, pause_s=0.01
 )
 
+pytestmark = pytest.mark.long
+
 
 def run_bench(bundle: Bundle, *backends: str, options: BenchOptions = QUICK, **more: object) -> Report:
     spec = BenchSpec([str(bundle.path)], Selection(backends=backends, threads=(1,)), with_files=False)

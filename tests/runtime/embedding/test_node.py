@@ -558,6 +558,8 @@ def test_pictures_are_scaled_and_normalised_to_the_same_bits(shared_app: App, tm
 
 LONG = """
 import { toPixels } from "./pixels.js";
+
+pytestmark = pytest.mark.long
 const signature = (interpolation) => ({
   input: { layout: "NHWC", shape: ["batch", 224, 224, 3] },
   preprocess: { color: "RGB", resize: "shorter-side", shorter_side_px: 256, interpolation },

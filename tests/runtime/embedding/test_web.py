@@ -39,6 +39,8 @@ from tests.runtime.embedding.browser import (
     served,
 )
 
+pytestmark = pytest.mark.long
+
 #: Two builds of onnxruntime on the same pixels; measured: 1e-7.
 RUNTIME_ATOL = 1e-5
 #: The page shows a tenth of a percent.

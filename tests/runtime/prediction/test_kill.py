@@ -5,7 +5,11 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pytest
+
 from benchmarks.kills.predict import kill_predict
+
+pytestmark = pytest.mark.long
 
 NUM_KILLS = 2
 
