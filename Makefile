@@ -6,7 +6,7 @@ STAMP := $(VENV)/.onward-ready
 RUNTIME := .venv-runtime
 RUNTIME_STAMP := $(RUNTIME)/.onward-ready
 # The lowest versions are tried with the lowest Python that is here.
-OLD_PYTHON ?= $(shell command -v python3.10 || command -v $(PYTHON))
+OLD_PYTHON ?= $(shell python3.10 -c 'import sys; print(sys.executable)' 2>/dev/null || command -v $(PYTHON))
 LOWEST := .venv-lowest
 LOWEST_STAMP := $(LOWEST)/.onward-ready
 LOWEST_RUNTIME := .venv-lowest-runtime

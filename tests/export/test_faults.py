@@ -19,7 +19,7 @@ from tests.forks import CAN_FORK, Fork
 from tests.small_disk import small_disk
 
 pytestmark = [pytest.mark.long, pytest.mark.skipif(not CAN_FORK, reason="this system has no forks")]
-NUM_KILLS = 2
+NUM_KILLS = 1
 PAGE_BYTES = 4096
 
 

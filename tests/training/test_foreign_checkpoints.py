@@ -367,9 +367,13 @@ def test_arguments_of_the_command_line_come_first_and_contradictions_are_named(s
         import_weights(path, NetworkSpec(f"{source}:Net"), signature=SIGNATURE)
 
 
-def test_inspect_lists_the_entries(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_lists_the_entries(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from onward_training.commands import inspect
+    from onward_training.external import family
 
+    monkeypatch.setattr(family, "MAX_SECONDS", 0.0)  # the search would take all of its time
     path = tmp_path / "net.pth"
     torch.save({"model": Net().state_dict(), "ema": {"model": Net().state_dict()}}, path)
     inspect(path, as_json=True)

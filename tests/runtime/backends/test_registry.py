@@ -26,6 +26,8 @@ from onward.tasks.classification import OUTPUTS
 from tests.bundles import path_of
 from tests.needs import needs_torch
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[3]
 NAMES = {
     "onnx": "onnxruntime, openvino",
@@ -226,8 +228,6 @@ from pathlib import Path
 from onward.backends import open_artifact
 from onward.bundle import Bundle
 from onward.errors import BackendError
-
-pytestmark = pytest.mark.long
 bundle = Bundle.open(Path({path!r}))
 try:
     open_artifact(bundle, bundle.artifact({format!r}), backend={backend!r})

@@ -36,6 +36,8 @@ from tests.image_files import exif_of, png_of_16_bits, tiff_of_16_bits
 from tests.needs import needs_pillow_13
 
 ROOT = Path(__file__).parents[3]
+
+pytestmark = pytest.mark.long
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onward-tests"
 MIN_NODE = (20, 9)
 
@@ -558,8 +560,6 @@ def test_pictures_are_scaled_and_normalised_to_the_same_bits(shared_app: App, tm
 
 LONG = """
 import { toPixels } from "./pixels.js";
-
-pytestmark = pytest.mark.long
 const signature = (interpolation) => ({
   input: { layout: "NHWC", shape: ["batch", 224, 224, 3] },
   preprocess: { color: "RGB", resize: "shorter-side", shorter_side_px: 256, interpolation },
