@@ -21,7 +21,7 @@ FACE = ast.parse((ROOT / "runtime/onward/__init__.py").read_text())
 
 def type_checking_imports() -> dict[str, str]:
     """Name -> module, of what a type checker sees in `onward`."""
-    (block,) = (node for node in FACE.body if isinstance(node, ast.If))
+    (block,) = (node for node in FACE.body if isinstance(node, ast.If) and isinstance(node.test, ast.Name))
     return {
         alias.name: node.module or "" for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
     }

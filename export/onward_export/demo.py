@@ -24,13 +24,13 @@ from onward_export.demo_page import write_demo_page
 from onward_export.model_to_export import ModelToExport
 from onward_export.publish import publish
 from onward_training.checkpoint import Checkpoint
-from onward_training.commands import print_epoch
 from onward_training.data import Dataset
 from onward_training.data import load as load_data
 from onward_training.evaluation import Evaluation
 from onward_training.evaluator import checkpoint_runner, evaluate
 from onward_training.loop import train
 from onward_training.options import TrainOptions
+from onward_training.text import print_epoch
 
 __all__ = ["Results", "demo", "print_results"]
 

@@ -24,7 +24,7 @@ from onward_training.label_order import LabelOrder, check_label_order
 __all__ = ["ModelToExport"]
 
 #: So many labelled images check the order of the labels: many if they are small.
-MANY_IMAGES, FEW_IMAGES = 1024, 128
+MANY_IMAGES, FEW_IMAGES = 1024, 64
 SMALL_PX = 64 * 64
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ __all__ = [
 __version__ = "0.1.0"
 
 # Unless this is set before it is imported, onnxruntime (1.32) sends events to its maker. Somebody's own value stays.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+if "onnxruntime" not in sys.modules:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 #: Public name -> the module that defines it.
 _MODULES = {

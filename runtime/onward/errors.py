@@ -25,7 +25,7 @@ A message says what was found, what was expected and what to do, in a sentence o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "install_command",
     "missing_extra",
     "reason_of",
+    "some_of",
 ]
 
 
@@ -146,6 +147,11 @@ class NotExportable(Refusal):
 
 class ParityFailure(Refusal):
     """An artifact is further from the mathematical model than PyTorch is."""
+
+
+def some_of(items: Sequence[object], most: int) -> str:
+    """The first items, for a message: `a, b`, or if there are more `a, b, … (12 in all)`."""
+    return ", ".join(map(str, items[:most])) + (f", … ({len(items):,} in all)" if len(items) > most else "")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from onward.document import Document
 from onward.errors import SignatureError, UsageError
+from onward.preprocess import STRETCH, Preprocess
 from onward.tensors import ANY, BATCH, CLASSES, DTYPES, Input, Output, describe_shape
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ __all__ = [
     "CLASSIFICATION",
     "CLASSIFICATION_OUTPUTS",
     "DTYPES",
-    "EXIF_RULES",
     "IMAGE",
     "INTERFACES",
     "AnySignature",
@@ -40,10 +40,6 @@ __all__ = [
     "signature_from_json",
 ]
 
-RESIZE_RULES = ("stretch", "shorter-side")
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
-#: What becomes of the orientation that a camera writes into a photograph.
-EXIF_RULES = ("ignore", "apply")
 #: What the input `image` is: raw pixels, or the normalised planes that an app has made of them.
 INTERFACES = ("pixels", "tensor")
 #: The input of a model that takes images.
@@ -55,49 +51,6 @@ CLASSIFICATION_OUTPUTS = (
     Output("logits", "float32", (CLASSES,), "logits"),
     Output("probabilities", "float32", (CLASSES,), "probabilities"),
 )
-
-
-@dataclass(frozen=True)
-class Preprocess:
-    """How a decoded image of any size becomes `(height, width)` pixels.
-
-    Args:
-        resize: `stretch` scales both sides to the input size; `shorter-side` scales the shorter side to
-            `shorter_side_px`, keeping proportions, then crops the centre.
-        shorter_side_px: Only for `shorter-side`.
-        interpolation: `nearest`, `bilinear` or `bicubic`, antialiased as Pillow does it.
-        exif: `apply` turns an image by its EXIF orientation, `ignore` leaves it as torchvision's `ImageFolder` does.
-
-    Raises:
-        SignatureError: A rule is unknown, or `shorter_side_px` does not fit it.
-    """
-
-    resize: str = "stretch"
-    shorter_side_px: int | None = None
-    interpolation: str = "bilinear"
-    exif: str = "ignore"
-
-    def __post_init__(self) -> None:
-        if self.resize not in RESIZE_RULES:
-            raise SignatureError(f"resize rule {self.resize!r} is unknown; expected one of {RESIZE_RULES}.")
-        if self.interpolation not in INTERPOLATIONS:
-            raise SignatureError(f"interpolation {self.interpolation!r} is unknown; expected one of {INTERPOLATIONS}.")
-        if self.exif not in EXIF_RULES:
-            raise SignatureError(f"EXIF rule {self.exif!r} is unknown; expected one of {EXIF_RULES}.")
-        if (self.resize == "shorter-side") != (self.shorter_side_px is not None):
-            raise SignatureError("shorter_side_px is given with resize 'shorter-side', and only with it.")
-        if self.shorter_side_px is not None and self.shorter_side_px < 1:
-            raise SignatureError(f"shorter_side_px is {self.shorter_side_px}, expected at least 1.")
-
-    def with_exif(self, rule: str | None) -> Preprocess:
-        """The same with another rule for the EXIF orientation; None changes nothing.
-
-        Raises:
-            UsageError: The rule is unknown.
-        """
-        if rule is not None and rule not in EXIF_RULES:
-            raise UsageError(f"exif is {rule!r}, expected {' or '.join(EXIF_RULES)}.")
-        return self if rule is None else replace(self, exif=rule)
 
 
 class _Results:
@@ -214,7 +167,7 @@ class Signature(_Results):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     labels: tuple[str, ...] = ()
-    preprocess: Preprocess = Preprocess()
+    preprocess: Preprocess = STRETCH
     repeat: int = 1
     interface: str = "pixels"
     dynamic_size: bool = False

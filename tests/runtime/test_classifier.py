@@ -302,6 +302,7 @@ def test_nothing_is_sent_to_the_maker_of_onnxruntime(shared_bundle: Bundle, tmp_
 
 FORK = """
 import os, sys
+{first}
 import numpy as np
 import onward
 classifier = onward.load(sys.argv[1], threads=2)
@@ -316,8 +317,11 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), classifier(pixels).lab
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_a_forked_child_classifies_and_ends_with_its_exit_code(shared_bundle: Bundle) -> None:
+@pytest.mark.parametrize("first", ["", "import onnxruntime"], ids=["", "with telemetry"])
+def test_a_forked_child_classifies_and_ends_with_its_exit_code(shared_bundle: Bundle, first: str) -> None:
     # since 3.12, Python warns of every fork of a process with threads
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, str(shared_bundle.path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    options = ("-W", "ignore::DeprecationWarning", "-c", FORK.format(first=first))
+    command = [sys.executable, *options, str(shared_bundle.path)]
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert (done.stdout.split(), done.stderr) == (["True", "3", "True"], "")

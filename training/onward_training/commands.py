@@ -15,7 +15,6 @@ from onward.cli.console import (
     SignerKey,
     TrustWord,
     print_json,
-    print_table,
     progress,
     remark,
     say,
@@ -37,20 +36,24 @@ from onward_training.cli_options import (
     parse_size,
 )
 from onward_training.inspection import describe, inspect
+from onward_training.text import (
+    print_epoch,
+    print_evaluation,
+    print_failures,
+    print_missing,
+    print_notes,
+    print_unanswered,
+)
 
 if TYPE_CHECKING:
     from onward.signature import Signature
-    from onward_training.checkpoint import Epoch
     from onward_training.data import Dataset
-    from onward_training.evaluation import Evaluation
 
 __all__ = ["app", "evaluate", "inspect", "train"]
 
 app = make_app("Train classifiers into checkpoints, and evaluate them.")
 
 DEFAULT_FOLDER = Path("artifacts")
-MAX_CLASSES_SHOWN = 30
-MAX_MISSING_SHOWN = 10
 RUN, OPTIMIZATION, REGULARIZATION = "Run", "Optimization", "Regularization"
 
 
@@ -225,13 +228,13 @@ def train(
         remark(f"stopped; the state is saved in {run_folder.last_path}. The same command with --resume continues.")
         raise typer.Exit(interruption.exit_code)
     evaluation = run_evaluation(checkpoint_runner(checkpoint), dataset.test)
-    _print_failures(dataset)
+    print_failures(dataset)
     if as_json:
         print_json(describe(checkpoint) | {"checkpoint": str(run_folder.path), "test": evaluation.to_json()})
     else:
         low, high = evaluation.interval_95
-        _print_unanswered(evaluation)
-        _print_missing(evaluation, dataset.signature.labels)
+        print_unanswered(evaluation)
+        print_missing(evaluation, dataset.signature.labels)
         say(
             f"test accuracy {evaluation.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}, "
             f"{len(evaluation.targets):,} images), epoch {checkpoint.provenance['best_epoch']} of "
@@ -319,10 +322,10 @@ def evaluate(
             )
         )
     dataset = opened.load_data(data, data_dir)
-    _print_notes(dataset)
+    print_notes(dataset)
     with progress("evaluate", len(dataset.test), unit="images", quiet=as_json) as advance:
         evaluation = run(opened.run, dataset.test, on_progress=advance)
-    _print_failures(dataset)
+    print_failures(dataset)
     if html is not None:
         write_evaluation_page(
             html,
@@ -357,47 +360,6 @@ def evaluate(
 app.command()(inspect)
 
 
-def print_epoch(epoch: Epoch) -> None:
-    """One line for an epoch, on standard error."""
-    remark(
-        f"epoch {epoch.epoch:>3}  training: loss {epoch.train_loss:.4f}, {epoch.train_accuracy:.2%}  "
-        f"validation: loss {epoch.validation_loss:.4f}, {epoch.validation_accuracy:.2%}  {epoch.elapsed_s:.1f} s"
-    )
-
-
-def print_evaluation(evaluation: Evaluation, labels: tuple[str, ...]) -> None:
-    """A table of the classes, then the accuracy."""
-    from onward_training.evaluation import CLASS_COLUMNS, class_rows
-
-    low, high = evaluation.interval_95
-    rows = class_rows(evaluation, labels, count=MAX_CLASSES_SHOWN)
-    print_table(CLASS_COLUMNS, rows)
-    if len(rows) < len(labels):
-        say(f"the {len(rows)} of {len(labels)} classes with the lowest F1; --json prints all")
-    _print_unanswered(evaluation)
-    _print_missing(evaluation, labels)
-    top = "".join(f", top {k} {evaluation.top_k_accuracy(k):.2%}" for k in (3, 5) if k < len(labels))
-    say(
-        f"accuracy {evaluation.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}){top}, loss {evaluation.loss:.4f}, "
-        f"calibration error {evaluation.calibration_error:.2%}, {len(evaluation.targets):,} images"
-    )
-
-
-def _print_unanswered(evaluation: Evaluation) -> None:
-    from onward.tasks.task import NO_ANSWER
-
-    if evaluation.num_unanswered:
-        say(f"{evaluation.num_unanswered:,} images without an answer, because {NO_ANSWER}: they count as wrong")
-
-
-def _print_missing(evaluation: Evaluation, labels: tuple[str, ...]) -> None:
-    missing = [labels[index] for index in evaluation.missing_classes]
-    if missing:
-        shown = ", ".join(missing[:MAX_MISSING_SHOWN])
-        more = f" … and {len(missing) - MAX_MISSING_SHOWN:,} more" if len(missing) > MAX_MISSING_SHOWN else ""
-        say(f"{len(missing):,} of {len(labels):,} classes have no image here: {shown}{more}")
-
-
 def _load_training_data(
     data: str,
     known: Signature | None,
@@ -416,7 +378,7 @@ def _load_training_data(
         dataset = replace(
             dataset, signature=replace(dataset.signature, mean=known.mean, std=known.std, repeat=known.repeat)
         )
-    _print_notes(dataset)
+    print_notes(dataset)
     return dataset
 
 
@@ -434,22 +396,6 @@ def _published_signature(
         return None, {}
     signature, arguments = published_signature(model, weights, remark)
     return of_images(signature), arguments
-
-
-def _print_notes(dataset: Dataset) -> None:
-    for note in dataset.notes:
-        remark(note)
-
-
-def _print_failures(dataset: Dataset) -> None:
-    """How many images of a folder that is not in memory turned out to be unreadable."""
-    from onward_training.data import FileSplit
-
-    splits = (dataset.train, dataset.validation, dataset.test)
-    failures = {file: why for split in splits if isinstance(split, FileSplit) for file, why in split.failures.items()}
-    if failures:
-        file, why = next(iter(failures.items()))
-        remark(f"{len(failures):,} images could not be read and were left out, e.g. {file}: {why}")
 
 
 def _file_name(model: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onward.errors import some_of
 from onward.statistics import wilson_interval
 
 __all__ = ["LabelOrder", "check_label_order"]
@@ -88,8 +89,8 @@ def check_label_order(
             better, accuracy = tuple(stated[index] for index in order), float(found.mean())
             return LabelOrder(num_images, num_correct, better, accuracy, (
                 f"the labels are probably in the wrong order: {num_correct / num_images:.2%} of {num_images:,} images "
-                f"get their label, and {accuracy:.2%} with the {name}: {_shown(better)}. If that is the order in which "
-                f"the network was trained, state the labels so (--labels of export)."
+                f"get their label, and {accuracy:.2%} with the {name}: {some_of(better, MAX_SHOWN)}. If that is the "
+                f"order in which the network was trained, state the labels so (--labels of export)."
             ))  # fmt: skip
     warning = ""
     numeric = dict(_usual_orders(stated)).get(NUMERIC)
@@ -146,10 +147,6 @@ def _not_numeric(labels: tuple[str, ...], why: str) -> str:
     if not are_numbers or sorted(labels, key=_by_number) == [*labels]:
         return ""
     return (
-        f"the labels are numbers, but not in numeric order: {_shown(labels)}. Check that the network was trained in "
-        f"this order: {why}."
+        f"the labels are numbers, but not in numeric order: {some_of(labels, MAX_SHOWN)}. Check that the network was "
+        f"trained in this order: {why}."
     )
-
-
-def _shown(labels: Sequence[str]) -> str:
-    return ", ".join(labels[:MAX_SHOWN]) + (", …" if len(labels) > MAX_SHOWN else "")

@@ -10,7 +10,7 @@ import typer
 from onward.cli.console import AsJson, print_json, print_table, say, say_next
 from onward.cli.extensions import INSPECTORS_GROUP, load_extensions
 from onward.document import parse
-from onward.errors import BundleError, OnwardError
+from onward.errors import BundleError, OnwardError, some_of
 from onward.model_file import kind_of
 from onward.zip_files import is_zip
 
@@ -86,10 +86,7 @@ def print_signature(signature: dict[str, Any] | None, path: Path) -> None:
     if signature is None:
         say(f"{path} has no signature: Onward did not write it.")
         return
-    labels = signature["labels"]
-    shown = ", ".join(labels[:MAX_LABELS_SHOWN]) + (
-        f", … ({len(labels)} in all)" if len(labels) > MAX_LABELS_SHOWN else ""
-    )
+    shown = some_of(signature["labels"], MAX_LABELS_SHOWN)
     outputs = "; ".join(f"{item['name']} float32 {_shape(item)}" for item in signature["outputs"])
     taken = _image_rows(signature) if "input" in signature else _tensor_rows(signature)
     print_table(["signature", ""], [*taken, ["outputs", outputs], ["labels", shown]])

@@ -28,7 +28,7 @@ from onward.errors import BadInput, ImageError, UsageError
 if TYPE_CHECKING:
     from onward.backends.providers import ProviderRequest
     from onward.bundle import Bundle
-    from onward.prediction import Summary
+    from onward.prediction import PredictOptions, Summary
 
 __all__ = ["predict"]
 
@@ -62,7 +62,10 @@ def predict(
             "predictions.csv; one image file is answered on standard output."
         ),
     ] = None,
-    top_k: Annotated[int, typer.Option(help="Labels per row, most probable first.")] = 1,
+    top_k: Annotated[
+        int | None,
+        typer.Option(help="Labels per row, most probable first. Default: 1, and 5 where one image file is answered."),
+    ] = None,
     logits: Annotated[bool, typer.Option("--logits", help="Write all logits, too.")] = False,
     column: Annotated[str | None, typer.Option(help="Column of a table that holds the images or their paths.")] = None,
     labels_are: LabelsAre = None,
@@ -149,6 +152,8 @@ def predict(
     if out != STDOUT and not is_question:
         check_writable(out)
     opened = open_bundle_or_onnx(bundle, Trust.of(trust, key))
+    if top_k is None:
+        top_k = min(MAX_ANSWERS, len(opened.signature.labels)) if is_question else 1
     options = PredictOptions(
         top_k=top_k,
         logits=logits,
@@ -167,7 +172,7 @@ def predict(
         provider, options=provider_option or (), device_id=device_id, min_placement=min_placement
     )
     if is_question:
-        _print_answer(opened, inputs[0], artifact, wanted, top_k)
+        _print_answer(opened, inputs[0], artifact, wanted, options)
         return
     engine = open_engine(opened, options, artifact=artifact, provider=wanted)
     source = open_sources(inputs, engine.signature, column=column)
@@ -202,21 +207,25 @@ def _is_one_image(inputs: Sequence[Path]) -> bool:
     return len(inputs) == 1 and inputs[0].suffix.lower() in IMAGE_SUFFIXES and inputs[0].is_file()
 
 
-def _print_answer(opened: Bundle, image: Path, artifact: str, provider: ProviderRequest, top_k: int) -> None:
+def _print_answer(
+    opened: Bundle, image: Path, artifact: str, provider: ProviderRequest, options: PredictOptions
+) -> None:
     """Print the most probable labels of one image.
 
     Raises:
         BadInput: The image cannot be read.
+        UsageError: Top-k is not 1 to the number of classes.
     """
     from onward.classifier import Classifier
 
-    labels = opened.signature.labels
     with Classifier(opened, opened.artifact(artifact), provider=provider) as classifier, _quiet_pillow():
+        classifier.task.columns(options.columns)  # checks top-k
         try:
             probabilities = classifier(image).probabilities[0]
         except ImageError as error:
             raise BadInput(str(error)) from error
-    first = (-probabilities).argsort(kind="stable")[: top_k if top_k > 1 else MAX_ANSWERS]
+    labels = opened.signature.labels
+    first = (-probabilities).argsort(kind="stable")[: options.top_k]
     print_table(["label", ">probability"], [[labels[index], f"{float(probabilities[index]):.2%}"] for index in first])
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from onward.cli.console import AsJson, BundlePath, print_json, say
+from onward.cli.console import AsJson, BundlePath, print_json, say, say_next
 from onward.errors import UsageError
 
 __all__ = ["keygen", "sign"]
@@ -42,7 +42,7 @@ def keygen(
         return
     say(f"private key: {pair.private}. Keep it to yourself; who has it can sign as you.")
     say(f"public key:  {pair.public}, SHA-256 {pair.fingerprint[:12]}…. Give it to whoever gets your bundles.")
-    say(f"next: onward sign BUNDLE --key {pair.private}")
+    say_next(("sign", "BUNDLE", "--key", pair.private))
 
 
 def sign(
@@ -59,7 +59,7 @@ def sign(
         print_json({"path": str(signed.path), "num_files": signed.num_files, "fingerprint": signed.fingerprint})
         return
     say(f"{bundle} is signed: {signed.num_files} files, by the key with SHA-256 {signed.fingerprint[:12]}…")
-    say(f"next: onward verify {bundle} --key {key.with_suffix('.pub')}")
+    say_next(("verify", bundle, "--key", key.with_suffix(".pub")))
 
 
 def _passphrase(*, confirm: bool) -> str | None:

@@ -2,9 +2,10 @@
 
 A forked child has none of its parent's threads, but onnxruntime (1.32) waits for them where a session is freed, and,
 if its telemetry was on when it was imported, in the C library's exit. So a child that ends by `sys.exit` would wait for
-ever: a worker of `gunicorn --preload` would never stop. Here the sessions that a child inherits are never freed in it,
-and its exit ends the process at once, with the same exit code, before onnxruntime's turn comes. Python has finished by
-then: its exit handlers have run and its files are flushed.
+ever: a worker of `gunicorn --preload` would never stop. Here the sessions that a child inherits are never freed in it.
+Where telemetry may be on, because somebody wants it or has imported onnxruntime before Onward, the child's exit ends
+the process at once, with the same exit code, before onnxruntime's turn comes. Python has finished by then: its exit
+handlers have run and its files are flushed.
 
 Source: on_exit(3), which calls what was registered last first; pthread_cond_destroy(3) and pthread_join(3), where a
 child waits.
@@ -35,6 +36,8 @@ def let_children_end() -> None:
         return
     _is_registered = True
     os.register_at_fork(after_in_child=_keep_sessions)
+    if os.environ.get("ORT_DISABLE_TELEMETRY") == "1":
+        return
     try:
         library = ctypes.CDLL(None)
         on_exit, end = library.on_exit, ctypes.cast(library._exit, ctypes.c_void_p)

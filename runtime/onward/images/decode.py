@@ -168,7 +168,7 @@ def orientation_of(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8: 1 where there is none, or where it cannot be read, as viewers and browsers do."""
     try:
         found = image.getexif().get(EXIF_ORIENTATION, 1)
-    except (*DECODING_ERRORS, TypeError, LookupError, ArithmeticError):
+    except DECODING_ERRORS:
         return 1
     return found if found in TURNS else 1
 

@@ -1,19 +1,15 @@
-"""Output: rows, and the inputs without a row beside them.
+"""Output: a file of rows, and the inputs without a row in another file beside it.
 
-To a file, both appear under their names when the run is complete. Until then they grow in hidden files; from time to
-time these are synced, and then a line of the journal records their lengths. A run that is killed at any moment resumes
-from the last such line.
-
-To standard output, rows go out as they come, and inputs without a row are reported on standard error.
+Both appear under their names when the run is complete. Until then they grow in hidden files; from time to time these
+are synced, and then a line of the journal records their lengths. A run that is killed at any moment resumes from the
+last such line.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,7 +17,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import IO, Any, Literal
 
-from onward.cli.console import remark
 from onward.errors import OutputError, UsageError
 from onward.files import cannot_write, check_writable, sync
 from onward.locks import CAN_LOCK, open_locked
@@ -31,7 +26,7 @@ from onward.prediction.journal import Commit, Journal, JournalContent, Position,
 from onward.prediction.summary import Counts
 from onward.sinks import Sink
 
-__all__ = ["FileOutput", "StreamOutput", "errors_path", "open_output", "open_stream"]
+__all__ = ["FileOutput", "errors_path", "open_output"]
 
 READ_BYTES = 1 << 20
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -331,45 +326,6 @@ class FileOutput:
         journal.append(done)
         journal.close()
         staged.replace(self.done_path)
-
-
-@contextmanager
-def open_stream(sink: Sink) -> Iterator[StreamOutput]:
-    """Standard output. A reader that closes it, such as `head`, ends the run."""
-    output = StreamOutput(sink)
-    try:
-        yield output
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        # the rest of the buffer could not be written at exit either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-class StreamOutput:
-    """The interface of `FileOutput`; nothing can be resumed."""
-
-    committed: Commit | None = None
-    is_finished = False
-
-    def __init__(self, sink: Sink) -> None:
-        self.append(sink.begin(), b"")
-
-    def append(self, rows: bytes, errors: bytes, batch: Batch | None = None, counts: Counts | None = None) -> None:
-        """Write rows, and report the inputs without one."""
-        sys.stdout.buffer.write(rows)
-        sys.stdout.buffer.flush()
-        for line in errors.splitlines():
-            failure = json.loads(line)
-            remark(f"{failure['input']}: {failure['reason']}")
-
-    def commit_if_due(self, position: Position, every_s: float) -> None:
-        """Do nothing."""
-
-    def commit(self, position: Position) -> None:
-        """Do nothing."""
-
-    def finish(self, position: Position) -> None:
-        """Do nothing."""
 
 
 def _matching(stream: Any, start: int, commits: list[tuple[int, str]]) -> list[Any]:

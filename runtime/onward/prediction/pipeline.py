@@ -17,13 +17,15 @@ from time import perf_counter
 
 from onward.errors import BadInput, DataError
 from onward.prediction.batch import Batch, Batcher, predict_batch
-from onward.prediction.done_batches import DoneBatch, ReusingBatcher, compare_inputs
+from onward.prediction.done_batches import DoneBatch, compare_inputs
 from onward.prediction.engine import Engine
 from onward.prediction.journal import Commit, Position
 from onward.prediction.options import PredictOptions
 from onward.prediction.ordered import in_order
-from onward.prediction.output import FileOutput, StreamOutput, open_output, open_stream
+from onward.prediction.output import FileOutput, open_output
+from onward.prediction.reusing_batcher import ReusingBatcher
 from onward.prediction.shard import Shard
+from onward.prediction.stream_output import StreamOutput, open_stream
 from onward.prediction.summary import MAX_FAILURES_KEPT, Counts, Failure, Seconds, Summary
 from onward.prediction.tuner import Plan
 from onward.sinks import STDOUT, Sink, open_sink

@@ -8,11 +8,11 @@ order of the inputs, and their rows are merged by it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from onward.errors import UsageError
-from onward.sources import Block, Images, Item, Source
+from onward.sources import Block, Images, Source
 
 __all__ = ["Shard"]
 
@@ -65,16 +65,6 @@ class Shard:
 
     def _blocks(self, source: Source) -> Iterator[Block]:
         for block in source.blocks():
-            chosen = [item for item in _items(block) if self.has(item.name)]
+            chosen = [item for item in block.items if self.has(item.name)]
             if chosen:
                 yield Images(chosen)
-
-
-def _items(block: Block) -> Iterator[Item]:
-    if isinstance(block, Images):
-        yield from block.items
-        return
-    labels: Sequence[str | None] = block.labels or [None] * len(block)
-    for name, image, label in zip(block.names, block.images, labels, strict=True):
-        item = Item.of_pixels(name, image, label=label)
-        yield Item(item.name, item.read, block.stamp, item.label, item.size_bytes)

@@ -102,9 +102,9 @@ class Item:
         return Item(name, partial(bytes, data), stamp, label, len(data))
 
     @staticmethod
-    def of_pixels(name: str, image: NDArray[np.uint8], *, label: str | None = None) -> Item:
+    def of_pixels(name: str, image: NDArray[np.uint8], *, stamp: str = "", label: str | None = None) -> Item:
         """An image whose pixels are in memory, in the size that the model takes: uint8 `(height, width, channels)`."""
-        return Item(name, partial(_same, image), label=label, size_bytes=image.nbytes)
+        return Item(name, partial(_same, image), stamp, label, image.nbytes)
 
 
 def unreadable(name: str, reason: str, stamp: str = "", label: str | None = None) -> Item:
@@ -170,6 +170,15 @@ class Pixels:
         """One per image."""
         name = self.name
         return [f"{name}[{index}]" for index in range(self.start, self.start + len(self.images))]
+
+    @property
+    def items(self) -> list[Item]:
+        """Each image as an item of its own."""
+        labels: Sequence[str | None] = self.labels or [None] * len(self)
+        return [
+            Item.of_pixels(name, image, stamp=self.stamp, label=label)
+            for name, image, label in zip(self.names, self.images, labels, strict=True)
+        ]
 
     @property
     def stamps(self) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from onward.errors import DataError
+from onward.errors import DataError, some_of
 from onward.limits import MAX_LABEL_CHARACTERS
 from onward.sources.files import has_image_suffix, image_file, items_within
 from onward.sources.source import Item, Source, in_blocks, unreadable
@@ -58,7 +58,7 @@ def choose_image_column(
     """
     if column in columns:
         return str(column)
-    named = ", ".join(columns[:MAX_COLUMNS_NAMED]) + (", …" if len(columns) > MAX_COLUMNS_NAMED else "")
+    named = some_of(columns, MAX_COLUMNS_NAMED)
     if column is not None:
         raise DataError(f"{table} has no column {column!r}; its columns are: {named}.")
     found = _first(IMAGE_COLUMNS, suitable) or (likely[0] if len(likely) == 1 else None)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onward.errors import SignatureError, UsageError
+from onward.errors import SignatureError, UsageError, some_of
 from onward.parity import MAX_RELATIVE_ERROR, Noise, Outputs
 from onward.signature import AnySignature
 from onward.sinks.sink import Column, Columns, ListEntry
@@ -169,11 +169,10 @@ class LabelColumn:
         if isinstance(label, ClassName) and self.is_ambiguous:
             labels_are = NAMES
         if labels_are is None and self.is_ambiguous and _is_number(label):
-            shown = ", ".join(self.labels[:MAX_LABELS_SHOWN]) + (", …" if len(self.labels) > MAX_LABELS_SHOWN else "")
             raise UsageError(
                 f"the label {label!r} that comes with an input could be the name of a class or its index, because the "
-                f"model's labels are numbers themselves ({shown}): say which with --labels-are names, or "
-                f"--labels-are indices (from 0)."
+                f"model's labels are numbers themselves: {some_of(self.labels, MAX_LABELS_SHOWN)}. Say which with "
+                f"--labels-are names, or --labels-are indices (from 0)."
             )
         if labels_are == NAMES:
             return self.names.get(label, self.names.get(_plain(label), NO_TARGET))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onward.errors import NoAnswer, UsageError
+from onward.errors import NoAnswer, UsageError, some_of
 from onward.parity import Noise, Outputs
 from onward.signature import AnySignature, Output
 from onward.sinks.sink import Column, Columns
@@ -73,7 +73,7 @@ class Task:
         """
         places = np.flatnonzero(~self.answered(outputs)).tolist()
         if places:
-            shown = ", ".join(map(str, places[:MAX_PLACES_SHOWN])) + (", …" if len(places) > MAX_PLACES_SHOWN else "")
+            shown = some_of(places, MAX_PLACES_SHOWN)
             raise NoAnswer(
                 f"{len(places):,} of {len(next(iter(outputs.values()))):,} inputs have no answer, because {NO_ANSWER}: "
                 f"{'input' if len(places) == 1 else 'inputs'} {shown} (counted from 0). Leave them out.",

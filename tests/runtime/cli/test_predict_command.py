@@ -266,6 +266,8 @@ def test_one_image_is_answered_on_standard_output_and_no_file_is_written(
     assert len(rows) == 5
     assert shares == sorted(shares, reverse=True)
     assert json.loads(run(first, "--out", "-").stdout)["label"] == rows[0][0]
+    assert run(first, "--top-k", 1).stdout.count("%") == 1
+    assert "expected 1 to 10" in run(first, "--top-k", 11).stderr
     refused = run(damaged)
     assert (refused.returncode, "not an image" in refused.stderr) == (1, True)
     assert not list(tmp_path.glob("predictions.csv*"))

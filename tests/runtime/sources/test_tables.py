@@ -79,7 +79,7 @@ def test_the_only_column_holds_the_paths(make: Any, tmp_path: Path) -> None:
         ("one,two\n1.png,2\n", "three", "x.csv has no column 'three'; its columns are: one, two."),
         ("a/1.png,cat\n", None, "x.csv has no header: its first line holds 'a/1.png'"),
         ("path;label\n1.png;3\n", None, "one column 'path;label'; expected commas"),
-        (",".join(f"c{index}" for index in range(99)) + "\n1", None, "c18, c19, …. Choose"),
+        (",".join(f"c{index}" for index in range(99)) + "\n1", None, "c18, c19, … (99 in all). Choose"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_a_data_error(

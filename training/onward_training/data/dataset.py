@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onward.errors import DataError
+from onward.errors import DataError, some_of
 from onward.signature import Preprocess, Signature
 from onward_training.data.split import AnySplit, FileSplit, Split
 
@@ -102,13 +102,13 @@ class Dataset:
         if not set(labels) <= set(known):
             raise DataError(
                 f"data set {self.name!r} has classes that the model does not have: "
-                f"{_named([label for label in known if label not in labels])}; and it lacks "
-                f"{_named([label for label in labels if label not in known])}."
+                f"{some_of([label for label in known if label not in labels], MAX_NAMED)}; and it lacks "
+                f"{some_of([label for label in labels if label not in known], MAX_NAMED)}."
             )
         chosen = self.select(labels)
         others = [label for label in known if label not in labels]
         note = f"left out: {len(self.test) - len(chosen.test):,} test images of classes that the model does not have: "
-        return replace(chosen, notes=(*self.notes, note + _named(others)))
+        return replace(chosen, notes=(*self.notes, note + some_of(others, MAX_NAMED)))
 
     def digest(self) -> str:
         """SHA-256 of everything in the data set that affects training.
@@ -170,11 +170,6 @@ def class_weights(targets: NDArray[np.int64], num_classes: int) -> NDArray[np.fl
             f"class {', '.join(map(str, missing))} has no training image: balanced weights need at least one."
         )
     return (len(targets) / (num_classes * counts)).astype(np.float32)
-
-
-def _named(labels: Sequence[str]) -> str:
-    """At most ten of the labels."""
-    return ", ".join(labels[:MAX_NAMED]) + (f" … ({len(labels):,} in all)" if len(labels) > MAX_NAMED else "")
 
 
 def _suggest(unknown: list[str], known: tuple[str, ...]) -> str:
