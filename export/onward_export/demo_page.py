@@ -73,7 +73,11 @@ def _speed_tile(row: Row) -> Tile:
     what = f"as many images/s as PyTorch at batch size {row.batch_size} (95 %: {interval(row.ratio)})"
     if row.is_stable:
         return f"{row.ratio.value:.1f}×", what, ""
-    return f"about {row.ratio.value:.0f}×", f"{what}; not reproducible here: `onward bench` measures longer", UNCERTAIN
+    return (
+        f"about {row.ratio.value:.0f}×",
+        f"{what}; not reproducible here; the command bench measures longer",
+        UNCERTAIN,
+    )
 
 
 def _training(page: Page, results: Results) -> None:
