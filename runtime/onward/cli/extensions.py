@@ -5,6 +5,8 @@ The packages above this one, `onward_training` and `onward_export`, add theirs i
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from typing import Any
@@ -22,10 +24,16 @@ INSPECTORS_GROUP = "onward.inspectors"
 
 def load_extensions(group: str) -> Iterator[tuple[str, Callable[..., Any]]]:
     """The name and the object of each entry point of a group; one that cannot be imported is reported and skipped."""
-    for entry in entry_points(group=group):
+    for entry in _entry_points(tuple(sys.path)).select(group=group):
         try:
             found = entry.load()
         except Exception as error:  # another package can raise anything, and must not break every command
             remark(f"onward: {entry.name!r} ({entry.value}) is skipped, it cannot be imported: {error}")
         else:
             yield entry.name, found
+
+
+@functools.cache
+def _entry_points(paths: tuple[str, ...]) -> Any:
+    """All that are installed below these paths, which are `sys.path`: finding them opens a file of every package."""
+    return entry_points()
