@@ -35,7 +35,7 @@ ALLOWED = {
     "onward": ({"onward"}, {"numpy", "onnxruntime", "PIL", "typer", "rich", "typing_extensions"}),
     "onward_training": (
         {"onward", "onward_training"},
-        {"numpy", "PIL", "safetensors", "sklearn", "torch", "torchvision", "typer", "rich"},
+        {"numpy", "PIL", "safetensors", "sklearn", "torch", "torchvision", "typer", "rich", "typing_extensions"},
     ),
     "onward_export": (
         {"onward", "onward_training", "onward_export"},

@@ -87,7 +87,7 @@ class Padded(Backend):
 
     def __init__(self, backend: Backend) -> None:
         self.backend, self.signature = backend, backend.signature
-        self.inputs, self.outputs = backend.inputs, backend.outputs
+        self.inputs, self.outputs, self.num_threads = backend.inputs, backend.outputs, backend.num_threads
 
     @property
     def name(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -18,6 +18,11 @@ from onward_export.publish import publish
 from onward_training.checkpoint import Checkpoint
 from onward_training.tasks import network_task_of
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from onward_export.options import ExportKeywords
+
 __all__ = ["export"]
 
 
@@ -30,7 +35,7 @@ def export(
     final_activation: str = "auto",
     output: str | None = None,
     licence: str | None = None,
-    **options: Any,
+    **options: Unpack[ExportKeywords],
 ) -> Bundle:
     """Export a model under the parity gate.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 from onward.errors import UsageError
 
-__all__ = ["FORMATS", "MAX_PROTOBUF_BYTES", "ExportOptions"]
+__all__ = ["FORMATS", "MAX_PROTOBUF_BYTES", "ExportKeywords", "ExportOptions"]
 
 #: Format -> file, in the order in which a bundle prefers them.
 FORMATS = {"onnx": "model.onnx", "torchscript": "model.torchscript", "pt2": "model.pt2"}
@@ -37,7 +39,7 @@ class ExportOptions:
         UsageError: A value is not one of those listed.
     """
 
-    formats: tuple[str, ...] | None = None
+    formats: Sequence[str] | None = None
     opset: int = 18
     ir_version: int = 10
     external_data_above_bytes: int = MAX_PROTOBUF_BYTES
@@ -66,4 +68,17 @@ class ExportOptions:
     @property
     def wanted(self) -> tuple[str, ...]:
         """The formats to try."""
-        return tuple(FORMATS) if self.formats is None else self.formats
+        return tuple(FORMATS if self.formats is None else self.formats)
+
+
+class ExportKeywords(TypedDict, total=False):
+    """The fields of `ExportOptions`, as keywords of a function."""
+
+    formats: Sequence[str] | None
+    opset: int
+    ir_version: int
+    external_data_above_bytes: int
+    torchscript: str
+    explain: bool
+    bill_of_materials: bool
+    thorough: bool

@@ -13,9 +13,9 @@ it is first used. `onward.train` and `onward.evaluate` need `pip install 'onward
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
+import importlib as _importlib
+import os as _os
+import sys as _sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ __all__ = [
 __version__ = "0.1.0"
 
 # Unless this is set before it is imported, onnxruntime (1.32) sends events to its maker. Somebody's own value stays.
-if "onnxruntime" not in sys.modules:
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+if "onnxruntime" not in _sys.modules:
+    _os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 #: Public name -> the module that defines it.
 _MODULES = {
@@ -77,21 +77,23 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module 'onward' has no attribute {name!r}")
-    from onward.errors import missing_extra
+if not TYPE_CHECKING:  # a type checker would take any name for defined
 
-    module = _MODULES[name]
-    try:
-        value = getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        sentence = missing_extra(error, package=module.partition(".")[0])
-        if sentence is None:
-            raise
-        raise ImportError(f"onward.{name}: {sentence}", name=error.name) from error
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        if name not in _MODULES:
+            raise AttributeError(f"module 'onward' has no attribute {name!r}")
+        from onward.errors import missing_extra
+
+        module = _MODULES[name]
+        try:
+            value = getattr(_importlib.import_module(module), name)
+        except ModuleNotFoundError as error:
+            sentence = missing_extra(error, package=module.partition(".")[0])
+            if sentence is None:
+                raise
+            raise ImportError(f"onward.{name}: {sentence}", name=error.name) from error
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -14,15 +14,18 @@ from onward.bundle import Bundle
 from onward.bundle.trust import Trust
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from onward.backends import Threads
     from onward.backends.providers import AnyProvider
     from onward.benchmarking.report import Report
+    from onward.benchmarking.spec import BenchKeywords
     from onward.bundle.keys import KeyPair
     from onward.bundle.signing import Signed
     from onward.bundle.verification import Verification
     from onward.classifier import Classifier
-    from onward.embedding import Embedding
-    from onward.prediction import Summary
+    from onward.embedding import Embedding, EmbedKeywords
+    from onward.prediction import PredictKeywords, Summary
 
 __all__ = ["bench", "embed", "inspect", "keygen", "load", "predict", "sign", "verify"]
 
@@ -115,7 +118,7 @@ def predict(
     column: str | None = None,
     trust: bool = False,
     key: str | Path | None = None,
-    **options: Any,
+    **options: Unpack[PredictKeywords],
 ) -> Summary:
     """Classify every input and write one row for each, in their order.
 
@@ -144,8 +147,8 @@ def predict(
     from onward.sources import open_sources
 
     paths = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
-    request = {"inputs": [str(path) for path in paths], "column": column}
-    chosen = PredictOptions(**({"request": request} | options))
+    options.setdefault("request", {"inputs": [str(path) for path in paths], "column": column})
+    chosen = PredictOptions(**options)
     engine = open_engine(_opened(bundle, trust, key), chosen, artifact=artifact, provider=provider)
     return run(engine, open_sources(paths, engine.signature, column=column), Path(out), chosen)
 
@@ -162,7 +165,7 @@ def bench(
     with_files: bool = True,
     trust: bool = False,
     key: str | Path | None = None,
-    **options: Any,
+    **options: Unpack[BenchKeywords],
 ) -> Report:
     """Measure how fast models are here, on every available backend.
 
@@ -202,7 +205,12 @@ def bench(
 
 
 def embed(
-    bundle: Bundle | str | Path, target: str, out: str | Path, *, key: str | Path | None = None, **options: Any
+    bundle: Bundle | str | Path,
+    target: str,
+    out: str | Path,
+    *,
+    key: str | Path | None = None,
+    **options: Unpack[EmbedKeywords],
 ) -> Embedding:
     """Write a small app around the model.
 

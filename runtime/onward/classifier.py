@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from onward.backends import Threads, open_artifact
+from onward.backends import Threads, backend_for, open_artifact
 from onward.backends.backend import Backend
 from onward.backends.providers import AnyProvider
 from onward.bundle import Artifact, Bundle
@@ -23,6 +23,7 @@ from onward.bundle.trust import NO_TRUST, Trust
 from onward.errors import BundleError, FeedError, ImageError, UsageError
 from onward.feed import Feed, from_pixels, num_samples, take
 from onward.images.decode import prepare, read_image
+from onward.printable import printable
 from onward.signature import AnySignature, Signature, of_images
 from onward.tasks import task_of
 from onward.tasks.classification import Predictions
@@ -34,6 +35,8 @@ __all__ = ["Classifier", "default_batch_size", "load"]
 
 BATCH_BYTES = 4 << 20
 MAX_BATCH = 1024
+#: Labels that the repr of a classifier names.
+NUM_SHOWN_LABELS = 3
 
 
 class Classifier:
@@ -149,8 +152,19 @@ class Classifier:
         return _open_again, (path, self.artifact.name, options, self.bundle.trust, self.bundle.manifest_sha256)
 
     def __repr__(self) -> str:
-        state = "closed" if self._backend is None else self.signature.describe()
-        return f"<Classifier of {self.bundle.path}, {self.artifact.name}: {state}>"
+        name = f"Classifier of {self.bundle.path}"
+        if (backend := self._backend) is None:
+            return printable(f"<{name}: closed>")
+        library = backend_for(self.artifact.format).library
+        threads = f"{backend.num_threads} thread{'s' if backend.num_threads > 1 else ''}"
+        return printable(
+            f"<{name}: {self.signature.describe()}{self._first_labels()}; {backend.name} in {library}, {threads}>"
+        )
+
+    def _first_labels(self) -> str:
+        labels = self.signature.labels
+        shown = ", ".join(labels[:NUM_SHOWN_LABELS]) + (", …" if len(labels) > NUM_SHOWN_LABELS else "")
+        return f" ({shown})" if labels else ""
 
     def _feed(self, images: object) -> Feed:
         if not isinstance(self.signature, Signature):

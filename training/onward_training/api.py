@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from onward.bundle.trust import Trust
 from onward_training.checkpoint import Checkpoint
@@ -15,6 +15,11 @@ from onward_training.evaluator import evaluate as run_evaluation
 from onward_training.loop import train as run_training
 from onward_training.options import TrainOptions
 from onward_training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from onward_training.options import TrainKeywords
 
 __all__ = ["evaluate", "train"]
 
@@ -27,7 +32,7 @@ def train(
     out: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    **options: Any,
+    **options: Unpack[TrainKeywords],
 ) -> Checkpoint:
     """Train a network.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from onward.errors import UsageError, did_you_mean
 from onward_training.model_names import check_model_name
@@ -18,6 +18,7 @@ __all__ = [
     "PRECISIONS",
     "SCHEDULES",
     "NetworkSpec",
+    "TrainKeywords",
     "TrainOptions",
     "check_augmentation",
     "parse_augmentation",
@@ -108,6 +109,30 @@ class TrainOptions:
         parse_augmentation(self.augment)
         if self.precision == "float16" and self.device == "cpu":
             raise UsageError("--precision float16 needs --device cuda; on a CPU, use float32 or bfloat16.")
+
+
+class TrainKeywords(TypedDict, total=False):
+    """The fields of `TrainOptions`, as keywords of a function."""
+
+    model: str
+    arguments: Mapping[str, Any]
+    final_activation: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    optimizer: str
+    momentum: float
+    weight_decay: float
+    schedule: str
+    label_smoothing: float
+    clip_norm: float
+    class_weights: str
+    augment: str
+    patience: int
+    precision: str
+    seed: int
+    device: str
+    num_workers: int
 
 
 @dataclass(frozen=True)

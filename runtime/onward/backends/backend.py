@@ -24,11 +24,13 @@ class Backend(ABC):
         signature: What the model takes and gives; None for an ONNX file that was opened without one.
         inputs: Names of the inputs, in the model's order.
         outputs: Names of what `infer` gives: the signature's, or the file's own names without a signature.
+        num_threads: How many threads one inference may use.
     """
 
     signature: AnySignature | None
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    num_threads: int
 
     @property
     @abstractmethod

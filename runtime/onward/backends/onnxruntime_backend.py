@@ -82,6 +82,7 @@ class SessionBackend(Backend):
     ) -> None:
         self.signature = signature
         self.request = request
+        self.num_threads = threads.count
         self.session = open_session(data, request, threads, beside)
         self.inputs = tuple(item.name for item in self.session.get_inputs())
         self.outputs = tuple(item.name for item in self.session.get_outputs())

@@ -49,6 +49,7 @@ class CompiledModelBackend(Backend):
         beside: Mapping[str, bytes],
     ) -> None:
         self.signature = signature
+        self.num_threads = threads.count
         self.model = _compile(data, threads, beside)
         self.inputs, self.outputs = _names(self.model, signature)
         self._order = [_find(self.model.outputs, name) for name in self.outputs]

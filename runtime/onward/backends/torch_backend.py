@@ -56,6 +56,7 @@ class _TorchBackend(Backend):
         self.outputs = signature.output_names
         self.shares_memory = _can_share_memory(signature)
         self.device = _open_device(request, threads)
+        self.num_threads = torch.get_num_threads()
 
     def infer(self, arrays: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Run one batch that was checked: input name -> array; float32 arrays in the order of `outputs`."""

@@ -32,14 +32,17 @@ class CustomBackend(Backend):
         name: `FILE.py:NAME`.
         call: Input name -> array, to the outputs.
         outputs: Names of the outputs.
+        num_threads: How many threads one inference may use.
     """
 
     name = ""
     signature = None
     inputs = ()
 
-    def __init__(self, name: str, call: Callable[[Arrays], CustomOutputs], outputs: tuple[str, ...]) -> None:
-        self.name, self.call, self.outputs = name, call, outputs
+    def __init__(
+        self, name: str, call: Callable[[Arrays], CustomOutputs], outputs: tuple[str, ...], num_threads: int
+    ) -> None:
+        self.name, self.call, self.outputs, self.num_threads = name, call, outputs, num_threads
 
     def infer(self, arrays: Arrays) -> list[NDArray[Any]]:
         """Run one batch: input name -> array, to the outputs in the file's order."""
@@ -67,6 +70,6 @@ def open_custom(backend: str, model: Path, threads: Threads) -> CustomBackend:
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module
         spec.loader.exec_module(module)
-        return CustomBackend(backend, getattr(module, name)(model, threads.count), outputs)
+        return CustomBackend(backend, getattr(module, name)(model, threads.count), outputs, threads.count)
     except Exception as error:  # the user's code may raise anything
         raise BackendError(f"{backend} does not open: {type(error).__name__}: {error}") from error

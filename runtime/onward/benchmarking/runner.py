@@ -134,7 +134,7 @@ class _ProcessRuns:
     def _all_batch_sizes(self) -> list[int]:
         return sorted({size for item in self.measurements.recordings for size in self._batch_sizes(item)})
 
-    def _batch_sizes(self, recording: Recording) -> tuple[int, ...]:
+    def _batch_sizes(self, recording: Recording) -> Sequence[int]:
         fixed = self.models[recording.candidate.target].fixed_batch
         return self.options.batch_sizes if fixed is None else (fixed,)
 

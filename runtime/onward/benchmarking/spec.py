@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 from onward.backends import BACKENDS
 from onward.backends.providers import ProviderRequest
@@ -12,7 +13,7 @@ from onward.bundle.trust import NO_TRUST, Trust
 from onward.errors import UsageError
 from onward.tasks.task import LABELS_ARE
 
-__all__ = ["BenchOptions", "BenchSpec", "Selection"]
+__all__ = ["BenchKeywords", "BenchOptions", "BenchSpec", "Selection"]
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class BenchOptions:
         UsageError: A number is below 1.
     """
 
-    batch_sizes: tuple[int, ...] = (1, 8, 32)
+    batch_sizes: Sequence[int] = (1, 8, 32)
     num_process_runs: int = 5
     num_rounds: int = 30
     budget_s: float = 2.0
@@ -117,3 +118,17 @@ class BenchOptions:
         if not self.batch_sizes or min(*self.batch_sizes, self.num_process_runs, self.num_rounds) < 1:
             raise UsageError("batch sizes, process runs and rounds must be at least 1.")
         object.__setattr__(self, "batch_sizes", tuple(sorted(set(self.batch_sizes))))
+
+
+class BenchKeywords(TypedDict, total=False):
+    """The fields of `BenchOptions`, as keywords of a function."""
+
+    batch_sizes: Sequence[int]
+    num_process_runs: int
+    num_rounds: int
+    budget_s: float
+    sample_s: float
+    max_warm_up_s: float
+    pause_s: float
+    timeout_s: float
+    seed: int

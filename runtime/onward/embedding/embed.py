@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from string import Template
-from typing import Any
+from typing import Any, TypedDict
 
 from onward import __version__
 from onward.bundle import Bundle
@@ -20,7 +20,7 @@ from onward.errors import UsageError
 from onward.files import check_writable, staged_folder
 from onward.signature import Signature
 
-__all__ = ["MODEL_JSON", "TARGETS", "EmbedOptions", "Embedding", "Target", "embed", "find"]
+__all__ = ["MODEL_JSON", "TARGETS", "EmbedKeywords", "EmbedOptions", "Embedding", "Target", "embed", "find"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,14 @@ class EmbedOptions:
     title: str | None = None
     overwrite: bool = False
     browser_runtime: BrowserRuntime | None = None
+
+
+class EmbedKeywords(TypedDict, total=False):
+    """The fields of `EmbedOptions`, as keywords of a function."""
+
+    title: str | None
+    overwrite: bool
+    browser_runtime: BrowserRuntime | None
 
 
 @dataclass(frozen=True)

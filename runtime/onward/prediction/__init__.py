@@ -2,7 +2,7 @@
 
 from onward.prediction.batch import Batch, BatchResult, predict_batch
 from onward.prediction.engine import Engine, open_engine
-from onward.prediction.options import PredictOptions
+from onward.prediction.options import PredictKeywords, PredictOptions
 from onward.prediction.pipeline import predict
 from onward.prediction.summary import Counts, Failure, Summary
 
@@ -12,6 +12,7 @@ __all__ = [
     "Counts",
     "Engine",
     "Failure",
+    "PredictKeywords",
     "PredictOptions",
     "Summary",
     "open_engine",

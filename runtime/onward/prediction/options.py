@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from onward.errors import UsageError
 from onward.prediction.shard import Shard
 from onward.tasks.task import LABELS_ARE
 
-__all__ = ["PredictOptions"]
+__all__ = ["PredictKeywords", "PredictOptions"]
 
 ON_ERROR = ("list", "fail")
 
@@ -70,3 +70,20 @@ class PredictOptions:
             raise UsageError(f"--labels-are is {self.labels_are!r}, expected names or indices.")
         if self.on_error not in ON_ERROR:
             raise UsageError(f"--on-error is {self.on_error!r}, expected {' or '.join(ON_ERROR)}.")
+
+
+class PredictKeywords(TypedDict, total=False):
+    """The fields of `PredictOptions`, as keywords of a function."""
+
+    top_k: int
+    logits: bool
+    batch_size: int | None
+    streams: int | None
+    num_threads: int | None
+    on_error: str
+    resume: bool | Literal["changed"] | None
+    commit_every_s: float
+    csv_safe: bool
+    shard: Shard | str | None
+    labels_are: str | None
+    request: Mapping[str, Any]
