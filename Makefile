@@ -5,6 +5,18 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.onward-ready
 RUNTIME := .venv-runtime
 RUNTIME_STAMP := $(RUNTIME)/.onward-ready
+# Which builds of PyTorch: `pinned` as in requirements.txt, on Linux with CUDA; `cpu` without CUDA, by default on Linux
+# where there is no NVIDIA card.
+TORCH_BUILD ?= $(if $(CI)$(filter-out Linux,$(shell uname -s))$(wildcard /proc/driver/nvidia/version)$(shell command -v nvidia-smi),pinned,cpu)
+SIZE_pinned := on Linux 3.4 GB to download and 6.5 GB on disk, most of it CUDA, elsewhere about a third
+SIZE_cpu := less than 1 GB to download, about 2 GB on disk; PyTorch comes without CUDA
+CPU_REQUIREMENTS := $(VENV)/requirements-cpu.txt
+SYNC := $(BIN)/uv pip sync --quiet --python $(BIN)/python
+SYNC_pinned := $(SYNC) --require-hashes requirements.txt
+# PyTorch's own registry, which uv knows, has these builds.
+SYNC_cpu := UV_HTTP_RETRIES=0 $(SYNC) --torch-backend cpu $(CPU_REQUIREMENTS) 2>$(VENV)/torch-cpu.log || { \
+	echo "PyTorch without CUDA cannot be had here ($(VENV)/torch-cpu.log says why). Taking the pinned builds: $(SIZE_pinned)."; \
+	$(SYNC_pinned); }
 # The lowest versions are tried with the lowest Python that is here.
 OLD_PYTHON ?= $(shell python3.10 -c 'import sys; print(sys.executable)' 2>/dev/null || command -v $(PYTHON))
 LOWEST := .venv-lowest
@@ -113,13 +125,21 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 # The one place that sets up: a virtual environment here, uv inside it, the pinned dependencies, and this checkout.
-$(STAMP): requirements.txt pyproject.toml
+$(STAMP): requirements.txt pyproject.toml | $(CPU_REQUIREMENTS)
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Onward needs Python 3.11 or newer"'
+	@echo "Setting up $(VENV), once, in a few minutes: $(or $(SIZE_$(TORCH_BUILD)),$(error TORCH_BUILD is '$(TORCH_BUILD)', expected cpu or pinned))."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.txt
+	$(SYNC_$(TORCH_BUILD))
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
+
+# The same versions without CUDA's packages. PyTorch's digests are those of other builds, so they are left out; uv checks
+# all others.
+$(CPU_REQUIREMENTS): requirements.txt
+	mkdir -p $(VENV)
+	awk '/^[^ #]/ { bare = /^torch(vision)?==/; dropped = /^(triton==|nvidia-|cuda-)/; if (bare) print $$1 } \
+		!bare && !dropped' requirements.txt >$@
 
 # The runtime floor at its pinned versions, and what its tests need. Of scikit-learn they read only the digits.
 $(RUNTIME_STAMP): $(STAMP)

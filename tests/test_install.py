@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +106,47 @@ def test_a_torch_artifact_says_that_it_needs_torch(installed: Path, shared_bundl
     result = run(installed / "onward", "verify", shared_bundle.path, "--artifact", "pt2", cwd=tmp_path)
     assert result.returncode == 2
     assert "needs PyTorch, which is not installed here" in result.stderr
+
+
+def dry_run(*variables: str) -> subprocess.CompletedProcess[str]:
+    """What `make` would do where nothing is set up yet."""
+    if not shutil.which("make"):
+        pytest.skip("make is not installed")
+    return run("make", "--dry-run", "demo", "VENV=nothing-here", "CI=", *variables, cwd=ROOT)
+
+
+@pytest.mark.parametrize(
+    ("build", "size", "command"),
+    [
+        ("cpu", "about 2 GB on disk", "--torch-backend cpu nothing-here/requirements-cpu.txt"),
+        ("pinned", "6.5 GB on disk", "--require-hashes requirements.txt"),
+    ],
+)
+def test_make_says_what_it_takes_before_it_installs(build: str, size: str, command: str) -> None:
+    done = dry_run(f"TORCH_BUILD={build}").stdout
+    assert 0 < done.index(size) < done.index(command)
+
+
+def test_make_knows_two_builds_of_pytorch() -> None:
+    assert "TORCH_BUILD is 'rocm', expected cpu or pinned" in dry_run("TORCH_BUILD=rocm").stderr
+
+
+def test_without_cuda_the_other_packages_are_the_pinned_ones(tmp_path: Path) -> None:
+    if not shutil.which("make"):
+        pytest.skip("make is not installed")
+    run("make", f"VENV={tmp_path}", tmp_path / "requirements-cpu.txt", cwd=ROOT)
+
+    def entries(path: Path) -> dict[str, str]:
+        parts = re.split(r"^(?=[^ #\n])", path.read_text(), flags=re.MULTILINE)
+        return {re.split("[=;]", part)[0]: part for part in parts if "==" in part}
+
+    pinned, chosen = entries(ROOT / "requirements.txt"), entries(tmp_path / "requirements-cpu.txt")
+    without_digest = {name: part.split()[0] + "\n" for name, part in pinned.items() if name in ("torch", "torchvision")}
+    assert len(without_digest) == 2
+    assert chosen == {name: part for name, part in (pinned | without_digest).items() if name in chosen}
+    left_out = set(pinned) - set(chosen)
+    assert {"nvidia-cublas", "cuda-bindings", "triton"} < left_out
+    assert all(re.match("nvidia-|cuda-|triton$", name) for name in left_out)
 
 
 def test_the_wheel_holds_the_three_floors(installed: Path) -> None:
