@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -589,6 +590,24 @@ def test_the_command_says_a_line_an_image_and_goes_on_after_a_bad_one(shared_app
     first, second = done.stdout.splitlines()
     assert first == second
     assert re.fullmatch(re.escape(str(good)) + r": \d [\d.]+ %, \d [\d.]+ %, \d [\d.]+ %", first)
+
+
+def test_it_prints_what_the_app_for_python_prints(shared_app: App, shared_bundle: Bundle, tmp_path: Path) -> None:
+    embed(shared_bundle, "python", tmp_path / "python")
+    card, none = shared_app.path / "golden" / "card.png", tmp_path / "none.png"
+    for arguments in ([card], [card, "--top-k", 3], [none, card]):
+        command = [sys.executable, "classifier.py", *map(str, arguments)]
+        python = subprocess.run(command, cwd=tmp_path / "python", capture_output=True, text=True, timeout=120)
+        node = shared_app.cli(*arguments)
+        assert (node.returncode, node.stdout) == (python.returncode, python.stdout)
+    command = [sys.executable, "classifier.py", "--self-test"]
+    python = subprocess.run(command, cwd=tmp_path / "python", capture_output=True, text=True, timeout=120)
+    # other kernels have other errors
+    blank = [
+        re.sub(r"\d+(\.\d+)?(e[-+]?\d+)?|0\b", "0", text)
+        for text in (shared_app.cli("--self-test").stdout, python.stdout)
+    ]
+    assert re.sub(r" +", " ", blank[0]) == re.sub(r" +", " ", blank[1])
 
 
 def test_json_has_the_fields_of_onward_predict(shared_app: App, shared_bundle: Bundle) -> None:

@@ -16,6 +16,7 @@ import io
 import json
 import math
 import os
+import re
 import struct
 import sys
 import tempfile
@@ -70,6 +71,8 @@ MAX_PIXELS = 89_478_485  # Pillow's limit, at which it only warns
 BATCH_BYTES, MAX_BATCH = 4 << 20, 1024  # per inference
 #: TF32 keeps 10 bits of a float32's 23: with it no model is as good as PyTorch.
 PROVIDER_OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
+#: What a terminal may obey: control characters, surrogates, line breaks and marks of direction.
+OBEYED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 #: What Pillow's decoders raise on damaged files.
 DECODING_ERRORS = (OSError, ValueError, TypeError, SyntaxError, EOFError, struct.error, OverflowError, MemoryError)
 #: Images of one value. Correct models may score high on them, so the limit is relative to the output's scale.
@@ -139,6 +142,7 @@ class ParityRow:
     output: str
     num_samples: int
     error: float
+    noise_floor: float
     noise_ratio: float
     passed: bool
 
@@ -205,6 +209,7 @@ class Classifier:
         sides = taken["shape"][2:] if taken["layout"] == "NCHW" else taken["shape"][1:3]
         self.height, self.width = taken.get("default_size") or sides
         self.channels = {"L": 1, "RGB": 3}[preprocess["color"]]
+        self.sha256 = str(document["model"]["sha256"])
         model, *beside = [(file["path"], self._read_checked(file)) for file in (document["model"], *document["beside"])]
         self._input = str(taken["name"])
         self._session = _open(model[1], beside, threads, providers or ["CPUExecutionProvider"])
@@ -347,7 +352,7 @@ class Classifier:
             else:  # the reference is PyTorch's float32: compare as torch.testing.assert_close
                 close = golden["assert_close"]
                 passed = bool((errors <= close["atol"] + close["rtol"] * np.abs(reference)).all())
-            yield ParityRow(kind, output, len(images), error, error / noise["floor"], passed)
+            yield ParityRow(kind, output, len(images), error, noise["floor"], error / noise["floor"], passed)
 
     def _judge_card(self, card: dict[str, Any]) -> CardRow:
         expected = self._read_array(card["pixels"]).astype(np.int16)
@@ -478,8 +483,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Exit code 0: success; 1: something failed; 2: wrong arguments."""
     parser = argparse.ArgumentParser(description="Classify images, or test the model on this machine.")
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="JPEG, PNG or another format that Pillow reads")
-    parser.add_argument("--top-k", type=int, default=3, metavar="K", help="labels per image (default: 3)")
-    parser.add_argument("--json", action="store_true", help="print one JSON document per line")
+    parser.add_argument("--top-k", type=int, default=1, metavar="N", help="print the N most probable labels")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     parser.add_argument("--self-test", action="store_true", help="run the golden samples and compare")
     parser.add_argument(
         "--threads", type=int, metavar="N", help="threads per inference (default: every core of the process)"
@@ -496,7 +501,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with Classifier(threads=chosen.threads, providers=chosen.provider) as classifier:
             if chosen.self_test:
-                return _report(classifier.self_test())
+                found = classifier.self_test()
+                print(_describe(found, classifier.sha256))
+                return 0 if found.passed else 1
             return max([_classify(classifier, path, chosen.top_k, chosen.json) for path in chosen.images])
     except ClassifierError as error:
         print(f"error: {_visible(str(error))}", file=sys.stderr)
@@ -504,43 +511,75 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _classify(classifier: Classifier, path: str, top_k: int, as_json: bool) -> int:
+    """Print one line."""
     try:
-        (top,) = classifier(path).top(top_k)
+        found = classifier(path)
     except ImageError as error:
-        print(f"{_visible(path)}: {_visible(str(error))}", file=sys.stderr)
+        print(_visible(f"{path}: {error}"), file=sys.stderr)
         return 1
     except NoAnswerError:
-        print(f"{_visible(path)}: no answer, because the model's outputs are NaN or infinite", file=sys.stderr)
+        print(_visible(f"{path}: no answer, because the model's outputs are NaN or infinite."), file=sys.stderr)
         return 1
-    if as_json:
-        print(json.dumps({"image": path, "top": [{"label": label, "probability": value} for label, value in top]}))
-    else:
-        print("\n".join([_visible(path), *(f"  {value:8.2%}  {_visible(label)}" for label, value in top)]))
+    print((_to_json if as_json else _to_text)(path, found, top_k))
     return 0
 
 
-def _report(found: SelfTest) -> int:
-    print(f"{'samples':12}{'output':16}{'images':>8}{'noise ratio':>14}")
-    for row in found.rows:
-        verdict = "passed" if row.passed else "FAILED"
-        print(f"{row.kind:12}{row.output:16}{row.num_samples:8}{row.noise_ratio:14.2f}  {verdict}")
-    print(f"\n{'reference image':28}{'max levels':>12}{'mean':>10}")
-    for card in found.cards:
-        verdict = "passed" if card.passed else "FAILED"
-        print(f"{card.card:28}{card.max_levels:12}{card.mean_levels:10.3f}  {verdict}")
-    print()
-    if found.model_passed:
-        print(f"The model is as accurate here as in PyTorch: its noise ratio is {found.noise_ratio:.2f}.")
-    else:
-        print(f"FAILED: the model is less accurate here than in PyTorch: its noise ratio is {found.noise_ratio:.2f}.")
-    if not all(card.passed for card in found.cards):
-        print("FAILED: image files are decoded or scaled differently here.")
-    return 0 if found.passed else 1
+def _to_text(path: str, found: Predictions, top_k: int) -> str:
+    (top,) = found.top(top_k)
+    return _visible(f"{path}: {', '.join(f'{label} {100 * value:.1f} %' for label, value in top)}")
+
+
+def _to_json(path: str, found: Predictions, top_k: int) -> str:
+    """The same fields as the JSON Lines of `onward predict`."""
+    best = np.argsort(-found.probabilities[0], kind="stable")[:top_k].tolist()
+    top = [
+        {"label": found.classes[index], "index": index, "probability": float(found.probabilities[0, index])}
+        for index in best
+    ]
+    return json.dumps({"input": path, **top[0], **({"top": top} if len(top) > 1 else {})})
+
+
+def _describe(found: SelfTest, sha256: str) -> str:
+    """The results as tables and a verdict."""
+    rows = [
+        (row.kind, row.output, str(row.num_samples), f"{row.error:.1e}", f"{row.noise_floor:.1e}")
+        + (f"{row.noise_ratio:.2f}", _mark(row.passed))
+        for row in found.rows
+    ]
+    cards = [
+        (card.card, f"{card.max_levels} of 255", f"{card.mean_levels:.2f}", _mark(card.passed)) for card in found.cards
+    ]
+    is_decoded = all(card.passed for card in found.cards)
+    return "\n".join(
+        [
+            f"The model is the file that model.json names (SHA-256 {sha256[:12]}…).",
+            "",
+            _table(("samples", "output", "images", "error", "PyTorch's", "noise ratio", ""), rows),
+            "",
+            _table(("reference image", "max difference", "mean", ""), cards),
+            "",
+            "Passed." if found.passed else "Failed.",
+            f"  The model {'is' if found.model_passed else 'is not'} as accurate as PyTorch here: noise ratio "
+            f"{found.noise_ratio:.2f}.",
+            f"  Images {'are' if is_decoded else 'are not'} decoded and scaled as in training.",
+        ]
+    )
+
+
+def _mark(passed: bool) -> str:
+    return "ok" if passed else "FAILED"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Align the columns."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (head, *rows)]
+    return "\n".join(lines)
 
 
 def _visible(text: str) -> str:
-    """Escape control characters, with which a label could move the cursor or fake a line."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    """Escape line breaks, control characters and marks that turn the direction of text: a label may be any text."""
+    return OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 if __name__ == "__main__":
