@@ -186,6 +186,7 @@ def _digits(page: Page, results: Results) -> None:
                     )
                     for place, label in enumerate(top)
                 ],
+                "",
             )
         )
     page.cards(cards)

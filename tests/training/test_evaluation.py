@@ -107,6 +107,36 @@ def test_the_calibration_error_is_the_mean_gap_of_the_bins_and_at_most_one(evalu
     assert 0 <= evaluation.calibration_error <= 1
 
 
+def drawn(count: int, sharpness: float, *, seed: int = 0) -> Evaluation:
+    """A network whose confidences are right, or too high where `sharpness` is above 1."""
+    generator = np.random.default_rng(seed)
+    truth = generator.dirichlet((0.4,) * 5, count)
+    targets = (truth.cumsum(1) > generator.random((count, 1))).argmax(1)
+    probabilities = truth**sharpness
+    return Evaluation((probabilities / probabilities.sum(1, keepdims=True)).astype(np.float32), targets)
+
+
+@pytest.mark.parametrize("count", [30, 400])
+def test_a_calibrated_network_has_about_the_calibration_error_of_chance(count: int) -> None:
+    found = [drawn(count, 1.0, seed=seed) for seed in range(200)]
+    ratio = np.mean([item.calibration_error for item in found]) / np.mean(
+        [item.calibration_error_by_chance for item in found]
+    )
+    assert 0.9 < ratio < 1.1
+    within = np.mean([item.overconfidence[1] <= 0 <= item.overconfidence[2] for item in found])
+    assert 0.92 <= within <= 1
+
+
+def test_too_few_images_give_no_verdict_on_the_calibration(write: Write) -> None:
+    few, many = drawn(44, 1.0), drawn(4000, 2.0)
+    assert "44 images do not show whether the network is over- or underconfident." in write(few).text
+    assert "by chance, so few images give about" in write(few).text
+    assert re.search(r"the network is overconfident by \S+ points \(95 % interval: ", write(many).text)
+    assert "so few images" not in write(many).text
+    assert many.overconfidence[0] == pytest.approx(float(many.confidence.mean()) - many.accuracy, abs=1e-6)
+    assert many.to_json()["overconfidence_interval_95"][0] > 0
+
+
 def leaves(value: object) -> list[float]:
     """Every number of a JSON document, in its order."""
     if isinstance(value, dict):
@@ -464,6 +494,18 @@ def test_there_is_a_card_for_each_of_the_worst_mistakes_up_to_the_limit(count: i
     assert asked == worst
     assert page.count("img") == len(worst) == min(NUM_CARDS, (evaluation.predicted != evaluation.targets).sum())
     assert page.source.count("✓ ") == len(worst)  # the true class is marked on each
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_mistakes_are_named_by_their_files(tmp_path: Path, streaming: bool, write: Write) -> None:
+    split = grey_files(tmp_path, [0, None, 204, 255, None, 0])
+    named = split if streaming else split.load()
+    evaluation = evaluate(by_brightness, named)
+    expected = [str(split.paths[index]) for index in (5, 2)]
+    assert [item["file"] for item in evaluation.to_json(named.file_of)["worst_mistakes"]] == expected
+    page = write(evaluation, images=lambda index: np.zeros((4, 4, 1), np.uint8), file_of=named.file_of)
+    assert re.findall("<small>(.+?)</small>", page.source) == expected
+    assert "file" not in evaluation.to_json()["worst_mistakes"][0]
 
 
 def test_cards_show_the_pictures_of_the_split_where_some_could_not_be_read(tmp_path: Path, write: Write) -> None:

@@ -333,15 +333,18 @@ def evaluate(
             signature=opened.signature,
             images=lambda index: dataset.test.read(slice(index, index + 1))[0][0],
             title=f"{Path(what).name} on {dataset.name}",
+            file_of=dataset.test.file_of,
             history=opened.history,
             notes=dataset.notes,
         )
     order = check_label_order(opened.signature.labels, evaluation.predicted, evaluation.targets)
     missing = [opened.signature.labels[index] for index in evaluation.missing_classes]
     if as_json:
-        print_json(evaluation.to_json() | {"missing_classes": missing, "label_order": order.to_json()})
+        print_json(
+            evaluation.to_json(dataset.test.file_of) | {"missing_classes": missing, "label_order": order.to_json()}
+        )
     else:
-        print_evaluation(evaluation, opened.signature.labels)
+        print_evaluation(evaluation, opened.signature.labels, dataset.test.file_of)
         if order.warning:
             remark(f"warning: {order.warning}")
         if html is not None:

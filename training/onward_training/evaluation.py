@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,8 @@ __all__ = ["CLASS_COLUMNS", "CalibrationBin", "ClassMetrics", "Confusion", "Eval
 
 NUM_BINS = 15
 NUM_LISTED = 24
+#: Of a normal distribution, 95 % are within so many standard deviations.
+NORMAL_95 = 1.959964
 #: Lower bound of a probability in the loss: the smallest normal float32, so one image adds 87.3 at most.
 SMALLEST = float(np.finfo(np.float32).tiny)
 #: The columns of `class_rows`; `onward.cli.console` aligns a column with a leading `>` to the right.
@@ -254,6 +256,29 @@ class Evaluation:
         gaps = [item.num_images * abs(item.accuracy - item.mean_confidence) for item in self._filled_bins]
         return sum(gaps) / int(self.is_answered.sum())
 
+    @cached_property
+    def calibration_error_by_chance(self) -> float:
+        """About the calibration error that so many predictions of this confidence have if the network is calibrated.
+
+        The number of correct ones in a bin is then a sum of independent trials, of mean absolute deviation √(2σ²/π).
+        """
+        confidence = self.confidence[self.is_answered].astype(np.float64)
+        places = np.searchsorted(np.arange(1, NUM_BINS) / NUM_BINS, confidence)
+        variances = np.bincount(places, confidence * (1 - confidence), minlength=NUM_BINS)
+        return float(np.sqrt(2 * variances / np.pi).sum() / len(confidence))
+
+    @cached_property
+    def overconfidence(self) -> tuple[float, float, float]:
+        """Mean confidence minus accuracy, of the images with an answer, and its 95 % interval.
+
+        Its standard error is that of the differences, or the one that a calibrated network would have, if that is more.
+        """
+        confidence = self.confidence[self.is_answered].astype(np.float64)
+        gaps = confidence - (self.predicted == self.targets)[self.is_answered]
+        squares = max(float(((gaps - gaps.mean()) ** 2).sum()), float((confidence * (1 - confidence)).sum()))
+        margin = NORMAL_95 * math.sqrt(squares) / len(gaps)
+        return float(gaps.mean()), float(gaps.mean()) - margin, float(gaps.mean()) + margin
+
     @property
     def _filled_bins(self) -> list[CalibrationBin]:
         return [item for item in self.calibration_bins if item.num_images]
@@ -272,8 +297,12 @@ class Evaluation:
             for true, predicted in zip(*np.unravel_index(order, counts.shape), strict=True)
         ]
 
-    def to_json(self) -> dict[str, Any]:
-        """All metrics as plain data; NaN if one is undefined, e.g. the top-3 accuracy of 3 classes."""
+    def to_json(self, file_of: Callable[[int], str] = lambda index: "") -> dict[str, Any]:
+        """All metrics as plain data; NaN if one is undefined, e.g. the top-3 accuracy of 3 classes.
+
+        Args:
+            file_of: Index in the split -> the image's file; empty if it has none.
+        """
         by_class = self.by_class
         return {
             "num_images": len(self.targets),
@@ -283,19 +312,23 @@ class Evaluation:
             **{f"top_{k}_accuracy": self.top_k_accuracy(k) if k < self.num_classes else math.nan for k in (3, 5)},
             "loss": self.loss,
             "calibration_error": self.calibration_error,
+            "calibration_error_by_chance": self.calibration_error_by_chance,
+            "overconfidence": self.overconfidence[0],
+            "overconfidence_interval_95": list(self.overconfidence[1:]),
             **{f"macro_{name}": by_class.macro(name) for name in ("recall", "precision", "f1")},
             "num_images_by_class": by_class.num_images.tolist(),
             **{name: getattr(by_class, name).tolist() for name in ("recall", "precision", "f1")},
             "confusion": self.confusion.tolist(),
             "calibration_bins": [asdict(item) for item in self.calibration_bins],
             "most_confused": [asdict(item) for item in self.most_confused(NUM_LISTED)],
-            "worst_mistakes": [self._describe(row) for row in self.worst_mistakes(NUM_LISTED).tolist()],
+            "worst_mistakes": [self._describe(row, file_of) for row in self.worst_mistakes(NUM_LISTED).tolist()],
         }
 
-    def _describe(self, row: int) -> dict[str, Any]:
-        predicted = int(self.predicted[row])
+    def _describe(self, row: int, file_of: Callable[[int], str]) -> dict[str, Any]:
+        predicted, file = int(self.predicted[row]), file_of(self.index_of(row))
         return {
             "index": self.index_of(row),
+            **({"file": file} if file else {}),
             "true": int(self.targets[row]),
             "predicted": predicted,
             "confidence": float(self.probabilities[row, predicted]),

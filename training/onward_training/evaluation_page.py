@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onward import __version__
 from onward.report import Page
 from onward.report.charts import heatmap, lines, reliability
-from onward.report.page import png_data_uri
+from onward.report.page import UNCERTAIN, Tile, png_data_uri
 from onward.signature import Signature
 from onward_training.checkpoint import Epoch
 from onward_training.evaluation import CLASS_COLUMNS, Evaluation, class_rows
@@ -25,6 +25,8 @@ NUM_PAIRS = 12
 NUM_HEATMAP = 20
 HEATMAP_LETTERS, TABLE_LETTERS = 12, 32
 TOP_K = 3
+#: A calibration error that is not more than so many times the one by chance shows nothing.
+CHANCE_FACTOR = 2
 
 
 def write_evaluation_page(
@@ -34,6 +36,7 @@ def write_evaluation_page(
     signature: Signature,
     images: Callable[[int], NDArray[np.uint8]],
     title: str,
+    file_of: Callable[[int], str] = lambda index: "",
     history: Sequence[Epoch] = (),
     notes: Sequence[str] = (),
 ) -> None:
@@ -46,6 +49,7 @@ def write_evaluation_page(
         images: Index of an image in the evaluated split -> uint8 `(height, width, channels)`; called 24 times at
             most.
         title: The heading.
+        file_of: Index of an image in the evaluated split -> its file; empty if it has none.
         history: Of the training; if empty, there are no learning curves.
         notes: What a reader must know about these metrics, e.g. how many images were unreadable; one sentence each.
 
@@ -67,7 +71,7 @@ def write_evaluation_page(
     short = [_shorten(label, TABLE_LETTERS) for label in signature.labels]
     _confusions(page, evaluation, short)
     _classes(page, evaluation, short)
-    _mistakes(page, evaluation, signature.labels, images)
+    _mistakes(page, evaluation, signature.labels, images, file_of)
     page.footer(f"onward {__version__}. Made by `onward evaluate`. This file loads nothing from the network.")
     page.write(path)
 
@@ -86,15 +90,20 @@ def _tiles(page: Page, evaluation: Evaluation) -> None:
                 for k in (3, 5)
                 if k < evaluation.num_classes
             ),
-            (
-                f"{evaluation.calibration_error:.2%}",
-                "calibration error: confidence minus accuracy, on average",
-                "",
-            ),
+            _calibration_tile(evaluation),
             (f"{evaluation.loss:.4f}", "mean loss (cross-entropy)", ""),
             (f"{len(evaluation.targets):,}", f"images of {evaluation.num_classes:,} classes", ""),
         ]
     )
+
+
+def _calibration_tile(evaluation: Evaluation) -> Tile:
+    """Grey where a calibrated network might have this calibration error by chance."""
+    error, by_chance = evaluation.calibration_error, evaluation.calibration_error_by_chance
+    if error > CHANCE_FACTOR * by_chance:
+        return f"{error:.2%}", "calibration error: confidence minus accuracy, on average", ""
+    caption = f"calibration error; by chance, so few images give about {by_chance:.2%} to a calibrated network"
+    return f"{error:.2%}", caption, UNCERTAIN
 
 
 def _training(page: Page, history: Sequence[Epoch]) -> None:
@@ -132,13 +141,7 @@ def _training(page: Page, history: Sequence[Epoch]) -> None:
 
 def _overview(page: Page, evaluation: Evaluation, labels: Sequence[str]) -> None:
     """The confusion matrix and the reliability diagram."""
-    confidence = float(np.nanmean(evaluation.confidence))
-    gap = confidence - evaluation.accuracy
-    page.section(
-        "Confusions and calibration",
-        f"The mean confidence is {confidence:.1%} and the accuracy {evaluation.accuracy:.1%}: the network is "
-        f"{'over' if gap > 0 else 'under'}confident by {100 * abs(gap):.1f} points.",
-    )
+    page.section("Confusions and calibration", _confidence(evaluation))
     shown = _most_confused_classes(evaluation)
     caption = "Confusion matrix"
     if len(shown) < evaluation.num_classes:
@@ -162,6 +165,21 @@ def _overview(page: Page, evaluation: Evaluation, labels: Sequence[str]) -> None
                 reliability(bins),
             ),
         ]
+    )
+
+
+def _confidence(evaluation: Evaluation) -> str:
+    """Whether the network is over- or underconfident, if there are enough images to tell."""
+    gap, low, high = evaluation.overconfidence
+    found = (
+        f"The mean confidence is {np.nanmean(evaluation.confidence):.1%} and the accuracy {evaluation.accuracy:.1%}: "
+    )
+    if low <= 0 <= high:
+        return found + f"{len(evaluation.targets):,} images do not show whether the network is over- or underconfident."
+    word, (least, most) = ("over", (low, high)) if gap > 0 else ("under", (-high, -low))
+    return found + (
+        f"the network is {word}confident by {100 * abs(gap):.1f} points (95 % interval: {100 * least:.1f} to "
+        f"{100 * most:.1f})."
     )
 
 
@@ -207,7 +225,11 @@ def _classes(page: Page, evaluation: Evaluation, labels: Sequence[str]) -> None:
 
 
 def _mistakes(
-    page: Page, evaluation: Evaluation, labels: Sequence[str], images: Callable[[int], NDArray[np.uint8]]
+    page: Page,
+    evaluation: Evaluation,
+    labels: Sequence[str],
+    images: Callable[[int], NDArray[np.uint8]],
+    file_of: Callable[[int], str],
 ) -> None:
     rows = evaluation.worst_mistakes(NUM_CARDS).tolist()
     if not rows:
@@ -223,6 +245,7 @@ def _mistakes(
                 png_data_uri(images(evaluation.index_of(row))),
                 f"{labels[evaluation.targets[row]]}, predicted as {labels[evaluation.predicted[row]]}",
                 _bars(evaluation, row, labels),
+                file_of(evaluation.index_of(row)),
             )
             for row in rows
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from onward.cli.console import print_table, remark, say
@@ -23,6 +24,7 @@ __all__ = [
 
 MAX_CLASSES_SHOWN = 30
 MAX_MISSING_SHOWN = 10
+MAX_MISTAKES_SHOWN = 5
 
 
 def print_epoch(epoch: Epoch) -> None:
@@ -33,8 +35,10 @@ def print_epoch(epoch: Epoch) -> None:
     )
 
 
-def print_evaluation(evaluation: Evaluation, labels: tuple[str, ...]) -> None:
-    """A table of the classes, then the accuracy."""
+def print_evaluation(
+    evaluation: Evaluation, labels: tuple[str, ...], file_of: Callable[[int], str] = lambda index: ""
+) -> None:
+    """A table of the classes, one of the most confident mistakes where images have files, then the accuracy."""
     from onward_training.evaluation import CLASS_COLUMNS, class_rows
 
     low, high = evaluation.interval_95
@@ -42,6 +46,7 @@ def print_evaluation(evaluation: Evaluation, labels: tuple[str, ...]) -> None:
     print_table(CLASS_COLUMNS, rows)
     if len(rows) < len(labels):
         say(f"the {len(rows)} of {len(labels)} classes with the lowest F1; --json prints all")
+    _print_mistakes(evaluation, labels, file_of)
     print_unanswered(evaluation)
     print_missing(evaluation, labels)
     top = "".join(f", top {k} {evaluation.top_k_accuracy(k):.2%}" for k in (3, 5) if k < len(labels))
@@ -49,6 +54,17 @@ def print_evaluation(evaluation: Evaluation, labels: tuple[str, ...]) -> None:
         f"accuracy {evaluation.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}){top}, loss {evaluation.loss:.4f}, "
         f"calibration error {evaluation.calibration_error:.2%}, {len(evaluation.targets):,} images"
     )
+
+
+def _print_mistakes(evaluation: Evaluation, labels: tuple[str, ...], file_of: Callable[[int], str]) -> None:
+    worst = evaluation.worst_mistakes(MAX_MISTAKES_SHOWN).tolist()
+    rows = [
+        [file, labels[evaluation.targets[row]], labels[evaluation.predicted[row]], f"{evaluation.confidence[row]:.1%}"]
+        for row in worst
+        if (file := file_of(evaluation.index_of(row)))
+    ]
+    if rows:
+        print_table(["most confident mistakes", "true", "predicted", ">confidence"], rows)
 
 
 def print_unanswered(evaluation: Evaluation) -> None:

@@ -86,9 +86,12 @@ th:first-child, td:first-child { text-align: left } th { font-weight: 600; color
 .tile span { color: var(--soft); font-size: 13px }
 .good { color: var(--good) } .bad { color: var(--bad) }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(190px, 1fr)); gap: 12px }
-.card { background: var(--panel); border-radius: 10px; padding: 10px; display: flex; gap: 10px }
+.card { background: var(--panel); border-radius: 10px; padding: 10px; display: flex; gap: 10px;
+  flex-wrap: wrap } .samples .card { flex-wrap: nowrap }
 .card img { width: 72px; height: 72px; image-rendering: pixelated; object-fit: cover; border-radius: 6px; flex: none }
 .card ol { list-style: none; margin: 0; padding: 0; flex: 1; min-width: 0; font-size: 12px }
+.card small { flex: 0 0 100%; margin-top: -4px; font-size: 11px; line-height: 1.3; color: var(--soft);
+  overflow-wrap: anywhere }
 .card li { position: relative; padding: 1px 4px; margin-bottom: 3px; border-radius: 3px; overflow: hidden;
   display: flex; justify-content: space-between; gap: 6px } .card li i { position: absolute; inset: 0 auto 0 0;
   background: var(--c0); opacity: .25 } .card li.bad i { background: var(--bad) }
@@ -154,8 +157,11 @@ class Page:
         table = f'<table class="{words}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
         self.parts.append(f'<div class="wide">{table}</div>')
 
-    def cards(self, cards: Sequence[tuple[str, str, Sequence[tuple[str, float, bool]]]]) -> None:
-        """Add pictures with probabilities as bars: (data URI, alternative text, (label, share, wrong) each)."""
+    def cards(self, cards: Sequence[tuple[str, str, Sequence[tuple[str, float, bool]], str]]) -> None:
+        """Add pictures with probabilities as bars: (data URI, alternative text, (label, share, wrong) each, file).
+
+        The file may be empty.
+        """
         self.parts.append(f'<div class="cards">{"".join(_card(*card) for card in cards)}</div>')
 
     def samples(self, samples: Sequence[tuple[str, str, Sequence[str]]]) -> None:
@@ -214,13 +220,14 @@ def _is_words(cell: str) -> bool:
     return len(cell) > LONGEST_FIGURE and not cell[0].isdigit()
 
 
-def _card(picture: str, alternative: str, bars: Sequence[tuple[str, float, bool]]) -> str:
+def _card(picture: str, alternative: str, bars: Sequence[tuple[str, float, bool]], file: str) -> str:
     items = "".join(
         f'<li class="{"bad" if wrong else ""}"><i style="width:{100 * share:.1f}%"></i>'
         f"<b>{escape_html(label)}</b><span>{share:.1%}</span></li>"
         for label, share, wrong in bars
     )
-    return f'<div class="card"><img src="{picture}" alt="{escape_html(alternative)}"><ol>{items}</ol></div>'
+    name = f"<small>{escape_html(file)}</small>" if file else ""
+    return f'<div class="card"><img src="{picture}" alt="{escape_html(alternative)}"><ol>{items}</ol>{name}</div>'
 
 
 def _sample(picture: str, alternative: str, lines: Sequence[str]) -> str:

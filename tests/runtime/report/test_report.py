@@ -89,7 +89,7 @@ def full_page(text: str) -> Page:
         ]
     )
     page.table([text, "verdict"], [[text, "passed"]])
-    page.cards([(image, text, [(text, 0.5, True)])])
+    page.cards([(image, text, [(text, 0.5, True)], text)])
     page.samples([(image, text, [text, text]), ("", text, [text])])
     page.points([text])
     page.details(text, [text])

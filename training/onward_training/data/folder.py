@@ -89,9 +89,7 @@ def load_folder(
     )
     if streaming is None:
         streaming = len(splits["train"]) * math.prod(neutral.image_shape) > LARGEST_IN_MEMORY_BYTES
-    loaded: dict[str, Split] = (
-        {} if streaming else {name: Split(*split.read(slice(None))) for name, split in splits.items()}
-    )
+    loaded: dict[str, Split] = {} if streaming else {name: split.load() for name, split in splits.items()}
     sample = loaded["train"] if loaded else _sample(splits["train"])
     for split in splits.values():
         failures |= split.failures

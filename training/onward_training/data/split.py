@@ -26,10 +26,12 @@ class Split:
     Args:
         images: uint8 `(count, height, width, channels)`.
         targets: int64 `(count,)`, class indices.
+        files: The file of each image; empty if they come from no files.
     """
 
     images: NDArray[np.uint8]
     targets: NDArray[np.int64]
+    files: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -42,11 +44,16 @@ class Split:
 
     def take(self, indices: NDArray[np.integer]) -> Split:
         """The images at these indices, in this order."""
-        return Split(self.images[indices], self.targets[indices])
+        files = [self.files[index] for index in indices.tolist()] if self.files else ()
+        return Split(self.images[indices], self.targets[indices], files)
 
     def read(self, where: slice | NDArray[np.integer]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Images uint8 `(count, height, width, channels)` and targets int64 `(count,)` at these indices."""
         return self.images[where], self.targets[where]
+
+    def file_of(self, index: int) -> str:
+        """The file of an image; empty if it comes from none."""
+        return self.files[index] if self.files else ""
 
 
 @dataclass(frozen=True)
@@ -105,8 +112,17 @@ class FileSplit:
             kept = np.fromiter(pool.map(decode, range(len(indices))), bool, len(indices))
         return images if kept.all() else images[kept], self.targets[indices[kept]]
 
+    def load(self) -> Split:
+        """All readable images, in memory."""
+        images, targets = self.read(slice(None))
+        return Split(images, targets, [str(path) for path in self.paths if path not in self.failures])
 
-#: Both have `targets`, `image_shape`, `take`, `read` and a length; only a Split has `images`.
+    def file_of(self, index: int) -> str:
+        """The file of an image."""
+        return str(self.paths[index])
+
+
+#: Both have `targets`, `image_shape`, `take`, `read`, `file_of` and a length; only a Split has `images`.
 AnySplit: TypeAlias = Split | FileSplit
 SomeSplit = TypeVar("SomeSplit", Split, FileSplit)
 
