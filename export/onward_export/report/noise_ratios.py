@@ -75,7 +75,8 @@ def add_measurements(page: Page, results: ParityResults) -> None:
         f"{MAX_RELATIVE_ERROR:g} of the largest output, because correct networks can be far above the noise floor on "
         "them.",
     )
-    page.table(COLUMNS, parity_rows(results.artifacts))
+    rows = parity_rows(results.artifacts)
+    page.table(COLUMNS, rows, folded=f"{len(rows)} comparisons" if results.passed else "")
 
 
 def ratio_charts(verdicts: Sequence[Verdict]) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,7 +17,8 @@ from onward_export.report.results import ParityResults, format_ratio
 
 __all__ = ["WorstSample", "add_worst_samples", "worst_samples"]
 
-NUM_WORST = 8
+#: Of all kinds, and at least of each.
+NUM_WORST, NUM_OF_A_KIND = 8, 4
 MAX_SIDE_PX = 72
 COLUMNS = ("sample", "error", "× noise floor", "of", "in batches of", "reference", "artifact")
 
@@ -54,9 +56,14 @@ class WorstSample:
 
 
 def worst_samples(results: ParityResults, count: int = NUM_WORST) -> list[WorstSample]:
-    """The samples with the largest error over the noise floor, each once, the worst first.
+    """Of each kind the samples with the largest error over the noise floor, each once, the worst first.
 
+    Real samples are among them even where random pixels, on which networks are far from what they learned, are worse.
     Constant images are included only where they failed: correct networks can be far above the floor on those.
+
+    Args:
+        results: Of the gate.
+        count: Samples that are shared out evenly among the kinds, at least 4 to each.
     """
     worst: dict[tuple[str, int], WorstSample] = {}
     for item in results.artifacts:
@@ -64,20 +71,30 @@ def worst_samples(results: ParityResults, count: int = NUM_WORST) -> list[WorstS
             before = worst.get((sample.kind, sample.index))
             if before is None or _rank(sample) > _rank(before):
                 worst[sample.kind, sample.index] = sample
-    return sorted(worst.values(), key=_rank, reverse=True)[:count]
+    falling, taken = sorted(worst.values(), key=_rank, reverse=True), Counter[str]()
+    most = max(count // max(len({sample.kind for sample in falling}), 1), NUM_OF_A_KIND)
+    chosen = []
+    for sample in falling:
+        taken[sample.kind] += 1
+        if taken[sample.kind] <= most:
+            chosen.append(sample)
+    return chosen
 
 
 def add_worst_samples(page: Page, results: ParityResults) -> None:
     """Pictures with labels and errors; a table where no sample is a picture."""
     samples = worst_samples(results)
     page.section(
-        f"The {len(samples)} samples with the largest errors",
-        "For each sample, the artifact, output and batch size with its largest error. Numbers count from 0.",
+        "The samples with the largest errors",
+        "The worst of each kind. For each sample, the artifact, output and batch size with its largest error. "
+        "Numbers count from 0.",
     )
     if not any(_is_image(results.record.inputs[sample.kind]) for sample in samples):
         page.table(COLUMNS, [_sample_row(sample) for sample in samples])
         return
-    page.samples([(*_picture(sample, results), _lines(sample)) for sample in samples])
+    kinds = [kind for kind in results.record.inputs if any(sample.kind == kind for sample in samples)]
+    for kind in kinds:
+        page.samples([(*_picture(sample, results), _lines(sample)) for sample in samples if sample.kind == kind])
 
 
 def _samples(results: ParityResults, item: GateResult) -> Iterator[WorstSample]:

@@ -145,8 +145,14 @@ class Page:
         )
         self.parts.append(f'<div class="figures">{cells}</div>')
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Add a table: words left-aligned, figures right-aligned; a cell `passed` or `failed` is coloured."""
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, folded: str = "") -> None:
+        """Add a table: words left-aligned, figures right-aligned; a cell `passed` or `failed` is coloured.
+
+        Args:
+            columns: Their names.
+            rows: A cell for each column.
+            folded: If given, the table is behind this summary until the reader opens it.
+        """
         moods = {"passed": ' class="good"', "failed": ' class="bad"'}
         head = "".join(f"<th>{escape_html(column)}</th>" for column in columns)
         body = "".join(
@@ -155,7 +161,8 @@ class Page:
         )
         words = " ".join(f"w{at}" for at, cells in enumerate(zip(*rows, strict=True), 1) if any(map(_is_words, cells)))
         table = f'<table class="{words}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-        self.parts.append(f'<div class="wide">{table}</div>')
+        whole = f'<div class="wide">{table}</div>'
+        self.parts.append(f"<details><summary>{escape_html(folded)}</summary>{whole}</details>" if folded else whole)
 
     def cards(self, cards: Sequence[tuple[str, str, Sequence[tuple[str, float, bool]], str]]) -> None:
         """Add pictures with probabilities as bars: (data URI, alternative text, (label, share, wrong) each, file).
