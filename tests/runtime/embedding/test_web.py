@@ -231,9 +231,10 @@ def test_a_picture_can_be_dropped_and_pasted(tab: Tab, photo: bytes) -> None:
 
 
 def test_an_example_is_answered(tab: Tab) -> None:
-    tab.page.click("#example")
+    tab.page.click("#examples button >> nth=1")
     tab.page.wait_for_selector("#label:not(.placeholder)")
-    assert tab.text("#file-name").startswith("Example 1 of ")
+    assert tab.text("#file-name") == "Example 2"
+    assert tab.page.locator("#examples canvas").count() == 8
 
 
 def test_the_page_computes_its_noise_ratio(tab: Tab, shared_bundle: Bundle) -> None:
@@ -360,6 +361,8 @@ def test_a_narrow_window_never_scrolls_sideways(browser: Any, address: str, phot
         tab.page.click("#verify")
         tab.page.wait_for_selector("#verdict", state="visible")
         assert tab.page.evaluate("document.documentElement.scrollWidth") == viewport["width"]
+        scrolls = "Array.from(document.querySelectorAll('.scroll'), (table) => table.scrollWidth > table.clientWidth)"
+        assert tab.page.evaluate(scrolls) == [False, False]  # the tables are stacked
         tab.page.check("[value=draw]")
         assert tab.page.evaluate("document.documentElement.scrollWidth") == viewport["width"]
 

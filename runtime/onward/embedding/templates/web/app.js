@@ -14,6 +14,7 @@ const element = (id) => document.getElementById(id);
 const askedThreads = Number(new URLSearchParams(location.search).get("threads")) || null;
 /** Smaller pictures are shown without smoothing. */
 const PIXELATED_BELOW_PX = 100;
+const MAX_EXAMPLES = 8;
 
 let model; // the content of model.json
 let bytes; // the ONNX file
@@ -176,16 +177,29 @@ function showPicture(blob) {
 
 async function offerExamples() {
   const examples = await readExamples(readGolden, model.signature);
-  element("example").hidden = examples.length === 0;
-  let at = 0;
-  element("example").addEventListener("click", async () => {
-    const number = at++ % examples.length;
-    const picture = toPicture(examples[number], model.signature);
-    await takePicture(`Example ${number + 1} of ${examples.length}`, async () => {
+  const pictures = examples.slice(0, MAX_EXAMPLES).map((example) => toPicture(example, model.signature));
+  element("examples").hidden = pictures.length === 0;
+  element("examples").replaceChildren(...pictures.map(toExample));
+}
+
+/** A small picture that is classified when it is clicked. */
+function toExample(picture, at) {
+  const name = `Example ${at + 1}`;
+  const button = document.createElement("button");
+  button.type = "button";
+  button.ariaLabel = name;
+  const canvas = document.createElement("canvas");
+  Object.assign(canvas, { width: picture.width, height: picture.height });
+  canvas.classList.toggle("pixelated", picture.width < PIXELATED_BELOW_PX);
+  canvas.getContext("2d").putImageData(new ImageData(picture.data, picture.width, picture.height), 0, 0);
+  button.append(canvas);
+  button.addEventListener("click", () =>
+    takePicture(name, async () => {
       showPicture(await toFile(picture));
       return picture;
-    });
-  });
+    }),
+  );
+  return button;
 }
 
 async function toFile({ width, height, data }) {

@@ -45,6 +45,7 @@ export class Verification {
     this.#elements.bound.textContent = bound;
     rows.replaceChildren(...model.rows.map(toRow));
     cards.replaceChildren(...decoder.rows.map(toCard));
+    for (const body of [rows, cards]) nameCells(body);
     verdict.classList.toggle("failed", !model.passed);
     verdict.hidden = false;
   }
@@ -73,6 +74,12 @@ function toRow({ kind, output, numSamples, error, noiseFloor, noiseRatio, passed
 
 function toCard({ card, maxLevels, meanLevels, passed }) {
   return makeRow([card], [`${maxLevels} levels`, `${meanLevels.toFixed(2)} levels`], passed);
+}
+
+/** Name each cell after its column: on a narrow screen, style.css stacks the cells of a row. */
+function nameCells(body) {
+  const names = Array.from(body.closest("table").querySelectorAll("th"), (head) => head.textContent);
+  for (const { cells } of body.rows) names.forEach((name, at) => (cells[at].dataset.name = name));
 }
 
 /** A table row of texts, numbers and the verdict. */
