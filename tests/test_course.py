@@ -112,10 +112,11 @@ def test_the_courses_own_checkpoint_is_evaluated_exported_and_trained_on(
     )
     saved = {"input_size": 64, "output_size": 10, "hidden_layers": [32, 16], "state_dict": dict(trained.state_dict)}
     torch.save(saved, tmp_path / "checkpoint.pth")
-    evaluated = onward("evaluate", "checkpoint.pth", "--data", "digits", cwd=tmp_path)
+    images = ("--mean", digits.signature.mean[0], "--std", digits.signature.std[0])
+    evaluated = onward("evaluate", "checkpoint.pth", "--data", "digits", *images, cwd=tmp_path)
     accuracy = evaluate(checkpoint_runner(trained), digits.test).accuracy
     assert f"accuracy {accuracy:.2%}" in evaluated.stdout, evaluated.stderr
-    exported = onward("export", "checkpoint.pth", "--data", "digits", "--formats", "onnx", cwd=tmp_path)
+    exported = onward("export", "checkpoint.pth", "--data", "digits", *images, "--formats", "onnx", cwd=tmp_path)
     assert exported.returncode == 0, exported.stderr
     again = onward(
         "train", "--data", "digits", "--model", "network", "--model-args", '{"hidden_layers": [32, 16]}',

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from benchmarks.zoo.source import Member, Source
@@ -39,10 +37,14 @@ def members(max_gmacs: float) -> list[Member]:
 
 def build(member: Member) -> tuple[Any, Any]:
     """The network with torchvision's random weights, and the signature of its published weights."""
-    from onward_training.models.libraries import signature_of_weights, torchvision_network
+    from onward.signature import Signature
+    from onward_training.models.libraries import torchvision_network
+    from onward_training.models.published_weights import published_of
 
-    signature, *_, arguments = signature_of_weights(member.name, Path(member.name))
-    signature = replace(signature, height=member.side, width=member.side)
+    published = published_of(f"torchvision:{member.name}")[0]
+    arguments = dict(published.arguments)
+    neutral = Signature(member.side, member.side, 3, (0.0,) * 3, (1.0,) * 3, published.labels())
+    signature = published.preprocessing().on(neutral)
     if member.name.startswith("vit"):
         arguments["image_size"] = member.side
     elif member.name.startswith("maxvit"):

@@ -20,9 +20,12 @@ from onward_training.cli_options import (
     EntryName,
     ExifRule,
     FinalActivation,
+    ImageSize,
+    Mean,
     ModelArguments,
+    ResizeRule,
+    Std,
     parse_arguments,
-    parse_numbers,
 )
 
 if TYPE_CHECKING:
@@ -126,28 +129,16 @@ def export(
             rich_help_panel=FOREIGN,
         ),
     ] = None,
-    input_size: Annotated[
-        str | None,
-        typer.Option(help="HEIGHTxWIDTHxCHANNELS of the images, if --data is not given.", rich_help_panel=FOREIGN),
-    ] = None,
     labels: Annotated[
         str | None,
         typer.Option(
             help="The classes: a file with one label a line, or labels separated by commas.", rich_help_panel=FOREIGN
         ),
     ] = None,
-    mean: Annotated[
-        str | None,
-        typer.Option(
-            help="Mean of the pixels, scaled to 0..1: one number, or one for each channel.", rich_help_panel=FOREIGN
-        ),
-    ] = None,
-    std: Annotated[
-        str | None,
-        typer.Option(
-            help="Standard deviation of the pixels: one number, or one for each channel.", rich_help_panel=FOREIGN
-        ),
-    ] = None,
+    image_size: ImageSize = None,
+    resize: ResizeRule = None,
+    mean: Mean = None,
+    std: Std = None,
     exif: ExifRule = None,
     allow_global: AllowGlobal = None,
     entry: EntryName = None,
@@ -169,10 +160,11 @@ def export(
     """Export to ONNX, TorchScript and .pt2. Only files that pass the parity gate are published."""
     from onward.model_file import check_model_file
     from onward_export.options import ExportOptions
-    from onward_export.signature_options import apply_interface, image_signature, tensor_signature
+    from onward_export.signature_options import apply_interface, read_labels, tensor_signature
     from onward_export.target import check_target
     from onward_training.data import check
     from onward_training.options import NetworkSpec
+    from onward_training.preprocessing import StatedPreprocessing
 
     # names, options and paths are checked before PyTorch is imported
     options = ExportOptions(
@@ -184,7 +176,7 @@ def export(
         bill_of_materials=sbom,
         thorough=thorough,
     )
-    means, stds = parse_numbers(mean), parse_numbers(std)
+    stated = StatedPreprocessing.parse(image_size, resize, mean, std, exif)
     path = Path(what)
     if not path.exists() and ":" in what:
         if weights is None:
@@ -193,10 +185,10 @@ def export(
     network = NetworkSpec(
         model, parse_arguments(model_args), final_activation, output, tuple(allow_global or ()), entry
     )
-    signature = tensor_signature(inputs or (), labels) or image_signature(input_size, labels, means, stds)
+    signature = tensor_signature(inputs or (), labels)
     check_model_file(path)
     if data is not None:
-        check(data, data_dir=data_dir)
+        check(data, data_dir=data_dir, image_size=stated.image_size, preprocess=stated.resize, exif=exif)
     out = out or path.with_suffix("")
     check_target(out)
 
@@ -216,10 +208,9 @@ def export(
         network,
         data=data,
         data_dir=data_dir,
+        stated=stated,
+        labels=read_labels(labels) if labels is not None else (),
         signature=signature,
-        mean=means,
-        std=stds,
-        exif=exif,
         notify=remark,
     )
     to_export = ModelToExport.from_checkpoint(checkpoint, data=data, data_dir=data_dir, num_golden=golden_samples)

@@ -9,7 +9,7 @@ from pathlib import Path
 from onward.errors import SignatureError, UsageError
 from onward.signature import DTYPES, INTERFACES, AnySignature, Input, Signature, TensorSignature
 
-__all__ = ["apply_interface", "image_signature", "tensor_signature"]
+__all__ = ["apply_interface", "read_labels", "tensor_signature"]
 
 
 def tensor_signature(inputs: Sequence[str], labels: str | None) -> TensorSignature | None:
@@ -37,38 +37,23 @@ def tensor_signature(inputs: Sequence[str], labels: str | None) -> TensorSignatu
             "--labels is missing; a model that takes tensors needs its classes: separated by commas, or a file."
         )
     try:
-        return TensorSignature(tuple(map(_input, described)), _labels(labels))
+        return TensorSignature(tuple(map(_input, described)), read_labels(labels))
     except SignatureError as error:
         raise UsageError(str(error)) from error
 
 
-def image_signature(
-    input_size: str | None, labels: str | None, mean: Sequence[float] | None, std: Sequence[float] | None
-) -> Signature | None:
-    """The signature of a model that takes images, or None where neither size nor labels are given.
+def read_labels(text: str) -> tuple[str, ...]:
+    """The labels in a file with one a line, or in a text with commas between them.
 
     Raises:
-        UsageError: Only some of the four are given, or the size cannot be read.
+        UsageError: There are none.
     """
-    if input_size is None and labels is None:
-        return None
-    if input_size is None or labels is None or mean is None or std is None:
-        raise UsageError(
-            "--input-size, --labels, --mean and --std must be given together. `--data NAME` takes all four from a "
-            "data set."
-        )
-    sides = input_size.split("x")
-    if len(sides) != 3 or not all(side.isdigit() for side in sides):
-        raise UsageError(f"--input-size is {input_size!r}; expected HEIGHTxWIDTHxCHANNELS such as 28x28x1.")
-    height, width, channels = map(int, sides)
-    return Signature(
-        height=height,
-        width=width,
-        channels=channels,
-        mean=_each(mean, channels),
-        std=_each(std, channels),
-        labels=_labels(labels),
-    )
+    path = Path(text)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
+    labels = tuple(line.strip() for line in lines if line.strip())
+    if not labels:
+        raise UsageError(f"--labels {text!r} names no class, expected a file with one a line, or e.g. cat,dog.")
+    return labels
 
 
 def apply_interface(signature: AnySignature, inputs: Sequence[str], dynamic_size: bool) -> AnySignature:
@@ -100,13 +85,3 @@ def _input(text: str) -> Input:
             f"--input is {text!r}; expected `pixels`, `tensor`, or NAME:DTYPE:SHAPE with a dtype of "
             f"{', '.join(DTYPES)}, such as features:float32:13 or ids:int64:16:0..999."
         ) from error
-
-
-def _each(values: Sequence[float], channels: int) -> tuple[float, ...]:
-    return tuple(values) * (channels if len(values) == 1 else 1)
-
-
-def _labels(text: str) -> tuple[str, ...]:
-    path = Path(text)
-    names = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
-    return tuple(name.strip() for name in names if name.strip())

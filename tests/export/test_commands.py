@@ -70,9 +70,9 @@ def test_a_float_input_of_any_size_and_a_later_opset_are_options(onward, tmp_pat
     )
     out = tmp_path / "bundle"
     result = onward(
-        "export", f"{code}:network", "--weights", tmp_path / "weights.pth", "--input-size", "8x8x1", "--labels",
-        "a,b,c", "--mean", "0.5", "--std", "0.25", "--input", "tensor", "--dynamic-size", "--opset", "20",
-        "--formats", "onnx", "--out", out,
+        "export", f"{code}:network", "--weights", tmp_path / "weights.pth", "--image-size", "8x8x1", "--resize",
+        "stretch", "--labels", "a,b,c", "--mean", "0.5", "--std", "0.25", "--input", "tensor",
+        "--dynamic-size", "--opset", "20", "--formats", "onnx", "--out", out,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     model = onnx.load(out / "model.onnx")

@@ -18,7 +18,7 @@ from benchmarks.zoo.alive import make_alive
 from onward import app as front_door
 from onward.classifier import load as load_bundle
 from onward.errors import OnwardError
-from onward.signature import Signature, of_images
+from onward.signature import Preprocess, Signature, of_images
 from onward_export.publish import publish
 from onward_training.checkpoint import Checkpoint
 from onward_training.commands import app
@@ -27,6 +27,7 @@ from onward_training.evaluator import checkpoint_runner, evaluate
 from onward_training.import_weights import open_checkpoint
 from onward_training.models import build
 from onward_training.options import NetworkSpec
+from onward_training.preprocessing import StatedPreprocessing
 from tests.image_files import exif_of
 
 pytestmark = pytest.mark.long
@@ -118,14 +119,15 @@ def test_code_of_the_users_runs_when_they_name_it_and_only_then(onward, tmp_path
     assert exported.returncode == 0, exported.stderr
     torch.save(dict(Checkpoint.load(tmp_path / "run.pt").state_dict), tmp_path / "weights.pth")
     (tmp_path / "labels.txt").write_text("\n".join("0123456789"))
-    images = ("--input-size", "8x8x1", "--labels", "labels.txt", "--mean", "0.3", "--std", "0.4")
+    images = ("--image-size", "8x8x1", "--resize", "stretch", "--mean", "0.3", "--std", "0.4", "--labels", "labels.txt")
     theirs = onward(
         "export", "my_net.py:Network", "--model-args", '{"hidden": 8}', "--weights", "weights.pth", *images,
         "--formats", "onnx", "--out", "net", cwd=tmp_path,
     )  # fmt: skip
     assert theirs.returncode == 0, theirs.stderr
     assert onward("verify", "net", cwd=tmp_path).returncode == 0
-    wider = onward("evaluate", "weights.pth", "--model", "my_net.py:Network", "--data", "digits", cwd=tmp_path)
+    weights = ("weights.pth", "--model", "my_net.py:Network", "--data", "digits")
+    wider = onward("evaluate", *weights, "--mean", "0.3", "--std", "0.4", cwd=tmp_path)
     assert wider.returncode == 2
     assert "layers.1.weight: file (8, 64), network (16, 64)" in wider.stderr
 
@@ -143,9 +145,13 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
 
 def test_a_folder_with_a_damaged_image_trains_without_it_and_says_so(onward, photos: Path, tmp_path: Path) -> None:
     options = "--augment flip,crop --class-weights balanced --epochs 12 --batch-size 8 --learning-rate 0.003"
-    result = onward("train", "--data", f"folder:{photos}", *options.split(), "--out", "run.pt", cwd=tmp_path)
+    image = ("--image-size", "10x8", "--resize", "shorter-side:10", "--mean", "0.25", "--std", "0.5")
+    result = onward("train", "--data", f"folder:{photos}", *options.split(), *image, "--out", "run.pt", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "1 of 61 images could not be read" in result.stderr
+    signature = Checkpoint.load(tmp_path / "run.pt").signature
+    expected = Signature(10, 8, 1, (0.25,), (0.5,), ("a 0", "a 1"), Preprocess("shorter-side", 10))
+    assert signature == expected
     evaluated = onward("evaluate", "run.pt", "--json", cwd=tmp_path)
     assert json.loads(evaluated.stdout)["accuracy"] > 0.8
     assert onward("export", "run.pt", "--formats", "onnx", cwd=tmp_path).returncode == 0
@@ -203,12 +209,23 @@ def test_weights_for_other_labels_begin_with_a_new_last_layer(onward, photos: Pa
     assert (two.mean, two.std, two.image_shape) == (ten.mean, ten.std, ten.image_shape), "what the weights know"
 
 
-def test_a_file_of_no_known_name_is_taken_for_torchvisions_default_weights_aloud(onward, tmp_path: Path) -> None:
-    torch.save(build("torchvision:squeezenet1_1", THOUSAND).state_dict(), tmp_path / "mine.pth")
-    result = onward("evaluate", "mine.pth", "--model", "torchvision:squeezenet1_1", cwd=tmp_path)
-    assert "mine.pth is not the name of a weights file of torchvision's; assuming IMAGENET1K_V1" in result.stderr
-    assert result.returncode == 2
-    assert "--data names the data set to evaluate it on" in result.stderr
+def test_how_weights_from_elsewhere_take_images_is_stated_and_not_guessed(onward, photos: Path, tmp_path: Path) -> None:
+    """The images are 8×8; the network was trained at 32×32."""
+    signature = Signature(32, 32, 1, (0.5,), (0.25,), ("a 0", "a 1"))
+    torch.save(build("torchvision:squeezenet1_1", signature).state_dict(), tmp_path / "mine.pth")
+    weights = ("mine.pth", "--model", "torchvision:squeezenet1_1", "--data", f"folder:{photos}")
+    for command in ("evaluate", "export"):
+        guessed = onward(command, *weights, cwd=tmp_path)
+        assert guessed.returncode == 2
+        assert "state the size, resize rule, mean and standard deviation of its training" in guessed.stderr
+        assert "--image-size 224 --resize shorter-side:256 --mean" in guessed.stderr
+        assert "If it is torchvision's IMAGENET1K_V1 of squeezenet1_1, give it its own name again" in guessed.stderr
+    stated = ("--image-size", "32", "--resize", "shorter-side:36", "--mean", "0.5", "--std", "0.25")
+    partly = onward("evaluate", *weights, *stated[:4], cwd=tmp_path)
+    assert "state the mean and standard deviation of its training, such as --mean" in partly.stderr
+    evaluated = onward("evaluate", *weights, *stated, cwd=tmp_path)
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert f"next: onward export {' '.join(weights)} {' '.join(stated)}" in evaluated.stdout
 
 
 @pytest.mark.parametrize(
@@ -297,7 +314,7 @@ def test_exif_goes_from_training_to_evaluation_and_predictions(
         evaluated = json.loads(onward("evaluate", f"{exif}.pt", "--json", cwd=tmp_path).stdout)
         assert evaluated.items() >= document["test"].items()
     refused = onward("evaluate", "apply.pt", "--exif", "ignore", cwd=tmp_path)
-    assert (refused.returncode, "its signature says whether images are turned" in refused.stderr) == (2, True)
+    assert (refused.returncode, "apply.pt is a checkpoint, and its signature says" in refused.stderr) == (2, True)
     wrong = onward("train", *options, "--exif", "turn", cwd=tmp_path)
     assert (wrong.returncode, "exif is 'turn', expected ignore or apply" in wrong.stderr) == (2, True)
 
@@ -306,5 +323,6 @@ def test_weights_from_elsewhere_are_given_a_rule_for_exif(tmp_path: Path) -> Non
     small = Signature(4, 4, 1, (0.5,), (0.25,), ("a", "b"))
     torch.save(build("classifier", small).state_dict(), tmp_path / "net.pth")
     for exif, expected in ((None, "ignore"), ("apply", "apply")):
-        found = open_checkpoint(tmp_path / "net.pth", NetworkSpec("classifier"), signature=small, exif=exif)
+        stated = StatedPreprocessing.parse("4x4x1", "stretch", "0.5", "0.25", exif)
+        found = open_checkpoint(tmp_path / "net.pth", NetworkSpec("classifier"), stated=stated, labels=small.labels)
         assert of_images(found.signature).preprocess.exif == expected

@@ -399,7 +399,7 @@ def test_inspect_guesses_the_network_and_says_which_command_takes_it(
     inspect(path)
     printed = capsys.readouterr().out
     assert "torchvision:squeezenet1_1 with 7 outputs, under names that begin with backbone." in printed
-    assert f"next: onward export {path} --model torchvision:squeezenet1_1 --input-size" in printed
+    assert f"next: onward export {path} --model torchvision:squeezenet1_1 --image-size" in printed
     inspect(path, as_json=True)
     document = json.loads(capsys.readouterr().out)
     assert document["family"] == {"model": "torchvision:squeezenet1_1", "prefix": "backbone.", "num_classes": 7}

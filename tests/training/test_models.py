@@ -18,7 +18,7 @@ from onward.errors import UsageError
 from onward.signature import Signature
 from onward_training.model_names import ARCHITECTURES, LIBRARIES, registered_networks
 from onward_training.models import as_logits_network, build, build_checked
-from onward_training.models.libraries import signature_of_weights
+from onward_training.models.published_weights import published_of
 from onward_training.models.user_code import user_network
 from onward_training.normalization import Normalize
 
@@ -182,14 +182,14 @@ def test_timm_networks_take_as_many_channels_as_the_images_have() -> None:
     assert (signature.repeat, network.eval()(images(GREY)).shape) == (1, (5, 10))
 
 
-def test_torchvision_knows_what_its_weights_take_and_give(tmp_path: Path) -> None:
-    signature, name, is_named, _ = signature_of_weights("resnet50", tmp_path / "resnet50-0676ba61.pth")
-    assert is_named
-    assert (name, signature.preprocess.shorter_side_px, signature.image_shape) == ("IMAGENET1K_V1", 256, (224, 224, 3))
-    signature, name, is_named, _ = signature_of_weights("resnet50", tmp_path / "mine.pth")
-    assert not is_named
-    assert (name, signature.preprocess.shorter_side_px) == ("IMAGENET1K_V2", 232)
-    assert (signature.num_classes, signature.labels[:2]) == (1000, ("tench", "goldfish"))
+def test_torchvision_knows_what_its_weights_take_and_give() -> None:
+    second, first = published_of("torchvision:resnet50")
+    assert (first.file_name, first.digest) == ("resnet50-0676ba61.pth", "0676ba61")
+    found = first.preprocessing()
+    assert (found.rule().shorter_side_px, found.image_size, found.channels) == (256, (224, 224), 3)
+    assert second.name == "torchvision's IMAGENET1K_V2 of resnet50"
+    assert second.preprocessing().rule().shorter_side_px == 232
+    assert (first.num_classes, first.labels()[:2]) == (1000, ("tench", "goldfish"))
 
 
 OWN = """

@@ -18,16 +18,20 @@ __all__ = [
     "EntryName",
     "ExifRule",
     "FinalActivation",
+    "ImageSize",
+    "Mean",
     "ModelArguments",
+    "ResizeRule",
+    "Std",
     "parse_arguments",
-    "parse_numbers",
-    "parse_size",
 ]
 
 MODELS = (
     "neuron, two-layers, perceptron, perceptron-module, sequential, network, classifier, cnn, torchvision:NAME, "
     "timm:NAME, FILE.py:NAME or package.module:NAME."
 )
+#: The panel of these options in `--help`.
+PREPROCESSING = "Preprocessing"
 DataName = Annotated[
     str,
     typer.Option(help="Data set: digits, fashion-mnist, mnist, folder:PATH (one folder per class) or fake (random)."),
@@ -49,6 +53,40 @@ ExifRule = Annotated[
         "--exif",
         help="apply: turn photographs by their EXIF orientation, in training and wherever the model runs; ignore: read "
         "them as they are stored, as torchvision's ImageFolder does.",
+        rich_help_panel=PREPROCESSING,
+    ),
+]
+ImageSize = Annotated[
+    str | None,
+    typer.Option(
+        "--image-size",
+        help="Size of the network's input: a side such as 224, HEIGHTxWIDTH, or HEIGHTxWIDTHxCHANNELS.",
+        rich_help_panel=PREPROCESSING,
+    ),
+]
+ResizeRule = Annotated[
+    str | None,
+    typer.Option(
+        "--resize",
+        help="How an image gets that size: stretch (both sides), or shorter-side:256 (the shorter side to 256, keeping "
+        "the proportions, then the centre). Interpolation other than bilinear: stretch:bicubic.",
+        rich_help_panel=PREPROCESSING,
+    ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        "--mean",
+        help="Mean of the pixels, scaled to 0..1: one number, or three separated by commas.",
+        rich_help_panel=PREPROCESSING,
+    ),
+]
+Std = Annotated[
+    str | None,
+    typer.Option(
+        "--std",
+        help="Standard deviation of the pixels, scaled to 0..1: one number, or three.",
+        rich_help_panel=PREPROCESSING,
     ),
 ]
 AllowGlobal = Annotated[
@@ -81,29 +119,3 @@ def parse_arguments(text: str) -> dict[str, Any]:
     if not isinstance(arguments, dict):
         raise UsageError(f'--model-args is {text}, expected an object such as {{"hidden": [512, 256]}}.')
     return arguments
-
-
-def parse_size(text: str | None) -> tuple[int, int] | None:
-    """Parse HEIGHTxWIDTH of `--image-size`.
-
-    Raises:
-        UsageError: It is not two positive numbers.
-    """
-    if text is None:
-        return None
-    height, _, width = text.partition("x")
-    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
-        raise UsageError(f"--image-size is {text!r}, expected HEIGHTxWIDTH such as 28x28.")
-    return int(height), int(width)
-
-
-def parse_numbers(text: str | None) -> tuple[float, ...] | None:
-    """Parse comma-separated numbers, of `--mean` and `--std`.
-
-    Raises:
-        UsageError: One is not a number.
-    """
-    try:
-        return tuple(map(float, text.split(","))) if text is not None else None
-    except ValueError as error:
-        raise UsageError(f"{text!r} is not a list of numbers, expected e.g. 0.485,0.456,0.406.") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,7 +21,6 @@ from onward.cli.console import (
     say_next,
 )
 from onward.cli.console import app as make_app
-from onward.errors import UsageError
 from onward_training.cli_options import (
     MODELS,
     AllowGlobal,
@@ -30,10 +29,12 @@ from onward_training.cli_options import (
     EntryName,
     ExifRule,
     FinalActivation,
+    ImageSize,
+    Mean,
     ModelArguments,
+    ResizeRule,
+    Std,
     parse_arguments,
-    parse_numbers,
-    parse_size,
 )
 from onward_training.inspection import describe, inspect
 from onward_training.text import (
@@ -46,8 +47,9 @@ from onward_training.text import (
 )
 
 if TYPE_CHECKING:
-    from onward.signature import Signature
     from onward_training.data import Dataset
+    from onward_training.foreign_signature import KnownPreprocessing
+    from onward_training.preprocessing import StatedPreprocessing
 
 __all__ = ["app", "evaluate", "inspect", "train"]
 
@@ -69,11 +71,12 @@ def train(
     classes: Annotated[
         str | None, typer.Option(help="Train on these classes only: labels of the data set, comma-separated.")
     ] = None,
-    image_size: Annotated[
-        str | None, typer.Option(help="Resize the images of folder:PATH to HEIGHTxWIDTH, e.g. 28x28.")
-    ] = None,
-    exif: ExifRule = None,
     data_dir: DataDir = None,
+    image_size: ImageSize = None,
+    resize: ResizeRule = None,
+    mean: Mean = None,
+    std: Std = None,
+    exif: ExifRule = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -141,10 +144,11 @@ def train(
     from onward.model_file import check_model_file
     from onward_training.data import check
     from onward_training.options import TrainOptions
+    from onward_training.preprocessing import StatedPreprocessing
     from onward_training.run_folder import RunFolder
 
     # names, options and paths are checked before PyTorch is imported
-    size = parse_size(image_size)
+    stated = StatedPreprocessing.parse(image_size, resize, mean, std, exif)
     options = TrainOptions(
         model=model,
         arguments=parse_arguments(model_args),
@@ -166,7 +170,7 @@ def train(
         device=device,
         num_workers=num_workers,
     )
-    check(data, data_dir=data_dir, image_size=size, exif=exif)
+    check(data, data_dir=data_dir, image_size=stated.image_size, preprocess=stated.resize, exif=exif)
     if weights is not None:
         check_model_file(weights)
     if out is not None:
@@ -178,22 +182,24 @@ def train(
     from onward_training.evaluator import checkpoint_runner
     from onward_training.evaluator import evaluate as run_evaluation
     from onward_training.external import initialise_from, read_weights
+    from onward_training.foreign_signature import known_preprocessing
     from onward_training.import_weights import stated_arguments
     from onward_training.loop import check_device
     from onward_training.loop import train as run
 
     check_device(device)
-    known, known_arguments = _published_signature(data, model, weights, size)
-    options = replace(options, arguments=known_arguments | dict(options.arguments))
-    dataset = _load_training_data(data, known, data_dir, size, seed, exif)
+    known = known_preprocessing(model, weights, remark) if weights is not None and data.startswith("folder") else None
+    if known is not None:
+        options = replace(options, arguments={**known.arguments, **options.arguments})
+    dataset = _load_training_data(data, data_dir, known, stated, seed)
     if classes is not None:
         dataset = dataset.select(classes.split(","))
     initialise = None
     if weights is not None:
         read = read_weights(weights, allow_globals=allow_global or (), entry=entry, model=model, notify=remark)
         given = options.arguments
-        stated = stated_arguments(read, model, dataset.signature, given, path=weights, notify=remark)
-        options = replace(options, arguments={**stated, **given})
+        found_arguments = stated_arguments(read, model, dataset.signature, given, path=weights, notify=remark)
+        options = replace(options, arguments={**found_arguments, **given})
         initialise = initialise_from(weights, read, notify=remark)
     run_folder = RunFolder(out or DEFAULT_FOLDER / f"{dataset.name}-{_file_name(model)}.pt", 60 * save_minutes)
     if out is None and not resume and not overwrite:
@@ -261,10 +267,10 @@ def evaluate(
     model: Annotated[str | None, typer.Option(help=f"For weights: their network: {MODELS}")] = None,
     model_args: ModelArguments = "{}",
     final_activation: FinalActivation = "auto",
-    mean: Annotated[
-        str | None, typer.Option(help="For weights: mean of pixels scaled to 0..1, one number or three.")
-    ] = None,
-    std: Annotated[str | None, typer.Option(help="For weights: standard deviation, one number or three.")] = None,
+    image_size: ImageSize = None,
+    resize: ResizeRule = None,
+    mean: Mean = None,
+    std: Std = None,
     exif: ExifRule = None,
     allow_global: AllowGlobal = None,
     entry: EntryName = None,
@@ -283,18 +289,19 @@ def evaluate(
     from onward.model_file import check_model_file, kind_of
     from onward_training.data import check
     from onward_training.options import NetworkSpec
+    from onward_training.preprocessing import StatedPreprocessing
 
     path = Path(what)
     is_bundle = kind_of(path) == "bundle"
     network = NetworkSpec(
         model, parse_arguments(model_args), final_activation, allow_globals=tuple(allow_global or ()), entry=entry
     )
-    means, stds = parse_numbers(mean), parse_numbers(std)
+    stated = StatedPreprocessing.parse(image_size, resize, mean, std, exif)
     if data is not None:
-        check(data, data_dir=data_dir)
-    if is_bundle and exif is not None:
-        raise UsageError(f"{what} is a bundle, and its signature says whether images are turned: leave --exif out.")
-    if not is_bundle:
+        check(data, data_dir=data_dir, image_size=stated.image_size, preprocess=stated.resize, exif=exif)
+    if is_bundle:
+        stated.check_none(f"{what} is a bundle")
+    else:
         check_model_file(path)
     if html is not None:
         check_new(html, overwrite)
@@ -310,16 +317,7 @@ def evaluate(
         opened = ModelToEvaluate.from_bundle(path, artifact=artifact, provider=provider, trust=Trust.of(trust, key))
     else:
         opened = ModelToEvaluate.from_checkpoint(
-            open_checkpoint(
-                path,
-                network,
-                data=data,
-                data_dir=data_dir,
-                mean=means,
-                std=stds,
-                exif=exif,
-                notify=remark,
-            )
+            open_checkpoint(path, network, data=data, data_dir=data_dir, stated=stated, notify=remark)
         )
     dataset = opened.load_data(data, data_dir)
     print_notes(dataset)
@@ -352,9 +350,10 @@ def evaluate(
         if is_bundle:
             say_next(("bench", path), ("embed", path, "--target", "python"))
         else:
-            stated = {"--model": model, "--model-args": model_args, "--data": data, "--data-dir": data_dir}
-            stated |= {"--mean": mean, "--std": std, "--exif": exif, "--entry": entry}
-            given = {name: value for name, value in stated.items() if value not in (None, "{}")} if model else {}
+            said = {"--model": model, "--model-args": model_args, "--data": data, "--data-dir": data_dir}
+            said |= {"--image-size": image_size, "--resize": resize, "--mean": mean, "--std": std}
+            said |= {"--exif": exif, "--entry": entry}
+            given = {name: value for name, value in said.items() if value not in (None, "{}")} if model else {}
             say_next(("export", path, *(part for pair in given.items() for part in pair)))
     if evaluation.num_unanswered:
         raise typer.Exit(1)
@@ -364,41 +363,25 @@ app.command()(inspect)
 
 
 def _load_training_data(
-    data: str,
-    known: Signature | None,
-    data_dir: Path | None,
-    size: tuple[int, int] | None,
-    seed: int,
-    exif: str | None,
+    data: str, data_dir: Path | None, known: KnownPreprocessing | None, stated: StatedPreprocessing, seed: int
 ) -> Dataset:
-    """The data set; if it is known what the weights expect, with that size, mean and standard deviation."""
+    """The data set; the images of a folder as is stated, or else as is known of the weights."""
     from dataclasses import replace
 
     from onward_training.data import load
 
-    dataset = load(data, data_dir=data_dir, image_size=size, seed=seed, like=known, exif=exif)
-    if known is not None:
-        dataset = replace(
-            dataset, signature=replace(dataset.signature, mean=known.mean, std=known.std, repeat=known.repeat)
-        )
+    chosen = stated.or_of(known.preprocessing) if known is not None else stated
+    dataset = load(
+        data,
+        data_dir=data_dir,
+        image_size=chosen.image_size,
+        channels=chosen.channels,
+        seed=seed,
+        preprocess=chosen.resize,
+        exif=chosen.exif,
+    )
     print_notes(dataset)
-    return dataset
-
-
-def _published_signature(
-    data: str, model: str, weights: Path | None, size: object
-) -> tuple[Signature | None, dict[str, Any]]:
-    """The signature that belongs to a weights file, if it is published and the images of a folder can follow it."""
-    from onward.signature import of_images
-    from onward_training.checkpoint import is_checkpoint
-    from onward_training.import_weights import published_signature
-
-    if weights is None or size is not None or not data.startswith("folder"):
-        return None, {}
-    if not (is_checkpoint(weights) or model.startswith("torchvision:")):
-        return None, {}
-    signature, arguments = published_signature(model, weights, remark)
-    return of_images(signature), arguments
+    return replace(dataset, signature=chosen.on(dataset.signature))
 
 
 def _file_name(model: str) -> str:

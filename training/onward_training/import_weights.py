@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from onward.bundle.bundle import digest_file
 from onward.errors import UsageError
-from onward.signature import AnySignature, Signature, of_images
+from onward.signature import AnySignature, TensorSignature
 from onward_training.checkpoint import Checkpoint, is_checkpoint
-from onward_training.data import load
 from onward_training.external import ExternalWeights, arguments_for, load_state_dict, read_weights
+from onward_training.foreign_signature import KnownSignature, foreign_signature
 from onward_training.model_names import is_user_code
 from onward_training.models import build_checked, free_parameters
-from onward_training.models.libraries import signature_of_weights
 from onward_training.options import NetworkSpec
+from onward_training.preprocessing import NOTHING_STATED, StatedPreprocessing
 from onward_training.tasks import network_task_of
 
-__all__ = ["import_weights", "open_checkpoint", "published_signature", "stated_arguments"]
+__all__ = ["import_weights", "open_checkpoint", "stated_arguments"]
 
 
 def open_checkpoint(
@@ -28,10 +28,9 @@ def open_checkpoint(
     *,
     data: str | None = None,
     data_dir: Path | None = None,
-    signature: AnySignature | None = None,
-    mean: tuple[float, ...] | None = None,
-    std: tuple[float, ...] | None = None,
-    exif: str | None = None,
+    stated: StatedPreprocessing = NOTHING_STATED,
+    labels: tuple[str, ...] = (),
+    signature: TensorSignature | None = None,
     notify: Callable[[str], None] = lambda text: None,
 ) -> Checkpoint:
     """Open a checkpoint, or import a weights file as one.
@@ -39,45 +38,36 @@ def open_checkpoint(
     Args:
         path: Of either.
         network: For weights: their network. For a checkpoint, `model` names the user code that it may run.
-        data: For weights: the data set that gives image size, labels, mean and std.
+        data: For weights: the data set that gives the labels, unless they are known.
         data_dir: Folder with the data set's files.
-        signature: For weights: instead of the data set's.
-        mean: For weights: instead of the data set's; one number or one per channel.
-        std: For weights: instead of the data set's; one number or one per channel.
-        exif: For weights: whether to `apply` or `ignore` the EXIF orientation of images.
+        stated: For weights: the options that say how images become the network's input.
+        labels: For weights: their classes, if they were given.
+        signature: For weights of a network that takes tensors: its inputs and labels.
         notify: Called with a note about what was assumed.
 
     Raises:
         CheckpointError: The file cannot be read, or the weights do not fit the network.
         DataError: The data set cannot be read.
-        UsageError: The network or the signature of the weights is unknown; or `exif` is given and the file is a
-            checkpoint, which says it itself.
+        UsageError: The network or the signature of the weights is unknown; or something is stated about a checkpoint,
+            which says it itself.
     """
     if network.entry is None and (is_checkpoint(path) or (network.model is None and not path.exists())):
-        if exif is not None:
-            raise UsageError(
-                f"{path} is a checkpoint, and its signature says whether images are turned: leave --exif out."
-            )
+        stated.check_none(f"{path} is a checkpoint")
+        if labels or signature is not None:
+            raise UsageError(f"{path} is a checkpoint, and its signature has the inputs and labels: leave them out.")
         return Checkpoint.load(path, model=network.model)
-    if signature is None and data is not None:
-        signature = load(data, data_dir=data_dir).signature
-    if isinstance(signature, Signature):
-        signature = replace(
-            signature,
-            mean=_per_channel(mean, signature.channels) or signature.mean,
-            std=_per_channel(std, signature.channels) or signature.std,
-        )
-    checkpoint = import_weights(path, network, signature=signature, data=data or "", notify=notify)
-    if exif is None:
-        return checkpoint
-    return replace(checkpoint, signature=of_images(checkpoint.signature).with_exif(exif))
+    if signature is not None:
+        stated.check_none("the model takes tensors")
+        return import_weights(path, network, signature=signature, data=data or "", notify=notify)
+    find = partial(foreign_signature, path=path, stated=stated, labels=labels, data=data, data_dir=data_dir)
+    return import_weights(path, network, signature=partial(find, notify=notify), data=data or "", notify=notify)
 
 
 def import_weights(
     path: Path,
     spec: NetworkSpec,
     *,
-    signature: AnySignature | None = None,
+    signature: AnySignature | Callable[[str], KnownSignature],
     data: str = "",
     notify: Callable[[str], None] = lambda text: None,
 ) -> Checkpoint:
@@ -86,7 +76,7 @@ def import_weights(
     Args:
         path: A state_dict in any of the forms that `read_weights` knows.
         spec: The network.
-        signature: Its inputs and outputs; needed unless the weights are torchvision's own.
+        signature: Its inputs and outputs; or what finds them, once the name of the network is known.
         data: The data set's name in the checkpoint.
         notify: Called with a note about what was assumed.
 
@@ -106,9 +96,9 @@ def import_weights(
             f"{path} names {name} as its network, which is code outside Onward. If you trust it, add --model {name}"
         )
     arguments = {**(weights.arguments if name == weights.model else {}), **spec.arguments}
-    if signature is None:
-        signature, known_arguments = published_signature(name, path, notify)
-        arguments = known_arguments | arguments
+    if not isinstance(signature, AnySignature):
+        known = signature(name)
+        signature, arguments = known.signature, {**known.arguments, **arguments}
     arguments = stated_arguments(weights, name, signature, arguments, path=path, notify=notify) | arguments
     network, signature = build_checked(name, signature, arguments, output=spec.output, weights=weights.state_dict)
     load_state_dict(network, weights, path=path, notify=notify)
@@ -125,7 +115,7 @@ def import_weights(
             "weights": path.name,
             "weights_kind": weights.kind,
             "weights_entry": weights.entry,
-            "weights_file_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "weights_file_sha256": digest_file(path.parent, path).sha256,
         },
         is_trusted=True,
     )
@@ -161,32 +151,3 @@ def stated_arguments(
         listing = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
         notify(f"{path.name} gives {name} the arguments {listing}; --model-args overrides them")
     return arguments
-
-
-def published_signature(name: str, path: Path, notify: Callable[[str], None]) -> tuple[AnySignature, dict[str, Any]]:
-    """The signature that a checkpoint holds, or that torchvision publishes for its own weights; and further arguments.
-
-    Args:
-        name: Of the network.
-        path: Of the weights.
-        notify: Called if torchvision's default weights are assumed, because the file has another name than its own.
-
-    Raises:
-        UsageError: The signature of the weights is unknown.
-    """
-    if is_checkpoint(path):
-        return Checkpoint.load(path).signature, {}
-    library, _, rest = name.partition(":")
-    if library != "torchvision":
-        raise UsageError(
-            f"the inputs and labels of {path} are unknown: name the data set that it was trained on (--data), or give "
-            f"--input-size, --labels, --mean and --std."
-        )
-    signature, entry, is_named, arguments = signature_of_weights(rest, path)
-    if not is_named:
-        notify(f"{path.name} is not the name of a weights file of torchvision's; assuming {entry} of {rest}")
-    return signature, arguments
-
-
-def _per_channel(values: tuple[float, ...] | None, channels: int) -> tuple[float, ...] | None:
-    return values * channels if values is not None and len(values) == 1 else values

@@ -77,14 +77,19 @@ def _print_tensors(tensors: list[dict[str, Any]]) -> None:
 
 def _print_family(path: Path, family: Family | None) -> None:
     """What network has these tensors, and the command that takes them."""
-    inputs = ("--input-size", "HEIGHTxWIDTHx3", "--labels", "LABELS.txt", "--mean", "MEAN", "--std", "STD")
+    from onward_training.models.published_weights import find_published
+
+    image = ("--image-size", "HEIGHTxWIDTHx3", "--resize", "RULE", "--mean", "MEAN", "--std", "STD")
+    inputs = (*image, "--labels", "LABELS.txt")
     if family is None:
         say("no network of torchvision or timm with exactly these tensors was found: --model names your own.")
         say_next(("export", path, "--model", "FILE.py:NAME", *inputs))
         return
     begin = f", under names that begin with {family.prefix}" if family.prefix else ""
-    say(f"these are the tensors of {family.model} with {family.num_classes:,} outputs{begin}.")
-    say_next(("export", path, "--model", family.model, *inputs))
+    published = find_published(family.model, path)
+    known = "" if published is None else f", and the file is {published.name}"
+    say(f"these are the tensors of {family.model} with {family.num_classes:,} outputs{begin}{known}.")
+    say_next(("export", path, "--model", family.model, *(inputs if published is None else ())))
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:

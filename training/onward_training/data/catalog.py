@@ -18,12 +18,13 @@ def check(
     *,
     data_dir: Path | None = None,
     image_size: tuple[int, int] | None = None,
+    preprocess: Preprocess | None = None,
     exif: str | None = None,
 ) -> None:
     """Check a name and what is given beside it, without reading an image.
 
     Args:
-        name, data_dir, image_size, exif: As for `load`.
+        name, data_dir, image_size, preprocess, exif: As for `load`.
 
     Raises:
         DataError: No such data set, or no such folder.
@@ -34,6 +35,8 @@ def check(
         raise DataError(f"data set {name!r} is unknown, expected one of {', '.join(NAMES)}.{_suggestion(name)}")
     if image_size is not None and kind not in ("folder", "fake"):
         raise UsageError(f"{name} has a fixed image size; --image-size is only for folder:PATH and fake.")
+    if preprocess is not None and kind != "folder":
+        raise UsageError(f"{name} is in memory at a fixed size; --resize is only for folder:PATH.")
     if exif is not None:
         if kind != "folder":
             raise UsageError(f"{name} holds pixels, not photographs with an orientation; exif is only for folder:PATH.")
@@ -67,6 +70,7 @@ def load(
     preprocess: Preprocess | None = None,
     like: Signature | None = None,
     classes: tuple[str, ...] = (),
+    channels: int | None = None,
     exif: str | None = None,
 ) -> Dataset:
     """Load a data set by name.
@@ -80,6 +84,7 @@ def load(
             images take more than 1 GiB.
         preprocess: How the images of a `folder` are resized.
         classes: Of the model that is evaluated: a `folder` may lack some of them.
+        channels: 1 or 3, for `folder` and `fake` only; by default, those of a `folder` are 1 if all images are grey.
         like: Gives `folder` and `fake` size, channels and resize rule, unless these are given.
         exif: `apply` or `ignore` the EXIF orientation of a `folder`'s images; by default as `preprocess` or `like`
             says, else `ignore`, as torchvision's `ImageFolder`.
@@ -88,13 +93,12 @@ def load(
         DataError: No such data set, or it cannot be read.
         UsageError: The data set does not take an option.
     """
-    check(name, data_dir=data_dir, image_size=image_size, exif=exif)
+    check(name, data_dir=data_dir, image_size=image_size, preprocess=preprocess, exif=exif)
     kind, _, path = name.partition(":")
-    if kind != "folder" and (streaming or preprocess is not None):
-        raise UsageError(f"{name} is in memory at a fixed size; streaming and preprocessing are only for folder:PATH.")
-    channels = None
+    if kind != "folder" and streaming:
+        raise UsageError(f"{name} is in memory at a fixed size; streaming is only for folder:PATH.")
     if like is not None:
-        image_size, channels = image_size or (like.height, like.width), like.channels
+        image_size, channels = image_size or (like.height, like.width), channels or like.channels
         preprocess = preprocess or like.preprocess
     preprocess = (preprocess or Preprocess()).with_exif(exif)
     match kind:

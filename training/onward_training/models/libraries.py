@@ -1,18 +1,16 @@
-"""Libraries: `torchvision:NAME`, `timm:NAME`, and the signature that torchvision publishes for its weights files."""
+"""Libraries: `torchvision:NAME` and `timm:NAME`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from onward.errors import UsageError
-from onward.signature import Preprocess, Signature
+from onward.signature import Signature
 from onward_training.model_names import unknown_network
 
-__all__ = ["build_without_weights", "signature_of_weights", "timm_network", "torchvision_network"]
+__all__ = ["build_without_weights", "check_network", "timm_network", "torchvision_network"]
 
 #: These constructors warn unless `init_weights` says whether to initialise the weights.
 NEEDS_INIT_WEIGHTS = ("googlenet", "inception_v3")
@@ -33,7 +31,7 @@ def torchvision_network(name: str, signature: Signature, **arguments: Any) -> nn
     """
     from torchvision import models
 
-    _check_name(name, models.list_models(module=models), "torchvision")
+    check_network("torchvision", name)
     if name in NEEDS_INIT_WEIGHTS:
         arguments = {"init_weights": True} | arguments
     network: nn.Module = models.get_model_builder(name)(weights=None, num_classes=signature.num_classes, **arguments)
@@ -50,7 +48,7 @@ def timm_network(name: str, signature: Signature, **arguments: Any) -> nn.Module
     """
     import timm
 
-    _check_name(name.partition(".")[0], timm.list_models(), "timm")
+    check_network("timm", name)
     known = {"num_classes": signature.num_classes, "in_chans": signature.network_channels}
     network: nn.Module = timm.create_model(name, pretrained=False, **known | arguments)
     return network
@@ -70,50 +68,20 @@ def build_without_weights(library: str, name: str, num_classes: int) -> nn.Modul
     return built
 
 
-def signature_of_weights(name: str, path: Path) -> tuple[Signature, str, bool, dict[str, Any]]:
-    """The signature of one of torchvision's weights files: size, resize rule, mean, std, names of the classes.
-
-    The file's name decides which of the network's weights it holds, e.g. `resnet50-0676ba61.pth`. For any other name,
-    the default weights are assumed.
-
-    Args:
-        name: Of the network.
-        path: The file.
-
-    Returns:
-        The signature, the name of the weights (e.g. `IMAGENET1K_V1`), whether the file has their name, and arguments
-        that belong to these weights.
+def check_network(library: str, name: str) -> None:
+    """Check that a library has a network.
 
     Raises:
-        UsageError: torchvision has no such network, or the weights are not those of a classifier.
-
-    Source: torchvision, `torchvision.models.get_model_weights`, `WeightsEnum.meta`, `ImageClassification`.
+        UsageError: It has none of that name.
     """
-    from torchvision import models
+    if library == "timm":
+        import timm
 
-    _check_name(name, models.list_models(module=models), "torchvision")
-    entries = list(models.get_model_weights(name))
-    default = models.get_model_weights(name).DEFAULT
-    named = next((item for item in entries if item.url.rpartition("/")[2] == path.name), None)
-    entry = named or default
-    if entry.meta["categories"] is None:
-        raise UsageError(
-            f"{path.name} holds torchvision's {entry.name} of {name}, which have no class names: they are not a "
-            f"classifier's weights."
-        )
-    transform = entry.transforms()
-    (side,), (shorter,) = transform.crop_size, transform.resize_size
-    signature = Signature(
-        height=side,
-        width=side,
-        channels=3,
-        mean=tuple(transform.mean),
-        std=tuple(transform.std),
-        labels=tuple(entry.meta["categories"]),
-        preprocess=Preprocess("shorter-side", shorter, transform.interpolation.value),
-    )
-    # these two were trained on pixels in Inception's scale; their builders convert to it only if they load weights
-    return signature, entry.name, named is not None, {"transform_input": True} if name in NEEDS_INIT_WEIGHTS else {}
+        _check_name(name.partition(".")[0], timm.list_models(), library)
+    else:
+        from torchvision import models
+
+        _check_name(name, models.list_models(module=models), library)
 
 
 def _check_name(name: str, names: Sequence[str], library: str) -> None:
