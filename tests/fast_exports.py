@@ -65,7 +65,7 @@ def one_look_at_operators() -> Iterator[None]:
 
     Source: torch._export.utils, `_collect_all_valid_cia_ops_for_namespace` and `_materialize_cpp_cia_ops`.
     """
-    from torch import _C
+    from torch import _C, ops
     from torch._export import utils
 
     materialize, collect = utils._materialize_cpp_cia_ops, utils._collect_all_valid_cia_ops_for_namespace
@@ -76,7 +76,8 @@ def one_look_at_operators() -> Iterator[None]:
         if registered != known:
             materialize()
             known[:] = registered
-        names = (namespace.name, *namespace)
+        name = getattr(namespace, "name", namespace)  # PyTorch 2.6 calls it with the name
+        names = (name, *getattr(ops, name))
         if names not in found:
             found[names] = collect(namespace)
         return found[names]

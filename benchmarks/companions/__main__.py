@@ -23,9 +23,9 @@ RESULTS = ROOT / "artifacts" / "companions.json"
 PAGE = ROOT / "docs" / "companions.md"
 #: What the rows without PyTorch open.
 KEPT = ROOT / "tests" / "runtime" / "bundle" / "bundles" / "format-1"
-#: Of tests/runtime, what calls other packages.
-TESTS = ("backends/test_registry.py", "bundle/test_bundle.py", "bundle/test_golden.py", "cli", "images", "sinks",
-         "sources", "test_classifier.py")  # fmt: skip
+#: Of tests/runtime, a sample of what calls other packages.
+TESTS = ("backends/test_registry.py", "bundle/test_golden.py", "bundle/test_verification.py",
+         "cli/test_predict_command.py", "images/test_decode.py", "sinks", "sources", "test_classifier.py")  # fmt: skip
 SHOWN = ("torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
 FORMATS = ("onnx", "torchscript", "pt2")
 STEPS = ("train", *FORMATS, "verify", "predict", "bench", "tests")
@@ -59,11 +59,13 @@ def _runtime(python: str, onnxruntime: str, *packages: str) -> Row:
 
 
 ROWS = (
+    _torch("2.6.0", "0.21.0", "3.10", "numpy==1.26.4", "pyarrow==16.1.0"),
     _torch("2.7.0", "0.22.0", "3.12", "numpy==1.26.4", "pyarrow==16.1.0"),
     _torch("2.8.0", "0.23.0", "3.13"),
     _torch("2.9.1", "0.24.1", "3.11"),
     _torch("2.10.0", "0.25.0", "3.12"),
     _torch("2.12.1", "0.27.1", "3.13"),
+    _torch("2.15.0", "0.29.2", "3.13"),
     _runtime("3.10", "1.18.0", "numpy==1.26.0", "pillow==10.0.0", "pyarrow==16.0.0"),
     _runtime("3.11", "1.20.1", "numpy==1.26.4", "pillow==10.4.0", "pyarrow==16.1.0"),
     _runtime("3.12", "1.21.1", "numpy==2.0.0", "pillow==11.0.0"),
@@ -76,15 +78,19 @@ def run_row(row: Row, work: Path) -> dict[str, Any]:
     """Versions and results of a row; its environment is removed."""
     environment = work / "venv"
     uv = (Path(sys.executable).with_name("uv"), "pip", "install", "--quiet", "--python", environment)
+    has_torch = "export" in row.extras
+    # bundles that this environment's PyTorch makes are not for the tests of another
+    bundles = {"ONWARD_TEST_BUNDLES": str(work / "bundles")} if has_torch else {}
     try:
+        if not has_torch:
+            _run(sys.executable, "-m", "tests.making")
         _run(uv[0], "venv", "--quiet", "--clear", "--python", row.python, environment)
-        _run(*uv, f"onward[{row.extras}] @ {ROOT}", *row.packages, *TOOLS)
+        _run(*uv, "--editable", f"{ROOT}[{row.extras}]", *row.packages, *TOOLS)
         _run(*uv, "scikit-learn", "--no-deps")  # the digits
         python = environment / "bin" / "python"
-        given = () if "export" in row.extras else (KEPT,)
-        line = _run(python, "-m", "benchmarks.companions.line", *given, fails=True)
+        line = _run(python, "-m", "benchmarks.companions.line", *([] if has_torch else [KEPT]), fails=True)
         tests = _run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-                     *(f"tests/runtime/{name}" for name in TESTS), fails=True)  # fmt: skip
+                     *(f"tests/runtime/{name}" for name in TESTS), fails=True, **bundles)  # fmt: skip
         return {
             "name": row.name,
             "versions": json.loads(_run(python, "-c", VERSIONS.format(names=SHOWN)).stdout),
@@ -93,7 +99,6 @@ def run_row(row: Row, work: Path) -> dict[str, Any]:
         }
     finally:
         shutil.rmtree(work, ignore_errors=True)
-        shutil.rmtree(ROOT / "artifacts" / "companions-bundles", ignore_errors=True)
 
 
 VERSIONS = """
@@ -114,12 +119,9 @@ def _counts(printed: str) -> str:
     return f"{counts.get('passed', 0)} passed" + (f", {bad} failed" if bad else "")
 
 
-def _run(*command: object, fails: bool = False) -> subprocess.CompletedProcess[str]:
-    # bundles that this environment's PyTorch makes are not for the tests of another
-    bundles = str(ROOT / "artifacts" / "companions-bundles")
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1", "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "", "ONWARD_TEST_BUNDLES": bundles,
-    }  # fmt: skip
+def _run(*command: object, fails: bool = False, **more: str) -> subprocess.CompletedProcess[str]:
+    threads = {"OMP_NUM_THREADS": "1", "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": ""}
+    environment = os.environ | threads | more
     result = subprocess.run(
         [*map(str, command)], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
@@ -142,6 +144,16 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def reasons(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Why a step of a row did not pass, a line each."""
+    return "\n".join(
+        f"- {row['name']}, {step}: {reason}"
+        for row in rows
+        for step, reason in row["results"].items()
+        if _cell(reason) == "no"
+    )
+
+
 def _markdown(rows: Sequence[Mapping[str, Any]], names: Sequence[str], steps: Sequence[str]) -> str:
     lines = ["| " + " | ".join((*names, *steps)) + " |", "|" + " --- |" * (len(names) + len(steps))]
     for row in rows:
@@ -155,10 +167,10 @@ def _cell(result: str) -> str:
 
 
 def write_page(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Put the table between the page's two marks."""
+    """Put the tables and the reasons between the page's two marks."""
     before, begin, rest = PAGE.read_text().partition("<!-- begin: python -m benchmarks.companions -->\n")
     _, end, after = rest.partition("<!-- end -->")
-    PAGE.write_text(f"{before}{begin}\n{table(rows)}\n\n{end}{after}")
+    PAGE.write_text(f"{before}{begin}\n{table(rows)}\n\n{reasons(rows)}\n\n{end}{after}")
 
 
 def main() -> None:

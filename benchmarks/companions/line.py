@@ -33,7 +33,8 @@ def run_line(bundle: Path | None, folder: Path) -> dict[str, str]:
     results: dict[str, str] = {}
     if bundle is None:
         bundle = folder / "bundle"
-        results["train"], _ = _onward("train", "--data", "digits", "--epochs", 2, "--out", folder / "run.pt")
+        train = ("--data", "digits", "--model", "cnn", "--epochs", 2)
+        results["train"], _ = _onward("train", *train, "--out", folder / "run.pt")
         exported, _ = _onward("export", folder / "run.pt", "--out", bundle)
         results |= dict.fromkeys(FORMATS, exported)
         if exported == "yes":

@@ -29,7 +29,7 @@ from onward.errors import BundleError, FeedError, ImageError, ProviderError, Usa
 from onward.signature import Preprocess, Signature
 from onward.tasks.classification import Predictions
 from tests.image_files import encode, exif_of
-from tests.needs import needs_torch
+from tests.needs import PT2, needs_torch
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ def test_it_is_a_context_manager(shared_bundle: Bundle, pixels: NDArray[np.uint8
 
 
 @needs_torch
-@pytest.mark.parametrize("artifact", ["torchscript", "pt2"])
+@pytest.mark.parametrize("artifact", ["torchscript", PT2])
 def test_every_artifact_gives_the_same_labels(
     classifier: Classifier, shared_bundle: Bundle, pixels: NDArray[np.uint8], artifact: str
 ) -> None:

@@ -17,7 +17,7 @@ from torch.export import ExportedProgram
 from onward.bundle.inspection import LICENCE_KEY, METADATA_KEY
 from onward.errors import NotExportable, reason_of
 from onward.signature import AnySignature, Signature
-from onward_export.formats.onnx_operators import translations
+from onward_export.formats.onnx_operators import mended_exporter, translations
 from onward_export.formats.program import BATCH, quietly
 from onward_export.options import ExportOptions
 from onward_export.passes import Measure, PassResult, run_passes, weights_bytes
@@ -135,7 +135,7 @@ def _translate(
     program: ExportedProgram, signature: AnySignature, options: ExportOptions
 ) -> tuple[onnx_ir.Model, ExportedProgram]:
     try:
-        with quietly():
+        with quietly(), mended_exporter():
             result = torch.onnx.export(
                 program,
                 dynamo=True,

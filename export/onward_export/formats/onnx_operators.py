@@ -4,6 +4,8 @@
 - Pooling with a ceiled size: ONNX's checker counts a window that begins in the padding, PyTorch leaves it out.
 - Average pooling with a divisor: torch.onnx drops the divisor.
 - Interpolation by a factor: ONNX rounds the size down in float32, PyTorch in float64.
+
+`mended_exporter` is for PyTorch 2.6.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,9 +24,11 @@ import torch
 from numpy.typing import NDArray
 from onnxscript import opset18 as op
 from onnxscript.function_libs.torch_lib.ops import nn
+from torch._dispatch.python import enable_python_dispatcher
 from torch.nn import functional as F
+from torch.onnx._internal.exporter import _building
 
-__all__ = ["translations"]
+__all__ = ["mended_exporter", "translations"]
 
 aten = torch.ops.aten
 
@@ -176,6 +182,37 @@ def translations() -> Mapping[Callable[..., Any], Callable[..., Any]]:
         theirs = getattr(nn, f"aten_upsample_{name}_vec")
         table[getattr(aten, f"upsample_{name}").vec] = _instead(theirs, functools.partial(resize, mode))
     return table
+
+
+@contextmanager
+def mended_exporter() -> Iterator[None]:
+    """Mend the exporter of PyTorch 2.6: newer ones do the same themselves.
+
+    Batch norm has one output, and Split as many as it is called for. Operators that consist of others are taken apart
+    in Python: in C++ they end the process or fail where the batch is free.
+
+    Source: PyTorch 2.7, torch.onnx._internal, `exporter._building._determine_output_number` and
+    `fx.passes.type_promotion.InsertTypePromotion._run`.
+    """
+    if hasattr(_building, "_determine_output_number"):
+        yield
+        return
+    construct = _building._construct_node
+
+    def construct_node(signature: Any, inputs: Any, attributes: Mapping[str, Any], opset: Any) -> Any:
+        outputs = signature.outputs
+        if signature.domain == "" and signature.name == "BatchNormalization" and not attributes.get("training_mode"):
+            outputs = outputs[:1]
+        if signature.domain == "" and signature.name == "Split":
+            outputs = list(outputs) * attributes["num_outputs"]
+        return construct(replace(signature, outputs=outputs), inputs, attributes, opset)  # type: ignore[call-arg]
+
+    _building._construct_node = construct_node  # type: ignore[assignment]
+    try:
+        with enable_python_dispatcher():
+            yield
+    finally:
+        _building._construct_node = construct
 
 
 def _instead(theirs: Any, ours: Callable[..., Any]) -> Callable[..., Any]:

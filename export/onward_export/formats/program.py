@@ -26,6 +26,8 @@ from onward_export.scripted import UnscriptedModule
 __all__ = ["DEPENDS_ON_DATA", "example_inputs", "export_program", "quietly", "write_pt2"]
 
 BATCH = "batch"
+#: PyTorch 2.6 compares sizes with the largest number of 64 bits, and refuses a batch that could be as large.
+LARGEST_BATCH = None if torch.__version__ >= "2.7" else 2**31 - 1
 #: Whether this PyTorch writes .pt2 files that hold tensors as bytes, and no pickles.
 WRITES_PT2 = torch.__version__ >= "2.9"
 #: How the reason begins where a trace would record one branch of several.
@@ -42,7 +44,7 @@ def export_program(deployable: Deployable, signature: AnySignature) -> ExportedP
     """
     _check_not_scripted(deployable)
     inputs = example_inputs(deployable, signature)
-    batch = Dim(BATCH, min=1)
+    batch = Dim(BATCH, min=1, max=LARGEST_BATCH)
     # the model may bound a free size (a kernel of 7 takes at least 7 pixels), so it is not named here
     free = [
         {0: batch} | {axis: Dim.DYNAMIC for axis, size in enumerate(item.shape, 1) if size is None}

@@ -7,12 +7,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._ops import HigherOrderOperator
+from torch._ops import HigherOrderOperator, _higher_order_ops
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -90,6 +91,12 @@ class OperatorMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     supports_higher_order_operators = True
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()  # type: ignore[no-untyped-call]
+        if not hasattr(TorchDispatchMode, "supports_higher_order_operators"):  # PyTorch 2.6 asks for each of them
+            for operator in _higher_order_ops.values():
+                operator.py_impl(cls)(partial(_dispatch, operator))
+
     def call(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Call an operator."""
         if isinstance(func, HigherOrderOperator):
@@ -107,7 +114,11 @@ class OperatorMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return call
 
 
-class _Recorder(OperatorMode):  # type: ignore[no-untyped-call]
+def _dispatch(operator: HigherOrderOperator, mode: OperatorMode, *args: Any, **kwargs: Any) -> Any:
+    return mode.__torch_dispatch__(operator, (), args, kwargs)  # type: ignore[no-untyped-call]
+
+
+class _Recorder(OperatorMode):
     def __init__(self, path: list[str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.path = path

@@ -43,7 +43,7 @@ class Cast:
     dtype: str
 
 
-class Widening(OperatorMode):  # type: ignore[no-untyped-call]
+class Widening(OperatorMode):
     """Widens dtypes and tensors in the arguments of every operator.
 
     A narrower tensor that comes from outside, such as a constant of the module, is replaced by one wider twin for all

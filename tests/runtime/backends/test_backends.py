@@ -18,15 +18,14 @@ from onward.bundle import Bundle
 from onward.errors import BackendError, BundleError, FeedError
 from onward.parity import MAX_NOISE_RATIO, regroup
 from onward.tasks.classification import OUTPUTS, PROBABILITIES
-from tests.needs import needs_torch
+from tests.needs import FORMATS, needs_pt2, needs_torch
 
-NAMES = ("onnx", "torchscript", "pt2")
-TORCH = [pytest.param(name, marks=needs_torch) for name in NAMES[1:]]
-FORMATS = ["onnx", *TORCH]
+TORCH = [pytest.param(name, marks=needs_torch) for name in FORMATS[1:]]
+ALL = ["onnx", *TORCH]
 LAW = settings(max_examples=30, deadline=None)
 
 
-@pytest.fixture(scope="module", params=FORMATS)
+@pytest.fixture(scope="module", params=ALL)
 def backend(request: pytest.FixtureRequest, shared_bundle: Bundle) -> Backend:
     return open_artifact(shared_bundle, shared_bundle.artifact(request.param))
 
@@ -162,14 +161,14 @@ def test_a_batch_of_another_dtype_is_a_feed_error(backend: Backend, dtype: type)
     [
         ("onnx", "onnx (CPU)"),
         pytest.param("torchscript", "torchscript (CPU)", marks=needs_torch),
-        pytest.param("pt2", "pt2 (CPU)", marks=needs_torch),
+        pytest.param("pt2", "pt2 (CPU)", marks=(needs_torch, needs_pt2)),
     ],
 )
 def test_a_backend_says_what_it_is_and_where_it_runs(shared_bundle: Bundle, format: str, name: str) -> None:
     assert open_artifact(shared_bundle, shared_bundle.artifact(format)).name == name
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", ALL)
 def test_the_number_of_threads_changes_nothing_but_rounding(
     shared_bundle: Bundle, format: str, images: NDArray[np.uint8], tolerance: dict[str, float]
 ) -> None:
@@ -199,14 +198,14 @@ def foreign_zip() -> bytes:
     return data.getvalue()
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", ALL)
 @pytest.mark.parametrize("data", [b"", b"\0", b"not a model at all" * 100, foreign_zip()], ids=len)
 def test_what_is_no_model_is_a_backend_error(shared_bundle: Bundle, format: str, data: bytes) -> None:
     with pytest.raises(BackendError, match="cannot open"):
         open_backend(format, data, shared_bundle.signature)
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", ALL)
 @pytest.mark.parametrize("share", [0.01, 0.25, 0.5, 0.75, 0.99])
 def test_a_model_cut_short_is_a_backend_error(shared_bundle: Bundle, format: str, share: float) -> None:
     data = shared_bundle.read(shared_bundle.artifact(format).file)
@@ -216,7 +215,7 @@ def test_a_model_cut_short_is_a_backend_error(shared_bundle: Bundle, format: str
 
 @pytest.mark.parametrize(
     ("format", "other"),
-    [pytest.param(*pair, marks=needs_torch if pair[0] != "onnx" else ()) for pair in permutations(NAMES, 2)],
+    [pytest.param(*pair, marks=needs_torch if pair[0] != "onnx" else ()) for pair in permutations(FORMATS, 2)],
 )
 def test_a_model_of_another_format_is_a_backend_error(shared_bundle: Bundle, format: str, other: str) -> None:
     with pytest.raises(BackendError):
@@ -258,7 +257,7 @@ def test_a_missing_cuda_device_is_a_backend_error(shared_bundle: Bundle, format:
         open_artifact(shared_bundle, shared_bundle.artifact(format), provider="cuda")
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", ALL)
 def test_an_artifact_that_was_changed_is_not_run(bundle: Bundle, format: str) -> None:
     artifact = bundle.artifact(format)
     path = bundle.locate(artifact.file)

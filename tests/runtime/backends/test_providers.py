@@ -18,7 +18,7 @@ from onward.classifier import load
 from onward.errors import BackendError, ProviderError, UsageError
 from onward.parity import MAX_NOISE_RATIO
 from onward.tasks.classification import OUTPUTS
-from tests.needs import TORCH_IS_INSTALLED, needs_placement, needs_torch
+from tests.needs import FORMATS, TORCH_IS_INSTALLED, needs_placement, needs_torch
 
 AZURE = "AzureExecutionProvider"  # part of plain onnxruntime; it takes only operators that call Azure
 HAS_CUDA = CUDA in available_providers()
@@ -205,7 +205,7 @@ def test_a_list_whose_last_provider_is_not_here_is_refused(shared_bundle: Bundle
 
 
 @needs_torch
-@pytest.mark.parametrize("format", ["torchscript", "pt2"])
+@pytest.mark.parametrize("format", FORMATS[1:])
 def test_pytorch_runs_on_the_first_provider_that_it_has_here(shared_bundle: Bundle, format: str) -> None:
     import torch
 
@@ -219,7 +219,7 @@ def test_pytorch_runs_on_the_first_provider_that_it_has_here(shared_bundle: Bund
 def test_a_device_that_pytorch_does_not_have_is_a_backend_error(shared_bundle: Bundle) -> None:
     request = ProviderRequest.parse("cuda", device_id=99)
     with pytest.raises(BackendError, match="finds no CUDA device 99 here"):
-        open_artifact(shared_bundle, shared_bundle.artifact("pt2"), provider=request)
+        open_artifact(shared_bundle, shared_bundle.artifact("torchscript"), provider=request)
 
 
 def test_everything_that_takes_a_provider_takes_a_request(shared_bundle: Bundle, pixels: NDArray[np.uint8]) -> None:
@@ -237,7 +237,7 @@ def test_pytorchs_artifacts_are_skipped_where_no_provider_is_one_of_its_own(shar
     with pytest.raises(ProviderError, match="took no node"):
         verify(shared_bundle, provider=AZURE)
     with pytest.raises(BackendError, match=f"not on '{AZURE}'"):
-        verify(shared_bundle, provider=AZURE, artifacts=["pt2"])
+        verify(shared_bundle, provider=AZURE, artifacts=["torchscript"])
     assert not any(result.skipped for result in verify(shared_bundle, provider=f"{AZURE},cpu"))
 
 

@@ -12,11 +12,12 @@ from onward.benchmarking.row import Row
 from onward.benchmarking.spec import BenchOptions, BenchSpec, Selection
 from onward.bundle import Bundle
 from onward.errors import BundleError, UsageError
-from tests.needs import TORCH_IS_INSTALLED, needs_torch
+from tests.needs import FORMATS, TORCH_IS_INSTALLED, needs_pt2, needs_torch
 
 PLANTED = Path(__file__).with_name("planted.py")
-ALL = ("torch", "torchscript", "onnxruntime", "openvino", "pt2")
-BACKENDS = ALL if TORCH_IS_INSTALLED else ("onnxruntime", "openvino")
+FORMAT_OF = {"torch": "pt2", "torchscript": "torchscript", "onnxruntime": "onnx", "openvino": "onnx", "pt2": "pt2"}
+RUNNABLE = FORMATS if TORCH_IS_INSTALLED else ("onnx",)
+BACKENDS = tuple(name for name, format in FORMAT_OF.items() if format in RUNNABLE)
 QUICK = BenchOptions(
     batch_sizes=(1, 3), num_process_runs=1, num_rounds=2, sample_s=0.02, max_warm_up_s=0.2, pause_s=0.01
 )
@@ -72,6 +73,7 @@ def test_a_row_has_all_figures(report: Report) -> None:
 
 
 @needs_torch
+@needs_pt2
 def test_ratios_are_relative_to_pytorch_with_an_interval(report: Report) -> None:
     for row in report.rows:
         assert row.ratio is not None
@@ -85,6 +87,7 @@ def test_file_sizes_are_those_of_the_artifacts(report: Report, shared_bundle: Bu
 
 
 @needs_torch
+@needs_pt2
 def test_the_import_has_a_time_of_its_own(report: Report) -> None:
     torch, onnx = row_of(report, "torch").stages, row_of(report, "onnxruntime").stages
     assert torch is not None

@@ -12,6 +12,7 @@ from onward.benchmarking.summary import choose_reference
 from onward.bundle import Bundle
 from onward.errors import UsageError
 from onward.host.cpu import count_cores
+from tests.needs import FORMATS, needs_pt2
 
 
 def build(bundle: Bundle, **selection: object) -> Matrix:
@@ -20,7 +21,8 @@ def build(bundle: Bundle, **selection: object) -> Matrix:
 
 def test_every_installed_backend_is_a_candidate(shared_bundle: Bundle) -> None:
     matrix = build(shared_bundle)
-    assert {item.backend for item in matrix.candidates} | set(matrix.missing) == set(BACKENDS)
+    with_artifact = {name for name, spec in BACKENDS.items() if spec.format in FORMATS}
+    assert {item.backend for item in matrix.candidates} | set(matrix.missing) == with_artifact
     assert {item.threads for item in matrix.candidates} == {count_cores()}
 
 
@@ -30,11 +32,12 @@ def test_missing_backends_have_an_install_hint(shared_bundle: Bundle, monkeypatc
     matrix = build(shared_bundle)
     assert [item.backend for item in matrix.candidates] == ["onnxruntime"]
     assert matrix.missing["openvino"] == "pip install 'onward[openvino]'"
-    assert "onward[training]" in matrix.missing["torch"]
+    assert "onward[training]" in matrix.missing["torchscript"]
     named = build(shared_bundle, backends=["openvino"])
     assert [item.backend for item in named.candidates] == ["openvino"]  # its row will say what is missing
 
 
+@needs_pt2
 def test_backends_times_providers_times_threads(shared_bundle: Bundle) -> None:
     matrix = build(shared_bundle, backends=["onnxruntime", "torch"], providers=["cpu", "cuda"], threads=(1, 2))
     assert [(item.backend, item.provider, item.threads) for item in matrix.candidates] == [
@@ -50,6 +53,7 @@ def test_openvino_runs_on_the_cpu_only(shared_bundle: Bundle) -> None:
     assert [item.provider for item in matrix.candidates] == ["cpu"]
 
 
+@needs_pt2
 def test_the_reference_is_the_requested_one_or_pytorch_or_the_first(shared_bundle: Bundle) -> None:
     every = build(shared_bundle, backends=["onnxruntime", "torch", "openvino"]).candidates
     assert choose_reference(every).backend == "torch"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
 
-import pytest
-
 from onward.bundle import Bundle
+from tests.needs import needs_pt2, needs_torch
 
 PROGRAM = """
 import importlib, json, sys
@@ -47,7 +45,8 @@ def test_each_stage_imports_only_what_it_needs() -> None:
     assert not {"onward.sources", "onward.prediction", "PIL"} & inputs
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs PyTorch")
+@needs_torch
+@needs_pt2
 def test_a_pt2_file_opens_with_most_of_pytorch_imported(shared_bundle: Bundle) -> None:
     """What `torch.export.load` imports by itself counts as the import, not as opening the file."""
     program = """

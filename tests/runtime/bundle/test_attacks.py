@@ -22,11 +22,12 @@ from onward.bundle.torchscript_content import check_torchscript
 from onward.bundle.trust import Trust
 from onward.bundle.verification import verify
 from onward.errors import BackendError, BundleError, OnwardError, TrustError
-from tests.needs import TORCH_IS_INSTALLED, needs_torch
+from tests.needs import TORCH_IS_INSTALLED, needs_pt2, needs_torch
 
 sys.path.append(str(Path(__file__).parent))
 import attacks
 
+pytestmark = needs_pt2
 ATTACKS = {
     **{("pt2", name): attack for name, attack in attacks.PT2.items()},
     **{("torchscript", name): attack for name, attack in attacks.TORCHSCRIPT.items()},

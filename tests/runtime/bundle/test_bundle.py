@@ -13,16 +13,13 @@ from hypothesis import strategies as st
 
 from onward.bundle import FORMAT, MANIFEST, Bundle, FileDigest, digest_file, manifest_digest, previous_path
 from onward.errors import BundleError
+from tests.needs import FORMATS
 
 LAW = settings(max_examples=150, deadline=None)
 EVERY_FILE = (
-    "model.onnx",
-    "model.torchscript",
-    "model.pt2",
+    *(f"model.{name}" for name in FORMATS),
     "golden.npz",
-    "golden/onnx.npz",
-    "golden/torchscript.npz",
-    "golden/pt2.npz",
+    *(f"golden/{name}.npz" for name in FORMATS),
     "parity.json",
     "parity.html",
 )
@@ -70,7 +67,7 @@ def flip(path: Path, at: int) -> None:
 def test_opening_gives_what_was_published(shared_bundle: Bundle) -> None:
     assert Bundle.open(shared_bundle.path) == shared_bundle
     assert Bundle.open(str(shared_bundle.path)) == shared_bundle
-    assert [artifact.name for artifact in shared_bundle.artifacts] == ["onnx", "torchscript", "pt2"]
+    assert [artifact.name for artifact in shared_bundle.artifacts] == list(FORMATS)
 
 
 def test_the_manifest_reads_back_equal(shared_bundle: Bundle) -> None:
@@ -250,7 +247,7 @@ def test_a_file_is_no_bundle(shared_bundle: Bundle) -> None:
 
 
 def test_an_unknown_artifact_is_answered_with_those_that_are_there(shared_bundle: Bundle) -> None:
-    with pytest.raises(BundleError, match="no artifact 'tflite'; it has onnx, torchscript, pt2"):
+    with pytest.raises(BundleError, match=f"no artifact 'tflite'; it has {', '.join(FORMATS)}"):
         shared_bundle.artifact("tflite")
     with pytest.raises(BundleError, match=r"no golden/tflite\.npz"):
         shared_bundle.golden_outputs("tflite")

@@ -20,9 +20,9 @@ from onward.bundle.trust import NO_TRUST, SKIPPED, Trust, is_remembered, remembe
 from onward.bundle.verification import verify
 from onward.errors import BundleError, TrustError, UsageError
 from tests.conftest import Onward
-from tests.needs import needs_torch
+from tests.needs import FORMATS, needs_torch
 
-WITH_CODE = ("torchscript", "pt2")
+WITH_CODE = FORMATS[1:]
 
 
 @pytest.fixture
@@ -43,8 +43,8 @@ def test_of_a_strangers_bundle_verify_runs_onnx_only(strange: Bundle, here: Onwa
     assert results["onnx"].passed
     done = here("verify", strange.path)
     assert done.returncode == 0
-    assert " ".join(done.stdout.split()).count("skipped: it can run code") == 2
-    assert "each artifact that ran is as close as PyTorch. 2 did not run." in done.stdout
+    assert " ".join(done.stdout.split()).count("skipped: it can run code") == len(WITH_CODE)
+    assert f"each artifact that ran is as close as PyTorch. {len(WITH_CODE)} did not run." in done.stdout
 
 
 @needs_torch
@@ -69,7 +69,7 @@ def test_what_is_asked_for_by_name_is_an_error_that_says_what_to_do(strange: Bun
 def test_trust_by_word_opens_everything(strange: Bundle, here: Onward) -> None:
     assert all(not result.skipped for result in onward.verify(strange.path, trust=True))
     assert all(result.verdict for result in onward.verify(strange, trust=True))  # an opened bundle, too
-    with onward.load(strange.path, artifact="pt2", trust=True) as classifier:
+    with onward.load(strange.path, artifact=WITH_CODE[-1], trust=True) as classifier:
         assert classifier.verify().passed
     assert json.loads(here("verify", strange.path, "--trust", "--json").stdout)["passed"]
 
@@ -79,9 +79,9 @@ def test_a_benchmark_leaves_out_backends_of_files_with_code(strange: Bundle) -> 
     models = {"strange": ModelUnderTest(strange.path)}
     matrix = Matrix.build(models, Selection())
     assert {item.format for item in matrix.candidates} == {"onnx"}
-    assert {"torch", "pt2", "torchscript"} <= set(matrix.untrusted)
+    assert set(WITH_CODE) <= set(matrix.untrusted)
     with pytest.raises(TrustError, match="can run code"):
-        Matrix.build(models, Selection(backends=("torch",)))
+        Matrix.build(models, Selection(backends=("torchscript",)))
     trusted = Matrix.build({"strange": ModelUnderTest(strange.path, trust=Trust(by_word=True))}, Selection())
     assert not trusted.untrusted
     without_onnx = replace(strange, artifacts=strange.artifacts[1:])

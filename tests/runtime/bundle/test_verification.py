@@ -15,10 +15,9 @@ from onward.bundle import MANIFEST, Artifact, Bundle, FileDigest, digest_file
 from onward.bundle.golden import save_outputs
 from onward.bundle.verification import Verification, verify
 from onward.errors import BundleError, ProviderError, UsageError
-from tests.needs import TORCH_IS_INSTALLED
+from tests.needs import FORMATS, TORCH_IS_INSTALLED
 
-ALL = ["onnx", "torchscript", "pt2"]
-RUNNABLE = ALL if TORCH_IS_INSTALLED else ["onnx"]
+RUNNABLE = [*FORMATS] if TORCH_IS_INSTALLED else ["onnx"]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +52,7 @@ def test_artifacts_of_one_format_are_chosen_by_name(bundle: Bundle, pixels: NDAr
     other = two.artifact("onnx-other")
     assert (other.format, other.precision, other.file.path) == ("onnx", "other", "model.other.onnx")
     assert two.preferred("onnx") == two.artifact("onnx")
-    assert [result.artifact for result in verify(two)] == [*ALL, "onnx-other"]
+    assert [result.artifact for result in verify(two)] == [*FORMATS, "onnx-other"]
     (result,) = verify(two, artifacts=["onnx-other"])
     assert result.passed
     assert result.same_bits
@@ -71,7 +70,9 @@ def test_the_preferred_artifact_is_the_first_of_its_format(bundle: Bundle) -> No
     turned = renew(replace(two, artifacts=two.artifacts[::-1]))
     assert turned.preferred("onnx").name == "onnx-other"
     assert turned.artifact("onnx").name == "onnx"
-    with pytest.raises(BundleError, match="has no artifact of format 'pte'; it has onnx-other, pt2, torchscript, onnx"):
+    with pytest.raises(
+        BundleError, match=f"has no artifact of format 'pte'; it has onnx-other, {', '.join(FORMATS[::-1])}"
+    ):
         turned.preferred("pte")
 
 
@@ -157,6 +158,6 @@ def test_without_pytorch_its_artifacts_are_skipped_with_the_reason(
 ) -> None:
     monkeypatch.setattr(registry, "is_installed", lambda distribution: distribution != "torch")
     results = verify(shared_bundle)
-    assert [result.skipped for result in results] == ["", "PyTorch is not installed", "PyTorch is not installed"]
-    assert [result.verdict is None for result in results] == [False, True, True]
+    assert [result.skipped for result in results] == ["", *["PyTorch is not installed"] * len(FORMATS[1:])]
+    assert [result.verdict is None for result in results] == [False, *[True] * len(FORMATS[1:])]
     assert all(result.passed for result in results)

@@ -14,7 +14,7 @@ from onward.errors import UsageError
 from onward.prediction import PredictOptions, open_engine
 from onward.prediction.tuner import Plan
 from onward.tasks.classification import LOGITS
-from tests.needs import needs_torch
+from tests.needs import PT2, needs_torch
 
 ROOT = Path(__file__).parents[3]
 #: Runs a batch of 32,768 with a limit in MiB on onnxruntime's allocator, and again in batches of 64.
@@ -60,7 +60,7 @@ def test_a_processor_runs_one_inference_per_core(shared_bundle: Bundle) -> None:
 
 
 @needs_torch
-@pytest.mark.parametrize("artifact", ["torchscript", "pt2"])
+@pytest.mark.parametrize("artifact", ["torchscript", PT2])
 def test_pytorchs_formats_run_one_inference_at_a_time(shared_bundle: Bundle, artifact: str) -> None:
     assert open_engine(shared_bundle, PredictOptions(num_threads=1), artifact=artifact).plan == Plan(256, 1, 1)
 

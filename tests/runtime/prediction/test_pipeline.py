@@ -26,7 +26,7 @@ from onward.prediction import Engine, PredictOptions, Summary, open_engine, pred
 from onward.prediction.output import errors_path
 from onward.sources import Block, Images, Item, Pixels, Source, open_sources
 from onward.tasks.classification import LOGITS, PROBABILITIES
-from tests.needs import needs_torch
+from tests.needs import PT2, needs_torch
 
 UNREADABLE = (0, 5, 6, 7, 11)
 NUM_FILES = 14
@@ -351,7 +351,7 @@ def test_a_stopped_run_commits_and_can_be_resumed(shared_bundle: Bundle, digits:
 
 
 @needs_torch
-@pytest.mark.parametrize("artifact", ["torchscript", "pt2"])
+@pytest.mark.parametrize("artifact", ["torchscript", PT2])
 def test_pytorchs_own_formats_give_the_same_labels(
     shared_bundle: Bundle, engine: Engine, pixels: NDArray[np.uint8], artifact: str, tmp_path: Path
 ) -> None:
