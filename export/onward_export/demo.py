@@ -6,7 +6,6 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 from PIL import Image
@@ -14,10 +13,11 @@ from PIL import Image
 from onward.backends import BACKENDS, open_artifact
 from onward.benchmarking.bench import bench
 from onward.benchmarking.report import Report
+from onward.benchmarking.schedule import Schedule
 from onward.benchmarking.spec import BenchOptions, BenchSpec, Selection
 from onward.bundle import Bundle
 from onward.bundle.verification import Verification, verify
-from onward.cli.console import print_table, progress, remark, say
+from onward.cli.console import countdown, print_table, progress, remark, say
 from onward.prediction import PredictOptions, Summary, open_engine, predict
 from onward.sources import open_sources
 from onward_export.demo_page import write_demo_page
@@ -121,9 +121,9 @@ def _predict(bundle: Bundle, dataset: Dataset, out: Path) -> Summary:
 
 def _bench(bundle: Bundle) -> Report:
     spec = BenchSpec([str(bundle.path)], Selection(backends=CANDIDATES), with_files=False, trust=bundle.trust)
-    steps: SimpleQueue[int] = SimpleQueue()
-    with progress("bench", steps.get, unit="steps") as advance:
-        return bench(spec, BENCH, on_matrix=lambda matrix, count: steps.put(count), on_step=lambda what: advance(1))
+    schedules: list[Schedule] = []
+    with countdown("bench", lambda: schedules[0].left_s if schedules else None) as show:
+        return bench(spec, BENCH, on_matrix=lambda matrix, schedule: schedules.append(schedule), on_step=show)
 
 
 def _evaluate(checkpoint: Checkpoint, bundle: Bundle, dataset: Dataset) -> dict[str, Evaluation]:

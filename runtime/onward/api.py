@@ -163,6 +163,7 @@ def bench(
     labels_are: str | None = None,
     sizes: Mapping[str, int] | None = None,
     with_files: bool = True,
+    quick: bool = False,
     trust: bool = False,
     key: str | Path | None = None,
     **options: Unpack[BenchKeywords],
@@ -180,6 +181,8 @@ def bench(
         labels_are: What labels of these samples are, as for `predict`: `names` or `indices`.
         sizes: Name of a dynamic axis -> its size, of ONNX files that Onward did not write.
         with_files: Whether to time `predict` on image files, too.
+        quick: Whether to give a first answer in about 20 s for a small model: PyTorch and onnxruntime, two batch sizes,
+            three process runs, no image files.
         trust, key: As for `load`.
         options: As `onward.benchmarking.spec.BenchOptions` has them: `batch_sizes`, `num_process_runs`, `num_rounds` …
 
@@ -189,19 +192,19 @@ def bench(
         UsageError: Nothing would be timed, or an option is out of range.
     """
     from onward.benchmarking.bench import bench as run
-    from onward.benchmarking.spec import BenchOptions, BenchSpec, Selection
+    from onward.benchmarking.spec import QUICK_BACKENDS, BenchOptions, BenchSpec, Selection
 
     spec = BenchSpec(
         tuple(map(str, targets)),
-        Selection(backends, providers, threads),
+        Selection(backends, providers, threads, among=QUICK_BACKENDS if quick else ()),
         reference,
         input,
         sizes or {},
-        with_files,
+        with_files and not quick,
         Trust.of(trust, key),
         labels_are,
     )
-    return run(spec, BenchOptions(**options))
+    return run(spec, BenchOptions.quick(**options) if quick else BenchOptions(**options))
 
 
 def embed(

@@ -15,20 +15,21 @@ from onward.benchmarking.matrix import Matrix
 from onward.benchmarking.model import ModelUnderTest
 from onward.benchmarking.report import Report
 from onward.benchmarking.runner import run
+from onward.benchmarking.schedule import BenchStep, Schedule
 from onward.benchmarking.spec import BenchOptions, BenchSpec
 from onward.benchmarking.summary import choose_reference, summarise
 from onward.errors import BundleError, UsageError
 from onward.host.fingerprint import take_fingerprint
 
-__all__ = ["bench", "count_steps"]
+__all__ = ["bench"]
 
 
 def bench(
     spec: BenchSpec,
     options: BenchOptions | None = None,
     *,
-    on_matrix: Callable[[Matrix, int], None] = lambda matrix, steps: None,
-    on_step: Callable[[str], None] = lambda what: None,
+    on_matrix: Callable[[Matrix, Schedule], None] = lambda matrix, schedule: None,
+    on_step: Callable[[str], None] = lambda kind: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Report:
     """Benchmark models, each candidate in a process of its own.
@@ -36,8 +37,8 @@ def bench(
     Args:
         spec: What to benchmark.
         options: How to measure.
-        on_matrix: Called before the first process starts, with the candidates and the number of steps.
-        on_step: Called after each step, with its name.
+        on_matrix: Called before the first process starts, with the candidates and the steps.
+        on_step: Called after each step, with its kind.
         stop: Whether to end early; the report then has what was measured so far.
 
     Raises:
@@ -54,11 +55,20 @@ def bench(
     fingerprint = take_fingerprint()
     with tempfile.TemporaryDirectory() as folder:
         given = store_inputs(spec.input, models, Path(folder), spec.labels_are) if spec.input else GivenInputs()
-        on_matrix(matrix, count_steps(spec, models, matrix, options))
-        measurements = run(models, matrix.candidates, options, given=given, on_step=on_step, stop=stop)
+        schedule = _plan(spec, models, matrix, options)
+
+        def finish(step: BenchStep) -> None:
+            schedule.finish(step)
+            on_step(step.kind)
+
+        on_matrix(matrix, schedule)
+        schedule.begin()
+        measurements = run(models, matrix.candidates, options, given=given, on_step=finish, stop=stop)
     working = [recording.candidate for recording in measurements.recordings if not recording.failure]
+    with_files = [item for item in working if can_run(item, models[item.target])] if spec.with_files else []
+    schedule.leave_out(BenchStep("files"), schedule.counts[BenchStep("files")] - len(with_files))
     end_to_end = (
-        measure_end_to_end(models, working, options, on_step=on_step, stop=stop)
+        measure_end_to_end(models, with_files, options, on_step=finish, stop=stop)
         if spec.with_files and not stop()
         else []
     )
@@ -76,11 +86,12 @@ def bench(
     )
 
 
-def count_steps(spec: BenchSpec, models: Mapping[str, ModelUnderTest], matrix: Matrix, options: BenchOptions) -> int:
-    """How often `on_step` is called if nothing fails."""
-    count, sizes = len(matrix.candidates), len(options.batch_sizes)
+def _plan(spec: BenchSpec, models: Mapping[str, ModelUnderTest], matrix: Matrix, options: BenchOptions) -> Schedule:
+    """The steps of a benchmark."""
     files = sum(can_run(item, models[item.target]) for item in matrix.candidates) if spec.with_files else 0
-    return options.num_process_runs * (count + sizes * (count + options.num_rounds) + files)
+    fixed = [model.fixed_batch for model in models.values()]
+    sizes = {size for item in fixed for size in (options.batch_sizes if item is None else (item,))}
+    return Schedule(len(matrix.candidates), files, sorted(sizes), options)
 
 
 def _open(spec: BenchSpec) -> dict[str, ModelUnderTest]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from onward.backends import BackendSpec
 
-__all__ = ["Candidate"]
+__all__ = ["Candidate", "shortest_paths"]
 
 
 @dataclass(frozen=True)
@@ -48,3 +51,21 @@ class Candidate:
     def to_json(self) -> dict[str, Any]:
         """The one JSON form; `Candidate(**candidate.to_json()) == candidate`."""
         return asdict(self)
+
+
+def shortest_paths(targets: Collection[str]) -> dict[str, str]:
+    """Target -> as few of its last parts as no other target ends with: `a/fashion` and `b/fashion`.
+
+    What is between the first and the last of three or more parts is left out: `before/…/fashion`.
+    """
+    ends = {target: _distinct_end(target, targets) for target in targets}
+    short = {target: "/".join((end[0], "…", end[-1]) if len(end) > 2 else end) for target, end in ends.items()}
+    counts = Counter(short.values())
+    return {target: name if name and counts[name] == 1 else target for target, name in short.items()}
+
+
+def _distinct_end(target: str, targets: Collection[str]) -> tuple[str, ...]:
+    parts = PurePath(target).parts
+    others = [PurePath(other).parts for other in targets if other != target]
+    ends = (parts[-count:] for count in range(1, len(parts) + 1))
+    return next((end for end in ends if all(other[-len(end) :] != end for other in others)), ())

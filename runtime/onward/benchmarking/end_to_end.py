@@ -15,6 +15,7 @@ from PIL import Image
 from onward.benchmarking.candidate import Candidate
 from onward.benchmarking.model import ModelUnderTest
 from onward.benchmarking.process import CandidateError, Interrupted, WorkerProcess
+from onward.benchmarking.schedule import BenchStep
 from onward.benchmarking.spec import BenchOptions
 from onward.document import Document
 from onward.signature import Signature
@@ -70,7 +71,7 @@ def measure_end_to_end(
     candidates: Sequence[Candidate],
     options: BenchOptions,
     *,
-    on_step: Callable[[str], None] = lambda what: None,
+    on_step: Callable[[BenchStep], None] = lambda step: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[EndToEnd]:
     """Run `predict` on image files, each time in a new process, with alternating candidates.
@@ -99,12 +100,12 @@ def measure_end_to_end(
                     )
                     responses[item].append(response)
                 except CandidateError:
-                    continue  # the candidate's row says why it does not run
+                    pass  # the candidate's row says why it does not run
                 except Interrupted:
                     return _summarise(responses)
                 finally:
                     process.close()
-                on_step("end to end")
+                on_step(BenchStep("files"))
     return _summarise(responses)
 
 

@@ -42,7 +42,7 @@ class Matrix:
         untrusted: dict[str, None] = {}
         candidates = []
         for target, model in models.items():
-            for backend in selection.backends or _backends_for(model):
+            for backend in selection.backends or _backends_for(model, selection.among):
                 if selection.backends is None and (hint := install_hint(backend)):
                     missing[backend] = hint
                     continue
@@ -66,9 +66,9 @@ def install_hint(backend: str) -> str:
     return "" if spec is None or spec.is_installed else spec.install_command
 
 
-def _backends_for(model: ModelUnderTest) -> Iterator[str]:
+def _backends_for(model: ModelUnderTest, among: Sequence[str]) -> Iterator[str]:
     """Names of all backends that have a file to run."""
-    return (name for name, spec in BACKENDS.items() if model.size_bytes(spec.format) is not None)
+    return (name for name in among or BACKENDS if model.size_bytes(BACKENDS[name].format) is not None)
 
 
 def _may_run(model: ModelUnderTest, backend: str, *, by_name: bool) -> bool:

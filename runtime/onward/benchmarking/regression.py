@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from onward.backends import BACKENDS
-from onward.benchmarking.candidate import Candidate
+from onward.benchmarking.candidate import Candidate, shortest_paths
 from onward.benchmarking.report import Report
 from onward.benchmarking.row import Row
 from onward.benchmarking.row_change import SPEED_PROBE, VERDICTS, RowChange, compare_rows
@@ -86,8 +86,9 @@ class RegressionGate:
         return [*reasons, *self.remarks]
 
     def _name(self, candidate: Candidate) -> str:
-        targets = {item.candidate.target for item in self.changes if item.verdict != "gone"}
-        return f"{candidate.target}: {candidate.title}" if len(targets) > 1 else candidate.title
+        targets = shortest_paths({item.candidate.target for item in self.changes if item.verdict != "gone"})
+        target = targets.get(candidate.target, candidate.target)
+        return f"{target}: {candidate.title}" if len(targets) > 1 else candidate.title
 
 
 def compare_reports(before: Report, after: Report, *, fail_above: float) -> RegressionGate:

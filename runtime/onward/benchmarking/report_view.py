@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from onward.benchmarking.candidate import Candidate, shortest_paths
+
 if TYPE_CHECKING:
-    from onward.benchmarking.candidate import Candidate
     from onward.benchmarking.report import Report
     from onward.benchmarking.row import Row
     from onward.statistics import Interval
@@ -74,27 +74,30 @@ class ReportView:
 
     def name(self, candidate: Candidate) -> str:
         """The backend, with the target and the threads if the report has several."""
-        every = [row.candidate for row in self.report.rows]
-        name = candidate.title
-        if len({other.target for other in every}) > 1:
-            name = f"{self._short_target(candidate.target)}: {name}"
-        if len({other.threads for other in every}) > 1:
+        return self._name(candidate, self.target(candidate.target))
+
+    def flagged_name(self, candidate: Candidate) -> str:
+        """The name for charts, which have little room, marked if its outputs are wrong."""
+        name = self._name(candidate, self._shortened(candidate.target))
+        return f"{name} (wrong)" if candidate in self.wrong else name
+
+    def target(self, target: str) -> str:
+        """The shortest path that distinguishes a target from the others."""
+        return self._targets[target]
+
+    @cached_property
+    def _targets(self) -> dict[str, str]:
+        return shortest_paths({row.candidate.target for row in self.report.rows})
+
+    def _name(self, candidate: Candidate, target: str) -> str:
+        name = candidate.title if len(self._targets) == 1 else f"{target}: {candidate.title}"
+        if len({row.candidate.threads for row in self.report.rows}) > 1:
             name += f" ({candidate.threads} thread{'s' * (candidate.threads != 1)})"
         return name
 
-    def flagged_name(self, candidate: Candidate) -> str:
-        """The name, marked if its outputs are wrong."""
-        return f"{self.name(candidate)} (wrong)" if candidate in self.wrong else self.name(candidate)
-
-    def target(self, target: str) -> str:
-        """A target's last part, if no other target ends like it."""
-        ends = [PurePath(other).name for other in {row.candidate.target for row in self.report.rows}]
-        end = PurePath(target).name
-        return end if end and ends.count(end) <= 1 else target
-
-    def _short_target(self, target: str) -> str:
-        """A target's two ends, if they distinguish it from the others: charts have little room for names."""
-        shortened = [_ends(self.target(other)) for other in {row.candidate.target for row in self.report.rows}]
+    def _shortened(self, target: str) -> str:
+        """A target's two ends, if they distinguish it from the others."""
+        shortened = [_ends(self.target(other)) for other in self._targets]
         return short if shortened.count(short := _ends(self.target(target))) == 1 else self.target(target)
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,12 @@ from onward.benchmarking.measurements import Measurements, ProcessRun, Recording
 from onward.benchmarking.model import ModelUnderTest
 from onward.benchmarking.process import CandidateError, Interrupted, WorkerProcess
 from onward.benchmarking.sample import Sample
+from onward.benchmarking.schedule import IDLE_S, MIN_ROUNDS, BenchStep
 from onward.benchmarking.spec import BenchOptions
 from onward.benchmarking.warm_up import WarmUp
 
 __all__ = ["probe_speed_ms", "run"]
 
-IDLE_S = 0.1
-MIN_ROUNDS = 7
 LABELLED_BATCH = 32
 
 
@@ -39,7 +39,7 @@ def run(
     options: BenchOptions,
     *,
     given: GivenInputs | None = None,
-    on_step: Callable[[str], None] = lambda what: None,
+    on_step: Callable[[BenchStep], None] = lambda step: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Measurements:
     """Measure candidates.
@@ -53,7 +53,7 @@ def run(
         candidates: At least one; the others' outputs are compared with the first's.
         options: How to measure.
         given: Inputs from the user.
-        on_step: Called with the name of each start, warm-up and round when it is done.
+        on_step: Called after each step, and at once for those of candidates that have failed.
         stop: Whether to end; what was measured so far is kept.
     """
     digests = {target: model.digest for target, model in models.items()}
@@ -88,7 +88,7 @@ class _ProcessRuns:
     options: BenchOptions
     given: GivenInputs
     number: int
-    on_step: Callable[[str], None]
+    on_step: Callable[[BenchStep], None]
     stop: Callable[[], bool]
     stack: ExitStack
     processes: dict[int, WorkerProcess] = field(default_factory=dict)
@@ -103,18 +103,24 @@ class _ProcessRuns:
             folder: For temporary files.
         """
         self.measurements.speed_probe_ms.append({})
-        for at, recording in self._shuffled():
-            with self._recording_failure(recording):
-                self._start(recording, at)
-            self.on_step("start")
+        self._let_each("start", self._start)
         if not self.number:
             self._compare_outputs(folder)
         for batch_size in self._all_batch_sizes():
-            self._warm_up_all(batch_size)
+            self._let_each("warm-up", partial(self._warm_up, batch_size=batch_size), batch_size)
             self._take_rounds(batch_size)
-        for at, recording in self._shuffled():
+        self._let_each("idle", self._measure_idling)
+
+    def _let_each(self, kind: str, measure: Callable[[Recording, int], float | None], batch_size: int = 0) -> None:
+        """Let each candidate take a step, one after the other; `measure` may return its latency."""
+        order = self._shuffled()
+        for at, recording in order:
+            latency_s = None
             with self._recording_failure(recording):
-                self._measure_idling(recording, at)
+                latency_s = measure(recording, at)
+            self.on_step(BenchStep(kind, batch_size, latency_s))
+        for _ in range(len(order), len(self.measurements.recordings)):
+            self.on_step(BenchStep(kind, batch_size))
 
     def _shuffled(self) -> list[tuple[int, Recording]]:
         """The candidates that have not failed, with their positions, in a new random order."""
@@ -162,30 +168,26 @@ class _ProcessRuns:
 
     def _compare_outputs(self, folder: Path) -> None:
         """Compare the candidates' outputs with one another, and with the labels of the given inputs."""
-        for at, recording in self._shuffled():
-            with self._recording_failure(recording):
-                self.processes[at].request("save_outputs", path=str(folder / f"{at}.npz"))
-                self._count_answers(recording, at)
+        self._let_each("outputs", partial(self._save_outputs, folder=folder))
         _record_max_deltas(self.measurements.recordings, self.models, folder)
 
-    def _count_answers(self, recording: Recording, at: int) -> None:
+    def _save_outputs(self, recording: Recording, at: int, *, folder: Path) -> None:
+        self.processes[at].request("save_outputs", path=str(folder / f"{at}.npz"))
         response = self.processes[at].request("count_answers", labels=self.given.labels, batch_size=LABELLED_BATCH)
         recording.num_labelled, recording.num_correct = response["num_labelled"], response["num_correct"]
         recording.num_unanswered = response["num_unanswered"]
 
-    def _warm_up_all(self, batch_size: int) -> None:
-        for at, recording in self._shuffled():
-            if batch_size in self._batch_sizes(recording):
-                with self._recording_failure(recording):
-                    self._warm_up(recording.process_runs[-1], at, batch_size)
-            self.on_step("warm-up")
-
-    def _warm_up(self, process_run: ProcessRun, at: int, batch_size: int) -> None:
+    def _warm_up(self, recording: Recording, at: int, *, batch_size: int) -> float | None:
+        """Warm a candidate up; gives its latency."""
+        if batch_size not in self._batch_sizes(recording):
+            return None
+        process_run = recording.process_runs[-1]
         self._first_inference(process_run, at, batch_size)
         response = self.processes[at].request(
             "warm_up", batch_size=batch_size, max_s=self.options.max_warm_up_s, seed=self._seed(batch_size)
         )
-        process_run.warm_ups[batch_size] = WarmUp(**response)
+        process_run.warm_ups[batch_size] = found = WarmUp(**response)
+        return found.seconds / found.num_inferences
 
     def _take_rounds(self, batch_size: int) -> None:
         number = 0
@@ -195,10 +197,10 @@ class _ProcessRuns:
                 if batch_size in self._batch_sizes(recording):
                     with self._recording_failure(recording):
                         self._take_sample(recording.process_runs[-1], at, batch_size, number)
-            self.on_step("round")
+            self.on_step(BenchStep("round", batch_size))
             number += 1
         for _ in range(number, self.options.num_rounds):
-            self.on_step("round")
+            self.on_step(BenchStep("round", batch_size))
 
     def _has_used_budget(self, batch_size: int, num_rounds: int) -> bool:
         """Whether every candidate has enough rounds and enough seconds of samples."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from onward.backends import BACKENDS
 from onward.backends.providers import ProviderRequest
@@ -13,7 +13,13 @@ from onward.bundle.trust import NO_TRUST, Trust
 from onward.errors import UsageError
 from onward.tasks.task import LABELS_ARE
 
-__all__ = ["BenchKeywords", "BenchOptions", "BenchSpec", "Selection"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["QUICK_BACKENDS", "BenchKeywords", "BenchOptions", "BenchSpec", "Selection"]
+
+#: What a quick benchmark runs unless backends are named: the reference, and what runs a bundle by default.
+QUICK_BACKENDS = ("torch", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,7 @@ class Selection:
         backends: Names in `BACKENDS`, or `FILE.py:NAME`; None for every backend that can run here.
         providers: Execution providers, as in `--provider`; empty for all that the installed onnxruntime has.
         threads: Threads per inference; 0 and empty are the number of cores that this process may use.
+        among: Where no backend is named, those to choose from; empty for all.
 
     Raises:
         ProviderError: A provider's name is unknown.
@@ -33,6 +40,7 @@ class Selection:
     backends: Sequence[str] | None = None
     providers: Sequence[str] = ()
     threads: Sequence[int] = ()
+    among: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name in self.backends or ():
@@ -118,6 +126,16 @@ class BenchOptions:
         if not self.batch_sizes or min(*self.batch_sizes, self.num_process_runs, self.num_rounds) < 1:
             raise UsageError("batch sizes, process runs and rounds must be at least 1.")
         object.__setattr__(self, "batch_sizes", tuple(sorted(set(self.batch_sizes))))
+
+    @classmethod
+    def quick(cls, **options: Unpack[BenchKeywords]) -> BenchOptions:
+        """Options for a first answer: two batch sizes, three process runs of nine rounds; keywords replace some.
+
+        Nine rounds are as many as a drift can be seen in, and with three process runs an interval is theirs.
+        """
+        quick: BenchKeywords = {"batch_sizes": (1, 32), "num_process_runs": 3, "num_rounds": 9, "pause_s": 0.2}
+        quick.update(options)
+        return cls(**quick)
 
 
 class BenchKeywords(TypedDict, total=False):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from onward.benchmarking.candidate import Candidate
+from onward.benchmarking.candidate import Candidate, shortest_paths
 from onward.benchmarking.instability import find_instabilities, find_leaks
 from onward.benchmarking.matrix import install_hint
 from onward.benchmarking.measurements import STAGES, Measurements, ProcessRun, Recording
@@ -31,15 +31,17 @@ def choose_reference(candidates: Sequence[Candidate], requested: str | None = No
 
     Args:
         candidates: In order.
-        requested: A backend, a target, or `TARGET:BACKEND`.
+        requested: A backend, a target, or `TARGET:BACKEND`; a target in full, or as tables name it.
 
     Raises:
         UsageError: No candidate is the requested one.
     """
+    short = shortest_paths({candidate.target for candidate in candidates})
     for candidate in candidates:
         if requested is None and candidate.backend == REFERENCE:
             return candidate
-        if requested in (candidate.backend, candidate.target, f"{candidate.target}:{candidate.backend}"):
+        names = (candidate.target, short[candidate.target])
+        if requested in (candidate.backend, *names, *(f"{name}:{candidate.backend}" for name in names)):
             return candidate
     if requested is not None:
         backends = ", ".join(dict.fromkeys(candidate.backend for candidate in candidates))

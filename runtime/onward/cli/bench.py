@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,9 +16,9 @@ from onward.cli.console import (
     Overwrite,
     SignerKey,
     TrustWord,
+    countdown,
     print_json,
     print_table,
-    progress,
     remark,
     say,
     say_next,
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from onward.benchmarking.report import Report
     from onward.benchmarking.report_view import ReportView
     from onward.benchmarking.row import Row
-    from onward.benchmarking.spec import BenchOptions, BenchSpec
+    from onward.benchmarking.schedule import Schedule
+    from onward.benchmarking.spec import BenchKeywords, BenchOptions, BenchSpec
 
 __all__ = ["bench", "print_gate", "print_report"]
 
@@ -41,10 +42,19 @@ Table = tuple[list[str], list[list[str]]]
 
 
 def bench(
+    context: typer.Context,
     targets: Annotated[
         list[str],
         typer.Argument(metavar="BUNDLE|MODEL.onnx ...", help="What to benchmark; two or more are compared."),
     ],
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="A first answer, in about 20 s for a small model: PyTorch and onnxruntime, batch sizes 1 and 32, 3 "
+            "process runs of 9 rounds, no image files. Options that you name beside it hold.",
+        ),
+    ] = False,
     backends: Annotated[
         str | None,
         typer.Option(
@@ -105,20 +115,22 @@ def bench(
     """Benchmark models on every available backend, each in its own process, in interleaved rounds."""
     from onward.benchmarking.regression import compare_reports, parse_percentage
     from onward.benchmarking.report import Report
-    from onward.benchmarking.spec import BenchOptions, BenchSpec, Selection
+    from onward.benchmarking.spec import QUICK_BACKENDS, BenchSpec, Selection
     from onward.bundle.trust import Trust
     from onward.files import check_new
     from onward.model_file import kind_of
 
     counts = _whole_numbers(threads, "--threads")
-    selection = Selection(backends.split(",") if backends else None, provider or (), counts)
+    among = QUICK_BACKENDS if quick else ()
+    selection = Selection(backends.split(",") if backends else None, provider or (), counts, among)
+    files = files and (not quick or _is_named(context, "files"))
     spec = BenchSpec(targets, selection, reference, input, _sizes(dim or ()), files, Trust.of(trust, key), labels_are)
-    options = BenchOptions(_whole_numbers(batch_sizes, "--batch-sizes"), process_runs, rounds)
+    options = _options(context, quick, _whole_numbers(batch_sizes, "--batch-sizes"), process_runs, rounds)
     limit = parse_percentage(fail_above)  # an invalid option is an error before anything is measured
     if html:
         check_new(html, overwrite)
     before = Report.load(baseline) if baseline else None
-    report, signal_code = _run(spec, options, quiet=as_json)
+    report, signal_code = _run(spec, options, quiet=as_json and not sys.stderr.isatty())
     gate = compare_reports(before, report, fail_above=limit) if before else None
     _print(report, gate, baseline, as_json=as_json)
     if html:
@@ -126,7 +138,7 @@ def bench(
 
         write_page(html, report)
     if not as_json and kind_of(Path(targets[0])) == "bundle":
-        say_next(("embed", targets[0], "--target", "python"))
+        say_next(*([("bench", *targets)] if quick else []), ("embed", targets[0], "--target", "python"))
     is_bad = report.failed or (strict and not report.passes_strict) or (gate and gate.exit_code(strict))
     if code := signal_code or int(bool(is_bad)):
         raise typer.Exit(code)
@@ -135,21 +147,71 @@ def bench(
 def _run(spec: BenchSpec, options: BenchOptions, *, quiet: bool) -> tuple[Report, int]:
     """The report, and the exit code of a signal that interrupted the benchmark; 0 for none."""
     from onward.benchmarking.bench import bench as run
-    from onward.bundle.trust import SKIPPED
     from onward.cli.console import interruptible
 
-    num_steps: SimpleQueue[int] = SimpleQueue()
+    schedules: list[Schedule] = []
 
-    def announce(matrix: Matrix, count: int) -> None:
-        num_steps.put(count)
-        for name, hint in matrix.missing.items() if not quiet else ():
-            remark(f"not installed: {name}. {hint}")
-        for name in matrix.untrusted if not quiet else ():
-            remark(f"skipped: {name}. {SKIPPED}")
+    def announce(matrix: Matrix, schedule: Schedule) -> None:
+        schedules.append(schedule)
+        for line in _announcement(matrix, schedule) if not quiet else ():
+            remark(line)
 
-    with interruptible() as stop, progress("bench", num_steps.get, unit="steps", quiet=quiet) as advance:
-        report = run(spec, options, on_matrix=announce, on_step=lambda what: advance(1), stop=stop)
+    def left_s() -> float | None:
+        return schedules[0].left_s if schedules else None
+
+    with interruptible() as stop, countdown("bench", left_s) as show:
+        report = run(spec, options, on_matrix=announce, on_step=show, stop=stop)
     return report, stop.exit_code if stop() else 0
+
+
+def _announcement(matrix: Matrix, schedule: Schedule) -> Iterator[str]:
+    """What is not measured, what is, and from where to where."""
+    from onward.benchmarking.schedule import BenchStep
+    from onward.bundle.trust import SKIPPED
+
+    for name, hint in matrix.missing.items():
+        yield f"not installed: {name}. {hint}"
+    for name in matrix.untrusted:
+        yield f"skipped: {name}. {SKIPPED}"
+    candidates, options = matrix.candidates, schedule.options
+    titles = ", ".join(dict.fromkeys(candidate.title for candidate in candidates))
+    factors = (
+        f"{_plural(len(candidates), 'candidate')} ({titles})",
+        f"batch {'sizes' if len(schedule.batch_sizes) > 1 else 'size'} {', '.join(map(str, schedule.batch_sizes))}",
+        _plural(options.num_process_runs, "process run"),
+        f"up to {_plural(options.num_rounds, 'round')}",
+    )
+    threads = " or ".join(str(count) for count in sorted({candidate.threads for candidate in candidates}))
+    yield f"benchmark: {' × '.join(factors)}, {threads} thread{'s' * (threads != '1')} an inference"
+    files = "; then predict, from image files to rows" if schedule.counts[BenchStep("files")] else ""
+    yield f"timed: one inference, from arrays in memory to arrays in memory, without decoding and resizing{files}"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def _is_named(context: typer.Context, name: str) -> bool:
+    """Whether an option was given, and does not have its default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
+def _options(
+    context: typer.Context, quick: bool, batch_sizes: Sequence[int], process_runs: int, rounds: int
+) -> BenchOptions:
+    from onward.benchmarking.spec import BenchOptions
+
+    if not quick:
+        return BenchOptions(batch_sizes, process_runs, rounds)
+    named: BenchKeywords = {}
+    if _is_named(context, "batch_sizes"):
+        named["batch_sizes"] = batch_sizes
+    if _is_named(context, "process_runs"):
+        named["num_process_runs"] = process_runs
+    if _is_named(context, "rounds"):
+        named["num_rounds"] = rounds
+    return BenchOptions.quick(**named)
 
 
 def _sizes(texts: Sequence[str]) -> dict[str, int]:

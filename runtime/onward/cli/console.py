@@ -7,6 +7,7 @@ is printed passes here: control characters in it are escaped (`onward.printable`
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import signal
@@ -36,6 +37,7 @@ __all__ = [
     "SignerKey",
     "TrustWord",
     "app",
+    "countdown",
     "interruptible",
     "print_json",
     "print_table",
@@ -275,6 +277,51 @@ def progress(what: str, total: int | Callable[[], int | None], *, unit: str, qui
                 noted = time.perf_counter()
 
         yield advance
+
+
+@contextmanager
+def countdown(what: str, left_s: Callable[[], float | None]) -> Iterator[Callable[[str], None]]:
+    """Show a bar with the time that is left on standard error, if that is a terminal; a call says what was done.
+
+    Args:
+        what: The text before the bar.
+        left_s: Seconds that are left, None as long as nobody knows; read by another thread.
+    """
+    if not sys.stderr.isatty():
+        yield lambda note: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+    from rich.text import Text
+
+    class Left(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            left = left_s()
+            return Text("" if left is None else f"{_minutes(left)} left", style="cyan")
+
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        Left(),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
+        console=Console(file=cast(TextIO, _Terminal(sys.stderr))),
+        transient=True,
+    )
+    began = time.perf_counter()
+    with bar:
+        task = bar.add_task(printable(what), total=None, note="")
+
+        def show(note: str) -> None:
+            done, left = time.perf_counter() - began, left_s()
+            bar.update(task, completed=done, total=None if left is None else done + left, note=printable(note))
+
+        yield show
+
+
+def _minutes(seconds: float) -> str:
+    """`0:09`, `12:34`, `1:02:03`."""
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    return f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 class _Terminal:

@@ -9,6 +9,7 @@ import pytest
 from onward.benchmarking.bench import bench
 from onward.benchmarking.report import Report
 from onward.benchmarking.row import Row
+from onward.benchmarking.schedule import Schedule
 from onward.benchmarking.spec import BenchOptions, BenchSpec, Selection
 from onward.bundle import Bundle
 from onward.errors import BundleError, UsageError
@@ -128,6 +129,19 @@ def test_a_candidate_that_fails_has_a_row_with_the_reason_and_the_others_continu
     assert report.failed
 
 
+def test_the_steps_of_a_candidate_that_fails_are_done_at_once(shared_bundle: Bundle) -> None:
+    schedules: list[Schedule] = []
+    steps: list[str] = []
+    run_bench(
+        shared_bundle,
+        *planted("raises", "right"),
+        options=ONE_SIZE,
+        on_matrix=lambda matrix, schedule: schedules.append(schedule),
+        on_step=steps.append,
+    )
+    assert len(steps) == schedules[0].num_steps
+
+
 def test_a_candidate_that_hangs_is_killed(shared_bundle: Bundle) -> None:
     options = BenchOptions(batch_sizes=(1,), num_process_runs=1, num_rounds=1, sample_s=0.01, timeout_s=8, pause_s=0.01)
     report = run_bench(shared_bundle, *planted("hangs", "right"), options=options)
@@ -223,11 +237,12 @@ def test_a_missing_provider_has_a_row_that_says_what_to_install(shared_bundle: B
 
 
 def test_the_number_of_steps_is_known_beforehand(shared_bundle: Bundle) -> None:
-    counts: list[int] = []
+    schedules: list[Schedule] = []
     steps: list[str] = []
     spec = BenchSpec([str(shared_bundle.path)], Selection(backends=["onnxruntime"], threads=(1,)))
-    report = bench(spec, ONE_SIZE, on_matrix=lambda matrix, count: counts.append(count), on_step=steps.append)
-    assert len(steps) == counts[0]
+    report = bench(spec, ONE_SIZE, on_matrix=lambda matrix, found: schedules.append(found), on_step=steps.append)
+    assert len(steps) == schedules[0].num_steps
+    assert schedules[0].left_s == 0
     (files,) = report.end_to_end
     assert files.images_per_s > 0
     assert sum(files.shares.values()) == pytest.approx(1)

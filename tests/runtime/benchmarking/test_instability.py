@@ -57,7 +57,15 @@ def test_a_wide_interval_is_reported() -> None:
 
 def test_process_runs_of_the_reference_that_disagree_are_reported() -> None:
     assert kinds(normalised_process_runs=[1.0, 1.2], ratio=None) == ["process-runs"]
-    assert kinds(normalised_process_runs=[1.0, 1.03], ratio=None) == []
+    assert kinds(normalised_process_runs=[1.0, 1.0, 1.0, 1.0, 1.05], ratio=None) == []
+
+
+@pytest.mark.parametrize(("num_process_runs", "limit"), [(2, 0.0051), (3, 0.0252), (4, 0.0444), (5, 0.06), (7, 0.06)])
+def test_few_process_runs_must_be_closer_together(num_process_runs: int, limit: float) -> None:
+    """By chance they are: five that differ by 5 % are as rare an exception as three that differ by 2 %."""
+    for slowdown, expected in ((limit - 1e-4, []), (limit + 1e-4, ["process-runs"])):
+        runs = [1.0] * (num_process_runs - 1) + [1 + slowdown]
+        assert kinds(normalised_process_runs=runs, ratio=None) == expected
 
 
 @pytest.mark.parametrize(

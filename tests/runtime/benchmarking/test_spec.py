@@ -34,3 +34,10 @@ def test_options_below_one_are_an_error(change: dict[str, object]) -> None:
 
 def test_batch_sizes_are_sorted() -> None:
     assert BenchOptions(batch_sizes=(32, 1, 8, 1)).batch_sizes == (1, 8, 32)
+
+
+def test_what_is_named_replaces_a_quick_option() -> None:
+    quick, named = BenchOptions.quick(), BenchOptions.quick(num_rounds=30, batch_sizes=[8])
+    assert (quick.batch_sizes, quick.num_process_runs, quick.num_rounds) == ((1, 32), 3, 9)
+    assert (named.batch_sizes, named.num_process_runs, named.num_rounds) == ((8,), 3, 30)
+    assert quick.sample_s == BenchOptions().sample_s

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,24 @@ import pytest
 from onward.benchmarking.report import Report
 from onward.benchmarking.spec import BenchOptions
 from onward.bundle import Bundle
-from tests.needs import needs_pt2, needs_torch
+from tests.needs import TORCH_IS_INSTALLED, WRITES_PT2, needs_pt2, needs_torch
 
 Completed = subprocess.CompletedProcess[str]
 PLANTED = Path(__file__).parents[1] / "benchmarking" / "planted.py"
 QUICK = ("--process-runs", 1, "--rounds", 2, "--batch-sizes", 1, "--threads", 1, "--no-files")
 
 
+@dataclass(frozen=True)
+class HastyOptions(BenchOptions):
+    """The inference after a pause is timed after 10 ms, not after 1 s."""
+
+    pause_s: float = 0.01
+
+
 @pytest.fixture
 def bench(here: Callable[..., Completed], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Completed]:
-    """The command in this process; the inference after a pause is timed after 10 ms, not after 1 s."""
-    monkeypatch.setattr("onward.benchmarking.spec.BenchOptions", partial(BenchOptions, pause_s=0.01))
+    """The command in this process."""
+    monkeypatch.setattr("onward.benchmarking.spec.BenchOptions", HastyOptions)
     return partial(here, "bench")
 
 
@@ -39,6 +47,35 @@ def test_it_prints_tables(bench, shared_bundle: Bundle) -> None:
     assert result.returncode == 0, result.stderr
     for word in ("median ms", "× PyTorch", "95 %", "noise ratio", "onnxruntime", "import s", "peak MiB", "after pause"):
         assert word in result.stdout
+    assert result.stderr == (
+        "benchmark: 2 candidates (PyTorch, onnxruntime) × batch size 1 × 1 process run × up to 2 rounds, "
+        "1 thread an inference\n"
+        "timed: one inference, from arrays in memory to arrays in memory, without decoding and resizing\n"
+    )
+
+
+def test_a_quick_benchmark_asks_less_and_takes_what_is_named(bench, shared_bundle: Bundle) -> None:
+    result = bench(shared_bundle.path, "--quick", "--process-runs", 1, "--rounds", 2, "--threads", 1, "--json")
+    assert result.returncode == 0, result.stderr
+    report = Report.from_json(json.loads(result.stdout))
+    backends = ["torch", "onnxruntime"] if TORCH_IS_INSTALLED and WRITES_PT2 else ["onnxruntime"]
+    assert [(row.batch_size, row.candidate.backend) for row in report.rows] == [
+        (size, backend) for size in (1, 32) for backend in backends
+    ]
+    assert (report.options.num_process_runs, report.options.num_rounds) == (1, 2)
+    assert not report.end_to_end
+
+
+def test_json_has_progress_on_a_terminal_only(
+    bench, shared_bundle: Bundle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = (shared_bundle.path, *QUICK, "--backends", "onnxruntime", "--json")
+    assert bench(*command).stderr == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    result = bench(*command)
+    assert json.loads(result.stdout)["complete"]
+    assert "benchmark: 1 candidate" in result.stderr
+    assert " left" in result.stderr
 
 
 def test_it_prints_json_and_writes_a_page(bench, shared_bundle: Bundle, digits: Any, tmp_path: Path) -> None:
