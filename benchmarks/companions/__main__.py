@@ -187,7 +187,7 @@ def main() -> None:
         print(f"  {done[-1]['results']}", flush=True)
         done.sort(key=lambda item: [row.name for row in ROWS].index(item["name"]))
         RESULTS.write_text(json.dumps(done, indent=1))
-        write_page(done)
+    write_page(done)
 
 
 if __name__ == "__main__":

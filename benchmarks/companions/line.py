@@ -35,7 +35,7 @@ def run_line(bundle: Path | None, folder: Path) -> dict[str, str]:
         bundle = folder / "bundle"
         train = ("--data", "digits", "--model", "cnn", "--epochs", 2)
         results["train"], _ = _onward("train", *train, "--out", folder / "run.pt")
-        exported, _ = _onward("export", folder / "run.pt", "--out", bundle)
+        exported, _ = _onward("export", folder / "run.pt", "--out", bundle, "--json")
         results |= dict.fromkeys(FORMATS, exported)
         if exported == "yes":
             results |= _formats(bundle)

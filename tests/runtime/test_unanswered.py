@@ -155,6 +155,6 @@ def test_the_python_app_gives_no_label(bundle_path: Path, folder: Path, tmp_path
     command = [sys.executable, tmp_path / "app" / "classifier.py", *images]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == f"{images[1]}: no answer, because {REASON}\n"
+    assert done.stderr == f"{images[1]}: no answer, because {REASON}.\n"
     assert str(images[0]) in done.stdout
     assert UNANSWERED not in done.stdout

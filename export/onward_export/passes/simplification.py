@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 from onnx_ir.passes import common
 from onnxscript.optimizer import fold_constants_ir
-from onnxscript.rewriter import RewritePass, onnx_fusions
+from onnxscript.rewriter import RewriteRuleSet, onnx_fusions
 from onnxscript.rewriter.rules import common as rules
 
 __all__ = ["Simplify"]
@@ -84,7 +84,7 @@ class Simplify:
         before = _num_nodes(model)
         for _ in range(NUM_ITERATIONS):
             fold_constants_ir(model)
-            RewritePass(RULES)(model)
+            RewriteRuleSet(RULES).apply_to_model(model)  # older versions of RewritePass print
             common.RemoveUnusedNodesPass()(model)
         common.RemoveUnusedFunctionsPass()(model)  # type: ignore[no-untyped-call]
         common.RemoveUnusedOpsetsPass()(model)
