@@ -245,7 +245,8 @@ def _report(path: Path) -> str:
     from onward.benchmarking.page import write_page
     from onward.benchmarking.regression import compare_reports
     from onward.benchmarking.report import Report
-    from onward.cli.bench import print_gate, print_report
+    from onward.cli.bench_tables import gate_parts, print_parts, report_parts
+    from onward.cli.markdown import markdown_of
 
     report = Report.load(path)
     current = _current()
@@ -253,9 +254,9 @@ def _report(path: Path) -> str:
     write_page(path.with_suffix(".html"), report)
 
     def show() -> None:
-        print_report(report)
-        for gate in gates:
-            print_gate(gate, str(path))
+        parts = [*report_parts(report), *(part for gate in gates for part in gate_parts(gate, str(path)))]
+        print_parts(parts)
+        print(markdown_of(str(path), parts))
 
     return _printed(show)
 

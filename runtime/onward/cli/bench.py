@@ -1,4 +1,4 @@
-"""`onward bench`: the command, and the tables that it prints."""
+"""`onward bench`: the command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onward.benchmarking.report_view import interval, milliseconds, ratio, seconds, thousands
 from onward.cli.console import (
     AsJson,
     LabelsAre,
@@ -18,27 +17,18 @@ from onward.cli.console import (
     TrustWord,
     countdown,
     print_json,
-    print_table,
     remark,
-    say,
     say_next,
 )
 from onward.errors import UsageError
 
 if TYPE_CHECKING:
     from onward.benchmarking.matrix import Matrix
-    from onward.benchmarking.regression import RegressionGate
     from onward.benchmarking.report import Report
-    from onward.benchmarking.report_view import ReportView
-    from onward.benchmarking.row import Row
     from onward.benchmarking.schedule import Schedule
     from onward.benchmarking.spec import BenchKeywords, BenchOptions, BenchSpec
 
-__all__ = ["bench", "print_gate", "print_report"]
-
-#: Rows that are listed for each kind of instability; the others are counted.
-NUM_LISTED = 3
-Table = tuple[list[str], list[list[str]]]
+__all__ = ["bench"]
 
 
 def bench(
@@ -104,6 +94,10 @@ def bench(
         str, typer.Option(help="With --baseline, the smallest slowdown that is a regression: 5% or 0.05.")
     ] = "5%",
     html: Annotated[Path | None, typer.Option(help="Write a page with charts to this file.")] = None,
+    summary: Annotated[
+        Path | None,
+        typer.Option(help="Add the tables to the end of this Markdown file, such as $GITHUB_STEP_SUMMARY."),
+    ] = None,
     overwrite: Overwrite = False,
     strict: Annotated[
         bool,
@@ -117,7 +111,9 @@ def bench(
     from onward.benchmarking.report import Report
     from onward.benchmarking.spec import QUICK_BACKENDS, BenchSpec, Selection
     from onward.bundle.trust import Trust
-    from onward.files import check_new
+    from onward.cli.bench_tables import gate_parts, print_parts, report_parts
+    from onward.cli.markdown import append_markdown, markdown_of
+    from onward.files import check_new, check_writable
     from onward.model_file import kind_of
 
     counts = _whole_numbers(threads, "--threads")
@@ -129,10 +125,18 @@ def bench(
     limit = parse_percentage(fail_above)  # an invalid option is an error before anything is measured
     if html:
         check_new(html, overwrite)
+    if summary:
+        check_writable(summary)
     before = Report.load(baseline) if baseline else None
     report, signal_code = _run(spec, options, quiet=as_json and not sys.stderr.isatty())
     gate = compare_reports(before, report, fail_above=limit) if before else None
-    _print(report, gate, baseline, as_json=as_json)
+    parts = [*report_parts(report), *(gate_parts(gate, str(baseline)) if gate else ())]
+    if as_json:
+        print_json(report.to_json() | ({"gate": gate.to_json()} if gate else {}))
+    else:
+        print_parts(parts)
+    if summary:
+        append_markdown(summary, markdown_of(f"onward bench {' '.join(targets)}", parts))
     if html:
         from onward.benchmarking.page import write_page
 
@@ -229,137 +233,3 @@ def _whole_numbers(text: str, option: str) -> tuple[int, ...]:
         return tuple(int(item) for item in text.split(","))
     except ValueError as error:
         raise UsageError(f"invalid {option} {text!r}: expected whole numbers, e.g. 1,8,32.") from error
-
-
-def _print(report: Report, gate: RegressionGate | None, baseline: Path | None, *, as_json: bool) -> None:
-    if as_json:
-        print_json(report.to_json() | ({"gate": gate.to_json()} if gate else {}))
-        return
-    print_report(report)
-    if gate:
-        print_gate(gate, str(baseline))
-
-
-def print_report(report: Report) -> None:
-    """Print the tables of `bench`, and a line for everything that is unstable, wrong or missing."""
-    from onward.benchmarking.report_view import ReportView
-
-    view = ReportView(report)
-    if view.timed:
-        print_table(*_speed_table(view))
-        print_table(*_cold_start_table(view))
-    if report.end_to_end:
-        print_table(*_files_table(view))
-    for line in _remarks(view):
-        say(line)
-
-
-def print_gate(gate: RegressionGate, baseline: str) -> None:
-    """Print how each row changed since the baseline."""
-    say(f"compared with {baseline}:")
-    print_table(*gate.table())
-    for line in gate.lines():
-        say(line)
-
-
-def _speed_table(view: ReportView) -> Table:
-    has_accuracy = any(row.accuracy is not None for row in view.timed)
-    # with accuracies there is no room for p90; the page and --json have it
-    columns = [">batch", "backend", ">median ms", *([] if has_accuracy else [">p90"]), ">p99", ">images/s"]
-    columns += [f">× {view.name(view.report.reference)}", ">95 %", ">noise ratio"]
-    columns += [">accuracy", ""] if has_accuracy else [""]
-    return columns, [_speed_cells(row, view, has_accuracy) for row in view.timed]
-
-
-def _speed_cells(row: Row, view: ReportView, has_accuracy: bool) -> list[str]:
-    latency = row.latency
-    assert latency is not None
-    return [
-        str(row.batch_size),
-        view.name(row.candidate),
-        milliseconds(latency.median),
-        *([] if has_accuracy else [milliseconds(latency.p90)]),
-        milliseconds(latency.p99),
-        thousands(row.images_per_s),
-        ratio(row.ratio.value if row.ratio else None),
-        interval(row.ratio),
-        ratio(row.noise_ratio),
-        *([] if not has_accuracy else ["–" if row.accuracy is None else f"{row.accuracy:.2%}"]),
-        _verdict(row),
-    ]
-
-
-def _verdict(row: Row) -> str:
-    if row.status == "wrong":
-        return "WRONG"
-    words = {"imprecise": row.status == "imprecise", "unstable": not row.is_stable}
-    return ", ".join(word for word, holds in words.items() if holds)
-
-
-def _cold_start_table(view: ReportView) -> Table:
-    columns = ["cold start", ">start s", ">import s", ">open s", ">first ms", ">sum s", ">after pause ms"]
-    columns += [">new batch size ms", ">peak MiB", ">file MB"]
-    return columns, [_cold_start_cells(view.rows_of(candidate), view) for candidate in view.candidates]
-
-
-def _cold_start_cells(rows: list[Row], view: ReportView) -> list[str]:
-    """Of one candidate, from the smallest batch size up."""
-    first, stages = rows[0], rows[0].stages
-    assert stages is not None
-    opened = stages.process_s, stages.import_s, stages.open_s
-    return [
-        view.name(first.candidate),
-        *map(seconds, opened),
-        milliseconds(stages.first_ms),
-        seconds(sum(opened) + (stages.first_ms or 0) / 1e3),
-        milliseconds(stages.after_pause_ms),
-        ", ".join(milliseconds(row.stages.first_ms) for row in rows[1:] if row.stages),
-        thousands(max(row.peak_bytes or 0 for row in rows) / 2**20),
-        "–" if first.file_bytes is None else f"{first.file_bytes / 1e6:,.1f}",
-    ]
-
-
-def _files_table(view: ReportView) -> Table:
-    found = view.report.end_to_end
-    columns = [
-        f"{found[0].num_images:,} image files to a CSV",
-        ">images/s",
-        *(f">{stage} %" for stage in found[0].shares),
-    ]
-    return columns, [
-        [view.name(item.candidate), thousands(item.images_per_s)]
-        + [f"{100 * share:.0f}" for share in item.shares.values()]
-        for item in found
-    ]
-
-
-def _remarks(view: ReportView) -> Iterator[str]:
-    from onward.tasks.task import NO_ANSWER
-
-    report = view.report
-    for row in report.rows:
-        if row.reason:
-            yield f"{_row_name(row, view)}: {row.reason}"
-    for row in {row.candidate: row for row in report.rows if row.num_unanswered}.values():
-        yield f"{view.name(row.candidate)}: {row.num_unanswered:,} inputs without an answer, because {NO_ANSWER}"
-    yield from _instabilities(view)
-    if report.changed:
-        yield f"CHANGED: {report.changed}"
-    if not report.is_complete:
-        yield "incomplete: the benchmark was interrupted; the tables have what was measured until then."
-
-
-def _instabilities(view: ReportView) -> Iterator[str]:
-    """For each kind, the number of its rows and the first few of them."""
-    found = [(row, item) for row in view.timed for item in row.instabilities]
-    for kind in dict.fromkeys(item.kind for _, item in found):
-        alike = [(row, item) for row, item in found if item.kind == kind]
-        yield f"unstable ({kind}), {len(alike)} of {len(view.timed)} rows:"
-        yield from (f"  {_row_name(row, view)}: {item.detail}" for row, item in alike[:NUM_LISTED])
-        if len(alike) > NUM_LISTED:
-            yield f"  … and {len(alike) - NUM_LISTED} more"
-
-
-def _row_name(row: Row, view: ReportView) -> str:
-    name = view.name(row.candidate)
-    return f"{name}, batch {row.batch_size}" if row.batch_size else name

@@ -82,7 +82,9 @@ def test_it_prints_json_and_writes_a_page(bench, shared_bundle: Bundle, digits: 
     """Labelled inputs give the model's accuracy."""
     labels = np.array(digits.test.targets[:100])
     np.savez(tmp_path / "test.npz", images=digits.test.images[:100], labels=labels)
+    (tmp_path / "summary.md").write_text("before\n\n")
     more = ("--input", tmp_path / "test.npz", "--html", tmp_path / "bench.html", "--json")
+    more += ("--summary", tmp_path / "summary.md")
     backends = ["onnxruntime", *["openvino"] * (importlib.util.find_spec("openvino") is not None)]
     result = bench(shared_bundle.path, *QUICK, "--backends", ",".join(backends), *more)
     assert result.returncode == 0, result.stderr
@@ -90,6 +92,10 @@ def test_it_prints_json_and_writes_a_page(bench, shared_bundle: Bundle, digits: 
     assert [row.num_labelled for row in report.rows] == [100] * len(backends)
     assert all(row.accuracy is not None and row.accuracy > 0.8 for row in report.rows)
     assert "onnxruntime" in (tmp_path / "bench.html").read_text()
+    summary = (tmp_path / "summary.md").read_text()
+    assert summary.startswith("before\n\n### onward bench ")
+    assert "| batch | backend | median ms |" in summary
+    assert "| 1 | OpenVINO | " in summary
 
 
 def test_a_report_is_the_next_baseline(bench, shared_bundle: Bundle, tmp_path: Path) -> None:
