@@ -28,6 +28,7 @@ OPTIONAL = {
     "runtime/onward/images/idx.py": {"isal"},
     "runtime/onward/sinks/parquet.py": {"pyarrow"},
     "runtime/onward/sources/parquet.py": {"pyarrow"},
+    "training/onward_training/config_file.py": {"tomli"},
     "training/onward_training/models/libraries.py": {"timm"},
 }
 #: Import package -> (packages of ours, third parties) that it may import; typing_extensions for type checkers alone.

@@ -24,8 +24,9 @@ OPTIONS = ("--data", "digits", "--model", "cnn", "--model-args", NETWORK, "--epo
            "--schedule", "one-cycle", "--save-minutes", "0.001")  # fmt: skip
 OLD_SEED, NEW_SEED = 1, 0
 KILLS_A_RUN = 5
-#: The lock, and the three files before they are renamed; the next run removes them.
-KNOWN = (".run.pt.lock", ".run.pt.part", ".run.last.pt.part", ".run.metrics.jsonl.part")
+FILES = {"run.pt", "run.last.pt", "run.metrics.jsonl", "run.batch.png", "run.toml"}
+#: The lock, and the files before they are renamed; the next run removes them.
+KNOWN = (".run.pt.lock", *(f".{name}.part" for name in sorted(FILES)))
 
 
 def kill_train(folder: Path, chance: random.Random, num_kills: int) -> Tally:
@@ -93,7 +94,7 @@ def train_once(out: Path, seed: int = NEW_SEED) -> None:
 
 def _look(tally: Tally, out: Path, old: bytes | None) -> None:
     """What a kill has left: every file whole, and all of one run."""
-    names = {path.name for path in out.parent.iterdir()} - {"run.pt", "run.last.pt", "run.metrics.jsonl"}
+    names = {path.name for path in out.parent.iterdir()} - FILES
     try:
         found = RunFolder(out).find()
         best = Checkpoint.load(out) if out.exists() else None

@@ -30,6 +30,8 @@ from onward_training.options import NetworkSpec
 from onward_training.preprocessing import StatedPreprocessing
 from tests.image_files import exif_of
 
+FILES = {"run.pt", "run.last.pt", "run.metrics.jsonl", "run.batch.png", "run.toml"}
+
 pytestmark = pytest.mark.long
 
 NETWORK = """
@@ -83,13 +85,34 @@ def test_a_run_leaves_the_best_epoch_the_last_state_and_a_line_an_epoch(onward, 
     result = onward("train", "--epochs", "3", "--out", "run.pt", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "test accuracy" in result.stdout
-    assert {item.name for item in tmp_path.iterdir()} == {"run.pt", "run.last.pt", "run.metrics.jsonl"}
+    assert "best epoch: " in result.stdout
+    assert "images   1,151 training, 287 validation, 359 test" in result.stderr
+    assert {item.name for item in tmp_path.iterdir()} == FILES
     lines = [json.loads(line) for line in (tmp_path / "run.metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     assert set(lines[0]) >= {"train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "learning_rate"}
     last = Checkpoint.load(tmp_path / "run.last.pt")
     assert last.progress["finished"]
     assert len(last.history) == 3
+
+
+def test_the_options_beside_a_checkpoint_repeat_the_run(onward, tmp_path: Path) -> None:
+    options = ("--model", "perceptron", "--epochs", "2", "--learning-rate", "0.02", "--augment", "flip")
+    assert onward("train", *options, "--out", "run.pt", cwd=tmp_path).returncode == 0
+    again = onward("train", "--config", "run.toml", "--out", "again.pt", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    runs = [Checkpoint.load(tmp_path / name) for name in ("run.pt", "again.pt")]
+    assert runs[0].weights_digest() == runs[1].weights_digest()
+    assert (tmp_path / "again.toml").read_text() == (tmp_path / "run.toml").read_text()
+    (tmp_path / "own.toml").write_text('model = "cnn"\nepochs = 1\n[model-args]\nwidths = [4]\nnum_hidden = 8\n')
+    assert onward("train", "--config", "own.toml", "--seed", "3", "--out", "own.pt", cwd=tmp_path).returncode == 0
+    own = Checkpoint.load(tmp_path / "own.pt")
+    assert (own.architecture, own.arguments["widths"], own.provenance["options"]["seed"]) == ("cnn", [4], 3)
+    over = onward("train", "--config", "own.toml", "--epochs", "0", cwd=tmp_path)
+    assert (over.returncode, "epochs is 0" in over.stderr) == (2, True)
+    (tmp_path / "own.toml").write_text("epoch = 1")
+    refused = onward("train", "--config", "own.toml", cwd=tmp_path)
+    assert "own.toml has the key 'epoch', which is no option of `onward train`. Did you mean epochs?" in refused.stderr
 
 
 def test_json_is_one_document_with_the_test_figures(onward, tmp_path: Path) -> None:
@@ -237,7 +260,7 @@ def test_how_weights_from_elsewhere_take_images_is_stated_and_not_guessed(onward
         (("--classes", "0,eleven"), "has no class 'eleven'"),
         (("--augment", "flop"), "flop"),
         (("--optimizer", "rmsprop"), "expected one of adam, adamw, sgd"),
-        (("--device", "tpu"), "expected one of cpu, cuda"),
+        (("--device", "tpu"), "expected one of auto, cpu, cuda, mps"),
         (("--precision", "float16"), "float16 needs --device cuda"),
         (("--weights", "missing.pth"), "does not exist"),
         (("--model", "torchvision:vit_b_16"), "does not run on images (3, 8, 8)"),

@@ -25,6 +25,8 @@ from onward_training.run_folder import RunFolder
 from tests.forks import CAN_FORK, Fork
 from tests.small_disk import small_disk
 
+FILES = {"run.pt", "run.last.pt", "run.metrics.jsonl", "run.batch.png", "run.toml"}
+
 pytestmark = pytest.mark.long
 #: `make kills` asks for more.
 NUM_KILLS = 2
@@ -221,7 +223,7 @@ def test_ctrl_c_saves_the_state_and_says_how_to_go_on(tmp_path: Path) -> None:
         text=True,
     ) as process:
         assert process.stderr is not None
-        assert "epoch   1" in process.stderr.readline()
+        assert next((line for line in process.stderr if "epoch   1" in line), None)
         code, refusal = run(out, "--overwrite")  # a second run at the same output would lose one of the two
         process.send_signal(signal.SIGINT)
         _, complaint = process.communicate(timeout=300)
@@ -230,7 +232,7 @@ def test_ctrl_c_saves_the_state_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert not Checkpoint.load(tmp_path / "run.last.pt").progress["finished"]
     assert code == 2
     assert f"another run is writing {out}: wait for it, or choose another --out." in refusal
-    assert {path.name for path in tmp_path.iterdir()} == {"run.pt", "run.last.pt", "run.metrics.jsonl"}
+    assert {path.name for path in tmp_path.iterdir()} == FILES
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="this system has no terminals")

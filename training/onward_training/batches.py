@@ -5,7 +5,7 @@ So a run can resume in the middle of an epoch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import numpy as np
 import torch
@@ -56,7 +56,7 @@ class Batches:
             batches[-2:] = [torch.cat(batches[-2:])]
         return batches
 
-    def read(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def read(self, epoch: int, first_step: int = 0) -> Generator[tuple[Tensor, Tensor]]:
         """uint8 `(batch, height, width, channels)` and int64 `(batch,)` on the device, from step `first_step` on."""
         chosen = self.order(epoch)[first_step:]
         if isinstance(self.split, Split):

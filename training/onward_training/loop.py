@@ -9,15 +9,17 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from onward.errors import UsageError
+from onward_training.batch_picture import draw_batch
 from onward_training.checkpoint import Checkpoint, Epoch
 from onward_training.data import Dataset
+from onward_training.devices import forked_devices, resolve_device
 from onward_training.epoch_metrics import Step
 from onward_training.options import TrainOptions
 from onward_training.run_folder import RunFolder
+from onward_training.run_summary import RunSummary, summarise
 from onward_training.trainer import Trainer
 
-__all__ = ["check_device", "train"]
+__all__ = ["train"]
 
 
 def train(
@@ -28,7 +30,9 @@ def train(
     initialise: Callable[[nn.Module], None] | None = None,
     run_folder: RunFolder | None = None,
     resume_from: tuple[Checkpoint, Checkpoint | None] | None = None,
+    on_start: Callable[[RunSummary], None] | None = None,
     on_step: Callable[[Step], None] = lambda step: None,
+    on_validation: Callable[[int], None] = lambda count: None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Checkpoint:
@@ -41,7 +45,9 @@ def train(
         initialise: Loads weights into the new network, see `initialise_from`; by default they are random.
         run_folder: Where the run is saved; by default nowhere.
         resume_from: Latest state and best epoch of the run to continue, as `RunFolder.find` returns them.
+        on_start: Called before the first step.
         on_step: Called after each step.
+        on_validation: Called with the number of images after each batch of a validation.
         on_epoch: Called after each epoch.
         should_stop: Called after each step; if it returns True, the state is saved and training ends.
 
@@ -56,30 +62,32 @@ def train(
         UsageError: No such architecture, or it does not fit the data; the device is missing; or the run to continue
             had other options.
     """
-    check_device(options.device)
-    devices = [torch.cuda.current_device()] if options.device == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    options = replace(options, device=resolve_device(options.device))
+    with torch.random.fork_rng(devices=forked_devices(options.device)):
         trainer = Trainer.create(dataset, options, data or dataset.name, initialise)
         if resume_from is not None:
             trainer.restore(*resume_from)
+        elif run_folder is not None:
+            _draw_first_batch(trainer, run_folder)
+        if on_start is not None:
+            on_start(summarise(dataset, options, trainer.network, trainer.signature, len(trainer.batches)))
         while not trainer.is_finished:
             if not _train_epoch(trainer, run_folder, on_step, should_stop):
                 break
-            epoch = trainer.finish_epoch(dataset.validation)
+            epoch = trainer.finish_epoch(dataset.validation, on_validation)
             if run_folder is not None:
                 run_folder.save(trainer.state(), trainer.best if trainer.best_epoch == epoch.epoch else None)
             on_epoch(epoch)
     return replace(trainer.best or trainer.state(), history=tuple(trainer.history), is_trusted=True)
 
 
-def check_device(device: str) -> None:
-    """Check that a device is there.
-
-    Raises:
-        UsageError: It is missing.
-    """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: PyTorch finds no CUDA device here.")
+def _draw_first_batch(trainer: Trainer, run_folder: RunFolder) -> None:
+    images, targets = trainer.first_batch()
+    labels = [trainer.signature.labels[target] for target in targets.tolist()]
+    if labels:
+        height, width = images.shape[1:3]
+        title = f"the first training batch: {height}x{width}, augmentation {trainer.options.augment}"
+        run_folder.save_batch(draw_batch(images.numpy(), labels, title))
 
 
 def _train_epoch(

@@ -28,7 +28,7 @@ OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("cosine", "constant", "one-cycle")
 CLASS_WEIGHTS = ("none", "balanced")
 PRECISIONS = ("float32", "bfloat16", "float16")
-DEVICES = ("cpu", "cuda")
+DEVICES = ("auto", "cpu", "cuda", "mps")
 #: The values of `--final-activation`; `auto` watches a forward pass.
 FINAL_ACTIVATIONS = ("auto", "logits", "log-softmax", "softmax", "sigmoid")
 AUGMENTATIONS = ("flip", "crop", "resized-crop", "rotate", "color-jitter", "erase", "trivial", "randaugment")
@@ -55,9 +55,10 @@ class TrainOptions:
         class_weights: `none`; or `balanced`, which weighs the loss of each class by the inverse of its frequency.
         augment: `none`, or names from `AUGMENTATIONS`, comma-separated.
         patience: Epochs without an improvement after which training stops; 0 for no limit.
+        freeze_epochs: So many epochs at the beginning train the head only, the last layer: the rest is frozen.
         precision: Of the forward pass: `float32`, or autocast to `bfloat16` or (on CUDA) `float16`.
         seed: Of the weights, the order of the images, dropout, augmentation and the validation split.
-        device: `cpu` or `cuda`.
+        device: `cpu`, `cuda`, `mps`, or `auto`: the first of cuda, mps and cpu that is here.
         num_workers: Processes that decode images, if a folder is too large for memory.
 
     Raises:
@@ -79,6 +80,7 @@ class TrainOptions:
     class_weights: str = "none"
     augment: str = "none"
     patience: int = 0
+    freeze_epochs: int = 0
     precision: str = "float32"
     seed: int = 0
     device: str = "cpu"
@@ -90,7 +92,7 @@ class TrainOptions:
                 f"epochs is {self.epochs}, batch size {self.batch_size}, learning rate {self.learning_rate}; expected "
                 f"at least 1, at least 1 and above 0."
             )
-        for name in ("weight_decay", "clip_norm", "patience", "num_workers"):
+        for name in ("weight_decay", "clip_norm", "patience", "freeze_epochs", "num_workers"):
             if not getattr(self, name) >= 0:
                 raise UsageError(f"{name.replace('_', ' ')} is {getattr(self, name)}, expected at least 0.")
         for name in ("label_smoothing", "momentum"):
@@ -107,8 +109,8 @@ class TrainOptions:
             _check_choice(name, getattr(self, name), known)
         check_model_name(self.model)
         parse_augmentation(self.augment)
-        if self.precision == "float16" and self.device == "cpu":
-            raise UsageError("--precision float16 needs --device cuda; on a CPU, use float32 or bfloat16.")
+        if self.precision == "float16" and self.device in ("cpu", "mps"):
+            raise UsageError(f"--precision float16 needs --device cuda; on {self.device}, use float32 or bfloat16.")
 
 
 class TrainKeywords(TypedDict, total=False):

@@ -1,6 +1,7 @@
 """Run folder: the files of a training run on disk, from which an interrupted run resumes.
 
-`fashion.pt` is the best epoch, `fashion.last.pt` the latest state, `fashion.metrics.jsonl` one line for each epoch.
+`fashion.pt` is the best epoch, `fashion.last.pt` the latest state, `fashion.metrics.jsonl` one line for each epoch,
+`fashion.batch.png` a picture of the first training batch, `fashion.toml` the options of the run.
 Each file is written under another name, synced and renamed, the latest state last. So a crash at any moment leaves a
 complete state to resume from, and what is ahead of it is written again, with the same content.
 """
@@ -19,6 +20,8 @@ from onward.files import check_writable, remove_leftovers, written_whole
 from onward.locks import sole_writer
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from onward_training.checkpoint import Checkpoint, Epoch
 
 __all__ = ["RunFolder"]
@@ -31,10 +34,12 @@ class RunFolder:
     Args:
         path: The best epoch: the checkpoint to evaluate and export. The other files are beside it.
         save_every_s: Seconds between two saves of the latest state within an epoch. It is also saved after each epoch.
+        options: The options of the run as TOML; written with the best epoch, if there are some.
     """
 
     path: Path
     save_every_s: float = 600.0
+    options: str = ""
 
     @property
     def last_path(self) -> Path:
@@ -45,6 +50,16 @@ class RunFolder:
     def metrics_path(self) -> Path:
         """One JSON object for each epoch."""
         return self.path.with_name(f"{self.path.stem}.metrics.jsonl")
+
+    @property
+    def options_path(self) -> Path:
+        """The options, as `--config` takes them."""
+        return self.path.with_name(f"{self.path.stem}.toml")
+
+    @property
+    def batch_path(self) -> Path:
+        """A picture of the first training batch."""
+        return self.path.with_name(f"{self.path.stem}.batch.png")
 
     @contextmanager
     def reserved(self) -> Iterator[None]:
@@ -70,7 +85,16 @@ class RunFolder:
 
     @property
     def _paths(self) -> tuple[Path, ...]:
-        return self.path, self.last_path, self.metrics_path
+        return self.path, self.last_path, self.metrics_path, self.batch_path, self.options_path
+
+    def save_batch(self, picture: Image.Image) -> None:
+        """Write the picture of the first training batch.
+
+        Raises:
+            OutputError: The folder cannot be written to, or the disk is full.
+        """
+        with written_whole(self.batch_path) as staged:
+            picture.save(staged, "PNG")
 
     def save(self, last: Checkpoint, best: Checkpoint | None = None) -> None:
         """Write the latest state, and before it the best epoch if there is a new one.
@@ -85,6 +109,9 @@ class RunFolder:
             if len(best.history) == 1:
                 self.last_path.unlink(missing_ok=True)
             best.save(self.path)
+            if self.options:
+                with written_whole(self.options_path) as staged:
+                    staged.write_text(self.options, encoding="utf-8")
         with written_whole(self.metrics_path) as staged:
             staged.write_text("".join(_line(epoch) for epoch in last.history), encoding="utf-8")
         last.save(self.last_path)

@@ -2,37 +2,112 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onward.cli.console import print_table, remark, say
 from onward.errors import some_of
 
 if TYPE_CHECKING:
-    from onward_training.checkpoint import Epoch
+    from onward_training.checkpoint import Checkpoint, Epoch
     from onward_training.data import Dataset
     from onward_training.evaluation import Evaluation
+    from onward_training.run_summary import RunSummary
 
 __all__ = [
+    "EpochPrinter",
+    "is_at_chance",
+    "print_best",
     "print_epoch",
     "print_evaluation",
     "print_failures",
     "print_missing",
     "print_notes",
+    "print_summary",
     "print_unanswered",
 ]
 
 MAX_CLASSES_SHOWN = 30
 MAX_MISSING_SHOWN = 10
+#: So many epochs with a loss above this share of the loss of guessing are worth a word.
+NUM_AT_CHANCE, AT_CHANCE = 3, 0.98
+SHORTEST_LEFT_S = 5.0
 MAX_MISTAKES_SHOWN = 5
 
 
-def print_epoch(epoch: Epoch) -> None:
+def print_summary(summary: RunSummary) -> None:
+    """What a run is about to do, on standard error."""
+    for word, text in summary.rows():
+        remark(f"{word:<8} {text}")
+    if summary.unused_device is not None:
+        remark(f"{'':<8} this machine has {summary.unused_device}, too: --device auto uses it")
+
+
+def print_epoch(epoch: Epoch, after: str = "") -> None:
     """One line for an epoch, on standard error."""
     remark(
         f"epoch {epoch.epoch:>3}  training: loss {epoch.train_loss:.4f}, {epoch.train_accuracy:.2%}  "
-        f"validation: loss {epoch.validation_loss:.4f}, {epoch.validation_accuracy:.2%}  {epoch.elapsed_s:.1f} s"
+        f"validation: loss {epoch.validation_loss:.4f}, {epoch.validation_accuracy:.2%}  {epoch.elapsed_s:.1f} s{after}"
     )
+
+
+class EpochPrinter:
+    """Prints each epoch: whether it is the best so far, the time that is left, and a word if nothing is learned.
+
+    Args:
+        history: The epochs of the run that is resumed.
+        num_epochs: Of the whole run; early stopping may end it before.
+    """
+
+    def __init__(self, history: Sequence[Epoch], num_epochs: int) -> None:
+        self.history, self.num_epochs = list(history), num_epochs
+        self.num_resumed = len(self.history)
+        self.chance_loss = math.inf
+        self.began = time.perf_counter()
+
+    def start(self, summary: RunSummary) -> None:
+        """Print what the run is about to do."""
+        self.chance_loss = summary.chance_loss
+        print_summary(summary)
+        self.began = time.perf_counter()
+
+    def __call__(self, epoch: Epoch) -> None:
+        """Print one epoch."""
+        is_best = all(epoch.is_better_than(other) for other in self.history)
+        self.history.append(epoch)
+        print_epoch(epoch, f"{'  best so far' if is_best else ''}{self._time_left()}")
+        if is_at_chance(self.history, self.chance_loss) and not is_at_chance(self.history[:-1], self.chance_loss):
+            remark(
+                f"the loss has stayed at {self.chance_loss:.2f}, what guessing gives, for {NUM_AT_CHANCE} epochs: the "
+                f"network learns nothing. Look at the picture of the first batch, and try another --learning-rate."
+            )
+
+    def _time_left(self) -> str:
+        num_left = self.num_epochs - len(self.history)
+        left_s = (time.perf_counter() - self.began) / (len(self.history) - self.num_resumed) * num_left
+        if left_s < SHORTEST_LEFT_S:
+            return ""
+        return f"  about {math.ceil(left_s / 60)} min left" if left_s > 90 else f"  about {math.ceil(left_s)} s left"
+
+
+def is_at_chance(history: Sequence[Epoch], chance_loss: float) -> bool:
+    """Whether the losses of the last epochs are about what guessing gives, or worse."""
+    last = history[-NUM_AT_CHANCE:]
+    return len(last) == NUM_AT_CHANCE and all(
+        min(epoch.train_loss, epoch.validation_loss) > AT_CHANCE * chance_loss for epoch in last
+    )
+
+
+def print_best(checkpoint: Checkpoint, path: Path, num_epochs: int) -> None:
+    """Which epoch is the best, and where it is; and why there are fewer epochs than were asked for."""
+    best, count = checkpoint.provenance["best_epoch"], len(checkpoint.history)
+    if count < num_epochs:
+        say(f"stopped after epoch {count} of {num_epochs}: no epoch since {best} was better (--patience)")
+    accuracy = checkpoint.history[best - 1].validation_accuracy
+    say(f"best epoch: {best} of {count}, with a validation accuracy of {accuracy:.2%} → {path}")
 
 
 def print_evaluation(

@@ -19,7 +19,9 @@ from onward_training.augmentation import Augment
 from onward_training.batches import Batches, seed_of
 from onward_training.checkpoint import Checkpoint, Epoch, load_weights
 from onward_training.data import AnySplit, Dataset
+from onward_training.devices import forked_devices, random_states, set_random_states
 from onward_training.epoch_metrics import EpochMetrics
+from onward_training.freezing import Backbone
 from onward_training.models import build_checked
 from onward_training.normalization import Normalize
 from onward_training.optimization import make_optimizer, make_schedule
@@ -29,6 +31,8 @@ from onward_training.tasks import Loss, NetworkTask, network_task_of
 __all__ = ["Trainer"]
 
 VALIDATION_BATCH_SIZE = 1024
+#: Options that runs of earlier versions do not have, with the values that they had all the same.
+ADDED_OPTIONS = {"freeze_epochs": 0}
 
 
 @dataclass
@@ -53,6 +57,7 @@ class Trainer:
         elapsed_s: Seconds of training in the current epoch.
         history: The epochs that are done.
         best: The checkpoint of the best epoch.
+        backbone: What is frozen in the first epochs; None if nothing is.
     """
 
     options: TrainOptions
@@ -72,6 +77,7 @@ class Trainer:
     elapsed_s: float = 0.0
     history: list[Epoch] = field(default_factory=list)
     best: Checkpoint | None = None
+    backbone: Backbone | None = None
 
     @classmethod
     def create(
@@ -106,6 +112,7 @@ class Trainer:
             optimizer=optimizer,
             schedule=make_schedule(optimizer, options, options.epochs * len(batches)),
             scaler=torch.amp.GradScaler(options.device, enabled=options.precision == "float16"),
+            backbone=Backbone(network) if options.freeze_epochs else None,
         )
 
     @property
@@ -128,11 +135,22 @@ class Trainer:
         waited = len(self.history) - self.best_epoch
         return self.epoch > self.options.epochs or bool(self.options.patience and waited >= self.options.patience)
 
+    def first_batch(self) -> tuple[Tensor, Tensor]:
+        """The images of the run's first step, augmented as they will be, and their targets."""
+        with torch.random.fork_rng(devices=forked_devices(self.options.device)):
+            torch.manual_seed(seed_of(self.options.seed, 1))
+            reader = self.batches.read(1)
+            images, targets = next(reader)
+            reader.close()
+        return images.cpu(), targets.cpu()
+
     def start_epoch(self) -> None:
-        """Enter training mode, and seed the generator before the first step of an epoch."""
+        """Enter training mode, frozen or not, and seed the generator before the first step of an epoch."""
         if not self.metrics.num_steps:
             torch.manual_seed(seed_of(self.options.seed, self.epoch))
         self.model.train()
+        if self.backbone is not None:
+            self.backbone.set_frozen(self.epoch <= self.options.freeze_epochs)
 
     def remaining_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The images and targets of the current epoch's remaining steps."""
@@ -174,9 +192,9 @@ class Trainer:
         except FloatingPointError as error:
             raise self._diverged(error) from error
 
-    def finish_epoch(self, validation: AnySplit) -> Epoch:
+    def finish_epoch(self, validation: AnySplit, on_images: Callable[[int], None] = lambda count: None) -> Epoch:
         """Validate, add the epoch to the history, and keep the state if it is the best so far."""
-        validation_loss, accuracy = self._validate(validation)
+        validation_loss, accuracy = self._validate(validation, on_images)
         epoch = Epoch(
             epoch=self.epoch,
             train_loss=self.metrics.loss,
@@ -212,7 +230,7 @@ class Trainer:
                 "elapsed_s": self.elapsed_s,
                 "schedule": self.schedule.state_dict(),
                 "scaler": self.scaler.state_dict(),
-                "cuda_random_state": torch.cuda.get_rng_state() if self.options.device == "cuda" else None,
+                **random_states(self.options.device),
                 "best_epoch": self.best_epoch,
                 "finished": self.is_finished,
             },
@@ -224,7 +242,7 @@ class Trainer:
         Raises:
             UsageError: Options or data differ; the message names each difference.
         """
-        before, now = last.provenance.get("options", {}), dict(self.identity["options"])
+        before, now = ADDED_OPTIONS | last.provenance.get("options", {}), dict(self.identity["options"])
         is_extended = last.progress["finished"] and now["epochs"] > before.get("epochs", math.inf)
         if is_extended:
             del now["epochs"]
@@ -245,8 +263,7 @@ class Trainer:
         self.elapsed_s = progress["elapsed_s"]
         if last.random_state is not None:
             torch.set_rng_state(last.random_state)
-        if progress["cuda_random_state"] is not None:
-            torch.cuda.set_rng_state(progress["cuda_random_state"])
+        set_random_states(progress)
 
     def _move_schedule(self, num_steps: int) -> None:
         """Set the learning rate to what the schedule of this run's epochs has after so many steps.
@@ -272,7 +289,7 @@ class Trainer:
         kept = f" The best epoch before it, epoch {self.best_epoch}, is kept." if self.best_epoch else ""
         return Diverged(f"{error}: the training has diverged.{kept} A lower --learning-rate or --clip-norm 1 may help.")
 
-    def _validate(self, split: AnySplit) -> tuple[float, float]:
+    def _validate(self, split: AnySplit, on_images: Callable[[int], None]) -> tuple[float, float]:
         """Mean loss and accuracy in eval mode, in float32."""
         self.model.eval()
         device = torch.device(self.options.device)
@@ -286,6 +303,7 @@ class Trainer:
                 loss += self.task.validation_loss(values, targets).item()
                 num_correct += int(self.task.is_right(values, targets).sum())
                 num_images += len(targets)
+                on_images(min(VALIDATION_BATCH_SIZE, len(split) - at))
         return loss / num_images, num_correct / num_images
 
 

@@ -34,6 +34,8 @@ class Dataset:
         signature: Of a network trained on these images.
         is_public: Whether a bundle may contain its images; a folder may be private.
         notes: How many images were left out or converted; one sentence each.
+        split_rule: How the images were split into training, validation and test images.
+        proportions: What resizing did to the proportions of the images; empty if nothing.
 
     Raises:
         DataError: A split is empty, or has a label that is not in the signature.
@@ -46,6 +48,8 @@ class Dataset:
     signature: Signature
     is_public: bool
     notes: tuple[str, ...] = ()
+    split_rule: str = ""
+    proportions: str = ""
 
     def __post_init__(self) -> None:
         num_classes = self.signature.num_classes

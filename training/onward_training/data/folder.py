@@ -39,6 +39,8 @@ SPLIT_FOLDERS = {"train": ("train",), "validation": ("val", "valid", "validation
 #: Created by macOS in archives.
 IGNORED_FOLDERS = frozenset({"__MACOSX"})
 GREY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N"})
+#: A change of the proportions, or a cut, that is not worth a word.
+SMALLEST_CHANGE = 0.01
 #: From this EXIF orientation on, an image lies on its side.
 ON_ITS_SIDE = 5
 
@@ -102,6 +104,8 @@ def load_folder(
         signature=signature,
         is_public=False,
         notes=(*_describe_conversion(headers.values(), signature), *_describe_losses(path, listing, failures)),
+        split_rule=_describe_split(listing.files, seed),
+        proportions=_describe_proportions(headers.values(), signature),
     )
 
 
@@ -323,6 +327,45 @@ def _describe_conversion(headers: Iterable[_Header | str], signature: Signature)
     if num_turned := sum(header.orientation > 1 for header in readable):
         done = "is applied" if rule.exif == "apply" else "is ignored, as by ImageFolder; --exif apply turns them"
         yield f"{num_turned:,} images have an EXIF orientation, which {done}"
+
+
+def _describe_split(names: Iterable[str], seed: int) -> str:
+    """How training, validation and test images were told apart; `names` are those that have a folder."""
+    found = set(names) - {"train"}
+    parts = [f"{' and '.join(sorted(found))} by folder"] if found else []
+    if "test" not in found:
+        parts.append(f"{100 * TEST_SHARE:.0f} % of each class for testing, the same in every run")
+    if "validation" not in found:
+        of = "of each class" if "test" in found else "of the rest"
+        parts.append(f"{100 * VALIDATION_SHARE:.0f} % {of} for validation, drawn with seed {seed}")
+    return "; ".join(parts)
+
+
+def _describe_proportions(headers: Iterable[_Header | str], signature: Signature) -> str:
+    """How much stretching changes the proportions, or cropping cuts off."""
+    rule, target = signature.preprocess, signature.width / signature.height
+    sizes = Counter(header.size_by(rule) for header in headers if isinstance(header, _Header))
+    if not sizes:
+        return ""
+    if rule.shorter_side_px is not None:
+        cut = max(1 - _kept(size, signature, rule.shorter_side_px) for size in sizes)
+        return f"up to {100 * cut:.0f} % of an image is cut off" if cut > SMALLEST_CHANGE else ""
+    factors = {size: max(size[1] / size[0] / target, target * size[0] / size[1]) for size in sizes}
+    changed = {size: factor for size, factor in factors.items() if factor > 1 + SMALLEST_CHANGE}
+    if not changed:
+        return ""
+    num_changed, shorter = sum(sizes[size] for size in changed), min(signature.height, signature.width)
+    return (
+        f"the proportions of {num_changed:,} of {sizes.total():,} images change, by up to "
+        f"× {max(changed.values()):.2f}; --resize shorter-side:{shorter} keeps them"
+    )
+
+
+def _kept(size: tuple[int, int], signature: Signature, shorter_side_px: int) -> float:
+    """The share of an image's area that is left once its shorter side has that length and the centre is cropped."""
+    scale = shorter_side_px / min(size)
+    height, width = size[0] * scale, size[1] * scale
+    return min(signature.height / height, 1.0) * min(signature.width / width, 1.0)
 
 
 def _describe_losses(path: Path, listing: _Listing, failures: dict[Path, str]) -> Iterator[str]:

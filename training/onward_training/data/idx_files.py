@@ -51,7 +51,10 @@ def load_idx_files(name: str, data_dir: Path | None = None, seed: int = 0) -> Da
     rest, test = _read(folder, "train"), _read(folder, "test")
     train, validation = divide(rest, VALIDATION_SHARE, seed)
     labels = FASHION_LABELS if name == "fashion-mnist" else DIGIT_LABELS
-    return Dataset(name, train, validation, test, measure_signature(train, labels), is_public=True)
+    share = f"{100 * VALIDATION_SHARE:.0f} %"
+    rule = f"test images as published, {share} of the others for validation, drawn with seed {seed}"
+    signature = measure_signature(train, labels)
+    return Dataset(name, train, validation, test, signature, is_public=True, split_rule=rule)
 
 
 def find_folder(name: str, data_dir: Path | None = None) -> Path | None:

@@ -32,7 +32,9 @@ def load_digits(seed: int = 0) -> Dataset:
     rest, test = divide(Split(images, rows[:, -1]), 0.2)
     train, validation = divide(rest, 0.2, seed)
     labels = tuple(map(str, range(10)))
-    return Dataset("digits", train, validation, test, measure_signature(train, labels), is_public=True)
+    rule = f"20 % of each class for testing, 20 % of the rest for validation, drawn with seed {seed}"
+    signature = measure_signature(train, labels)
+    return Dataset("digits", train, validation, test, signature, is_public=True, split_rule=rule)
 
 
 def _find() -> Path:
@@ -56,4 +58,5 @@ def load_fake(image_size: tuple[int, int] | None = None, channels: int = 1, seed
 
     train, validation, test = make(512), make(128), make(128)
     labels = tuple(f"pattern {index}" for index in range(NUM_CLASSES))
-    return Dataset("fake", train, validation, test, measure_signature(train, labels), is_public=True)
+    rule = f"all drawn with seed {seed}"
+    return Dataset("fake", train, validation, test, measure_signature(train, labels), is_public=True, split_rule=rule)

@@ -1,0 +1,326 @@
+"""The command `onward train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from onward.cli.console import AsJson, print_json, progress, remark, say, say_next
+from onward.errors import UsageError
+from onward_training.cli_options import (
+    MODELS,
+    AllowGlobal,
+    DataDir,
+    DataName,
+    EntryName,
+    ExifRule,
+    FinalActivation,
+    ImageSize,
+    Mean,
+    ModelArguments,
+    ResizeRule,
+    Std,
+    parse_arguments,
+)
+from onward_training.inspection import describe
+from onward_training.text import (
+    EpochPrinter,
+    print_best,
+    print_failures,
+    print_missing,
+    print_notes,
+    print_unanswered,
+)
+
+if TYPE_CHECKING:
+    from onward_training.data import Dataset
+    from onward_training.foreign_signature import KnownPreprocessing
+    from onward_training.preprocessing import StatedPreprocessing
+    from onward_training.run_summary import RunSummary
+
+__all__ = ["train"]
+
+DEFAULT_FOLDER = Path("artifacts")
+#: Parameters that say where the results go, and what becomes of earlier ones.
+NOT_OF_A_RUN = ("config", "out", "resume", "overwrite", "as_json")
+RUN, OPTIMIZATION, REGULARIZATION = "Run", "Optimization", "Regularization"
+
+
+def _use_config(context: typer.Context, path: Path | None) -> Path | None:
+    """Take the options in the file as defaults."""
+    if path is not None:
+        from onward_training.config_file import read_options
+
+        known = {key: name for key, name in _options(context).items() if name != "config"}
+        context.default_map = read_options(path, known)
+    return path
+
+
+def _options(context: typer.Context) -> dict[str, str]:
+    """The name of each option on the command line, without dashes -> of its parameter here."""
+    return {item.opts[0].lstrip("-"): item.name for item in context.command.params if item.name not in (None, "help")}
+
+
+def _stated_options(context: typer.Context) -> dict[str, Any]:
+    """The options that decide the result of this run, for `--config`."""
+    found = {key: context.params[name] for key, name in _options(context).items() if name not in NOT_OF_A_RUN}
+    found["model-args"] = parse_arguments(found["model-args"]) or None
+    return {key: value for key, value in found.items() if value != []}
+
+
+def train(
+    context: typer.Context,
+    data: DataName = "digits",
+    model: Annotated[str, typer.Option(help=f"Network: {MODELS}")] = "classifier",
+    model_args: ModelArguments = "{}",
+    final_activation: FinalActivation = "auto",
+    weights: Annotated[Path | None, typer.Option(help="Initialise from this weights file.")] = None,
+    allow_global: AllowGlobal = None,
+    entry: EntryName = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Train on these classes only: labels of the data set, comma-separated.")
+    ] = None,
+    data_dir: DataDir = None,
+    image_size: ImageSize = None,
+    resize: ResizeRule = None,
+    mean: Mean = None,
+    std: Std = None,
+    exif: ExifRule = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Checkpoint of the best epoch. Default: artifacts/DATA-MODEL.pt, or with -2, -3 … if there is a run.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            help="Continue the run at --out, if there is one; a finished one if --epochs is more.", rich_help_panel=RUN
+        ),
+    ] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace the run that is at --out.", rich_help_panel=RUN)] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file with options, such as the one beside a checkpoint. The command line wins.",
+            callback=_use_config,
+            is_eager=True,
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    save_minutes: Annotated[
+        float, typer.Option(help="Minutes between two saves within an epoch.", rich_help_panel=RUN)
+    ] = 10.0,
+    seed: Annotated[
+        int,
+        typer.Option(help="Seed of weights, image order, dropout and the validation split.", rich_help_panel=RUN),
+    ] = 0,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, mps, or auto: the first of cuda, mps and cpu here.", rich_help_panel=RUN)
+    ] = "cpu",
+    precision: Annotated[
+        str, typer.Option(help="float32, bfloat16 or (cuda only) float16.", rich_help_panel=RUN)
+    ] = "float32",
+    num_workers: Annotated[
+        int,
+        typer.Option(help="Processes that decode images if a folder is too large for memory.", rich_help_panel=RUN),
+    ] = 2,
+    epochs: Annotated[int, typer.Option(help="Passes over the training images.", rich_help_panel=OPTIMIZATION)] = 10,
+    batch_size: Annotated[int, typer.Option(help="Images per step.", rich_help_panel=OPTIMIZATION)] = 64,
+    optimizer: Annotated[str, typer.Option(help="adam, adamw or sgd.", rich_help_panel=OPTIMIZATION)] = "adam",
+    learning_rate: Annotated[
+        float, typer.Option(help="Highest value of the schedule.", rich_help_panel=OPTIMIZATION)
+    ] = 1e-3,
+    momentum: Annotated[float, typer.Option(help="For sgd only.", rich_help_panel=OPTIMIZATION)] = 0.9,
+    schedule: Annotated[
+        str, typer.Option(help="Learning rate: cosine, constant or one-cycle.", rich_help_panel=OPTIMIZATION)
+    ] = "cosine",
+    patience: Annotated[
+        int,
+        typer.Option(help="Stop after this many epochs without improvement; 0: never.", rich_help_panel=OPTIMIZATION),
+    ] = 0,
+    freeze_epochs: Annotated[
+        int,
+        typer.Option(
+            help="So many epochs at first train the new head only; all epochs: nothing else is ever trained.",
+            rich_help_panel=OPTIMIZATION,
+        ),
+    ] = 0,
+    augment: Annotated[
+        str,
+        typer.Option(
+            help="none, or comma-separated: flip, crop, resized-crop, rotate, color-jitter, erase, trivial, "
+            "randaugment.",
+            rich_help_panel=REGULARIZATION,
+        ),
+    ] = "none",
+    weight_decay: Annotated[
+        float, typer.Option(help="Weight decay of the optimizer.", rich_help_panel=REGULARIZATION)
+    ] = 0.0,
+    label_smoothing: Annotated[float, typer.Option(help="From 0 to below 1.", rich_help_panel=REGULARIZATION)] = 0.0,
+    clip_norm: Annotated[
+        float, typer.Option(help="Largest norm of the gradient; 0: no limit.", rich_help_panel=REGULARIZATION)
+    ] = 0.0,
+    class_weights: Annotated[
+        str, typer.Option(help="none, or balanced: rare classes weigh more.", rich_help_panel=REGULARIZATION)
+    ] = "none",
+    as_json: AsJson = False,
+) -> None:
+    """Train a network and save its best epoch as a checkpoint."""
+    from onward.model_file import check_model_file
+    from onward_training.config_file import format_options
+    from onward_training.data import check
+    from onward_training.model_names import is_user_code
+    from onward_training.options import TrainOptions
+    from onward_training.preprocessing import StatedPreprocessing
+    from onward_training.run_folder import RunFolder
+
+    # names, options and paths are checked before PyTorch is imported
+    stated = StatedPreprocessing.parse(image_size, resize, mean, std, exif)
+    options = TrainOptions(
+        model=model,
+        arguments=parse_arguments(model_args),
+        final_activation=final_activation,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        schedule=schedule,
+        label_smoothing=label_smoothing,
+        clip_norm=clip_norm,
+        class_weights=class_weights,
+        augment=augment,
+        patience=patience,
+        freeze_epochs=freeze_epochs,
+        precision=precision,
+        seed=seed,
+        device=device,
+        num_workers=num_workers,
+    )
+    check(data, data_dir=data_dir, image_size=stated.image_size, preprocess=stated.resize, exif=exif)
+    if weights is not None:
+        check_model_file(weights)
+    elif freeze_epochs and not is_user_code(model):
+        raise UsageError("--freeze-epochs freezes all layers but the last, whose weights are random: add --weights.")
+    if out is not None:
+        RunFolder(out).check_writable()
+
+    from dataclasses import replace
+
+    from onward.cli.console import interruptible
+    from onward_training.devices import resolve_device
+    from onward_training.evaluator import checkpoint_runner
+    from onward_training.evaluator import evaluate as run_evaluation
+    from onward_training.external import initialise_from, read_weights
+    from onward_training.foreign_signature import known_preprocessing
+    from onward_training.import_weights import stated_arguments
+    from onward_training.loop import train as run
+
+    options = replace(options, device=resolve_device(device))
+    known = known_preprocessing(model, weights, remark) if weights is not None and data.startswith("folder") else None
+    if known is not None:
+        options = replace(options, arguments={**known.arguments, **options.arguments})
+    dataset = _load_training_data(data, data_dir, known, stated, seed)
+    if classes is not None:
+        dataset = dataset.select(classes.split(","))
+    initialise = None
+    if weights is not None:
+        read = read_weights(weights, allow_globals=allow_global or (), entry=entry, model=model, notify=remark)
+        given = options.arguments
+        found_arguments = stated_arguments(read, model, dataset.signature, given, path=weights, notify=remark)
+        options = replace(options, arguments={**found_arguments, **given})
+        initialise = initialise_from(weights, read, notify=remark)
+    run_folder = RunFolder(
+        out or DEFAULT_FOLDER / f"{dataset.name}-{_file_name(model)}.pt",
+        60 * save_minutes,
+        format_options(_stated_options(context) | {"device": options.device}, "The options of this run, for --config."),
+    )
+    if out is None and not resume and not overwrite:
+        run_folder = run_folder.next_free()
+    with run_folder.reserved():
+        found = run_folder.find() if resume else None
+        if resume and found is None:
+            remark(f"there is no run to resume at {run_folder.last_path}: starting a new one")
+        if not resume and not overwrite:
+            run_folder.check_free()
+        printer = EpochPrinter(found[0].history if found else (), epochs)
+        summaries: list[RunSummary] = []
+
+        def start(summary: RunSummary) -> None:
+            summaries.append(summary)
+            if not as_json:
+                printer.start(summary)
+            print_notes(dataset)
+
+        num_images = len(dataset.train) + len(dataset.validation)
+        with (
+            interruptible() as interruption,
+            progress("train", epochs * num_images, unit="images", quiet=as_json) as advance,
+        ):
+            if found is not None:
+                last = found[0]
+                remark(f"resuming after {len(last.history)} epochs and {last.progress['step']} steps")
+                advance(len(last.history) * num_images + last.progress["step"] * batch_size)
+            checkpoint = run(
+                dataset,
+                options,
+                data=data,
+                initialise=initialise,
+                run_folder=run_folder,
+                resume_from=found,
+                on_start=start,
+                on_step=lambda step: advance(step.num_images, step.describe),
+                on_validation=advance,
+                on_epoch=(lambda epoch: None) if as_json else printer,
+                should_stop=interruption,
+            )
+    if interruption():
+        remark(f"stopped; the state is saved in {run_folder.last_path}. The same command with --resume continues.")
+        raise typer.Exit(interruption.exit_code)
+    evaluation = run_evaluation(checkpoint_runner(checkpoint), dataset.test)
+    print_failures(dataset)
+    if as_json:
+        document = describe(checkpoint) | {"checkpoint": str(run_folder.path), "run": summaries[0].to_json()}
+        print_json(document | {"test": evaluation.to_json()})
+    else:
+        low, high = evaluation.interval_95
+        print_unanswered(evaluation)
+        print_missing(evaluation, dataset.signature.labels)
+        print_best(checkpoint, run_folder.path, epochs)
+        say(
+            f"test accuracy {evaluation.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}, "
+            f"{len(evaluation.targets):,} images)"
+        )
+        say_next(
+            ("evaluate", run_folder.path, "--html", run_folder.path.with_suffix(".html")), ("export", run_folder.path)
+        )
+
+
+def _load_training_data(
+    data: str, data_dir: Path | None, known: KnownPreprocessing | None, stated: StatedPreprocessing, seed: int
+) -> Dataset:
+    """The data set; the images of a folder as is stated, or else as is known of the weights."""
+    from dataclasses import replace
+
+    from onward_training.data import load
+
+    chosen = stated.or_of(known.preprocessing) if known is not None else stated
+    dataset = load(
+        data,
+        data_dir=data_dir,
+        image_size=chosen.image_size,
+        channels=chosen.channels,
+        seed=seed,
+        preprocess=chosen.resize,
+        exif=chosen.exif,
+    )
+    return replace(dataset, signature=chosen.on(dataset.signature))
+
+
+def _file_name(model: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in model.rpartition("/")[2])
