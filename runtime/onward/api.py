@@ -181,8 +181,8 @@ def bench(
         labels_are: What labels of these samples are, as for `predict`: `names` or `indices`.
         sizes: Name of a dynamic axis -> its size, of ONNX files that Onward did not write.
         with_files: Whether to time `predict` on image files, too.
-        quick: Whether to give a first answer in about 20 s for a small model: PyTorch and onnxruntime, two batch sizes,
-            three process runs, no image files.
+        quick: Whether to give a first answer, for a small model in under half a minute: PyTorch and onnxruntime, two
+            batch sizes, three process runs, no image files.
         trust, key: As for `load`.
         options: As `onward.benchmarking.spec.BenchOptions` has them: `batch_sizes`, `num_process_runs`, `num_rounds` …
 

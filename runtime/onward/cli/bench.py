@@ -41,8 +41,8 @@ def bench(
         bool,
         typer.Option(
             "--quick",
-            help="A first answer, in about 20 s for a small model: PyTorch and onnxruntime, batch sizes 1 and 32, 3 "
-            "process runs of 9 rounds, no image files. Options that you name beside it hold.",
+            help="A first answer, for a small model in under half a minute: PyTorch and onnxruntime, batch sizes 1 and "
+            "32, 3 process runs of 9 rounds, no image files. Options that you name beside it hold.",
         ),
     ] = False,
     backends: Annotated[
@@ -179,6 +179,8 @@ def _announcement(matrix: Matrix, schedule: Schedule) -> Iterator[str]:
         yield f"skipped: {name}. {SKIPPED}"
     candidates, options = matrix.candidates, schedule.options
     titles = ", ".join(dict.fromkeys(candidate.title for candidate in candidates))
+    if (num_models := len({candidate.target for candidate in candidates})) > 1:
+        titles += f"; {num_models} models"
     factors = (
         f"{_plural(len(candidates), 'candidate')} ({titles})",
         f"batch {'sizes' if len(schedule.batch_sizes) > 1 else 'size'} {', '.join(map(str, schedule.batch_sizes))}",

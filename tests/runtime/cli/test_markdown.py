@@ -12,12 +12,14 @@ def test_tables_and_lines_are_what_a_terminal_shows() -> None:
     parts = [
         (["backend", ">median ms"], [["onnxruntime", "0.12"], ["PyTorch", "1.50"]]),
         "unstable:",
-        "  PyTorch: drift",
+        "  a: drift",
+        "  b: load",
+        "end",
     ]
     assert markdown_of("onward bench", parts) == (
         "### onward bench\n\n"
         "| backend | median ms |\n| --- | ---: |\n| onnxruntime | 0.12 |\n| PyTorch | 1.50 |\n\n"
-        "unstable:\n\n- PyTorch: drift\n\n"
+        "unstable:\n\n- a: drift\n- b: load\n\nend\n\n"
     )
 
 
