@@ -89,13 +89,13 @@ def run_row(row: Row, work: Path) -> dict[str, Any]:
         _run(*uv, "scikit-learn", "--no-deps")  # the digits
         python = environment / "bin" / "python"
         line = _run(python, "-m", "benchmarks.companions.line", *([] if has_torch else [KEPT]), fails=True)
-        tests = _run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+        tests = _run(python, "-m", "pytest", "-q", "--tb=line", "-rfE", "-p", "no:cacheprovider",
                      *(f"tests/runtime/{name}" for name in TESTS), fails=True, **bundles)  # fmt: skip
         return {
             "name": row.name,
             "versions": json.loads(_run(python, "-c", VERSIONS.format(names=SHOWN)).stdout),
             "results": json.loads((line.stdout.splitlines() or ["{}"])[-1]) | {"tests": _counts(tests.stdout)},
-            "errors": line.stderr[-2000:] + tests.stdout[-4000:] * bool(tests.returncode),
+            "errors": line.stderr[-2000:] + tests.stdout[-20_000:] * bool(tests.returncode),
         }
     finally:
         shutil.rmtree(work, ignore_errors=True)

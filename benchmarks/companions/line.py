@@ -47,9 +47,9 @@ def run_line(bundle: Path | None, folder: Path) -> dict[str, str]:
     if results["predict"] == "yes" and summary["num_predicted"] != NUM_IMAGES:
         results["predict"] = f"{summary['num_predicted']} of {NUM_IMAGES} images"
     results["bench"], report = _onward("bench", bundle, "--rounds", 1, "--process-runs", 1, "--json")
-    if results["bench"] == "yes":
-        bad = [row for row in report["rows"] if row["status"] not in ("measured", "missing")]
-        results["bench"] = f"{bad[0]['backend']}: {bad[0]['status']}" if bad else "yes"
+    for row in report["rows"] if report else ():
+        if row["status"] not in ("measured", "missing"):
+            results["bench"] = f"{row['backend']}: {row['status']} {row['reason']}".strip()
     return results
 
 
@@ -74,9 +74,10 @@ def _write_images(bundle: Bundle, folder: Path) -> None:
 def _onward(*arguments: object) -> tuple[str, Any]:
     command = [sys.executable, "-m", "onward", *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = json.loads(result.stdout) if "--json" in arguments and result.stdout else None
     if result.returncode:
-        return (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1], None
-    return "yes", json.loads(result.stdout) if "--json" in arguments else None
+        return (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1], found
+    return "yes", found
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from onward.backends.onnxruntime_backend import run_as_written
-from onward.backends.torch_backend import torchscript_is_meant
+from onward.backends.torch_backend import load_program, torchscript_is_meant
 from onward.feed import Feed
 from onward_export.explanation.candidate import RunAsWritten
 from onward_export.weights.known_values import DAMAGED, KnownValues, share_of_equal, to_numpy
@@ -167,7 +167,7 @@ def check_pt2(path: Path, expected: Mapping[str, Tensor], constants: Mapping[str
         expected: The module's state_dict.
         constants: The constants of its exported program: buffers that are not persistent, tensors of `forward`.
     """
-    program = torch.export.load(path)
+    program = load_program(path)
     return _check_state(
         {**program.state_dict, **_tensors(program.constants)}, {**expected, **_tensors(constants or {})}
     )

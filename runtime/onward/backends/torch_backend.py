@@ -13,6 +13,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from onward.bundle.torchscript_content import check_torchscript
 from onward.errors import BackendError, OnwardError, reason_of
 from onward.signature import AnySignature, Signature
 
-__all__ = ["ExportedProgramBackend", "TorchScriptBackend", "torchscript_is_meant"]
+__all__ = ["ExportedProgramBackend", "TorchScriptBackend", "load_program", "torchscript_is_meant"]
 
 #: A loaded model: it takes tensors and returns a tuple of tensors.
 Module = Callable[..., tuple[torch.Tensor, ...]]
@@ -110,7 +111,7 @@ class ExportedProgramBackend(_TorchBackend):
         checked = check_pt2(data)
         with _logged_reasons() as reasons:
             try:
-                self.module = VARIANTS[variant](torch.export.load(io.BytesIO(checked)), self.device)
+                self.module = VARIANTS[variant](load_program(io.BytesIO(checked)), self.device)
             except OnwardError:
                 raise
             except Exception as error:  # whatever PyTorch raises for what the check lets pass
@@ -270,6 +271,16 @@ def _can_share_memory(signature: AnySignature) -> bool:
 def _to_numpy(outputs: tuple[torch.Tensor, ...]) -> list[NDArray[Any]]:
     """A model's outputs as arrays in the processor's memory; waits for the device."""
     return [tensor.numpy() if tensor.is_cpu else tensor.cpu().numpy() for tensor in outputs]
+
+
+def load_program(file: Path | io.BytesIO) -> torch.export.ExportedProgram:
+    """Load a .pt2 file without the warning of PyTorch 2.12 that its own buffer is not writable.
+
+    Source: torch.export, `load`; torch.export.pt2_archive._package, `_create_flat_tensor_from_bytes`.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given buffer is not writable", category=UserWarning)
+        return torch.export.load(file)
 
 
 @contextmanager
