@@ -138,10 +138,10 @@ def test_a_foreign_checkpoint(here, tmp_path: Path) -> None:
     assert_sentence(here("export", tmp_path / "foreign.pt"), 2, "does not name their network: add --model")
 
 
-def test_a_checkpoint_that_needs_more_than_plain_data(here, tmp_path: Path) -> None:
+def test_a_whole_network(here, tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(2, 2), tmp_path / "pickled.pt")
     result = here("export", tmp_path / "pickled.pt")
-    assert_sentence(result, 2, "needs more than tensors", "torch.nn.modules.linear.Linear")
+    assert_sentence(result, 2, "pickled.pt is a whole network, a Linear", "does not name their network: add --model")
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "model.onnx", "model.pt2", "golden.npz", "parity.html"])

@@ -15,7 +15,6 @@ from onward.cli.console import app as make_app
 from onward.errors import UsageError
 from onward_training.cli_options import (
     MODELS,
-    AllowGlobal,
     DataDir,
     EntryName,
     ExifRule,
@@ -140,7 +139,6 @@ def export(
     mean: Mean = None,
     std: Std = None,
     exif: ExifRule = None,
-    allow_global: AllowGlobal = None,
     entry: EntryName = None,
     explain: Annotated[
         bool,
@@ -182,9 +180,7 @@ def export(
         if weights is None:
             raise UsageError(f"{what} names a model: add --weights FILE with its weights.")
         model, path = what, weights
-    network = NetworkSpec(
-        model, parse_arguments(model_args), final_activation, output, tuple(allow_global or ()), entry
-    )
+    network = NetworkSpec(model, parse_arguments(model_args), final_activation, output, entry)
     signature = tensor_signature(inputs or (), labels)
     check_model_file(path)
     if data is not None:

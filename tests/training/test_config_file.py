@@ -10,7 +10,7 @@ import pytest
 from onward.errors import UsageError
 from onward_training.config_file import format_options, read_options
 
-KNOWN = {name: name.replace("-", "_") for name in ("batch-size", "data", "model-args", "mean", "allow-global")}
+KNOWN = {name: name.replace("-", "_") for name in ("batch-size", "data", "model-args", "mean")}
 
 
 def write(folder: Path, text: str) -> Path:
@@ -23,7 +23,6 @@ def test_keys_are_options_with_dashes_or_underscores(tmp_path: Path) -> None:
         batch_size = 32
         data = "folder:Fotos ü"
         mean = [0.5, 0.25]
-        allow-global = "a.B"
         [model-args]
         hidden = [8]
     """
@@ -31,7 +30,6 @@ def test_keys_are_options_with_dashes_or_underscores(tmp_path: Path) -> None:
         "batch_size": 32,
         "data": "folder:Fotos ü",
         "mean": "0.5,0.25",
-        "allow_global": ["a.B"],
         "model_args": '{"hidden": [8]}',
     }
 

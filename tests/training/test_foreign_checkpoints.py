@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import re
-import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -297,41 +296,12 @@ def network_of(source: Path, **arguments: Any) -> nn.Module:
     return build(f"{source}:Net", SIGNATURE, arguments)
 
 
-def test_one_name_allows_the_classes_of_a_whole_network(source: Path, tmp_path: Path) -> None:
+def test_a_whole_network_is_imported_by_the_name_of_its_code(source: Path, tmp_path: Path) -> None:
     net = network_of(source)
     path = tmp_path / "whole.pth"
     torch.save({"model": net}, path)
-    with pytest.raises(
-        CheckpointError,
-        match=r"If you trust the file, give `onward export`, `evaluate` or `train` --allow-global torch\.nn\.$",
-    ):
-        import_weights(path, NetworkSpec(f"{source}:Net"), signature=SIGNATURE)
-    checkpoint = import_weights(path, NetworkSpec(f"{source}:Net", allow_globals=("torch.nn",)), signature=SIGNATURE)
+    checkpoint = import_weights(path, NetworkSpec(f"{source}:Net"), signature=SIGNATURE)
     assert torch.equal(checkpoint.state_dict["stem.weight"], net.state_dict()["stem.weight"])
-    with pytest.raises(CheckpointError, match=rf"train` --allow-global {source.stem}\.Block --allow-global"):
-        read_weights(path, allow_globals=["torch.nn"])
-
-
-def test_a_class_of_a_script_is_found_in_the_file_of_the_model(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    net, path = network_of(source).blocks, tmp_path / "whole.pth"
-    block: Any = type(net[0])
-    with monkeypatch.context() as script:  # the script that saved the file defined the class
-        script.setattr(sys.modules["__main__"], "Block", block, raising=False)
-        script.setattr(block, "__module__", "__main__")
-        torch.save(net, path)
-    with pytest.raises(CheckpointError, match=r"--model FILE\.py:NAME with the file that defines __main__\.Block"):
-        read_weights(path, allow_globals=["torch.nn"])
-    weights = read_weights(path, allow_globals=["torch.nn"], model=f"{source}:Net")
-    assert torch.equal(weights.state_dict["0.linear.weight"], net[0].linear.weight)
-
-
-def test_the_group_allows_networks_and_nothing_else(source: Path, tmp_path: Path) -> None:
-    path = tmp_path / "whole.pth"
-    torch.save({"model": nn.Linear(2, 2), "call": functools.partial(print, "ran")}, path)
-    with pytest.raises(CheckpointError, match=r"it needs builtins\.print and functools\.partial"):
-        read_weights(path, allow_globals=["torch.nn"], model=f"{source}:Net")
 
 
 @pytest.mark.parametrize(
@@ -347,7 +317,7 @@ def test_the_group_allows_networks_and_nothing_else(source: Path, tmp_path: Path
 def test_arguments_in_the_file_are_given_to_the_class(document: dict[str, Any], source: Path, tmp_path: Path) -> None:
     net, path, said = network_of(source, width=6, depth=2), tmp_path / "net.pth", Said()
     torch.save(document | {"state_dict": net.state_dict()}, path)
-    spec = NetworkSpec(f"{source}:Net", allow_globals=("argparse.Namespace",))
+    spec = NetworkSpec(f"{source}:Net")
     checkpoint = import_weights(path, spec, signature=SIGNATURE, notify=said.append)
     assert checkpoint.arguments == {"width": 6, "depth": 2}
     assert f"net.pth gives {source}:Net the arguments width=6, depth=2; --model-args overrides them" in said

@@ -12,7 +12,6 @@ from onward.errors import UsageError
 
 __all__ = [
     "MODELS",
-    "AllowGlobal",
     "DataDir",
     "DataName",
     "EntryName",
@@ -87,13 +86,6 @@ Std = Annotated[
         "--std",
         help="Standard deviation of the pixels, scaled to 0..1: one number, or three.",
         rich_help_panel=PREPROCESSING,
-    ),
-]
-AllowGlobal = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Class or function that the weights file may load, e.g. argparse.Namespace; torch.nn: all classes of "
-        "torch.nn and the networks of --model. Only for files that you trust. Repeatable."
     ),
 ]
 EntryName = Annotated[

@@ -23,7 +23,6 @@ from onward.cli.console import (
 from onward.cli.console import app as make_app
 from onward_training.cli_options import (
     MODELS,
-    AllowGlobal,
     DataDir,
     EntryName,
     ExifRule,
@@ -71,7 +70,6 @@ def evaluate(
     mean: Mean = None,
     std: Std = None,
     exif: ExifRule = None,
-    allow_global: AllowGlobal = None,
     entry: EntryName = None,
     artifact: ArtifactName = "onnx",
     provider: ProviderName = "cpu",
@@ -92,9 +90,7 @@ def evaluate(
 
     path = Path(what)
     is_bundle = kind_of(path) == "bundle"
-    network = NetworkSpec(
-        model, parse_arguments(model_args), final_activation, allow_globals=tuple(allow_global or ()), entry=entry
-    )
+    network = NetworkSpec(model, parse_arguments(model_args), final_activation, entry=entry)
     stated = StatedPreprocessing.parse(image_size, resize, mean, std, exif)
     if data is not None:
         check(data, data_dir=data_dir, image_size=stated.image_size, preprocess=stated.resize, exif=exif)

@@ -73,8 +73,6 @@ def _parse(path: Path) -> dict[str, Any]:
 
 def _value(value: Any, name: str, path: Path) -> Any:
     """A value as the command line would have it: a table as JSON, a list of words with commas between them."""
-    if name == "allow-global":
-        return value if isinstance(value, list) else [value]
     if isinstance(value, dict):
         return json.dumps(value)
     if isinstance(value, list):

@@ -87,7 +87,7 @@ def import_weights(
         CheckpointError: The file cannot be read, or the weights do not fit the network.
         UsageError: The network or the signature is unknown.
     """
-    weights = read_weights(path, allow_globals=spec.allow_globals, entry=spec.entry, model=spec.model, notify=notify)
+    weights = read_weights(path, entry=spec.entry, notify=notify)
     name = spec.model or weights.model
     if name is None:
         raise UsageError(f"{path} holds weights ({weights.kind}) but does not name their network: add --model.")

@@ -146,7 +146,6 @@ class NetworkSpec:
         arguments: Its further arguments; they override those in the file.
         final_activation: `auto`, `logits`, `log-softmax`, `softmax` or `sigmoid`.
         output: Which of the returned values holds the logits: a key, an attribute or an index.
-        allow_globals: Classes and functions that the file may load, see `read_weights`.
         entry: Where in the file the weights are, see `read_weights`.
 
     Raises:
@@ -157,7 +156,6 @@ class NetworkSpec:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     final_activation: str = "auto"
     output: str | None = None
-    allow_globals: tuple[str, ...] = ()
     entry: str | None = None
 
     def __post_init__(self) -> None:

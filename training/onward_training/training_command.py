@@ -11,7 +11,6 @@ from onward.cli.console import AsJson, print_json, progress, remark, say, say_ne
 from onward.errors import UsageError
 from onward_training.cli_options import (
     MODELS,
-    AllowGlobal,
     DataDir,
     DataName,
     EntryName,
@@ -77,7 +76,6 @@ def train(
     model_args: ModelArguments = "{}",
     final_activation: FinalActivation = "auto",
     weights: Annotated[Path | None, typer.Option(help="Initialise from this weights file.")] = None,
-    allow_global: AllowGlobal = None,
     entry: EntryName = None,
     classes: Annotated[
         str | None, typer.Option(help="Train on these classes only: labels of the data set, comma-separated.")
@@ -230,7 +228,7 @@ def train(
         dataset = dataset.select(classes.split(","))
     initialise = None
     if weights is not None:
-        read = read_weights(weights, allow_globals=allow_global or (), entry=entry, model=model, notify=remark)
+        read = read_weights(weights, entry=entry, notify=remark)
         given = options.arguments
         found_arguments = stated_arguments(read, model, dataset.signature, given, path=weights, notify=remark)
         options = replace(options, arguments={**found_arguments, **given})

@@ -41,6 +41,7 @@ CONTAINERS = {b"]": 64, b"}": 72, b"\x8f": 224}
 #: What a container takes for each entry, and any number.
 ENTRY_BYTES = 8
 LEAVES = (str, bytes, int, float, complex, type(None), type, torch.dtype, torch.device)
+PLAIN_CONTAINERS = (Mapping, list, tuple, set, frozenset)
 #: Python's calls nest no deeper than 1,000, and what shows a document calls itself for each level.
 MAX_DEPTH = 100
 
@@ -138,7 +139,7 @@ class _Sizes:
                     self.known[id(item)] = None
                     stack.append((item, iter(_containers(item))))
                     break
-                if self.known[id(item)] is None:
+                if self.known[id(item)] is None and isinstance(item, PLAIN_CONTAINERS):  # an object may know its owner
                     raise CheckpointError(f"{self.path} holds a container that contains itself. {ADVICE}")
             else:
                 stack.pop()

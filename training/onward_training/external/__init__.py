@@ -1,7 +1,7 @@
 """External weights: files that other programs saved are read without running code, and loaded into a network.
 
 safe_loading.py      opens a file with PyTorch's safe reader, or as safetensors
-allowed_globals.py   the classes that the user allows it to load
+stand_ins.py         what takes the place of classes and functions that it names, so that no code is run
 entries.py           the places in its content that hold weights, and which of them is taken
 stated_arguments.py  values in its content that are arguments of the network's class
 weights.py           the weights: ExternalWeights

@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from onward.errors import CheckpointError, UsageError
 from onward.printable import printable
+from onward_training.external.stand_ins import StandIn, is_network, state_dict_of
 from onward_training.external.texts import listed
 
 __all__ = ["Entry", "choose_entry", "entries_in", "is_averaged", "unnamed_averages"]
@@ -33,11 +34,11 @@ class Entry:
 
     Args:
         path: Its keys, joined by dots, e.g. `ema.model`; "" for the whole file.
-        content: A state_dict, or a network with one.
+        content: A state_dict, or the stand-in of a network.
     """
 
     path: str
-    content: Mapping[Any, Any] | nn.Module
+    content: Mapping[Any, Any] | StandIn
 
 
 def entries_in(document: Mapping[Any, Any]) -> list[Entry]:
@@ -49,9 +50,11 @@ def _entries(document: Mapping[Any, Any], prefix: str) -> Iterator[Entry]:
     for name, value in document.items():
         if not isinstance(name, str) or name.endswith(("_metadata", "_extra_state")):
             continue
-        if isinstance(value, nn.Module) or _holds_weights(value, is_known=name in KNOWN):
+        if is_network(value) or _holds_weights(value, is_known=name in KNOWN):
             yield Entry(prefix + name, value)
-        elif isinstance(value, Mapping) and "param_groups" not in value and prefix.count(".") < MAX_DEPTH:
+            continue
+        value = vars(value) if isinstance(value, StandIn) else value
+        if isinstance(value, Mapping) and "param_groups" not in value and prefix.count(".") < MAX_DEPTH:
             yield from _entries(value, f"{prefix}{name}.")
 
 
@@ -130,7 +133,7 @@ def _is_swapped(document: Mapping[Any, Any]) -> bool:
 
 def _wanted(document: Mapping[Any, Any], entries: Sequence[Entry], wanted: str, path: object) -> Entry:
     found = _at(document, wanted)
-    if isinstance(found, nn.Module) or (isinstance(found, Mapping) and _holds_weights(found, is_known=True)):
+    if is_network(found) or (isinstance(found, Mapping) and _holds_weights(found, is_known=True)):
         return Entry(wanted, found)
     names = [repr(entry.path) for entry in entries] or sorted(
         {repr(name.partition(".")[0]) for name in document if isinstance(name, str)}
@@ -143,8 +146,8 @@ def _wanted(document: Mapping[Any, Any], entries: Sequence[Entry], wanted: str, 
 
 def _at(document: Any, path: str) -> Any:
     """What is at a path of keys; keys may contain dots, and the rest may be the beginning of names."""
-    if isinstance(document, nn.Module):
-        document = document.state_dict()
+    if isinstance(document, StandIn):
+        document = state_dict_of(document) if is_network(document) else vars(document)
     if not isinstance(document, Mapping):
         return None
     if path in document:

@@ -1,7 +1,7 @@
 """Safe loading: open a file of torch.save or safetensors without running code in it.
 
-Only PyTorch's safe reader opens it. If the file needs more than tensors and plain data, the error lists each class and
-function by name; the caller may allow some of them.
+Only PyTorch's safe reader opens it. For what it does not know, classes and functions that the file names, it gets
+stand-ins (`stand_ins.py`): none of them is imported or called.
 """
 
 from __future__ import annotations
@@ -10,27 +10,25 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch.serialization import get_safe_globals, safe_globals
+from torch.serialization import safe_globals
 
 from onward.errors import CheckpointError, reason_of
 from onward.limits import MAX_DOCUMENT_BYTES, mebibytes
-from onward.printable import printable
 from onward.zip_files import open_zip
-from onward_training.external.allowed_globals import (
+from onward_training.external.stand_ins import (
     ARCHIVE,
-    NETWORKS,
-    Allowed,
-    allow,
-    is_never_allowed,
+    StandIn,
+    StandInDict,
+    StandInList,
     needed_globals,
-    network_classes,
+    stand_in,
 )
 from onward_training.external.texts import SAVE_ALONE, listed
 from onward_training.weights_limits import MAX_PICKLE_BYTES, check_document, check_members, check_pickle
@@ -44,25 +42,25 @@ OTHER_FORMATS = {
     b"<": "a web page, probably of a failed download; download it again",
 }
 HEAD_BYTES = 1024
+#: Modules and functions that can run any command. No part of a network is among them: a file that names one is an
+#: attack, and is refused although its stand-in would do nothing.
+RUNS_COMMANDS = frozenset(
+    ("ctypes", "importlib", "nt", "os", "pickle", "posix", "pty", "runpy", "shutil", "socket", "subprocess", "sys")
+    + ("builtins.__import__", "builtins.compile", "builtins.eval", "builtins.exec", "builtins.getattr", "builtins.open")
+)
 #: The start of a whole network saved before PyTorch 1.6: the text "module", memoised, and then its class.
 LEGACY_MODULE = re.compile(rb"X\x06\x00\x00\x00module(?:q.|r....)?c", re.DOTALL)
 
 
-def open_document(path: Path, allow_globals: Sequence[str], model: str | None = None) -> tuple[Any, bool]:
+def open_document(path: Path) -> tuple[Any, bool]:
     """Read the content of a file, and whether it is safetensors.
 
     Args:
         path: The file. Its content decides the format, not its name.
-        allow_globals: Classes and functions that it may load beyond tensors and plain data, e.g. `argparse.Namespace`;
-            or `torch.nn`, see `allowed_globals.py`.
-        model: The network's name, whose classes `torch.nn` allows.
 
     Raises:
-        CheckpointError: The file is missing, damaged, of another format, or needs a class or function that is not
-            allowed.
-        UsageError: A name in `allow_globals` cannot be imported, or is never allowed.
+        CheckpointError: The file is missing, damaged, of another format, or made to run a command.
     """
-    named = [item for name in allow_globals if name != NETWORKS for item in allow(name)]
     head = _head(path)
     if _is_safetensors(head):
         header_bytes = int.from_bytes(head[:8], "little")
@@ -78,8 +76,7 @@ def open_document(path: Path, allow_globals: Sequence[str], model: str | None = 
     else:
         with path.open("rb") as file:
             check_pickle(file.read(MAX_PICKLE_BYTES), path)  # before PyTorch 1.6: pickles, then the tensors
-    classes = network_classes(needed_globals(path), model) if NETWORKS in allow_globals else []
-    return _load(path, [*named, *classes], model), False
+    return _load(path), False
 
 
 def _head(path: Path) -> bytes:
@@ -160,57 +157,53 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
     return entries
 
 
-def _load(path: Path, allowed: Sequence[Allowed], model: str | None) -> Any:
-    # on exit, safe_globals removes its names even if they were allowed before
-    added: list[Callable[..., Any] | Allowed] = [item for item in allowed if item not in get_safe_globals()]
-    try:
-        # an open file, because torch decides by the suffix of a path; failures are reported, so its warnings are not
-        with path.open("rb") as file, safe_globals(added), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            document = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise _refusal(path, error, {name for _, name in allowed}, model) from error
-    except Exception as error:  # a damaged pickle or an allowed class can raise anything
-        raise CheckpointError(f"{path} is cut short or damaged: {reason_of(error).rstrip('.')}.") from error
+def _load(path: Path) -> Any:
+    """What PyTorch's safe reader makes of the file, with stand-ins for what it does not know."""
+    names = needed_globals(path)
+    if never := sorted(filter(_runs_commands, names)):
+        raise CheckpointError(
+            f"{path} needs {listed(never)}, which can run any command, so it was not opened. Do not open this file "
+            f"elsewhere, unless you know who made it. {SAVE_ALONE}"
+        )
+    kinds: dict[str, type] = dict.fromkeys(names, StandIn)
+    while True:
+        try:
+            # an open file: torch decides by the suffix of a path. Failures are reported, so its warnings are not
+            added: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+                (stand_in(name, kind), name) for name, kind in kinds.items()
+            ]
+            with path.open("rb") as file, safe_globals(added), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                document = torch.load(file, map_location="cpu", weights_only=True)
+            break
+        except pickle.UnpicklingError as error:
+            name, kind = _container(error)
+            if kinds.get(name) is not StandIn:
+                raise _refusal(path, error) from error
+            kinds[name] = kind
+        except Exception as error:  # a damaged pickle can raise anything
+            raise CheckpointError(f"{path} is cut short or damaged: {reason_of(error).rstrip('.')}.") from error
     check_document(document, path)
     return document
 
 
-def _refusal(path: Path, error: pickle.UnpicklingError, allowed: set[str], model: str | None) -> CheckpointError:
-    names = sorted((needed_globals(path) | _named_globals(error)) - allowed)
-    if never := [name for name in names if is_never_allowed(name)]:
-        return CheckpointError(
-            f"{path} needs {listed(names)}, so it was not opened. {listed(never)} can run any command and is never "
-            f"allowed. Do not open this file elsewhere, unless you know who made it. {SAVE_ALONE}"
-        )
+def _runs_commands(name: str) -> bool:
+    return name in RUNS_COMMANDS or name.partition(".")[0] in RUNS_COMMANDS
+
+
+def _container(error: pickle.UnpicklingError) -> tuple[str, type]:
+    """The name of the stand-in that the reader wants to fill as a list or dictionary, and what can be filled."""
+    found = re.search(r"Can only (append|extend|SETITEM)\b.* got <class '(.+)'>", str(error))
+    if found is None:
+        return "", StandIn
+    return found[2], StandInDict if found[1] == "SETITEM" else StandInList
+
+
+def _refusal(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
     if LEGACY_MODULE.search(_head(path)):
         return CheckpointError(
             f"{path} is a whole network saved before PyTorch 1.6, a format that cannot be opened safely. {SAVE_ALONE}"
         )
-    if names:
-        return CheckpointError(
-            f"{path} needs more than tensors and plain data, so it was not opened: it needs {listed(names)}. "
-            f"If you trust the file, give `onward export`, `evaluate` or `train` {_allowing_options(names, model)}."
-        )
     found = re.search(r"WeightsUnpickler error:\s*(.+)", str(error))
     reason = (found[1] if found else reason_of(error)).rstrip(". ")
     return CheckpointError(f"{path} is damaged, or PyTorch's safe reader does not support it: {reason}. {SAVE_ALONE}")
-
-
-def _allowing_options(names: Sequence[str], model: str | None) -> str:
-    """The options that allow all names: the classes of networks at once, and each other class by its name."""
-    classes = {name for _, name in network_classes(names, model)}
-    others = [name for name in names if name not in classes]
-    scripts = [name for name in others if name.startswith("__main__.")]
-    options = [f"--allow-global {NETWORKS}"] if classes or scripts else []
-    options += [f"--allow-global {printable(name)}" for name in others if name not in scripts]
-    if scripts:
-        return f"{' '.join(options)}, and --model FILE.py:NAME with the file that defines {listed(scripts)}"
-    return " ".join(options)
-
-
-def _named_globals(error: pickle.UnpicklingError) -> set[str]:
-    # the second pattern: a class that the file does not name, but that an allowed function returned
-    names = re.findall(r"GLOBAL ([\w.]+)|allowlisted[^<]*but got <class '([\w.]+)'>", str(error))
-    found = {(one or other).rstrip(".") for one, other in names}
-    return {name if "." in name else f"builtins.{name}" for name in found}  # torch cuts this one off

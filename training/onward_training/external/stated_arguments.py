@@ -6,12 +6,12 @@ as Lightning's `hyper_parameters`. A value belongs to the class if its key is th
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from onward.errors import CheckpointError
+from onward_training.external.stand_ins import StandIn
 from onward_training.external.texts import listed
 
 __all__ = ["StatedArgument", "arguments_for", "stated_arguments_in"]
@@ -44,10 +44,10 @@ class StatedArgument:
 def stated_arguments_in(document: Mapping[Any, Any], prefix: str = "") -> Iterator[StatedArgument]:
     """Each plain value beside the weights, and in the dictionaries in which scripts keep arguments."""
     for name, item in document.items():
-        value = vars(item) if isinstance(item, Namespace) else item
+        value = vars(item) if isinstance(item, StandIn) else item
         if not isinstance(name, str):
             continue
-        if _is_plain(value) and not isinstance(item, Namespace):
+        if _is_plain(value) and not isinstance(item, StandIn):
             yield StatedArgument(prefix + name, name, list(value) if isinstance(value, tuple) else value)
         if name in CONTAINERS and isinstance(value, Mapping):
             yield from stated_arguments_in(value, f"{prefix}{name}.")

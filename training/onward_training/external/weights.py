@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from onward.errors import CheckpointError, UsageError, reason_of
+from onward.errors import CheckpointError, UsageError
 from onward.printable import printable
 from onward_training.external.entries import Entry, choose_entry, entries_in, is_averaged, unnamed_averages
 from onward_training.external.safe_loading import open_document
+from onward_training.external.stand_ins import StandIn, is_network, state_dict_of
 from onward_training.external.stated_arguments import StatedArgument, stated_arguments_in
 from onward_training.external.texts import SAVE_ALONE, listed
 
@@ -56,36 +57,33 @@ class ExternalWeights:
 def read_weights(
     path: Path,
     *,
-    allow_globals: Sequence[str] = (),
     entry: str | None = None,
-    model: str | None = None,
     notify: Callable[[str], None] = lambda text: None,
 ) -> ExternalWeights:
     """Read the weights in a file of torch.save, Lightning, safetensors or Onward, without running code in it.
 
     Args:
         path: The file. Its content decides the format, not its name.
-        allow_globals: Classes and functions that the file may load beyond tensors and plain data, e.g.
-            `argparse.Namespace`. They are imported, and allowed in this process during this call. `torch.nn` allows the
-            classes of networks: those of torch.nn and of the code that `model` names.
         entry: Where in the file the weights are, as a path of keys such as `ema.model`. Default: see `choose_entry`.
-        model: The network's name, see `onward_training.models`.
         notify: Called with the entry that was taken.
 
     Raises:
-        CheckpointError: The file is missing, damaged, of another format, without weights, or needs a class or function
-            that is not allowed; or several entries are equally likely.
-        UsageError: A name in `allow_globals` cannot be imported, or is never allowed; or the file does not have the
-            entry.
+        CheckpointError: The file is missing, damaged, of another format, without weights, or made to run a command; or
+            several entries are equally likely.
+        UsageError: The file does not have the entry.
 
     Source: torch, `torch.load` and `torch.serialization.safe_globals`.
     """
-    document, is_safetensors = open_document(path, allow_globals, model)
+    document, is_safetensors = open_document(path)
     if is_safetensors:
         chosen = choose_entry(document, (), entry, path)
         return replace(_external(_state_of(chosen.content, path), "safetensors", path), entry=chosen.path)
     weights = _weights_in(document, entry, path)
-    if weights.entry:
+    if weights.kind == "module":
+        notify(
+            f"{path.name} is a whole network, a {type(document).__name__}: its weights are taken, its code is not run"
+        )
+    if weights.entry and isinstance(document, Mapping):
         notify(_taken(weights, unnamed_averages(document), path))
     return weights
 
@@ -96,9 +94,10 @@ def weights_entries(path: Path) -> list[dict[str, Any]]:
     Raises:
         CheckpointError: As `read_weights`.
     """
-    document, _ = open_document(path, ())
-    if not isinstance(document, Mapping):
-        raise CheckpointError(f"{path} holds a {type(document).__name__}, expected a state_dict. {SAVE_ALONE}")
+    document, _ = open_document(path)
+    if is_network(document):
+        return [_described(Entry("", document), path) | {"is_taken": True}]
+    document = _mapping_of(document, path)
     entries = entries_in(document) or [Entry("", document)]
     try:
         taken = choose_entry(document, entries, None, path).path
@@ -123,11 +122,10 @@ def _described(entry: Entry, path: Path) -> dict[str, Any]:
 
 
 def _weights_in(document: Any, wanted: str | None, path: Path) -> ExternalWeights:
-    if isinstance(document, nn.Module):
+    if is_network(document):
         chosen = choose_entry(_state_of(document, path), (), wanted, path)
         return replace(_external(_state_of(chosen.content, path), "module", path), entry=chosen.path)
-    if not isinstance(document, Mapping):
-        raise CheckpointError(f"{path} holds a {type(document).__name__}, expected a state_dict. {SAVE_ALONE}")
+    document = _mapping_of(document, path)
     if str(document.get("format", "")).startswith("onward.checkpoint/"):
         if wanted is not None:
             raise UsageError(f"{path} is a checkpoint of Onward's and holds one network: leave out --entry {wanted}")
@@ -158,17 +156,22 @@ def _taken(weights: ExternalWeights, unnamed: Sequence[str], path: Path) -> str:
     return taken + also + lists
 
 
-def _state_of(holder: nn.Module | Mapping[Any, Any], path: Path) -> Mapping[Any, Any]:
-    if not isinstance(holder, nn.Module):
+def _mapping_of(document: Any, path: Path) -> Mapping[Any, Any]:
+    """The content as a dictionary; of an object that holds a network, such as a trainer, its attributes."""
+    if isinstance(document, StandIn) and vars(document):
+        return vars(document)
+    if not isinstance(document, Mapping):
+        raise CheckpointError(f"{path} holds a {type(document).__name__}, expected a state_dict. {SAVE_ALONE}")
+    return document
+
+
+def _state_of(holder: StandIn | Mapping[Any, Any], path: Path) -> Mapping[Any, Any]:
+    if not isinstance(holder, StandIn):
         return holder
     try:
-        state: Mapping[Any, Any] = holder.state_dict()
-    except Exception as error:  # attributes come from the file, methods from the installed class
-        raise CheckpointError(
-            f"{path} holds a {type(holder).__name__} of another version than the installed one: {reason_of(error)}. "
-            f"{SAVE_ALONE}"
-        ) from error
-    return state
+        return state_dict_of(holder)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: {error}. {SAVE_ALONE}") from error
 
 
 def _onward(document: Mapping[Any, Any], path: Path) -> ExternalWeights:
