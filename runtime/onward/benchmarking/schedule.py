@@ -2,7 +2,8 @@
 
 Process runs are alike: from the second on, the one before says how long each step takes. In the first one, finished
 steps say it for others of their kind. The latency at a batch size, which the warm-up gives, says how long a round takes
-and how many there will be; at a larger batch size it is at most as many times longer.
+and how many there will be. At a batch size that is larger by a factor, a latency is expected to be longer by its square
+root: a large model's grows by the factor, a small one's hardly.
 """
 
 from __future__ import annotations
@@ -147,8 +148,8 @@ class Schedule:
         return max(self.options.sample_s, MIN_INFERENCES * latency_s)
 
     def _expected_latencies(self, batch_size: int) -> list[float]:
-        """Of each candidate; those at a smaller batch size, in proportion, where there are none yet."""
+        """Of each candidate; where there are none yet, from those at the largest batch size below."""
         known = [size for size in self._latencies_s if size <= batch_size]
         if not known:
             return [0.0] * self.num_candidates
-        return [latency * batch_size / max(known) for latency in self._latencies_s[max(known)]]
+        return [latency * math.sqrt(batch_size / max(known)) for latency in self._latencies_s[max(known)]]

@@ -75,10 +75,10 @@ class Machine:
     ],
 )
 def test_the_time_left_is_right_soon(machine: Machine) -> None:
-    """From a tenth of the time on it is wrong by less than a fifth of the whole, in the second half by a tenth."""
+    """From a tenth of the time on it is wrong by less than a quarter of the whole, in the second half by a tenth."""
     schedule = machine.run(OPTIONS, num_with_files=1)
     assert schedule.left_s == 0
-    assert max(error for at, error in machine.errors() if at > 0.1) < 0.2
+    assert max(error for at, error in machine.errors() if at > 0.1) < 0.25
     assert max(error for at, error in machine.errors() if at > 0.5) < 0.1
 
 
