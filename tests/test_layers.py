@@ -29,6 +29,7 @@ OPTIONAL = {
     "runtime/onward/sinks/parquet.py": {"pyarrow"},
     "runtime/onward/sources/parquet.py": {"pyarrow"},
     "training/onward_training/config_file.py": {"tomli"},
+    "training/onward_training/default_weights.py": {"huggingface_hub"},
     "training/onward_training/models/libraries.py": {"timm"},
 }
 #: Import package -> (packages of ours, third parties) that it may import; typing_extensions for type checkers alone.

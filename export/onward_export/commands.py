@@ -16,6 +16,7 @@ from onward.errors import UsageError
 from onward_training.cli_options import (
     MODELS,
     DataDir,
+    Download,
     EntryName,
     ExifRule,
     FinalActivation,
@@ -118,8 +119,13 @@ def export(
     model_args: ModelArguments = "{}",
     weights: Annotated[
         Path | None,
-        typer.Option(help="The file with the weights, if the argument is a model.", rich_help_panel=FOREIGN),
+        typer.Option(
+            help="The file with the weights, if the argument is a model; DEFAULT: the one that torchvision or timm "
+            "publishes.",
+            rich_help_panel=FOREIGN,
+        ),
     ] = None,
+    download: Download = False,
     final_activation: FinalActivation = "auto",
     output: Annotated[
         str | None,
@@ -161,6 +167,7 @@ def export(
     from onward_export.signature_options import apply_interface, read_labels, tensor_signature
     from onward_export.target import check_target
     from onward_training.data import check
+    from onward_training.default_weights import check_default, find_default, is_default
     from onward_training.options import NetworkSpec
     from onward_training.preprocessing import StatedPreprocessing
 
@@ -182,10 +189,13 @@ def export(
         model, path = what, weights
     network = NetworkSpec(model, parse_arguments(model_args), final_activation, output, entry)
     signature = tensor_signature(inputs or (), labels)
-    check_model_file(path)
+    if is_default(path):
+        check_default(model)
+    else:
+        check_model_file(path)
     if data is not None:
         check(data, data_dir=data_dir, image_size=stated.image_size, preprocess=stated.resize, exif=exif)
-    out = out or path.with_suffix("")
+    out = out or (Path(what.rpartition(":")[2]) if is_default(path) else path.with_suffix(""))
     check_target(out)
 
     from onward_export.processes import start_server
@@ -199,6 +209,9 @@ def export(
     from onward_export.publish import publish
     from onward_training.import_weights import open_checkpoint
 
+    if is_default(path) and model is not None:
+        path, model = find_default(model, download=download, notify=remark)
+        network = replace(network, model=model)
     checkpoint = open_checkpoint(
         path,
         network,

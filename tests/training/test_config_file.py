@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import onward
 from onward.errors import UsageError
 from onward_training.config_file import format_options, read_options
 
@@ -66,11 +67,24 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 )
 def test_what_is_written_is_read(options: dict[str, Any], tmp_path: Path) -> None:
     tomllib = pytest.importorskip("tomllib")
-    read = tomllib.loads(format_options(options, "title"))
+    read = tomllib.loads(format_options(options))
     expected = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
     assert read == {key: value for key, value in expected.items() if value is not None}
 
 
 def test_a_null_in_a_table_is_written_as_json(tmp_path: Path) -> None:
-    text = format_options({"model-args": {"pool": None}}, "title")
+    text = format_options({"model-args": {"pool": None}})
     assert read_options(write(tmp_path, text), KNOWN) == {"model_args": '{"pool": null}'}
+
+
+def test_a_run_from_python_leaves_its_options_too(tmp_path: Path) -> None:
+    onward.train("digits", out=tmp_path / "run.pt", model="cnn", arguments={"widths": [4], "num_hidden": 8}, epochs=1)
+    known = {key: key for key in ("data", "model", "model-args", "epochs", "learning-rate")}
+    text = "\n".join(line for line in (tmp_path / "run.toml").read_text().splitlines() if line.split(" ")[0] in known)
+    assert read_options(write(tmp_path, text), known) == {
+        "data": "digits",
+        "model": "cnn",
+        "model-args": '{"widths": [4], "num_hidden": 8}',
+        "epochs": 1,
+        "learning-rate": 0.001,
+    }

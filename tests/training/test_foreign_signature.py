@@ -94,6 +94,8 @@ def test_a_file_of_published_weights_needs_no_option_and_options_override(
         "renamed.pth is torchvision's V1: images become 24×20 (shorter side to 30, then the centre, bilinear), mean "
         "0.1, 0.2, 0.3, std 0.4, 0.5, 0.6"
     ]
+    with pytest.raises(UsageError, match="state the resize rule"):  # that of 24x20 would cut off most of an image
+        foreign_signature("torchvision:alexnet", weights, StatedPreprocessing.parse("32", None, None, None, None))
     stated = StatedPreprocessing.parse("32", "stretch:bicubic", "0.5", None, "apply")
     signature = foreign_signature("torchvision:alexnet", weights, stated, labels=("a", "b")).signature
     expected = Signature(32, 32, 3, (0.5,) * 3, RGB.std, ("a", "b"), Preprocess("stretch", None, "bicubic", "apply"))

@@ -62,7 +62,7 @@ def test_the_backbone_keeps_its_weights_while_it_is_frozen(digits: Dataset) -> N
         assert {"head.4.weight", "head.4.bias"} <= changed
     assert states[1] == states[3] == set()
     assert states[0] >= {"features", "head"}
-    assert "; 1 epochs train the head only, 90 parameters" in dict(told[1].rows())["network"]
+    assert "; the first epoch trains the head only, 90 parameters" in dict(told[1].rows())["network"]
 
 
 def _copy(network: nn.Module) -> dict[str, Tensor]:

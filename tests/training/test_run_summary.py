@@ -43,7 +43,7 @@ def test_the_header_says_what_is_trained_on_what(digits: Dataset) -> None:
     )
     assert rows["input"].startswith("8×8 grey, stretched, mean 0.3")
     assert rows["network"] == "perceptron, 19,210 parameters, 18.9 k multiply-adds an image"
-    assert rows["run"].startswith("1 epochs of 18 steps of 64 images, adam, learning rate 0.001 (cosine)")
+    assert rows["run"].startswith("epochs 1, each of 18 steps of 64 images, adam, learning rate 0.001 (cosine)")
     document = told[0].to_json()
     assert (document["num_classes"], document["multiply_adds"], document["steps_per_epoch"]) == (10, 18_944, 18)
     assert document["chance_loss"] == pytest.approx(math.log(10), rel=1e-3)

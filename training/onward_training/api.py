@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onward.bundle.trust import Trust
 from onward_training.checkpoint import Checkpoint
+from onward_training.config_file import format_options
 from onward_training.data import load
 from onward_training.evaluation import Evaluation
 from onward_training.evaluator import ModelToEvaluate
@@ -56,7 +58,9 @@ def train(
         UsageError: An option is out of range, the run to resume had other options, or `out` exists.
     """
     chosen = TrainOptions(**options)
-    run_folder = RunFolder(Path(out)) if out is not None else None
+    stated = {"data": data, "data_dir": data_dir, "exif": exif, **asdict(chosen)}
+    stated["model_args"] = stated.pop("arguments") or None
+    run_folder = RunFolder(Path(out), options=format_options(stated)) if out is not None else None
     with nullcontext() if run_folder is None else run_folder.reserved():
         if run_folder is not None and not resume and not overwrite:
             run_folder.check_free()

@@ -14,6 +14,7 @@ __all__ = [
     "MODELS",
     "DataDir",
     "DataName",
+    "Download",
     "EntryName",
     "ExifRule",
     "FinalActivation",
@@ -87,6 +88,9 @@ Std = Annotated[
         help="Standard deviation of the pixels, scaled to 0..1: one number, or three.",
         rich_help_panel=PREPROCESSING,
     ),
+]
+Download = Annotated[
+    bool, typer.Option("--download", help="Fetch the file of --weights DEFAULT if it is not on this machine.")
 ]
 EntryName = Annotated[
     str | None,

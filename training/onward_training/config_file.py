@@ -18,6 +18,7 @@ from onward.errors import UsageError, did_you_mean
 
 __all__ = ["format_options", "read_options"]
 
+TITLE = "# The options of this run, as `onward train --config` takes them."
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -44,15 +45,14 @@ def read_options(path: Path, known: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def format_options(options: Mapping[str, Any], title: str) -> str:
+def format_options(options: Mapping[str, Any]) -> str:
     """Options as TOML that `read_options` reads; those that are None are left out.
 
     Args:
         options: Key -> text, number, truth value, path, or lists and dicts of them.
-        title: The first line, a comment.
     """
-    lines = [f"{key} = {_format(value)}" for key, value in options.items() if value is not None]
-    return "\n".join([f"# {title}", *lines, ""])
+    stated = {key.replace("_", "-"): value for key, value in options.items() if value is not None}
+    return "\n".join([TITLE, *(f"{key} = {_format(value)}" for key, value in stated.items()), ""])
 
 
 def _parse(path: Path) -> dict[str, Any]:

@@ -131,6 +131,7 @@ class TrainKeywords(TypedDict, total=False):
     class_weights: str
     augment: str
     patience: int
+    freeze_epochs: int
     precision: str
     seed: int
     device: str

@@ -87,7 +87,9 @@ class StatedPreprocessing:
         return cls(size, signature.channels, rule, signature.mean, signature.std, rule.exif)
 
     def or_of(self, other: StatedPreprocessing) -> StatedPreprocessing:
-        """The same, with what is missing taken from another."""
+        """The same, with what is missing taken from another; its resize rule only if the images get its size."""
+        if self.image_size not in (None, other.image_size):
+            other = replace(other, resize=None)
         return StatedPreprocessing(
             **{item.name: _first(getattr(self, item.name), getattr(other, item.name)) for item in fields(self)}
         )

@@ -76,7 +76,7 @@ class RunSummary:
             ("network", self._network()),
             (
                 "run",
-                f"{options.epochs} epochs of {self.num_steps:,} steps of {options.batch_size} images, "
+                f"epochs {options.epochs}, each of {self.num_steps:,} steps of {options.batch_size} images, "
                 f"{options.optimizer}, learning rate {options.learning_rate:g} ({options.schedule}), augmentation "
                 f"{options.augment}",
             ),
@@ -113,11 +113,12 @@ class RunSummary:
         counted = "" if self.multiply_adds is None else f", {_short(self.multiply_adds)} multiply-adds an image"
         trained = "" if self.num_trained == self.num_parameters else f", of which {self.num_trained:,} are trained"
         frozen = min(self.options.freeze_epochs, self.options.epochs)
-        head = f"; {frozen} epochs train the head only, {self.num_head:,} parameters" if frozen else ""
+        first = "the first epoch trains" if frozen == 1 else f"the first {frozen} epochs train"
+        head = f"; {first} the head only, {self.num_head:,} parameters" if frozen else ""
         return f"{self.model}, {self.num_parameters:,} parameters{trained}{counted}{head}"
 
     def _device(self) -> str:
-        threads = f", {self.num_threads} threads" if self.device == "cpu" else ""
+        threads = f", threads {self.num_threads}" if self.device == "cpu" else ""
         return f"{self.device}{threads}, {self.options.precision}"
 
 

@@ -13,6 +13,7 @@ from onward_training.cli_options import (
     MODELS,
     DataDir,
     DataName,
+    Download,
     EntryName,
     ExifRule,
     FinalActivation,
@@ -43,7 +44,7 @@ __all__ = ["train"]
 
 DEFAULT_FOLDER = Path("artifacts")
 #: Parameters that say where the results go, and what becomes of earlier ones.
-NOT_OF_A_RUN = ("config", "out", "resume", "overwrite", "as_json")
+NOT_OF_A_RUN = ("config", "out", "resume", "overwrite", "as_json", "download")
 RUN, OPTIMIZATION, REGULARIZATION = "Run", "Optimization", "Regularization"
 
 
@@ -66,7 +67,7 @@ def _stated_options(context: typer.Context) -> dict[str, Any]:
     """The options that decide the result of this run, for `--config`."""
     found = {key: context.params[name] for key, name in _options(context).items() if name not in NOT_OF_A_RUN}
     found["model-args"] = parse_arguments(found["model-args"]) or None
-    return {key: value for key, value in found.items() if value != []}
+    return {key: value for key, value in found.items() if value not in ([], ())}
 
 
 def train(
@@ -75,7 +76,11 @@ def train(
     model: Annotated[str, typer.Option(help=f"Network: {MODELS}")] = "classifier",
     model_args: ModelArguments = "{}",
     final_activation: FinalActivation = "auto",
-    weights: Annotated[Path | None, typer.Option(help="Initialise from this weights file.")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Initialise from this weights file; DEFAULT: the one that torchvision or timm publishes."),
+    ] = None,
+    download: Download = False,
     entry: EntryName = None,
     classes: Annotated[
         str | None, typer.Option(help="Train on these classes only: labels of the data set, comma-separated.")
@@ -171,6 +176,7 @@ def train(
     from onward.model_file import check_model_file
     from onward_training.config_file import format_options
     from onward_training.data import check
+    from onward_training.default_weights import check_default, find_default, is_default
     from onward_training.model_names import is_user_code
     from onward_training.options import TrainOptions
     from onward_training.preprocessing import StatedPreprocessing
@@ -201,7 +207,9 @@ def train(
         num_workers=num_workers,
     )
     check(data, data_dir=data_dir, image_size=stated.image_size, preprocess=stated.resize, exif=exif)
-    if weights is not None:
+    if is_default(weights):
+        check_default(model)
+    elif weights is not None:
         check_model_file(weights)
     elif freeze_epochs and not is_user_code(model):
         raise UsageError("--freeze-epochs freezes all layers but the last, whose weights are random: add --weights.")
@@ -220,7 +228,15 @@ def train(
     from onward_training.loop import train as run
 
     options = replace(options, device=resolve_device(device))
+    if is_default(weights):
+        weights, model = find_default(model, download=download, notify=remark)
+        options = replace(options, model=model)
     known = known_preprocessing(model, weights, remark) if weights is not None and data.startswith("folder") else None
+    if weights is not None and known is None and data.startswith("folder"):
+        remark(
+            f"{weights} does not say how its training prepared images: what --image-size, --resize, --mean and --std "
+            f"do not state is chosen by the images of {data}"
+        )
     if known is not None:
         options = replace(options, arguments={**known.arguments, **options.arguments})
     dataset = _load_training_data(data, data_dir, known, stated, seed)
@@ -236,7 +252,7 @@ def train(
     run_folder = RunFolder(
         out or DEFAULT_FOLDER / f"{dataset.name}-{_file_name(model)}.pt",
         60 * save_minutes,
-        format_options(_stated_options(context) | {"device": options.device}, "The options of this run, for --config."),
+        format_options(_stated_options(context) | {"device": options.device}),
     )
     if out is None and not resume and not overwrite:
         run_folder = run_folder.next_free()

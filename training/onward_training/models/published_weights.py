@@ -162,7 +162,9 @@ def _of_timm(name: str) -> list[PublishedWeights]:
         raise UsageError(
             f"timm has no weights {name!r}; it has {some_of(list(found), MAX_TAGS_SHOWN) or f'none of {architecture}'}."
         )
-    return [_of_pretrained_cfg(found[key].to_dict()) for key in ([name] if tag else found) if found[key].has_weights]
+    default = timm_models.get_pretrained_cfg(architecture)
+    names = [name] if tag else sorted(found, key=lambda key: default is None or found[key].tag != default.tag)
+    return [_of_pretrained_cfg(found[key].to_dict()) for key in names if found[key].has_weights]
 
 
 def _beside(model: str, path: Path) -> PublishedWeights | None:
