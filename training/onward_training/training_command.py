@@ -300,7 +300,7 @@ def train(
     print_failures(dataset)
     if as_json:
         document = describe(checkpoint) | {"checkpoint": str(run_folder.path), "run": summaries[0].to_json()}
-        print_json(document | {"test": evaluation.to_json()})
+        print_json(document | {"test": evaluation.to_json(dataset.test.file_of)})
     else:
         low, high = evaluation.interval_95
         print_unanswered(evaluation)
