@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Literal
 
 from onward.errors import BundleError, CheckpointError, did_you_mean
-from onward.zip_files import open_zip
+from onward.zip_files import BROKEN_ZIP, open_zip
 
 __all__ = ["MANIFEST", "Kind", "check_model_file", "kind_of", "not_a_bundle"]
 
@@ -47,7 +46,7 @@ def kind_of(path: Path) -> Kind:
     try:
         with open_zip(path) as archive:
             return _kind_of_archive(archive)
-    except (OSError, ValueError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile):
+    except (OSError, *BROKEN_ZIP):
         return "weights" if path.suffix in WEIGHTS_SUFFIXES else "file"
 
 

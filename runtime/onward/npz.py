@@ -6,7 +6,6 @@ import io
 import math
 import tokenize
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from onward.errors import DataError
 from onward.limits import allowed_bytes, mebibytes
-from onward.zip_files import open_zip
+from onward.zip_files import BROKEN_ZIP, open_zip
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +32,7 @@ __all__ = [
 
 #: numpy's errors for a damaged header.
 BROKEN_ARRAY = (ValueError, EOFError, OverflowError, TypeError, tokenize.TokenError)
-BROKEN_ARCHIVE = (zipfile.BadZipFile, zlib.error, RuntimeError, KeyError, *BROKEN_ARRAY)
+BROKEN_ARCHIVE = (*BROKEN_ZIP, *BROKEN_ARRAY)
 #: What is wrong with an array whose dtype is `object`.
 PYTHON_OBJECTS = (
     "holds Python objects, which are never loaded because they can run code: save it with a numeric dtype, e.g. "

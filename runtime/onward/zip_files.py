@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import IO
 
 from onward.limits import MAX_DIRECTORY_BYTES, mebibytes
 
-__all__ = ["is_zip", "open_zip"]
+__all__ = ["BROKEN_ZIP", "is_zip", "open_zip"]
+
+#: What reading the members of a damaged archive raises.
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, KeyError, ValueError)
 
 #: zipfile decompresses bzip2 and LZMA without a limit: 4 kB can become 4 GB in one step.
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from onward.errors import BackendError, BundleError
-from onward.zip_files import open_zip
+from onward.zip_files import BROKEN_ZIP, open_zip
 
 __all__ = ["check_repeated", "read_archive", "refuse", "write_archive"]
 
@@ -42,7 +42,7 @@ def read_archive(data: bytes, what: str, required: Sequence[str]) -> dict[str, m
     try:
         with open_zip(io.BytesIO(data)) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
+    except (OSError, *BROKEN_ZIP) as error:
         raise BackendError(f"PyTorch cannot open the {what} file: it is damaged or no archive ({error}).") from error
     names = {entry.filename.partition("/")[2] for entry in entries}
     for name in required:

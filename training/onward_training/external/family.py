@@ -11,9 +11,11 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from onward_training.external.weights import BATCH_COUNTER
 from onward_training.model_names import LIBRARIES, network_sources, registered_networks
@@ -29,6 +31,16 @@ MIN_SHARE = 0.6
 PUBLISHED_CLASSES = 1000
 
 Shapes = dict[str, tuple[int, ...]]
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Leave out what fills tensors in place: without values there is nothing to fill, and it takes most of the time."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if name.endswith("_") and not name.endswith("__") and args and isinstance(args[0], Tensor):
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 @dataclass(frozen=True)
@@ -103,7 +115,7 @@ def _likely(library: str, shapes: Shapes) -> list[str]:
 
 def _shapes_of(library: str, name: str) -> Shapes:
     try:
-        with torch.device("meta"), warnings.catch_warnings():
+        with torch.device("meta"), _Uninitialised(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             network: nn.Module = build_without_weights(library, name, PUBLISHED_CLASSES)
     except Exception:  # a network that needs other arguments, or that cannot be built without values

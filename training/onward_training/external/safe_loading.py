@@ -9,7 +9,6 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from torch.serialization import safe_globals
 
 from onward.errors import CheckpointError, reason_of
 from onward.limits import MAX_DOCUMENT_BYTES, mebibytes
-from onward.zip_files import open_zip
+from onward.zip_files import BROKEN_ZIP, open_zip
 from onward_training.external.stand_ins import (
     ARCHIVE,
     StandIn,
@@ -133,7 +132,7 @@ def _check_archive(path: Path) -> None:
             names = {name.rpartition("/")[2] for name in archive.namelist()}
             if "data.pkl" in names:
                 check_members(archive, path)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except (OSError, *BROKEN_ZIP) as error:
         raise CheckpointError(f"{path} is cut short or damaged: {reason_of(error)}.") from error
     if "constants.pkl" in names:
         raise CheckpointError(
