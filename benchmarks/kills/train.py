@@ -24,7 +24,7 @@ OPTIONS = ("--data", "digits", "--model", "cnn", "--model-args", NETWORK, "--epo
            "--schedule", "one-cycle", "--save-minutes", "0.001")  # fmt: skip
 OLD_SEED, NEW_SEED = 1, 0
 KILLS_A_RUN = 5
-FILES = {"run.pt", "run.last.pt", "run.metrics.jsonl", "run.batch.png", "run.toml"}
+FILES = {"run.pt", "run.last.pt", "run.metrics.jsonl", "run.batch.png", "run.options.toml"}
 #: The lock, and the files before they are renamed; the next run removes them.
 KNOWN = (".run.pt.lock", *(f".{name}.part" for name in sorted(FILES)))
 

@@ -30,7 +30,7 @@ from onward_training.options import NetworkSpec
 from onward_training.preprocessing import StatedPreprocessing
 from tests.image_files import exif_of
 
-FILES = {"run.pt", "run.last.pt", "run.metrics.jsonl", "run.batch.png", "run.toml"}
+FILES = {"run.pt", "run.last.pt", "run.metrics.jsonl", "run.batch.png", "run.options.toml"}
 
 pytestmark = pytest.mark.long
 
@@ -99,11 +99,11 @@ def test_a_run_leaves_the_best_epoch_the_last_state_and_a_line_an_epoch(onward, 
 def test_the_options_beside_a_checkpoint_repeat_the_run(onward, tmp_path: Path) -> None:
     options = ("--model", "perceptron", "--epochs", "2", "--learning-rate", "0.02", "--augment", "flip")
     assert onward("train", *options, "--out", "run.pt", cwd=tmp_path).returncode == 0
-    again = onward("train", "--config", "run.toml", "--out", "again.pt", cwd=tmp_path)
+    again = onward("train", "--config", "run.options.toml", "--out", "again.pt", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     runs = [Checkpoint.load(tmp_path / name) for name in ("run.pt", "again.pt")]
     assert runs[0].weights_digest() == runs[1].weights_digest()
-    assert (tmp_path / "again.toml").read_text() == (tmp_path / "run.toml").read_text()
+    assert (tmp_path / "again.options.toml").read_text() == (tmp_path / "run.options.toml").read_text()
     (tmp_path / "own.toml").write_text('model = "cnn"\nepochs = 1\n[model-args]\nwidths = [4]\nnum_hidden = 8\n')
     assert onward("train", "--config", "own.toml", "--seed", "3", "--out", "own.pt", cwd=tmp_path).returncode == 0
     own = Checkpoint.load(tmp_path / "own.pt")

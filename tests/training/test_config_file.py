@@ -80,7 +80,9 @@ def test_a_null_in_a_table_is_written_as_json(tmp_path: Path) -> None:
 def test_a_run_from_python_leaves_its_options_too(tmp_path: Path) -> None:
     onward.train("digits", out=tmp_path / "run.pt", model="cnn", arguments={"widths": [4], "num_hidden": 8}, epochs=1)
     known = {key: key for key in ("data", "model", "model-args", "epochs", "learning-rate")}
-    text = "\n".join(line for line in (tmp_path / "run.toml").read_text().splitlines() if line.split(" ")[0] in known)
+    text = "\n".join(
+        line for line in (tmp_path / "run.options.toml").read_text().splitlines() if line.split(" ")[0] in known
+    )
     assert read_options(write(tmp_path, text), known) == {
         "data": "digits",
         "model": "cnn",

@@ -25,7 +25,7 @@ from onward_training.run_folder import RunFolder
 from tests.forks import CAN_FORK, Fork
 from tests.small_disk import small_disk
 
-FILES = {"run.pt", "run.last.pt", "run.metrics.jsonl", "run.batch.png", "run.toml"}
+FILES = {"run.pt", "run.last.pt", "run.metrics.jsonl", "run.batch.png", "run.options.toml"}
 
 pytestmark = pytest.mark.long
 #: `make kills` asks for more.

@@ -1,7 +1,7 @@
 """Run folder: the files of a training run on disk, from which an interrupted run resumes.
 
 `fashion.pt` is the best epoch, `fashion.last.pt` the latest state, `fashion.metrics.jsonl` one line for each epoch,
-`fashion.batch.png` a picture of the first training batch, `fashion.toml` the options of the run.
+`fashion.batch.png` a picture of the first training batch, `fashion.options.toml` the options of the run.
 Each file is written under another name, synced and renamed, the latest state last. So a crash at any moment leaves a
 complete state to resume from, and what is ahead of it is written again, with the same content.
 """
@@ -54,7 +54,7 @@ class RunFolder:
     @property
     def options_path(self) -> Path:
         """The options, as `--config` takes them."""
-        return self.path.with_name(f"{self.path.stem}.toml")
+        return self.path.with_name(f"{self.path.stem}.options.toml")
 
     @property
     def batch_path(self) -> Path:
