@@ -68,6 +68,7 @@ def command_reference() -> str:
 def _command(name: str, command: Any) -> str:
     arguments = [item for item in command.params if item.param_type_name == "argument"]
     options = [item for item in command.params if item.param_type_name == "option"]
+    examples = (command.epilog or "").split("\n")[2:]
     usage = " ".join(["onward", name, *(_placeholder(item) for item in arguments), "[OPTIONS]"])
     parts = [f"## `onward {name}`", _text(command.help), f"```text\n{usage}\n```"]
     if arguments:
@@ -79,6 +80,8 @@ def _command(name: str, command: Any) -> str:
         rows = [_option(item) for item in options if getattr(item, "rich_help_panel", None) == panel]
         title = f"**{panel}**" if panel else "**Options**" if len(panels) > 1 else ""
         parts += [title, _table(["Option", "Value", "Meaning", "Default"], rows)]
+    if examples:
+        parts += ["**Examples**", "\n".join(["```sh", *examples, "```"])]
     return "\n\n".join(filter(None, parts))
 
 

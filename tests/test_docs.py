@@ -142,6 +142,19 @@ def test_every_command_line_parses(document: Path, commands: dict[str, Any]) -> 
         commands[name].make_context(f"onward {name}", arguments, resilient_parsing=True)
 
 
+def test_every_command_has_examples_below_its_options_and_they_parse(commands: dict[str, Any]) -> None:
+    for name, command in commands.items():
+        examples = (command.epilog or "").split("\n")[2:]
+        assert examples or name == "doctor", name
+        for line in examples:
+            program, example, *arguments = shlex.split(line.rpartition(" | ")[2])
+            assert program == "onward"
+            commands[example].make_context(line, arguments, resilient_parsing=True)
+            assert set(re.findall(r"(?<= )--[a-z-]+", line)) <= {
+                item for one in commands[example].params for item in one.opts
+            }
+
+
 @each(GUIDES)
 def test_every_option_that_is_named_exists(document: Path, commands: dict[str, Any]) -> None:
     known = {

@@ -51,6 +51,8 @@ def test_every_command_explains_itself(command: str, here) -> None:
     result = here(command, "--help")
     assert result.returncode == 0
     assert "Usage: onward" in result.stdout
+    assert "\b" not in result.stdout
+    assert ("Examples:" in result.stdout) == (command != "doctor")
 
 
 @pytest.mark.parametrize(

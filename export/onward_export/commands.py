@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onward.cli.console import AsJson, print_json, print_table, remark, say, say_next
+from onward.cli.console import AsJson, add_command, print_json, print_table, remark, say, say_next
 from onward.cli.console import app as make_app
 from onward.errors import UsageError
 from onward_training.cli_options import (
@@ -40,12 +40,16 @@ app = make_app("Export models to bundles, behind the parity gate.")
 FOREIGN, FORM = "Models not trained with Onward", "Artifacts"
 
 
-@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for all results.")] = Path("artifacts/demo"),
     as_json: AsJson = False,
 ) -> None:
-    """Train, export, verify, predict and bench on handwritten digits. Takes about a minute and downloads nothing."""
+    """Train, export, verify, predict and bench on handwritten digits. Takes about a minute and downloads nothing.
+
+    Examples:
+        onward demo
+        onward demo --out somewhere/
+    """
     from onward_export.demo import demo as run
     from onward_export.demo import print_results
 
@@ -56,7 +60,6 @@ def demo(
         print_results(results, out)
 
 
-@app.command()
 def export(
     what: Annotated[
         str,
@@ -161,7 +164,13 @@ def export(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Export to ONNX, TorchScript and .pt2. Only files that pass the parity gate are published."""
+    """Export to ONNX, TorchScript and .pt2. Only files that pass the parity gate are published.
+
+    Examples:
+        onward export run.pt --out artifacts/digits
+        onward export torchvision:resnet18 --weights resnet18-f37072fd.pth
+        onward export net.py:Network --weights net.pth --image-size 224 --resize stretch --mean 0.5 --std 0.25
+    """
     from onward.model_file import check_model_file
     from onward_export.options import ExportOptions
     from onward_export.signature_options import apply_interface, read_labels, tensor_signature
@@ -272,3 +281,7 @@ def print_bundle(bundle: Bundle) -> None:
         say(f"not published: {item['format']} {item['outcome']}. {item['reason']}")
     without = f" Without {', '.join(item['format'] for item in missing)}." if missing else ""
     say(f"published {bundle.path}: every artifact is as close to the mathematical model as PyTorch itself.{without}")
+
+
+for _command in (demo, export):
+    add_command(app, _command)

@@ -14,6 +14,7 @@ from onward.cli.console import (
     ProviderName,
     SignerKey,
     TrustWord,
+    add_command,
     print_json,
     progress,
     remark,
@@ -46,10 +47,7 @@ __all__ = ["app", "evaluate", "inspect", "train"]
 
 app = make_app("Train classifiers into checkpoints, and evaluate them.")
 
-app.command()(train)
 
-
-@app.command()
 def evaluate(
     what: Annotated[
         str,
@@ -81,7 +79,13 @@ def evaluate(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Classify the test images of a data set and compare with their labels."""
+    """Classify the test images of a data set and compare with their labels.
+
+    Examples:
+        onward evaluate run.pt --html evaluation.html
+        onward evaluate artifacts/digits --data folder:photos
+        onward evaluate weights.pth --model torchvision:resnet18 --data folder:photos
+    """
     from onward.files import check_new
     from onward.model_file import check_model_file, kind_of
     from onward_training.data import check
@@ -154,4 +158,5 @@ def evaluate(
         raise typer.Exit(1)
 
 
-app.command()(inspect)
+for _command in (train, evaluate, inspect):
+    add_command(app, _command)

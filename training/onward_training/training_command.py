@@ -172,7 +172,14 @@ def train(
     ] = "none",
     as_json: AsJson = False,
 ) -> None:
-    """Train a network and save its best epoch as a checkpoint."""
+    """Train a network and save its best epoch as a checkpoint.
+
+    Examples:
+        onward train --data folder:photos --model cnn --epochs 8 --out run.pt
+        onward train --data folder:photos --model torchvision:resnet18 --weights resnet18-f37072fd.pth --freeze-epochs 1
+        onward train --data digits --model net.py:Network --epochs 20 --resume
+        onward train --config run.toml
+    """
     from onward.model_file import check_model_file
     from onward_training.config_file import format_options
     from onward_training.data import check

@@ -10,8 +10,8 @@ import typer
 from onward import __version__
 from onward.cli.bench import bench
 from onward.cli.commands import doctor, embed, verify
+from onward.cli.console import add_command, run
 from onward.cli.console import app as make_app
-from onward.cli.console import run
 from onward.cli.extensions import COMMANDS_GROUP, load_extensions
 from onward.cli.inspect import inspect
 from onward.cli.predict import predict
@@ -35,7 +35,7 @@ def build_app() -> typer.Typer:
     }
     commands |= dict(load_extensions(COMMANDS_GROUP))
     for name in sorted(commands, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name)):
-        application.command(name)(commands[name])
+        add_command(application, commands[name], name)
     application.callback(help=HELP)(_global_options)
     return application
 

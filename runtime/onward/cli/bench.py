@@ -106,7 +106,14 @@ def bench(
         ),
     ] = False,
 ) -> None:
-    """Benchmark models on every available backend, each in its own process, in interleaved rounds."""
+    """Benchmark models on every available backend, each in its own process, in interleaved rounds.
+
+    Examples:
+        onward bench artifacts/digits --quick
+        onward bench artifacts/digits --html bench.html
+        onward bench model.onnx other.onnx --batch-sizes 1,32 --threads 2
+        onward bench artifacts/digits --baseline before.json --fail-above 5%
+    """
     from onward.benchmarking.regression import compare_reports, parse_percentage
     from onward.benchmarking.report import Report
     from onward.benchmarking.spec import QUICK_BACKENDS, BenchSpec, Selection

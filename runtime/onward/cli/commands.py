@@ -39,7 +39,13 @@ def verify(
     key: SignerKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prove again, on this machine, that each artifact is as close to the mathematical model as PyTorch is."""
+    """Prove again, on this machine, that each artifact is as close to the mathematical model as PyTorch is.
+
+    Examples:
+        onward verify artifacts/digits
+        onward verify received/ --key key.pub
+        onward verify artifacts/digits --provider cuda --json
+    """
     from onward.bundle import Bundle
     from onward.bundle.trust import Trust
     from onward.bundle.verification import verify as run
@@ -114,7 +120,12 @@ def embed(
     key: SignerKey = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a small app around the model: source code to read and change, that verifies itself where it runs."""
+    """Write a small app around the model: source code to read and change, that verifies itself where it runs.
+
+    Examples:
+        onward embed artifacts/digits --target python --out app/
+        onward embed artifacts/digits --target web --out site/ --download
+    """
     from onward.bundle import Bundle
     from onward.bundle.trust import Trust
     from onward.embedding import BrowserRuntime, EmbedOptions

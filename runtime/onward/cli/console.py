@@ -6,6 +6,7 @@ is printed passes here: control characters in it are escaped (`onward.printable`
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
@@ -36,6 +37,7 @@ __all__ = [
     "ProviderName",
     "SignerKey",
     "TrustWord",
+    "add_command",
     "app",
     "countdown",
     "interruptible",
@@ -113,6 +115,14 @@ def app(help: str) -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+
+
+def add_command(application: typer.Typer, function: Callable[..., Any], name: str | None = None) -> None:
+    """Make a command of a function. Its docstring is the help; a last section `Examples:` stands below the options."""
+    text, _, examples = (inspect.getdoc(function) or "").partition("\n\nExamples:\n")
+    lines = [line.strip() for line in examples.splitlines()]
+    epilog = "\n".join(["\b", "Examples:", *lines]) if lines else None  # without \b, the lines would be joined
+    application.command(name, help=text, epilog=epilog)(function)
 
 
 def run(application: typer.Typer, name: str) -> None:

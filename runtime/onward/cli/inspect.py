@@ -30,7 +30,13 @@ def inspect(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a bundle, an ONNX file or a checkpoint takes, gives and comes from."""
+    """Show what a bundle, an ONNX file or a checkpoint takes, gives and comes from.
+
+    Examples:
+        onward inspect artifacts/digits
+        onward inspect model.onnx --json
+        onward inspect somebodys-weights.pth
+    """
     from onward.bundle.inspection import inspect_bundle, inspect_onnx
 
     if sbom:

@@ -130,7 +130,14 @@ def predict(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress bar and no summary.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Predict images in batches: one row per image, in the order of the inputs."""
+    """Predict images in batches: one row per image, in the order of the inputs.
+
+    Examples:
+        onward predict artifacts/digits photo.jpg
+        onward predict artifacts/digits photos/ --out answers.csv --top-k 3
+        onward predict artifacts/digits 'shards/*.tar' --out answers.parquet --resume
+        find photos -name '*.png' | onward predict artifacts/digits - --out -
+    """
     from onward.backends.providers import ProviderRequest
     from onward.bundle.onnx_alone import open_bundle_or_onnx
     from onward.bundle.trust import Trust

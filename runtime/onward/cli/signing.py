@@ -30,7 +30,11 @@ def keygen(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a pair of keys: the private one signs bundles, the public one checks them."""
+    """Make a pair of keys: the private one signs bundles, the public one checks them.
+
+    Examples:
+        onward keygen --out key.pem
+    """
     from onward.bundle.keys import generate_keys
 
     passphrase = _passphrase(confirm=True) if encrypt else None
@@ -50,7 +54,12 @@ def sign(
     key: Annotated[Path, typer.Option(metavar="PRIVATE_KEY", help="The private key: a PEM file of `onward keygen`.")],
     as_json: AsJson = False,
 ) -> None:
-    """Sign every file of a bundle, so that others can check who made it: writes model.sig into it."""
+    """Sign every file of a bundle, so that others can check who made it: writes model.sig into it.
+
+    Examples:
+        onward sign artifacts/digits --key key.pem
+        onward verify artifacts/digits --key key.pub
+    """
     from onward.bundle import Bundle
     from onward.bundle.signing import sign as run
 
