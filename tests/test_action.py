@@ -55,33 +55,38 @@ def run_step(name: str, given: Mapping[str, object], folder: Path) -> subprocess
     )
 
 
-def test_it_verifies_and_benches_and_shows_both(shared_bundle: Bundle, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def first_bench(shared_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of the step Bench without a baseline."""
+    folder = tmp_path_factory.mktemp("first")
+    result = run_step("Bench", {"bundle": shared_bundle.path, "bench-options": QUICK}, folder)
+    assert result.returncode == 0, result.stderr
+    assert (folder / "outputs").read_text() == "report=onward-bench.json\n"
+    return folder / "onward-bench.json"
+
+
+def test_it_verifies_and_benches_and_shows_both(shared_bundle: Bundle, first_bench: Path, tmp_path: Path) -> None:
     inputs = {"bundle": shared_bundle.path, "bench-options": QUICK}
     verified = run_step("Verify", inputs, tmp_path)
     assert verified.returncode == 0, verified.stderr
     assert "onnx" in (tmp_path / "Verify.md").read_text()
-    first = run_step("Bench", inputs, tmp_path)
-    assert first.returncode == 0, first.stderr
-    assert (tmp_path / "outputs").read_text() == "report=onward-bench.json\n"
-    report = Report.load(tmp_path / "onward-bench.json")
-    (tmp_path / "onward-bench.json").rename(tmp_path / "before.json")
-    (tmp_path / "Bench.md").unlink()
-
-    gated = inputs | {"baseline": "before.json", "fail-above": "1000%"}
-    second = run_step("Bench", gated, tmp_path)
+    shutil.copy(first_bench, tmp_path / "before.json")
+    second = run_step("Bench", inputs | {"baseline": "before.json", "fail-above": "1000%"}, tmp_path)
     assert second.returncode == 0, second.stderr
-    assert json.loads((tmp_path / "onward-bench.json").read_text())["gate"]["num_compared"] == len(report.rows)
+    compared = json.loads((tmp_path / "onward-bench.json").read_text())["gate"]["num_compared"]
+    assert compared == len(Report.load(first_bench).rows)
     summary = (tmp_path / "Bench.md").read_text()
     assert summary == second.stdout
     assert "| batch | backend | median ms |" in summary
     assert "compared with before.json" in summary
 
 
-def test_a_regression_fails_the_job_and_is_in_the_summary(shared_bundle: Bundle, tmp_path: Path) -> None:
+def test_a_regression_fails_the_job_and_is_in_the_summary(
+    shared_bundle: Bundle, first_bench: Path, tmp_path: Path
+) -> None:
     """A baseline that was a thousand times as fast."""
     inputs = {"bundle": shared_bundle.path, "bench-options": QUICK}
-    assert run_step("Bench", inputs, tmp_path).returncode == 0
-    document = json.loads((tmp_path / "onward-bench.json").read_text())
+    document = json.loads(first_bench.read_text())
     for row in document["rows"]:
         row["rounds_ms"] = [[time / 1000 for time in rounds] for rounds in row["rounds_ms"]]
     (tmp_path / "before.json").write_text(json.dumps(document))

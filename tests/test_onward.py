@@ -69,34 +69,6 @@ def test_each_package_runs_as_a_module_in_any_folder(package: str, name: str, tm
     assert f"Usage: {name} " in result.stdout
 
 
-def test_the_whole_line_from_the_command_line(onward, tmp_path: Path) -> None:
-    """train → evaluate → export → verify → inspect → predict → bench, JSON where a machine reads."""
-    checkpoint, bundle = tmp_path / "fake.pt", tmp_path / "fake"
-    trained = json.loads(
-        onward("train", "--data", "fake", "--model", "perceptron", "--epochs", 5, "--out", checkpoint, "--json").stdout
-    )
-    assert trained["test"]["accuracy"] > 0.9
-    evaluated = json.loads(onward("evaluate", checkpoint, "--json").stdout)
-    assert evaluated.items() >= trained["test"].items()
-    exported = onward("export", checkpoint, "--out", bundle)
-    assert exported.returncode == 0
-    assert "published" in exported.stdout
-    verified = json.loads(onward("verify", bundle, "--json").stdout)
-    assert verified["passed"]
-    assert [item["same_bits_as_builder"] for item in verified["artifacts"]] == [True, True, True]
-    for thing in (checkpoint, bundle, bundle / "model.onnx"):
-        assert json.loads(onward("inspect", thing, "--json").stdout)["signature"]["labels"][0] == "pattern 0"
-        assert "pattern 0" in onward("inspect", thing).stdout
-    of_the_bundle = json.loads(onward("evaluate", bundle, "--data", "fake", "--json").stdout)
-    assert of_the_bundle["confusion"] == evaluated["confusion"]
-    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8))
-    rows = onward("predict", bundle, tmp_path / "images.npy", "--out", "-").stdout.splitlines()
-    assert [json.loads(row)["input"] for row in rows] == [f"{tmp_path / 'images.npy'}[{index}]" for index in range(5)]
-    quick = "--process-runs 1 --rounds 1 --threads 1 --batch-sizes 1,3 --backends onnxruntime --no-files"
-    timed = json.loads(onward("bench", bundle, *quick.split(), "--json").stdout)
-    assert [row["status"] for row in timed["rows"]] == ["measured"] * 2
-
-
 def test_doctor_says_what_this_machine_can_run(onward) -> None:
     result = onward("doctor", "--json")
     findings = {item["what"]: item["works"] for item in json.loads(result.stdout)["findings"]}

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
 
 from onward.benchmarking.candidate import Candidate
 from onward.benchmarking.instability import Instability
@@ -20,14 +18,12 @@ from onward.benchmarking.row import DRAWN_PERCENT, STATUSES, Latency, Row, Stage
 from onward.errors import DataError
 from onward.host.fingerprint import take_fingerprint
 from onward.statistics import Interval
+from tests import schemas
 from tests.runtime.benchmarking.reports import FINGERPRINT, OPTIONS, REPORTS
-
-SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "bench.schema.json").read_text())
-VALIDATOR = Draft202012Validator(SCHEMA)
 
 
 def complaints(document: object) -> list[str]:
-    return [f"{error.json_path}: {error.message}" for error in VALIDATOR.iter_errors(document)]
+    return schemas.complaints("bench", document)
 
 
 def written(report: Report) -> Any:
@@ -36,7 +32,7 @@ def written(report: Report) -> Any:
 
 
 def test_the_schema_is_valid() -> None:
-    Draft202012Validator.check_schema(SCHEMA)
+    assert schemas.is_schema("bench")
 
 
 @pytest.mark.parametrize("kind", REPORTS)

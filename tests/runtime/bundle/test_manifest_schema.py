@@ -9,20 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
 
 from onward.bundle import Bundle
 from onward.signature import Input, Output, Signature, TensorSignature
+from tests import schemas
 from tests.bundles import path_of
 
 ROOT = Path(__file__).parents[3]
-SCHEMA = json.loads((ROOT / "docs" / "manifest.schema.json").read_text())
-VALIDATOR = Draft202012Validator(SCHEMA)
 OLD = sorted((Path(__file__).parent / "bundles").rglob("manifest.json"))
 
 
 def complaints(document: object) -> list[str]:
-    return [f"{error.json_path}: {error.message}" for error in VALIDATOR.iter_errors(document)]
+    return schemas.complaints("manifest", document)
 
 
 def manifest(bundle: Bundle) -> Any:
@@ -30,7 +28,7 @@ def manifest(bundle: Bundle) -> Any:
 
 
 def test_the_schema_is_one() -> None:
-    Draft202012Validator.check_schema(SCHEMA)
+    assert schemas.is_schema("manifest")
 
 
 def test_a_manifest_written_today_fits(shared_bundle: Bundle) -> None:
@@ -57,8 +55,7 @@ def test_a_manifest_of_long_ago_fits(path: Path) -> None:
     ids=["tensors", "float planes of any size", "grey as RGB", "another task"],
 )
 def test_every_form_of_signature_fits(signature: Any) -> None:
-    assert list(VALIDATOR.evolve(schema=SCHEMA["properties"]["signature"] | {"$defs": SCHEMA["$defs"]}).iter_errors(
-        signature.to_json())) == []  # fmt: skip
+    assert schemas.complaints("manifest", signature.to_json(), "signature") == []
 
 
 def test_the_manifest_of_a_model_of_tensors_with_a_licence_fits() -> None:
