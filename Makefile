@@ -126,19 +126,19 @@ format: $(STAMP)
 
 # The one place that sets up: a virtual environment here, uv inside it, the pinned dependencies, and this checkout.
 $(STAMP): requirements.txt pyproject.toml | $(CPU_REQUIREMENTS)
-	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Onward needs Python 3.11 or newer"'
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Onward needs Python 3.11 or newer"'
 	@echo "Setting up $(VENV), once, in a few minutes: $(or $(SIZE_$(TORCH_BUILD)),$(error TORCH_BUILD is '$(TORCH_BUILD)', expected cpu or pinned))."
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(SYNC_$(TORCH_BUILD))
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
-	touch $@
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(SYNC_$(TORCH_BUILD))
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
 
 # The same versions without CUDA's packages. PyTorch's digests are those of other builds, so they are left out; uv checks
 # all others.
 $(CPU_REQUIREMENTS): requirements.txt
-	mkdir -p $(VENV)
-	awk '/^[^ #]/ { bare = /^torch(vision)?==/; dropped = /^(triton==|nvidia-|cuda-)/; if (bare) print $$1 } \
+	@mkdir -p $(VENV)
+	@awk '/^[^ #]/ { bare = /^torch(vision)?==/; dropped = /^(triton==|nvidia-|cuda-)/; if (bare) print $$1 } \
 		!bare && !dropped' requirements.txt >$@
 
 # The runtime floor at its pinned versions, and what its tests need. Of scikit-learn they read only the digits.
