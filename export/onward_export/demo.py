@@ -17,7 +17,8 @@ from onward.benchmarking.schedule import Schedule
 from onward.benchmarking.spec import BenchOptions, BenchSpec, Selection
 from onward.bundle import Bundle
 from onward.bundle.verification import Verification, verify
-from onward.cli.console import countdown, print_table, progress, remark, say
+from onward.cli.console import print_table, remark, say
+from onward.cli.progress import countdown, progress
 from onward.prediction import PredictOptions, Summary, open_engine, predict
 from onward.sources import open_sources
 from onward_export.demo_page import write_demo_page

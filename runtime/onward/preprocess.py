@@ -46,6 +46,10 @@ class Preprocess:
         if self.shorter_side_px is not None and self.shorter_side_px < 1:
             raise SignatureError(f"shorter_side_px is {self.shorter_side_px}, expected at least 1.")
 
+    def describe(self) -> str:
+        """How an image gets its size, in words."""
+        return f"shorter side to {self.shorter_side_px}, then the centre" if self.shorter_side_px else "stretched"
+
     def with_exif(self, rule: str | None) -> Preprocess:
         """The same with another rule for the EXIF orientation; None changes nothing.
 

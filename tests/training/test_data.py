@@ -274,7 +274,7 @@ def test_a_preprocess_is_what_prepares_the_images(folder: Path) -> None:
     expected = {read_image(path, dataset.signature).tobytes() for path in folder.rglob("*.png")}
     splits = (dataset.train, dataset.validation, dataset.test)
     assert {image.tobytes() for split in splits for image in split.read(slice(None))[0]} == expected
-    assert "20×30 become 16×16 (the shorter side to 24, then the centre)" in dataset.notes[0]
+    assert "20×30 become 16×16 (shorter side to 24, then the centre)" in dataset.notes[0]
 
 
 def test_a_folder_takes_the_form_of_a_signature_that_it_shall_be_like(folder: Path) -> None:

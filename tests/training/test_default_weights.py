@@ -15,7 +15,7 @@ from onward.errors import UsageError
 from onward.preprocess import Preprocess
 from onward_training.default_weights import MIRROR, check_default, find_default
 from onward_training.models import published_weights
-from onward_training.models.published_weights import PublishedWeights
+from onward_training.models.published_weights import KnownWeights
 from onward_training.preprocessing import StatedPreprocessing
 
 CONTENT = b"weights"
@@ -34,7 +34,7 @@ def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def publish(monkeypatch: pytest.MonkeyPatch, url: str | None, hub_id: str | None = None) -> None:
     images = StatedPreprocessing((8, 8), 3, Preprocess(), (0.5,) * 3, (0.5,) * 3, "ignore")
-    item = PublishedWeights("the weights", "timm:net.tag", lambda: images, lambda: ("a", "b"), 2, url, hub_id)
+    item = KnownWeights("the weights", "timm:net.tag", lambda: images, lambda: ("a", "b"), 2, url, hub_id)
     monkeypatch.setattr(published_weights, "published_of", lambda model: [item])
 
 

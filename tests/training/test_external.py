@@ -417,8 +417,12 @@ def test_a_whole_network_gives_its_weights_without_its_code(
     assert_equal(weights.state_dict, net.state_dict())
     assert list(weights.state_dict) == list(net.state_dict())
     assert weights.kind == ("module" if form == "network" else "training state")
-    if form == "network":
-        assert told == ["whole.pt is a whole network, a Taught: its weights are taken, its code is not run"]
+    said = {
+        "network": "whole.pt is a whole network, a Taught: its weights are taken, its code is not run",
+        "entry": "took the weights under 'model' of whole.pt",
+        "trainer": "took the weights under 'network' of whole.pt",
+    }
+    assert told == [said[form]]
 
 
 def test_modules_that_hold_each_other_end_in_a_sentence(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from onward.errors import UsageError
 from onward.preprocess import Preprocess
 from onward.signature import Signature
 from onward_training.checkpoint import Checkpoint
-from onward_training.foreign_signature import foreign_signature, known_preprocessing
+from onward_training.foreign_signature import foreign_signature, known_weights
 from onward_training.models import published_weights
-from onward_training.models.published_weights import PublishedWeights, find_published, published_of
+from onward_training.models.published_weights import KnownWeights, find_published, published_of
 from onward_training.preprocessing import NOTHING_STATED, StatedPreprocessing
 
 RGB = Signature(24, 20, 3, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), ("cat", "dog", "eel"), Preprocess("shorter-side", 30))
@@ -30,7 +30,7 @@ def weights(tmp_path: Path) -> Path:
 def publish(monkeypatch: pytest.MonkeyPatch, file_name: str) -> None:
     """Let torchvision publish weights of this file name for its alexnet."""
     url, images = f"https://example.com/{file_name}", StatedPreprocessing.of(RGB)
-    item = PublishedWeights("torchvision's V1", "torchvision:alexnet", lambda: images, lambda: RGB.labels, 3, url)
+    item = KnownWeights("torchvision's V1", "torchvision:alexnet", lambda: images, lambda: RGB.labels, 3, url)
     monkeypatch.setattr(published_weights, "_of_torchvision", lambda name: [item])
 
 
@@ -73,11 +73,11 @@ def test_published_weights_are_known_by_name_or_by_content(weights: Path, monkey
     said: list[str] = []
     for file_name, is_known, num_said in ((f"a-{digest}.pth", 1, 0), ("a-00000000.pth", 0, 0), ("renamed.pth", 1, 0)):
         publish(monkeypatch, file_name)
-        assert bool(known_preprocessing("torchvision:alexnet", weights, said.append)) == is_known, file_name
+        assert bool(known_weights("torchvision:alexnet", weights, said.append)) == is_known, file_name
         assert len(said) == num_said
     other = weights.rename(weights.with_name("a-00000000.pth"))
     publish(monkeypatch, other.name)
-    assert known_preprocessing("torchvision:alexnet", other, said.append) is not None
+    assert known_weights("torchvision:alexnet", other, said.append) is not None
     assert said == [
         f"a-00000000.pth has the name of torchvision's V1, but not its content: its SHA-256 begins with {digest}"
     ]

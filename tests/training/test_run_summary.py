@@ -19,11 +19,12 @@ from onward_training import devices
 from onward_training.batch_picture import draw_batch
 from onward_training.checkpoint import Checkpoint, Epoch
 from onward_training.data import Dataset, Split, load
+from onward_training.evaluation import Evaluation
 from onward_training.loop import train
 from onward_training.options import TrainOptions
 from onward_training.run_folder import RunFolder
 from onward_training.run_summary import RunSummary, count_multiply_adds
-from onward_training.text import EpochPrinter, print_best
+from onward_training.text import EpochPrinter, print_result
 
 TINY = TrainOptions(model="perceptron", epochs=1)
 
@@ -134,10 +135,12 @@ def test_guessing_knows_how_frequent_classes_are(digits: Dataset) -> None:
 
 def test_the_best_epoch_is_said(checkpoint: Checkpoint, capsys: pytest.CaptureFixture[str]) -> None:
     history = (epoch(1, 1.0, 0.5), epoch(2, 0.9, 0.75), epoch(3, 1.0, 0.5))
-    print_best(replace(checkpoint, history=history, provenance={"best_epoch": 2}), Path("run.pt"), 9)
+    run = replace(checkpoint, history=history, provenance={"best_epoch": 2})
+    print_result(run, Evaluation(np.eye(10, dtype=np.float32), np.arange(10)), Path("run.pt"), 9)
     assert capsys.readouterr().out.splitlines() == [
         "stopped after epoch 3 of 9: no epoch since 2 was better (--patience)",
         "best epoch: 2 of 3, with a validation accuracy of 75.00% → run.pt",
+        "test accuracy 100.00% (95 % interval 72.25% to 100.00%, 10 images)",
     ]
 
 

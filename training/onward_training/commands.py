@@ -16,12 +16,12 @@ from onward.cli.console import (
     TrustWord,
     add_command,
     print_json,
-    progress,
     remark,
     say,
     say_next,
 )
 from onward.cli.console import app as make_app
+from onward.cli.progress import progress
 from onward_training.cli_options import (
     MODELS,
     DataDir,

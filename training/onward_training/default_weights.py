@@ -17,7 +17,7 @@ from onward.errors import UsageError, reason_of
 from onward_training.model_names import LIBRARIES
 
 if TYPE_CHECKING:
-    from onward_training.models.published_weights import PublishedWeights
+    from onward_training.models.published_weights import KnownWeights
 
 __all__ = ["MIRROR", "check_default", "find_default", "is_default"]
 
@@ -66,7 +66,7 @@ def find_default(
     return found, item.model
 
 
-def _places(item: PublishedWeights) -> Iterator[Path]:
+def _places(item: KnownWeights) -> Iterator[Path]:
     """Where the file may be on this machine."""
     mirror = os.environ.get(MIRROR, "")
     if mirror and not _is_remote(mirror):
@@ -78,7 +78,7 @@ def _places(item: PublishedWeights) -> Iterator[Path]:
         yield from _cached(item.hub_id)
 
 
-def _names(item: PublishedWeights) -> list[str]:
+def _names(item: KnownWeights) -> list[str]:
     """The names of the file in a mirror."""
     on_hub = [f"{item.hub_id}/{name}" for name in HUB_FILES] if item.hub_id else []
     return ([item.file_name] if item.file_name else []) + on_hub
@@ -102,12 +102,12 @@ def _is_remote(mirror: str) -> bool:
     return mirror.startswith(("http://", "https://"))
 
 
-def _url(item: PublishedWeights) -> str | None:
+def _url(item: KnownWeights) -> str | None:
     mirror = os.environ.get(MIRROR, "")
     return f"{mirror.rstrip('/')}/{_names(item)[0]}" if _is_remote(mirror) else item.url
 
 
-def _download(item: PublishedWeights, notify: Callable[[str], None]) -> Path:
+def _download(item: KnownWeights, notify: Callable[[str], None]) -> Path:
     """Download the file to where torchvision and timm look for it, and check its digest.
 
     Source: torch, `torch.hub.download_url_to_file`.

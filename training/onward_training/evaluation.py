@@ -12,14 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onward.errors import DataError, Refusal
-from onward.statistics import wilson_interval
+from onward.statistics import Z_95, wilson_interval
 
 __all__ = ["CLASS_COLUMNS", "CalibrationBin", "ClassMetrics", "Confusion", "Evaluation", "class_rows"]
 
 NUM_BINS = 15
 NUM_LISTED = 24
-#: Of a normal distribution, 95 % are within so many standard deviations.
-NORMAL_95 = 1.959964
 #: Lower bound of a probability in the loss: the smallest normal float32, so one image adds 87.3 at most.
 SMALLEST = float(np.finfo(np.float32).tiny)
 #: The columns of `class_rows`; `onward.cli.console` aligns a column with a leading `>` to the right.
@@ -276,7 +274,7 @@ class Evaluation:
         confidence = self.confidence[self.is_answered].astype(np.float64)
         gaps = confidence - (self.predicted == self.targets)[self.is_answered]
         squares = max(float(((gaps - gaps.mean()) ** 2).sum()), float((confidence * (1 - confidence)).sum()))
-        margin = NORMAL_95 * math.sqrt(squares) / len(gaps)
+        margin = Z_95 * math.sqrt(squares) / len(gaps)
         return float(gaps.mean()), float(gaps.mean()) - margin, float(gaps.mean()) + margin
 
     @property

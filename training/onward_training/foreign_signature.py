@@ -16,31 +16,10 @@ from onward.errors import UsageError
 from onward.signature import Signature, of_images
 from onward_training.checkpoint import Checkpoint, is_checkpoint
 from onward_training.data import Dataset, load
-from onward_training.models.published_weights import find_published, published_of
+from onward_training.models.published_weights import KnownWeights, find_published, published_of
 from onward_training.preprocessing import StatedPreprocessing
 
-__all__ = ["KnownPreprocessing", "KnownSignature", "foreign_signature", "known_preprocessing"]
-
-
-@dataclass(frozen=True)
-class KnownPreprocessing:
-    """What a file of weights, or the library that publishes it, says about its images and classes.
-
-    Args:
-        preprocessing: How images become the input.
-        labels: Finds the names of the classes; a UsageError says why there are none.
-        num_classes: Their number.
-        origin: The name of the published weights; empty if the file itself says it.
-        arguments: Of the network, that belong to these weights.
-        is_certain: Whether the file was found to hold just these weights.
-    """
-
-    preprocessing: StatedPreprocessing
-    labels: Callable[[], tuple[str, ...]]
-    num_classes: int
-    origin: str = ""
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    is_certain: bool = True
+__all__ = ["KnownSignature", "foreign_signature", "known_weights"]
 
 
 @dataclass(frozen=True)
@@ -51,9 +30,7 @@ class KnownSignature:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-def known_preprocessing(
-    model: str, path: Path, notify: Callable[[str], None] = lambda text: None
-) -> KnownPreprocessing | None:
+def known_weights(model: str, path: Path, notify: Callable[[str], None] = lambda text: None) -> KnownWeights | None:
     """What a file brings, or what is published for it; None if neither is so.
 
     Args:
@@ -61,15 +38,13 @@ def known_preprocessing(
         path: The file.
         notify: Called if the file has the name of published weights, and other content.
     """
-    if is_checkpoint(path):
-        signature = of_images(Checkpoint.load(path).signature)
-        return KnownPreprocessing(StatedPreprocessing.of(signature), lambda: signature.labels, signature.num_classes)
-    found = find_published(model, path, notify)
-    if found is None:
-        return None
-    return KnownPreprocessing(
-        found.preprocessing(), found.labels, found.num_classes, found.name, found.arguments, found.is_certain
-    )
+    if not is_checkpoint(path):
+        return find_published(model, path, notify)
+    signature = of_images(Checkpoint.load(path).signature)
+    return KnownWeights(
+        "", model, lambda: StatedPreprocessing.of(signature), lambda: signature.labels, signature.num_classes,
+        is_certain=True,
+    )  # fmt: skip
 
 
 def foreign_signature(
@@ -97,8 +72,8 @@ def foreign_signature(
         DataError: The data set cannot be read.
         UsageError: Something is neither stated nor known; the message says what, and the options for it.
     """
-    known = known_preprocessing(model, path, notify)
-    chosen = stated.or_of(known.preprocessing) if known else stated
+    known = known_weights(model, path, notify)
+    chosen = stated.or_of(known.preprocessing()) if known else stated
     _check_complete(chosen, path, model, data)
     names = labels or _labels(known, is_needed=data is None)
     dataset = _load(data, data_dir, chosen, names) if data is not None else None
@@ -109,12 +84,12 @@ def foreign_signature(
     if known is not None and not known.is_certain and len(names) != known.num_classes:
         _check_complete(stated, path, model, data)  # trained on from the published weights, so these may differ
         known = None
-    if known is not None and known.origin:
-        notify(f"{path.name} is {known.origin}: images become {_described(chosen)}")
+    if known is not None and known.name:
+        notify(f"{path.name} is {known.name}: images become {_described(chosen)}")
     return KnownSignature(_signature(chosen, names, dataset), known.arguments if known else {})
 
 
-def _labels(known: KnownPreprocessing | None, *, is_needed: bool) -> tuple[str, ...]:
+def _labels(known: KnownWeights | None, *, is_needed: bool) -> tuple[str, ...]:
     try:
         return known.labels() if known is not None else ()
     except UsageError:
@@ -195,8 +170,8 @@ def _sentence(path: Path, model: str, missing: list[tuple[str, str]]) -> str:
 def _described(chosen: StatedPreprocessing) -> str:
     height, width = chosen.image_size or (0, 0)
     rule = chosen.rule()
-    how = f"shorter side to {rule.shorter_side_px}, then the centre" if rule.shorter_side_px else "stretched"
-    return f"{height}×{width} ({how}, {rule.interpolation}), mean {_numbers(chosen.mean)}, std {_numbers(chosen.std)}"
+    how = f"{rule.describe()}, {rule.interpolation}"
+    return f"{height}×{width} ({how}), mean {_numbers(chosen.mean)}, std {_numbers(chosen.std)}"
 
 
 def _numbers(values: tuple[float, ...] | None) -> str:

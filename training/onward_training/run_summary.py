@@ -102,12 +102,11 @@ class RunSummary:
         }
 
     def _input(self) -> str:
-        signature, rule = self.signature, self.signature.preprocess
+        signature = self.signature
         color = "RGB" if signature.channels == 3 else "grey" if signature.repeat == 1 else "grey, repeated 3 times"
-        how = f"shorter side to {rule.shorter_side_px}, then the centre" if rule.shorter_side_px else "stretched"
         normal = f"mean {_numbers(signature.mean)}, std {_numbers(signature.std)}"
         said = f"; {self.proportions}" if self.proportions else ""
-        return f"{signature.height}×{signature.width} {color}, {how}, {normal}{said}"
+        return f"{signature.height}×{signature.width} {color}, {signature.preprocess.describe()}, {normal}{said}"
 
     def _network(self) -> str:
         counted = "" if self.multiply_adds is None else f", {_short(self.multiply_adds)} multiply-adds an image"

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 __all__ = [
     "EpochPrinter",
     "is_at_chance",
-    "print_best",
     "print_epoch",
     "print_evaluation",
     "print_failures",
     "print_missing",
     "print_notes",
+    "print_result",
     "print_summary",
     "print_unanswered",
 ]
@@ -101,13 +101,20 @@ def is_at_chance(history: Sequence[Epoch], chance_loss: float) -> bool:
     )
 
 
-def print_best(checkpoint: Checkpoint, path: Path, num_epochs: int) -> None:
-    """Which epoch is the best, and where it is; and why there are fewer epochs than were asked for."""
+def print_result(checkpoint: Checkpoint, evaluation: Evaluation, path: Path, num_epochs: int) -> None:
+    """Which epoch is the best, where it is, and its test accuracy; and why there are fewer epochs than asked for."""
+    print_unanswered(evaluation)
+    print_missing(evaluation, checkpoint.signature.labels)
     best, count = checkpoint.provenance["best_epoch"], len(checkpoint.history)
     if count < num_epochs:
         say(f"stopped after epoch {count} of {num_epochs}: no epoch since {best} was better (--patience)")
     accuracy = checkpoint.history[best - 1].validation_accuracy
     say(f"best epoch: {best} of {count}, with a validation accuracy of {accuracy:.2%} → {path}")
+    low, high = evaluation.interval_95
+    say(
+        f"test accuracy {evaluation.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}, "
+        f"{len(evaluation.targets):,} images)"
+    )
 
 
 def print_evaluation(

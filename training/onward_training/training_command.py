@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from onward.cli.console import AsJson, print_json, progress, remark, say, say_next
+from onward.cli.console import AsJson, print_json, remark, say_next
+from onward.cli.progress import progress
 from onward.errors import UsageError
 from onward_training.cli_options import (
     MODELS,
@@ -27,17 +28,12 @@ from onward_training.cli_options import (
 from onward_training.inspection import describe
 from onward_training.text import (
     EpochPrinter,
-    print_best,
     print_failures,
-    print_missing,
     print_notes,
-    print_unanswered,
+    print_result,
 )
 
 if TYPE_CHECKING:
-    from onward_training.data import Dataset
-    from onward_training.foreign_signature import KnownPreprocessing
-    from onward_training.preprocessing import StatedPreprocessing
     from onward_training.run_summary import RunSummary
 
 __all__ = ["train"]
@@ -183,7 +179,7 @@ def train(
     from onward.model_file import check_model_file
     from onward_training.config_file import format_options
     from onward_training.data import check
-    from onward_training.default_weights import check_default, find_default, is_default
+    from onward_training.default_weights import check_default, is_default
     from onward_training.model_names import is_user_code
     from onward_training.options import TrainOptions
     from onward_training.preprocessing import StatedPreprocessing
@@ -229,35 +225,24 @@ def train(
     from onward_training.devices import resolve_device
     from onward_training.evaluator import checkpoint_runner
     from onward_training.evaluator import evaluate as run_evaluation
-    from onward_training.external import initialise_from, read_weights
-    from onward_training.foreign_signature import known_preprocessing
-    from onward_training.import_weights import stated_arguments
     from onward_training.loop import train as run
+    from onward_training.run_inputs import open_run_inputs
 
     options = replace(options, device=resolve_device(device))
-    if is_default(weights):
-        weights, model = find_default(model, download=download, notify=remark)
-        options = replace(options, model=model)
-    known = known_preprocessing(model, weights, remark) if weights is not None and data.startswith("folder") else None
-    if weights is not None and known is None and data.startswith("folder"):
-        remark(
-            f"{weights} does not say how its training prepared images: what --image-size, --resize, --mean and --std "
-            f"do not state is chosen by the images of {data}"
-        )
-    if known is not None:
-        options = replace(options, arguments={**known.arguments, **options.arguments})
-    dataset = _load_training_data(data, data_dir, known, stated, seed)
-    if classes is not None:
-        dataset = dataset.select(classes.split(","))
-    initialise = None
-    if weights is not None:
-        read = read_weights(weights, entry=entry, notify=remark)
-        given = options.arguments
-        found_arguments = stated_arguments(read, model, dataset.signature, given, path=weights, notify=remark)
-        options = replace(options, arguments={**found_arguments, **given})
-        initialise = initialise_from(weights, read, notify=remark)
+    inputs = open_run_inputs(
+        options,
+        data,
+        data_dir,
+        stated,
+        weights=weights,
+        download=download,
+        entry=entry,
+        classes=classes.split(",") if classes is not None else None,
+        notify=remark,
+    )
+    dataset, options = inputs.dataset, inputs.options
     run_folder = RunFolder(
-        out or DEFAULT_FOLDER / f"{dataset.name}-{_file_name(model)}.pt",
+        out or DEFAULT_FOLDER / f"{dataset.name}-{_file_name(options.model)}.pt",
         60 * save_minutes,
         format_options(_stated_options(context) | {"device": options.device}),
     )
@@ -291,7 +276,7 @@ def train(
                 dataset,
                 options,
                 data=data,
-                initialise=initialise,
+                initialise=inputs.initialise,
                 run_folder=run_folder,
                 resume_from=found,
                 on_start=start,
@@ -309,38 +294,10 @@ def train(
         document = describe(checkpoint) | {"checkpoint": str(run_folder.path), "run": summaries[0].to_json()}
         print_json(document | {"test": evaluation.to_json(dataset.test.file_of)})
     else:
-        low, high = evaluation.interval_95
-        print_unanswered(evaluation)
-        print_missing(evaluation, dataset.signature.labels)
-        print_best(checkpoint, run_folder.path, epochs)
-        say(
-            f"test accuracy {evaluation.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}, "
-            f"{len(evaluation.targets):,} images)"
-        )
+        print_result(checkpoint, evaluation, run_folder.path, epochs)
         say_next(
             ("evaluate", run_folder.path, "--html", run_folder.path.with_suffix(".html")), ("export", run_folder.path)
         )
-
-
-def _load_training_data(
-    data: str, data_dir: Path | None, known: KnownPreprocessing | None, stated: StatedPreprocessing, seed: int
-) -> Dataset:
-    """The data set; the images of a folder as is stated, or else as is known of the weights."""
-    from dataclasses import replace
-
-    from onward_training.data import load
-
-    chosen = stated.or_of(known.preprocessing) if known is not None else stated
-    dataset = load(
-        data,
-        data_dir=data_dir,
-        image_size=chosen.image_size,
-        channels=chosen.channels,
-        seed=seed,
-        preprocess=chosen.resize,
-        exif=chosen.exif,
-    )
-    return replace(dataset, signature=chosen.on(dataset.signature))
 
 
 def _file_name(model: str) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,14 +71,11 @@ def worst_samples(results: ParityResults, count: int = NUM_WORST) -> list[WorstS
             before = worst.get((sample.kind, sample.index))
             if before is None or _rank(sample) > _rank(before):
                 worst[sample.kind, sample.index] = sample
-    falling, taken = sorted(worst.values(), key=_rank, reverse=True), Counter[str]()
-    most = max(count // max(len({sample.kind for sample in falling}), 1), NUM_OF_A_KIND)
-    chosen = []
-    for sample in falling:
-        taken[sample.kind] += 1
-        if taken[sample.kind] <= most:
-            chosen.append(sample)
-    return chosen
+    falling = sorted(worst.values(), key=_rank, reverse=True)
+    kinds = list(dict.fromkeys(sample.kind for sample in falling))
+    most = max(count // max(len(kinds), 1), NUM_OF_A_KIND)
+    of_kinds = [[sample for sample in falling if sample.kind == kind][:most] for kind in kinds]
+    return sorted(chain(*of_kinds), key=_rank, reverse=True)
 
 
 def add_worst_samples(page: Page, results: ParityResults) -> None:

@@ -9,17 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onward.cli.console import (
-    AsJson,
-    LabelsAre,
-    Overwrite,
-    SignerKey,
-    TrustWord,
-    countdown,
-    print_json,
-    remark,
-    say_next,
-)
+from onward.cli.console import AsJson, LabelsAre, Overwrite, SignerKey, TrustWord, print_json, remark, say_next
+from onward.cli.progress import countdown
 from onward.errors import UsageError
 
 if TYPE_CHECKING:

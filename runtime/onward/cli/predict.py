@@ -19,10 +19,10 @@ from onward.cli.console import (
     TrustWord,
     print_json,
     print_table,
-    progress,
     remark,
     say_next,
 )
+from onward.cli.progress import progress
 from onward.errors import BadInput, ImageError, UsageError
 
 if TYPE_CHECKING:

@@ -313,8 +313,7 @@ def _describe_conversion(headers: Iterable[_Header | str], signature: Signature)
     parts = []
     if sizes != {(signature.height, signature.width)}:
         what = f"of {len(sizes)} sizes" if len(sizes) > 1 else "of {}×{}".format(*next(iter(sizes)))
-        shorter = rule.shorter_side_px
-        how = f" (the shorter side to {shorter}, then the centre)" if shorter else ""
+        how = f" ({rule.describe()})" if rule.shorter_side_px else ""
         parts.append(f"images {what} become {signature.height}×{signature.width}{how}")
     color = "RGB" if signature.channels == 3 else "L"
     if set(modes) != {color}:

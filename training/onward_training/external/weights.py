@@ -83,8 +83,8 @@ def read_weights(
         notify(
             f"{path.name} is a whole network, a {type(document).__name__}: its weights are taken, its code is not run"
         )
-    if weights.entry and isinstance(document, Mapping):
-        notify(_taken(weights, unnamed_averages(document), path))
+    elif weights.entry:
+        notify(_taken(weights, unnamed_averages(_mapping_of(document, path)), path))
     return weights
 
 

@@ -25,7 +25,7 @@ from onward_training.model_names import LIBRARIES
 from onward_training.models.libraries import NEEDS_INIT_WEIGHTS, check_network
 from onward_training.preprocessing import StatedPreprocessing
 
-__all__ = ["PublishedWeights", "find_published", "published_of"]
+__all__ = ["KnownWeights", "find_published", "published_of"]
 
 #: The beginning of a file's SHA-256 in its name. Source: torch, `torch.hub.HASH_REGEX`.
 DIGEST = re.compile(r"-([a-f0-9]{8,64})\.")
@@ -33,11 +33,11 @@ MAX_TAGS_SHOWN = 12
 
 
 @dataclass(frozen=True)
-class PublishedWeights:
-    """Weights that a library publishes for one of its networks.
+class KnownWeights:
+    """Weights whose images and classes are known: a library publishes them, or their file says it.
 
     Args:
-        name: Of the weights, as people call them: `torchvision's IMAGENET1K_V1 of resnet18`.
+        name: Of published weights, as people call them: `torchvision's IMAGENET1K_V1 of resnet18`; else empty.
         model: The network's name for `--model`: `torchvision:resnet18`, `timm:resnet18.a1_in1k`.
         preprocessing: Finds how images become their input; without a resize rule if no signature can say it.
         labels: Finds the names of their classes; a UsageError says why there are none.
@@ -71,7 +71,7 @@ class PublishedWeights:
         return found[1] if found else None
 
 
-def published_of(model: str) -> list[PublishedWeights]:
+def published_of(model: str) -> list[KnownWeights]:
     """The weights that a library publishes for a network, the default ones first.
 
     Args:
@@ -87,9 +87,7 @@ def published_of(model: str) -> list[PublishedWeights]:
     return _of_torchvision(name) if library == "torchvision" else _of_timm(name)
 
 
-def find_published(
-    model: str, path: Path, notify: Callable[[str], None] = lambda text: None
-) -> PublishedWeights | None:
+def find_published(model: str, path: Path, notify: Callable[[str], None] = lambda text: None) -> KnownWeights | None:
     """The published weights of a network that a file holds; None if it may hold others.
 
     Args:
@@ -115,7 +113,7 @@ def _has_tag(model: str) -> bool:
     return library == "timm" and "." in name
 
 
-def _of_torchvision(name: str) -> list[PublishedWeights]:
+def _of_torchvision(name: str) -> list[KnownWeights]:
     """Source: torchvision, `torchvision.models.get_model_weights`."""
     from torchvision import models
 
@@ -123,7 +121,7 @@ def _of_torchvision(name: str) -> list[PublishedWeights]:
     # these two were trained on pixels in Inception's scale; their builders convert to it only if they load weights
     arguments = {"transform_input": True} if name in NEEDS_INIT_WEIGHTS else {}
     return [
-        PublishedWeights(
+        KnownWeights(
             f"torchvision's {entry.name} of {name}",
             f"torchvision:{name}",
             partial(_preprocessing_of_torchvision, entry),
@@ -153,7 +151,7 @@ def _labels_of_torchvision(entry: Any, name: str) -> tuple[str, ...]:
     return tuple(entry.meta["categories"])
 
 
-def _of_timm(name: str) -> list[PublishedWeights]:
+def _of_timm(name: str) -> list[KnownWeights]:
     """Source: timm, `get_arch_pretrained_cfgs`, `get_pretrained_cfg`."""
     timm_models: Any = import_module("timm.models")
     architecture, _, tag = name.partition(".")
@@ -167,7 +165,7 @@ def _of_timm(name: str) -> list[PublishedWeights]:
     return [_of_pretrained_cfg(found[key].to_dict()) for key in names if found[key].has_weights]
 
 
-def _beside(model: str, path: Path) -> PublishedWeights | None:
+def _beside(model: str, path: Path) -> KnownWeights | None:
     """What `config.json` beside a file of timm's says, if it is about this network.
 
     Source: timm, `save_for_hf`.
@@ -185,9 +183,9 @@ def _beside(model: str, path: Path) -> PublishedWeights | None:
     return _of_pretrained_cfg(read | {"architecture": architecture.value})
 
 
-def _of_pretrained_cfg(config: Mapping[str, Any]) -> PublishedWeights:
+def _of_pretrained_cfg(config: Mapping[str, Any]) -> KnownWeights:
     name = ".".join(str(part) for part in (config["architecture"], config.get("tag")) if part)
-    return PublishedWeights(
+    return KnownWeights(
         f"timm's {name}",
         f"timm:{name}",
         partial(_preprocessing_of_timm, config),
