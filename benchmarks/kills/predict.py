@@ -33,7 +33,10 @@ SOURCES = ("folder", "npy", "npz", "idx.gz", "tar", "parquet", "csv", "stdin")
 SINKS = ("csv", "jsonl", "parquet", "npy")
 KILLS_A_RUN = 5
 #: Rows and errors before they are renamed, and the journal; the next run goes on with them or removes them.
-KNOWN = (".rows.part", ".rows.errors.part", ".rows.inputs.part", ".rows.journal", ".rows.whole", ".rows.check")
+KNOWN = (
+    ".rows.part", ".rows.errors.part", ".rows.inputs.part", ".rows.journal", ".rows.whole", ".rows.check",
+    ".rows.done.part",
+)  # fmt: skip
 
 Result = tuple[object, bytes]
 

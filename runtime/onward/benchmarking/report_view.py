@@ -87,7 +87,9 @@ class ReportView:
 
     @cached_property
     def _targets(self) -> dict[str, str]:
-        return shortest_paths({row.candidate.target for row in self.report.rows})
+        report = self.report
+        targets = {row.candidate.target for row in report.rows} | {item.candidate.target for item in report.end_to_end}
+        return shortest_paths({report.reference.target, *targets})
 
     def _name(self, candidate: Candidate, target: str) -> str:
         name = candidate.title if len(self._targets) == 1 else f"{target}: {candidate.title}"

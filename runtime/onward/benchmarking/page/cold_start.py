@@ -96,7 +96,7 @@ def add_image_files(page: Page, view: ReportView) -> None:
         view.flagged_name(item.candidate): {stage: 100 * share for stage, share in item.shares.items()}
         for item in found
     }
-    speeds = {name: {"from files": item.images_per_s} for name, item in zip(shares, found, strict=True)}
+    speeds = {view.flagged_name(item.candidate): {"from files": item.images_per_s} for item in found}
     page.figures(
         [
             ("Where the time of all threads goes", stacked(shares, x_label="% of the time of all threads")),
