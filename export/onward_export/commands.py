@@ -12,6 +12,7 @@ import typer
 
 from onward.cli.console import AsJson, add_command, print_json, print_table, remark, say, say_next
 from onward.cli.console import app as make_app
+from onward.cli.progress import is_shown
 from onward.errors import UsageError
 from onward_training.cli_options import (
     MODELS,
@@ -232,7 +233,7 @@ def export(
         notify=remark,
     )
     to_export = ModelToExport.from_checkpoint(checkpoint, data=data, data_dir=data_dir, num_golden=golden_samples)
-    stages = _stages(quiet=as_json)
+    stages = _stages(quiet=not is_shown(as_json))
     bundle = publish(
         replace(to_export, signature=apply_interface(to_export.signature, inputs or (), dynamic_size), licence=licence),
         out,

@@ -128,6 +128,22 @@ def test_json_is_one_document_with_the_test_figures(onward, tmp_path: Path) -> N
     assert inspected["history"] == document["history"]
 
 
+def test_progress_is_on_standard_error_with_json_too_if_that_is_a_terminal(
+    onward, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = ("train", "--epochs", "1", "--out", "run.pt", "--overwrite", "--json")
+    commands = {train: ("images   1,151", "epoch   1", "test"), ("evaluate", "run.pt", "--json"): ("359/359",)}
+    for command in commands:
+        quiet = onward(*command, cwd=tmp_path)
+        json.loads(quiet.stdout)
+        assert quiet.stderr == ""
+    monkeypatch.setattr("onward.cli.progress._is_terminal", lambda: True)
+    for command, expected in commands.items():
+        shown = onward(*command, cwd=tmp_path)
+        json.loads(shown.stdout)
+        assert [text for text in expected if text not in shown.stderr] == []
+
+
 def test_code_of_the_users_runs_when_they_name_it_and_only_then(onward, tmp_path: Path) -> None:
     (tmp_path / "my_net.py").write_text(NETWORK)
     more = ("--model", "my_net.py:Network", "--model-args", '{"hidden": 8}')

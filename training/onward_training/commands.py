@@ -120,7 +120,7 @@ def evaluate(
         )
     dataset = opened.load_data(data, data_dir)
     print_notes(dataset)
-    with progress("evaluate", len(dataset.test), unit="images", quiet=as_json) as advance:
+    with progress("evaluate", len(dataset.test), unit="images") as advance:
         evaluation = run(opened.run, dataset.test, on_progress=advance)
     print_failures(dataset)
     if html is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from onward.cli.console import AsJson, print_json, remark, say_next
-from onward.cli.progress import progress
+from onward.cli.progress import is_shown, progress
 from onward.errors import UsageError
 from onward_training.cli_options import (
     MODELS,
@@ -259,14 +259,14 @@ def train(
 
         def start(summary: RunSummary) -> None:
             summaries.append(summary)
-            if not as_json:
+            if is_shown(as_json):
                 printer.start(summary)
             print_notes(dataset)
 
         num_images = len(dataset.train) + len(dataset.validation)
         with (
             interruptible() as interruption,
-            progress("train", epochs * num_images, unit="images", quiet=as_json) as advance,
+            progress("train", epochs * num_images, unit="images") as advance,
         ):
             if found is not None:
                 last = found[0]
@@ -282,13 +282,14 @@ def train(
                 on_start=start,
                 on_step=lambda step: advance(step.num_images, step.describe),
                 on_validation=advance,
-                on_epoch=(lambda epoch: None) if as_json else printer,
+                on_epoch=printer if is_shown(as_json) else (lambda epoch: None),
                 should_stop=interruption,
             )
     if interruption():
         remark(f"stopped; the state is saved in {run_folder.last_path}. The same command with --resume continues.")
         raise typer.Exit(interruption.exit_code)
-    evaluation = run_evaluation(checkpoint_runner(checkpoint), dataset.test)
+    with progress("test", len(dataset.test), unit="images") as advance:
+        evaluation = run_evaluation(checkpoint_runner(checkpoint), dataset.test, on_progress=advance)
     print_failures(dataset)
     if as_json:
         document = describe(checkpoint) | {"checkpoint": str(run_folder.path), "run": summaries[0].to_json()}

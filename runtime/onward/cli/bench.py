@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onward.cli.console import AsJson, LabelsAre, Overwrite, SignerKey, TrustWord, print_json, remark, say_next
-from onward.cli.progress import countdown
+from onward.cli.progress import countdown, is_shown
 from onward.errors import UsageError
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ def bench(
     if summary:
         check_writable(summary)
     before = Report.load(baseline) if baseline else None
-    report, signal_code = _run(spec, options, quiet=as_json and not sys.stderr.isatty())
+    report, signal_code = _run(spec, options, quiet=not is_shown(as_json))
     gate = compare_reports(before, report, fail_above=limit) if before else None
     parts = [*report_parts(report), *(gate_parts(gate, str(baseline)) if gate else ())]
     if as_json:

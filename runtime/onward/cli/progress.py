@@ -12,7 +12,7 @@ from typing import Any, Protocol, TextIO, cast
 
 from onward.printable import printable
 
-__all__ = ["Advance", "countdown", "progress"]
+__all__ = ["Advance", "countdown", "is_shown", "progress"]
 
 #: Seconds between two updates of the note beside a progress bar.
 NOTE_EVERY_S = 0.2
@@ -23,6 +23,11 @@ class Advance(Protocol):
 
     def __call__(self, count: int, note: Callable[[], str] | None = None) -> None:
         """Count units as done; `note` returns the text to show."""
+
+
+def is_shown(as_json: bool) -> bool:
+    """Whether a command says how far it is: with `--json`, only to a terminal."""
+    return not as_json or _is_terminal()
 
 
 @contextmanager
@@ -36,7 +41,7 @@ def progress(what: str, total: int | Callable[[], int | None], *, unit: str, qui
         unit: What is counted, e.g. `images`.
         quiet: Show no bar.
     """
-    if quiet or not sys.stderr.isatty():
+    if quiet or not _is_terminal():
         yield lambda count, note=None: None
         return
     from rich.console import Console
@@ -84,7 +89,7 @@ def countdown(what: str, left_s: Callable[[], float | None]) -> Iterator[Callabl
         what: The text before the bar.
         left_s: Seconds that are left, None as long as nobody knows; read by another thread.
     """
-    if not sys.stderr.isatty():
+    if not _is_terminal():
         yield lambda note: None
         return
     from rich.console import Console
@@ -113,6 +118,10 @@ def countdown(what: str, left_s: Callable[[], float | None]) -> Iterator[Callabl
             bar.update(task, completed=done, total=None if left is None else done + left, note=printable(note))
 
         yield show
+
+
+def _is_terminal() -> bool:
+    return sys.stderr.isatty()
 
 
 def _minutes(seconds: float) -> str:
