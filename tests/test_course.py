@@ -120,7 +120,7 @@ def test_the_courses_own_checkpoint_is_evaluated_exported_and_trained_on(
     assert exported.returncode == 0, exported.stderr
     again = onward(
         "train", "--data", "digits", "--model", "network", "--model-args", '{"hidden_layers": [32, 16]}',
-        "--weights", "checkpoint.pth", "--epochs", "1", "--out", "again.pt", cwd=tmp_path,
+        "--weights", "checkpoint.pth", *images, "--epochs", "1", "--out", "again.pt", cwd=tmp_path,
     )  # fmt: skip
     assert again.returncode == 0, again.stderr
     first = Checkpoint.load(tmp_path / "again.pt").history[0]

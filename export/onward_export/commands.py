@@ -13,9 +13,8 @@ import typer
 from onward.cli.console import AsJson, add_command, print_json, print_table, remark, say, say_next
 from onward.cli.console import app as make_app
 from onward.cli.progress import is_shown
-from onward.errors import UsageError
 from onward_training.cli_options import (
-    MODELS,
+    FOREIGN,
     DataDir,
     Download,
     EntryName,
@@ -24,8 +23,10 @@ from onward_training.cli_options import (
     ImageSize,
     Mean,
     ModelArguments,
+    NetworkOfWeights,
     ResizeRule,
     Std,
+    WeightsOfModel,
     parse_arguments,
 )
 
@@ -38,7 +39,7 @@ __all__ = ["app", "demo", "export"]
 app = make_app("Export models to bundles, behind the parity gate.")
 
 
-FOREIGN, FORM = "Models not trained with Onward", "Artifacts"
+FORM = "Artifacts"
 
 
 def demo(
@@ -117,18 +118,9 @@ def export(
         str,
         typer.Option(help="trace, or script if control flow depends on data.", rich_help_panel=FORM),
     ] = "trace",
-    model: Annotated[
-        str | None, typer.Option(help=f"Architecture of the weights: {MODELS}", rich_help_panel=FOREIGN)
-    ] = None,
+    model: NetworkOfWeights = None,
     model_args: ModelArguments = "{}",
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            help="The file with the weights, if the argument is a model; DEFAULT: the one that torchvision or timm "
-            "publishes.",
-            rich_help_panel=FOREIGN,
-        ),
-    ] = None,
+    weights: WeightsOfModel = None,
     download: Download = False,
     final_activation: FinalActivation = "auto",
     output: Annotated[
@@ -170,14 +162,14 @@ def export(
     Examples:
         onward export run.pt --out artifacts/digits
         onward export torchvision:resnet18 --weights resnet18-f37072fd.pth
+        onward export torchvision:resnet18 --weights DEFAULT --download
         onward export net.py:Network --weights net.pth --image-size 224 --resize stretch --mean 0.5 --std 0.25
     """
-    from onward.model_file import check_model_file
     from onward_export.options import ExportOptions
     from onward_export.signature_options import apply_interface, read_labels, tensor_signature
     from onward_export.target import check_target
     from onward_training.data import check
-    from onward_training.default_weights import check_default, find_default, is_default
+    from onward_training.model_argument import ModelArgument
     from onward_training.options import NetworkSpec
     from onward_training.preprocessing import StatedPreprocessing
 
@@ -192,20 +184,12 @@ def export(
         thorough=thorough,
     )
     stated = StatedPreprocessing.parse(image_size, resize, mean, std, exif)
-    path = Path(what)
-    if not path.exists() and ":" in what:
-        if weights is None:
-            raise UsageError(f"{what} names a model: add --weights FILE with its weights.")
-        model, path = what, weights
     network = NetworkSpec(model, parse_arguments(model_args), final_activation, output, entry)
     signature = tensor_signature(inputs or (), labels)
-    if is_default(path):
-        check_default(model)
-    else:
-        check_model_file(path)
+    argument = ModelArgument.parse(what, model, weights)
     if data is not None:
         check(data, data_dir=data_dir, image_size=stated.image_size, preprocess=stated.resize, exif=exif)
-    out = out or (Path(what.rpartition(":")[2]) if is_default(path) else path.with_suffix(""))
+    out = out or argument.stem
     check_target(out)
 
     from onward_export.processes import start_server
@@ -219,12 +203,10 @@ def export(
     from onward_export.publish import publish
     from onward_training.import_weights import open_checkpoint
 
-    if is_default(path) and model is not None:
-        path, model = find_default(model, download=download, notify=remark)
-        network = replace(network, model=model)
+    argument = argument.find(download=download, notify=remark)
     checkpoint = open_checkpoint(
-        path,
-        network,
+        argument.path,
+        replace(network, model=argument.model),
         data=data,
         data_dir=data_dir,
         stated=stated,

@@ -253,8 +253,9 @@ def test_how_weights_from_elsewhere_take_images_is_stated_and_not_guessed(onward
     signature = Signature(32, 32, 1, (0.5,), (0.25,), ("a 0", "a 1"))
     torch.save(build("torchvision:squeezenet1_1", signature).state_dict(), tmp_path / "mine.pth")
     weights = ("mine.pth", "--model", "torchvision:squeezenet1_1", "--data", f"folder:{photos}")
-    for command in ("evaluate", "export"):
-        guessed = onward(command, *weights, cwd=tmp_path)
+    to_train = ("--weights", *weights, "--epochs", "1", "--out", "run.pt")
+    for command in (("evaluate", *weights), ("export", *weights), ("train", *to_train)):
+        guessed = onward(*command, cwd=tmp_path)
         assert guessed.returncode == 2
         assert "state the size, resize rule, mean and standard deviation of its training" in guessed.stderr
         assert "--image-size 224 --resize shorter-side:256 --mean" in guessed.stderr
@@ -265,6 +266,47 @@ def test_how_weights_from_elsewhere_take_images_is_stated_and_not_guessed(onward
     evaluated = onward("evaluate", *weights, *stated, cwd=tmp_path)
     assert evaluated.returncode == 0, evaluated.stderr
     assert f"next: onward export {' '.join(weights)} {' '.join(stated)}" in evaluated.stdout
+    trained = onward("train", *to_train, *stated, cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    found = of_images(Checkpoint.load(tmp_path / "run.pt").signature)
+    assert (found.image_shape, found.mean, found.std) == ((32, 32, 1), (0.5,) * 3, (0.25,) * 3)
+    assert found.preprocess == Preprocess("shorter-side", 36)
+
+
+def test_a_network_with_weights_gets_their_mean_and_std_on_images_of_one_size_too(onward, tmp_path: Path) -> None:
+    torch.save(build("cnn", Signature(8, 8, 1, (0.5,), (0.25,), ("a", "b"))).state_dict(), tmp_path / "mine.pth")
+    command = ("train", "--model", "cnn", "--weights", "mine.pth", "--epochs", "1", "--out", "run.pt")
+    guessed = onward(*command, cwd=tmp_path)
+    assert "state the mean and standard deviation of its training" in guessed.stderr
+    assert onward(*command, "--mean", "0.5", "--std", "0.25", cwd=tmp_path).returncode == 0
+    again = onward(*command[:4], "run.pt", *command[5:-1], "again.pt", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    for name in ("run.pt", "again.pt"):
+        signature = of_images(Checkpoint.load(tmp_path / name).signature)
+        assert (signature.mean, signature.std) == ((0.5,), (0.25,)), name
+
+
+def test_a_network_is_evaluated_with_its_published_weights(
+    onward, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONWARD_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+    evaluate = ("evaluate", "torchvision:squeezenet1_1", "--weights", "DEFAULT", "--data", f"folder:{photos}")
+    missing = onward(*evaluate, cwd=tmp_path)
+    assert (missing.returncode, "are not on this machine" in missing.stderr) == (2, True)
+    torch.save(build("torchvision:squeezenet1_1", THOUSAND).state_dict(), tmp_path / "squeezenet1_1-b8a52dc0.pth")
+    strange = onward(*evaluate, cwd=tmp_path)  # classes of a folder that ImageNet does not have
+    assert strange.returncode == 2
+    assert "has 1,000 classes, and the data set 'folder' others: a 0, a 1. `onward train --weights" in strange.stderr
+    for old, new in (("a 0", "tench"), ("a 1", "goldfish")):
+        (photos / old).rename(photos / new)
+    done = onward(*evaluate, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "images become 224×224 (shorter side to 256, then the centre, bilinear)" in done.stderr
+    assert f"next: {' '.join(('onward export', *evaluate[1:]))}" in done.stdout
+    by_file = onward("evaluate", "torchvision:squeezenet1_1", "--weights", "squeezenet1_1-b8a52dc0.pth",
+                     "--data", f"folder:{photos}", "--json", cwd=tmp_path)  # fmt: skip
+    assert json.loads(by_file.stdout)["num_images"] == 8
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import typer
 from onward.errors import UsageError
 
 __all__ = [
+    "FOREIGN",
     "MODELS",
     "DataDir",
     "DataName",
@@ -21,8 +22,10 @@ __all__ = [
     "ImageSize",
     "Mean",
     "ModelArguments",
+    "NetworkOfWeights",
     "ResizeRule",
     "Std",
+    "WeightsOfModel",
     "parse_arguments",
 ]
 
@@ -30,8 +33,8 @@ MODELS = (
     "neuron, two-layers, perceptron, perceptron-module, sequential, network, classifier, cnn, torchvision:NAME, "
     "timm:NAME, FILE.py:NAME or package.module:NAME."
 )
-#: The panel of these options in `--help`.
-PREPROCESSING = "Preprocessing"
+#: The panels of these options in `--help`.
+PREPROCESSING, FOREIGN = "Preprocessing", "Models not trained with Onward"
 DataName = Annotated[
     str,
     typer.Option(help="Data set: digits, fashion-mnist, mnist, folder:PATH (one folder per class) or fake (random)."),
@@ -87,6 +90,18 @@ Std = Annotated[
         "--std",
         help="Standard deviation of the pixels, scaled to 0..1: one number, or three.",
         rich_help_panel=PREPROCESSING,
+    ),
+]
+NetworkOfWeights = Annotated[
+    str | None, typer.Option("--model", help=f"The network of the weights: {MODELS}", rich_help_panel=FOREIGN)
+]
+WeightsOfModel = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        help="The file with the weights, if the argument is a model; DEFAULT: the one that torchvision or timm "
+        "publishes.",
+        rich_help_panel=FOREIGN,
     ),
 ]
 Download = Annotated[

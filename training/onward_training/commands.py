@@ -22,17 +22,20 @@ from onward.cli.console import (
 )
 from onward.cli.console import app as make_app
 from onward.cli.progress import progress
+from onward.errors import UsageError
 from onward_training.cli_options import (
-    MODELS,
     DataDir,
+    Download,
     EntryName,
     ExifRule,
     FinalActivation,
     ImageSize,
     Mean,
     ModelArguments,
+    NetworkOfWeights,
     ResizeRule,
     Std,
+    WeightsOfModel,
     parse_arguments,
 )
 from onward_training.inspection import inspect
@@ -52,15 +55,17 @@ def evaluate(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="CHECKPOINT|BUNDLE|WEIGHTS",
-            help="A checkpoint, a bundle, or a weights file of any origin (with --model).",
+            metavar="CHECKPOINT|BUNDLE|WEIGHTS|MODEL",
+            help="A checkpoint; a bundle; a weights file of any origin, with --model; or a model, with --weights.",
         ),
     ],
     data: Annotated[
         str | None, typer.Option(help="Data set, as for train; by default the one that the model was trained on.")
     ] = None,
     data_dir: DataDir = None,
-    model: Annotated[str | None, typer.Option(help=f"For weights: their network: {MODELS}")] = None,
+    model: NetworkOfWeights = None,
+    weights: WeightsOfModel = None,
+    download: Download = False,
     model_args: ModelArguments = "{}",
     final_activation: FinalActivation = "auto",
     image_size: ImageSize = None,
@@ -85,25 +90,33 @@ def evaluate(
         onward evaluate run.pt --html evaluation.html
         onward evaluate artifacts/digits --data folder:photos
         onward evaluate weights.pth --model torchvision:resnet18 --data folder:photos
+        onward evaluate torchvision:resnet18 --weights DEFAULT --data folder:photos
     """
     from onward.files import check_new
-    from onward.model_file import check_model_file, kind_of
+    from onward.model_file import kind_of
     from onward_training.data import check
+    from onward_training.model_argument import ModelArgument
     from onward_training.options import NetworkSpec
     from onward_training.preprocessing import StatedPreprocessing
 
-    path = Path(what)
-    is_bundle = kind_of(path) == "bundle"
+    is_bundle = kind_of(Path(what)) == "bundle" and weights is None
     network = NetworkSpec(model, parse_arguments(model_args), final_activation, entry=entry)
     stated = StatedPreprocessing.parse(image_size, resize, mean, std, exif)
     if data is not None:
         check(data, data_dir=data_dir, image_size=stated.image_size, preprocess=stated.resize, exif=exif)
     if is_bundle:
         stated.check_none(f"{what} is a bundle")
+        argument = ModelArgument(Path(what), None)
     else:
-        check_model_file(path)
+        argument = ModelArgument.parse(what, model, weights)
+        if data is None and argument.is_foreign:
+            raise UsageError(
+                f"{argument.path} does not say what it was trained on: --data names images to evaluate it on."
+            )
     if html is not None:
         check_new(html, overwrite)
+
+    from dataclasses import replace
 
     from onward.bundle.trust import Trust
     from onward_training.evaluation_page import write_evaluation_page
@@ -113,10 +126,14 @@ def evaluate(
     from onward_training.label_order import check_label_order
 
     if is_bundle:
-        opened = ModelToEvaluate.from_bundle(path, artifact=artifact, provider=provider, trust=Trust.of(trust, key))
+        opened = ModelToEvaluate.from_bundle(
+            argument.path, artifact=artifact, provider=provider, trust=Trust.of(trust, key)
+        )
     else:
+        argument = argument.find(download=download, notify=remark)
+        network = replace(network, model=argument.model)
         opened = ModelToEvaluate.from_checkpoint(
-            open_checkpoint(path, network, data=data, data_dir=data_dir, stated=stated, notify=remark)
+            open_checkpoint(argument.path, network, data=data, data_dir=data_dir, stated=stated, notify=remark)
         )
     dataset = opened.load_data(data, data_dir)
     print_notes(dataset)
@@ -147,13 +164,15 @@ def evaluate(
         if html is not None:
             say(f"page: {html}")
         if is_bundle:
-            say_next(("bench", path), ("embed", path, "--target", "python"))
+            say_next(("bench", what), ("embed", what, "--target", "python"))
         else:
-            said = {"--model": model, "--model-args": model_args, "--data": data, "--data-dir": data_dir}
+            said = {"--weights": weights, "--model": model, "--model-args": model_args}
+            said |= {"--data": data, "--data-dir": data_dir}
             said |= {"--image-size": image_size, "--resize": resize, "--mean": mean, "--std": std}
             said |= {"--exif": exif, "--entry": entry}
-            given = {name: value for name, value in said.items() if value not in (None, "{}")} if model else {}
-            say_next(("export", path, *(part for pair in given.items() for part in pair)))
+            given = {name: value for name, value in said.items() if value not in (None, "{}")}
+            given = given if model or weights else {}
+            say_next(("export", what, *(part for pair in given.items() for part in pair)))
     if evaluation.num_unanswered:
         raise typer.Exit(1)
 

@@ -12,14 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from onward.errors import UsageError
+from onward.errors import UsageError, some_of
 from onward.signature import Signature, of_images
 from onward_training.checkpoint import Checkpoint, is_checkpoint
-from onward_training.data import Dataset, load
+from onward_training.data import Dataset
 from onward_training.models.published_weights import KnownWeights, find_published, published_of
+from onward_training.prepared_data import is_folder, load_prepared
 from onward_training.preprocessing import StatedPreprocessing
 
-__all__ = ["KnownSignature", "foreign_signature", "known_weights"]
+__all__ = ["KnownSignature", "check_complete", "foreign_signature", "known_weights"]
+
+MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,22 @@ def known_weights(model: str, path: Path, notify: Callable[[str], None] = lambda
         "", model, lambda: StatedPreprocessing.of(signature), lambda: signature.labels, signature.num_classes,
         is_certain=True,
     )  # fmt: skip
+
+
+def check_complete(chosen: StatedPreprocessing, path: Path, model: str, data: str | None) -> None:
+    """Check that nothing about how images become the input of weights would have to be guessed.
+
+    Args:
+        chosen: What is stated or known.
+        path: The weights.
+        model: The network's name.
+        data: The data set that is read, if there is one.
+
+    Raises:
+        UsageError: Something is missing; the message says what, and the options for it.
+    """
+    if missing := list(_missing(chosen, is_resized=data is None or is_folder(data), has_data=data is not None)):
+        raise UsageError(_sentence(path, model, missing))
 
 
 def foreign_signature(
@@ -74,19 +93,32 @@ def foreign_signature(
     """
     known = known_weights(model, path, notify)
     chosen = stated.or_of(known.preprocessing()) if known else stated
-    _check_complete(chosen, path, model, data)
+    check_complete(chosen, path, model, data)
     names = labels or _labels(known, is_needed=data is None)
-    dataset = _load(data, data_dir, chosen, names) if data is not None else None
+    dataset = load_prepared(data, data_dir, chosen, classes=names) if data is not None else None
     if dataset is not None and not labels and not set(dataset.signature.labels) <= set(names):
+        if known is not None and known.is_certain:
+            _check_number(known, path, dataset)
         names = dataset.signature.labels
     if not names:
         raise UsageError(f"the labels of {path} are unknown: --labels names them, or --data a data set with them.")
     if known is not None and not known.is_certain and len(names) != known.num_classes:
-        _check_complete(stated, path, model, data)  # trained on from the published weights, so these may differ
+        check_complete(stated, path, model, data)  # trained on from the published weights, so these may differ
         known = None
     if known is not None and known.name:
         notify(f"{path.name} is {known.name}: images become {_described(chosen)}")
     return KnownSignature(_signature(chosen, names, dataset), known.arguments if known else {})
+
+
+def _check_number(known: KnownWeights, path: Path, dataset: Dataset) -> None:
+    """Check that the classes of a data set, which have other names than those of the weights, may be the same ones."""
+    labels = list(dataset.signature.labels)
+    if len(labels) != known.num_classes:
+        raise UsageError(
+            f"{path.name} ({known.name or 'a checkpoint'}) has {known.num_classes:,} classes, and the data set "
+            f"{dataset.name!r} others: {some_of(labels, MAX_NAMED)}. `onward train --weights {path}` begins with these "
+            f"weights and learns the classes of a data set."
+        )
 
 
 def _labels(known: KnownWeights | None, *, is_needed: bool) -> tuple[str, ...]:
@@ -96,15 +128,6 @@ def _labels(known: KnownWeights | None, *, is_needed: bool) -> tuple[str, ...]:
         if is_needed:
             raise
         return ()
-
-
-def _check_complete(chosen: StatedPreprocessing, path: Path, model: str, data: str | None) -> None:
-    if missing := list(_missing(chosen, is_resized=data is None or _is_folder(data), has_data=data is not None)):
-        raise UsageError(_sentence(path, model, missing))
-
-
-def _is_folder(data: str) -> bool:
-    return data.partition(":")[0] == "folder"
 
 
 def _signature(chosen: StatedPreprocessing, labels: tuple[str, ...], dataset: Dataset | None) -> Signature:
@@ -117,16 +140,6 @@ def _signature(chosen: StatedPreprocessing, labels: tuple[str, ...], dataset: Da
     height, width, channels = shape
     neutral = Signature(height, width, channels, (0.0,) * channels, (1.0,) * channels, labels, chosen.rule())
     return chosen.on(neutral)
-
-
-def _load(data: str, data_dir: Path | None, chosen: StatedPreprocessing, labels: tuple[str, ...]) -> Dataset:
-    """The data set in the form that the weights take; those of one fixed size have that size."""
-    if not _is_folder(data):
-        return load(data, data_dir=data_dir)
-    return load(
-        data, data_dir=data_dir, image_size=chosen.image_size, channels=chosen.channels, preprocess=chosen.rule(),
-        classes=labels,
-    )  # fmt: skip
 
 
 def _missing(chosen: StatedPreprocessing, *, is_resized: bool, has_data: bool) -> Iterator[tuple[str, str]]:

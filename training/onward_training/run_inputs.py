@@ -8,12 +8,13 @@ from pathlib import Path
 
 from torch import nn
 
-from onward_training.data import Dataset, load
+from onward_training.data import Dataset
 from onward_training.default_weights import find_default, is_default
 from onward_training.external import initialise_from, read_weights
-from onward_training.foreign_signature import known_weights
+from onward_training.foreign_signature import check_complete, known_weights
 from onward_training.import_weights import stated_arguments
 from onward_training.options import TrainOptions
+from onward_training.prepared_data import load_prepared
 from onward_training.preprocessing import StatedPreprocessing
 
 __all__ = ["RunInputs", "open_run_inputs"]
@@ -48,7 +49,8 @@ def open_run_inputs(
 ) -> RunInputs:
     """Read the weights and load the data set.
 
-    The images of a folder become the input as is stated, or else as is known of the weights.
+    Images become the input as is stated, or else as is known of the weights. Without weights, what is not stated is
+    chosen by the images.
 
     Args:
         options: How the network is trained.
@@ -64,22 +66,19 @@ def open_run_inputs(
     Raises:
         CheckpointError: The weights cannot be read.
         DataError: The data set cannot be read, or lacks a class.
-        UsageError: An option does not fit the others, or the default weights are not here.
+        UsageError: An option does not fit the others, the default weights are not here, or it is neither stated nor
+            known how images become the input of the weights.
     """
     if is_default(weights):
         weights, model = find_default(options.model, download=download, notify=notify)
         options = replace(options, model=model)
-    if weights is not None and data.partition(":")[0] == "folder":
+    if weights is not None:
         known = known_weights(options.model, weights, notify)
-        if known is None:
-            notify(
-                f"{weights} does not say how its training prepared images: what --image-size, --resize, --mean and "
-                f"--std do not state is chosen by the images of {data}"
-            )
-        else:
+        if known is not None:
             stated = stated.or_of(known.preprocessing())
             options = replace(options, arguments={**known.arguments, **options.arguments})
-    dataset = _load(data, data_dir, stated, options.seed)
+        check_complete(stated, weights, options.model, data)
+    dataset = load_prepared(data, data_dir, stated, seed=options.seed)
     if classes is not None:
         dataset = dataset.select(classes)
     if weights is None:
@@ -89,16 +88,3 @@ def open_run_inputs(
     found = stated_arguments(read, options.model, dataset.signature, given, path=weights, notify=notify)
     options = replace(options, arguments={**found, **given})
     return RunInputs(dataset, options, initialise_from(weights, read, notify=notify))
-
-
-def _load(data: str, data_dir: Path | None, chosen: StatedPreprocessing, seed: int) -> Dataset:
-    dataset = load(
-        data,
-        data_dir=data_dir,
-        image_size=chosen.image_size,
-        channels=chosen.channels,
-        seed=seed,
-        preprocess=chosen.resize,
-        exif=chosen.exif,
-    )
-    return replace(dataset, signature=chosen.on(dataset.signature))
