@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from onward.bundle.trust import NO_TRUST, Trust, is_safe
 from onward.document import Document, check_size, parse
 from onward.errors import BundleError
+from onward.fidelity import Fidelity
 from onward.model_file import MANIFEST, not_a_bundle
 from onward.signature import AnySignature, signature_from_json
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT", "MANIFEST", "Artifact", "Bundle", "FileDigest", "digest_file", "manifest_digest"]
 
 FORMAT = 1
+#: The precision of what is judged by PyTorch's own error.
+FLOAT32 = "float32"
 GOLDEN = "golden.npz"
 PARITY_JSON = "parity.json"
 PARITY_HTML = "parity.html"
@@ -50,18 +53,21 @@ class FileDigest:
 class Artifact:
     """One runnable file of a bundle.
 
-    A bundle may hold several artifacts of one format, each with a name and a precision of its own.
+    A bundle may hold several artifacts of one format, each with a name and a precision of its own. The manifest has the
+    last four fields only where they are set.
 
     Args:
         name: What users choose it by, unique in the bundle: `onnx`, `onnx-int8`. Its recorded outputs are in
             `golden/<name>.npz`.
         format: `onnx`, `torchscript` or `pt2`; it decides which backends can run it.
         file: Its path and digest.
-        precision: Of its weights and arithmetic: `float32`.
+        precision: Of its weights and arithmetic: `float32`, or a lower one: `int8`.
         opset: The version of ONNX's operators; None for other formats.
-        noise_ratio: The worst one that the gate measured.
-        requires: Libraries that register some of its operators: `torchvision`. The manifest has them only where there
-            are any.
+        noise_ratio: The worst one that was measured. It is the verdict on float32 only.
+        requires: Libraries that register some of its operators: `torchvision`.
+        parent: The name of the float32 artifact that one of lower precision was made from.
+        recipe: How it was made from it: plain JSON.
+        fidelity: What it loses against its parent, which is the verdict on a lower precision.
     """
 
     name: str
@@ -71,12 +77,32 @@ class Artifact:
     opset: int | None
     noise_ratio: float
     requires: tuple[str, ...] = ()
+    parent: str = ""
+    recipe: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    fidelity: Fidelity | None = None
+
+    @property
+    def is_float32(self) -> bool:
+        """Whether it computes in float32, and is judged by PyTorch's own error."""
+        return self.precision == FLOAT32
 
     def to_json(self) -> dict[str, Any]:
         """Its entry of the manifest."""
-        entry = asdict(self)
-        requires = entry.pop("requires")
-        return entry | ({"requires": list(requires)} if requires else {})
+        entry = {
+            "name": self.name,
+            "format": self.format,
+            "file": asdict(self.file),
+            "precision": self.precision,
+            "opset": self.opset,
+            "noise_ratio": self.noise_ratio,
+        }
+        optional = {
+            "requires": list(self.requires),
+            "parent": self.parent,
+            "recipe": dict(self.recipe),
+            "fidelity": self.fidelity and self.fidelity.to_json(),
+        }
+        return entry | {key: value for key, value in optional.items() if value}
 
 
 @dataclass(frozen=True)
@@ -174,15 +200,17 @@ class Bundle:
         raise BundleError(f"{self.path} has no artifact {name!r}; it has {self._names()}.")
 
     def preferred(self, format: str) -> Artifact:
-        """The first artifact of that format: the one to use where only the format matters.
+        """The first float32 artifact of that format: the one to use where only the format matters.
+
+        A lower precision is never chosen for the user: such an artifact runs only if it is named.
 
         Raises:
             BundleError: There is none; the message lists the names of the artifacts.
         """
         for artifact in self.artifacts:
-            if artifact.format == format:
+            if artifact.format == format and artifact.is_float32:
                 return artifact
-        raise BundleError(f"{self.path} has no artifact of format {format!r}; it has {self._names()}.")
+        raise BundleError(f"{self.path} has no float32 artifact of format {format!r}; it has {self._names()}.")
 
     def read(self, file: FileDigest) -> bytes:
         """The content of a file, after its size and digest were compared with the manifest.

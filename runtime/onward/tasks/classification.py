@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onward.errors import SignatureError, UsageError, some_of
+from onward.fidelity import Budget, Fidelity
 from onward.parity import MAX_RELATIVE_ERROR, Noise, Outputs
 from onward.signature import AnySignature
 from onward.sinks.sink import Column, Columns, ListEntry
 from onward.sources.source import ClassName
+from onward.tasks.class_fidelity import measure_fidelity
 from onward.tasks.task import LABELS_ARE, NO_TARGET, Task
 
 __all__ = [
@@ -136,6 +138,20 @@ class Classification(Task):
     def agreement(self, output: str, candidates: NDArray[np.float64], reference: NDArray[np.float64]) -> float | None:
         """Top-1: the share of samples whose largest value is of the reference's class."""
         return float((candidates.argmax(-1) == reference.argmax(-1)).mean())
+
+    def fidelity(
+        self,
+        reference: Outputs,
+        candidate: Outputs,
+        targets: NDArray[np.int64] | None,
+        noise: Mapping[str, Noise],
+        budget: Budget | None = None,
+    ) -> Fidelity:
+        """From the logits: see `onward.tasks.class_fidelity.measure_fidelity`."""
+        floor = noise[self.logits].floor
+        return measure_fidelity(
+            self.signature.labels, reference[self.logits], candidate[self.logits], targets, floor, budget
+        )
 
 
 class LabelColumn:

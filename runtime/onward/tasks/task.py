@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onward.errors import NoAnswer, UsageError, some_of
+from onward.fidelity import Budget, Fidelity
 from onward.parity import Noise, Outputs
 from onward.signature import AnySignature, Output
 from onward.sinks.sink import Column, Columns
@@ -147,6 +148,28 @@ class Task:
             reference: `(samples, *dims)`.
         """
         return None
+
+    def fidelity(
+        self,
+        reference: Outputs,
+        candidate: Outputs,
+        targets: NDArray[np.int64] | None,
+        noise: Mapping[str, Noise],
+        budget: Budget | None = None,
+    ) -> Fidelity:
+        """What a candidate of lower precision loses against the float32 reference.
+
+        Args:
+            reference: Output name -> `(samples, *dims)`.
+            candidate: The same samples by the candidate.
+            targets: As `targets` gives them; None without labels.
+            noise: Output name -> float32's own error.
+            budget: What judges it; by default `Budget()`.
+
+        Raises:
+            UsageError: The task has no budget, or the arrays do not fit.
+        """
+        raise UsageError(f"what the task {self.signature.task!r} loses by a lower precision cannot be measured yet.")
 
     def _column(self, output: Output) -> Column:
         sizes = self.signature.sizes(output)

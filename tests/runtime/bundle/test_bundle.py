@@ -7,12 +7,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onward.bundle import FORMAT, MANIFEST, Bundle, FileDigest, digest_file, manifest_digest, previous_path
+from onward.bundle import FORMAT, MANIFEST, Artifact, Bundle, FileDigest, digest_file, manifest_digest, previous_path
+from onward.document import Document
 from onward.errors import BundleError
+from onward.tasks.class_fidelity import measure_fidelity
 from tests.needs import FORMATS
 
 LAW = settings(max_examples=150, deadline=None)
@@ -72,6 +75,29 @@ def test_opening_gives_what_was_published(shared_bundle: Bundle) -> None:
 
 def test_the_manifest_reads_back_equal(shared_bundle: Bundle) -> None:
     assert json.loads((shared_bundle.path / MANIFEST).read_text()) == shared_bundle.to_json()
+
+
+def test_only_an_artifact_of_lower_precision_says_what_it_was_made_from(shared_bundle: Bundle) -> None:
+    onnx = shared_bundle.artifact("onnx")
+    assert onnx.is_float32
+    assert list(onnx.to_json()) == ["name", "format", "file", "precision", "opset", "noise_ratio"]
+    logits = np.eye(3)[np.arange(600) % 3]
+    fidelity = measure_fidelity("abc", logits, logits, None, 0.0)
+    recipe = {"weight_bits": 7, "in_float": ["/fc/Gemm"]}
+    lower = replace(onnx, name="onnx-int8", precision="int8", parent="onnx", recipe=recipe, fidelity=fidelity)
+    assert not lower.is_float32
+    document = json.loads(json.dumps(lower.to_json()))
+    assert document["fidelity"]["budget"] == {
+        "max_loss": 0.005,
+        "max_nll": 0.01,
+        "max_kl": 0.005,
+        "min_agreement": 0.98,
+    }
+    assert Document.of(document, "it", BundleError).read(Artifact) == lower
+    assert len({onnx, lower}) == 2
+    document["fidelity"]["agreement"] = 2
+    with pytest.raises(BundleError, match="it: fidelity: agreement of a fidelity is 2"):
+        Document.of(document, "it", BundleError).read(Artifact)
 
 
 def test_the_manifest_vouches_for_every_other_file(shared_bundle: Bundle) -> None:

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from onward.bundle import Bundle
 from onward.signature import Input, Output, Signature, TensorSignature
+from onward.tasks.class_fidelity import measure_fidelity
 from tests import schemas
 from tests.bundles import path_of
 
@@ -64,6 +66,20 @@ def test_the_manifest_of_a_model_of_tensors_with_a_licence_fits() -> None:
     assert document["provenance"]["licence"] == "CC0-1.0"
 
 
+@pytest.mark.parametrize("targets", [None, np.arange(600) % 3])
+def test_an_artifact_of_lower_precision_fits(targets: Any, shared_bundle: Bundle) -> None:
+    logits = np.eye(3)[np.arange(600) % 3]
+    fidelity = measure_fidelity("abc", logits, np.roll(logits, 1, 0), targets, 0.0)
+    lower = {"precision": "int8", "parent": "onnx", "recipe": {"weight_bits": 7}, "fidelity": fidelity.to_json()}
+    document = json.loads(json.dumps(manifest(shared_bundle)))
+    document["artifacts"][0] |= json.loads(json.dumps(lower))
+    assert complaints(document) == []
+    for key in ("parent", "recipe", "fidelity"):
+        less = copy.deepcopy(document)
+        del less["artifacts"][0][key]
+        assert complaints(less) != []
+
+
 EDITS: dict[str, Callable[[Any], object]] = {
     "another format": lambda document: document.update(format=2),
     "a key that is none": lambda document: document.update(comment="hello"),
@@ -79,6 +95,7 @@ EDITS: dict[str, Callable[[Any], object]] = {
     "an output without a meaning": lambda document: document["signature"].update(
         task="depth", outputs=[{"name": "depth", "dtype": "float32", "shape": ["batch", 2]}]
     ),
+    "float32 with a parent": lambda document: document["artifacts"][0].update(parent="onnx"),
     "a std of 0": lambda document: document["signature"]["normalize"].update(std=[0]),
 }
 
