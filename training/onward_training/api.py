@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onward.bundle.trust import Trust
+from onward.cli.console import remark
 from onward_training.checkpoint import Checkpoint
 from onward_training.config_file import format_options
-from onward_training.data import load
+from onward_training.devices import resolve_device
 from onward_training.evaluation import Evaluation
 from onward_training.evaluator import ModelToEvaluate
 from onward_training.evaluator import evaluate as run_evaluation
 from onward_training.loop import train as run_training
 from onward_training.options import TrainOptions
+from onward_training.preprocessing import StatedPreprocessing, joined
+from onward_training.run_check import check_run
 from onward_training.run_folder import RunFolder
+from onward_training.run_inputs import open_run_inputs
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -30,10 +35,19 @@ def train(
     data: str,
     *,
     data_dir: Path | None = None,
+    classes: Sequence[str] | None = None,
+    image_size: int | Sequence[int] | str | None = None,
+    resize: str | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
     exif: str | None = None,
+    weights: str | Path | None = None,
+    entry: str | None = None,
+    download: bool = False,
     out: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    save_minutes: float = 10.0,
     **options: Unpack[TrainKeywords],
 ) -> Checkpoint:
     """Train a network.
@@ -41,33 +55,58 @@ def train(
     Args:
         data: `digits`, `fashion-mnist`, `mnist`, `folder:PATH` or `fake`.
         data_dir: Folder with the files of `mnist` or `fashion-mnist`, if not in the usual places.
+        classes: Train on these classes of the data set only; by default on all.
+        image_size: Size of the network's input: a side, `(height, width)` or `(height, width, channels)`.
+        resize: How an image of a folder gets that size: `stretch` or `shorter-side:256`, and `stretch:bicubic` for
+            another interpolation than bilinear.
+        mean: Mean of the pixels, scaled to 0..1: one number, or one for each of 3 channels.
+        std: Their standard deviation, as `mean`. Without weights, what is not given of these four is chosen by the
+            training images; with weights, it must be known of them.
         exif: `apply` or `ignore` the EXIF orientation of a folder's images; by default `ignore`, as torchvision's
             `ImageFolder`.
+        weights: Initialise the network from this file; `DEFAULT` for the one that torchvision or timm publishes.
+        entry: Where in that file the weights are, e.g. `state_dict_ema`.
+        download: Whether the published file may be downloaded.
         out: Save the run while it trains: the best epoch here, the latest state beside it. By default nothing is saved.
         resume: Continue the run at `out`, if there is one; a finished one if there are more epochs now.
         overwrite: Replace the run or the file at `out`; without it, one that is there is an error.
+        save_minutes: Minutes between two saves within an epoch.
         options: The fields of `onward_training.options.TrainOptions`: `model`, `epochs`, `batch_size`, `seed` …
 
     Returns:
         The checkpoint of the best epoch; `checkpoint.save(path)` writes it.
 
     Raises:
+        CheckpointError: The weights cannot be read.
         DataError: The data set cannot be read.
         Diverged: The loss is NaN or infinite.
         OutputError: `out` cannot be written, or another run is writing there.
-        UsageError: An option is out of range, the run to resume had other options, or `out` exists.
+        UsageError: An option is out of range, the run to resume had other options, `out` exists, or it is neither
+            given nor known how images become the input of the weights.
     """
     chosen = TrainOptions(**options)
-    stated = {"data": data, "data_dir": data_dir, "exif": exif, **asdict(chosen)}
-    stated["model_args"] = stated.pop("arguments") or None
-    run_folder = RunFolder(Path(out), options=format_options(stated)) if out is not None else None
+    texts = {"image_size": joined(image_size, "x"), "resize": resize}
+    texts |= {"mean": joined(mean, ","), "std": joined(std, ","), "exif": exif}
+    stated = StatedPreprocessing.parse(**texts)
+    file = Path(weights) if weights is not None else None
+    check_run(chosen, data, data_dir, stated, file)
+    chosen = replace(chosen, device=resolve_device(chosen.device))
+    named = {"data": data, "data_dir": data_dir, "classes": joined(classes, ","), "weights": file, "entry": entry}
+    in_file = {**named, **texts, "save_minutes": save_minutes, **asdict(chosen)}
+    in_file["model_args"] = in_file.pop("arguments") or None
+    run_folder = RunFolder(Path(out), 60 * save_minutes, format_options(in_file)) if out is not None else None
     with nullcontext() if run_folder is None else run_folder.reserved():
         if run_folder is not None and not resume and not overwrite:
             run_folder.check_free()
+        inputs = open_run_inputs(
+            chosen, data, data_dir, stated,
+            weights=file, download=download, entry=entry, classes=classes, notify=remark,
+        )  # fmt: skip
         return run_training(
-            load(data, data_dir=data_dir, seed=chosen.seed, exif=exif),
-            chosen,
+            inputs.dataset,
+            inputs.options,
             data=data,
+            initialise=inputs.initialise,
             run_folder=run_folder,
             resume_from=run_folder.find() if run_folder is not None and resume else None,
         )

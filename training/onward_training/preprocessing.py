@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from onward.errors import SignatureError, UsageError
 from onward.preprocess import INTERPOLATIONS, Preprocess
 from onward.signature import Signature
 
-__all__ = ["NOTHING_STATED", "StatedPreprocessing"]
+__all__ = ["NOTHING_STATED", "StatedPreprocessing", "joined"]
 
 #: Values of `--mean` and `--std`: one for all channels, or one for each.
 NUM_VALUES = (1, 3)
@@ -109,6 +110,18 @@ class StatedPreprocessing:
 
 
 NOTHING_STATED = StatedPreprocessing()
+
+
+def joined(value: object, joint: str) -> str | None:
+    """A value from Python as an option's text: `28x28x1`, `0.5,0.4,0.3`; None stays None.
+
+    Args:
+        value: A number, a text or a sequence of them.
+        joint: What is between two of them.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    return joint.join(map(str, value)) if isinstance(value, Iterable) else str(value)
 
 
 def _parse_size(text: str) -> tuple[tuple[int, int], int | None]:

@@ -9,7 +9,6 @@ import typer
 
 from onward.cli.console import AsJson, print_json, remark, say_next
 from onward.cli.progress import is_shown, progress
-from onward.errors import UsageError
 from onward_training.cli_options import (
     MODELS,
     DataDir,
@@ -176,13 +175,10 @@ def train(
         onward train --data digits --model net.py:Network --epochs 20 --resume
         onward train --config run.toml
     """
-    from onward.model_file import check_model_file
     from onward_training.config_file import format_options
-    from onward_training.data import check
-    from onward_training.default_weights import check_default, is_default
-    from onward_training.model_names import is_user_code
     from onward_training.options import TrainOptions
     from onward_training.preprocessing import StatedPreprocessing
+    from onward_training.run_check import check_run
     from onward_training.run_folder import RunFolder
 
     # names, options and paths are checked before PyTorch is imported
@@ -209,13 +205,7 @@ def train(
         device=device,
         num_workers=num_workers,
     )
-    check(data, data_dir=data_dir, image_size=stated.image_size, preprocess=stated.resize, exif=exif)
-    if is_default(weights):
-        check_default(model)
-    elif weights is not None:
-        check_model_file(weights)
-    elif freeze_epochs and not is_user_code(model):
-        raise UsageError("--freeze-epochs freezes all layers but the last, whose weights are random: add --weights.")
+    check_run(options, data, data_dir, stated, weights)
     if out is not None:
         RunFolder(out).check_writable()
 
