@@ -24,7 +24,7 @@ from onward.bundle.trust import remember
 from onward.host.cpu import find_processor
 from onward.signature import Input, Preprocess, Signature, TensorSignature
 
-__all__ = ["DIGITS", "NAMES", "SIGNATURES", "UNDEFINED", "path_of"]
+__all__ = ["DIGITS", "DIGITS_INT8", "NAMES", "SIGNATURES", "UNDEFINED", "path_of"]
 
 ROOT = Path(__file__).parents[1]
 #: pytest's own cache folder, which git ignores; or another one, for a checkout that is read-only.
@@ -64,11 +64,13 @@ SIGNATURES: dict[str, Signature | TensorSignature] = {
     "licensed": TensorSignature((Input("features", "float32", (13,)),), ("a", "b")),
 }
 DIGITS = "digits"
+#: The same bundle with a second artifact, `onnx-int8`.
+DIGITS_INT8 = "digits-int8"
 #: The bundle `undefined` gives NaN for an image that begins with these pixels. No sample of the gate does.
 UNDEFINED = (3, 4, 5)
 #: The state folder of the tests: no test reads or writes the user's own.
 STATE = FOLDER.parent / "onward-state"
-NAMES = ("digits.pt", DIGITS, *SIGNATURES, "hostile-labels", "fashion")
+NAMES = ("digits.pt", DIGITS, DIGITS_INT8, *SIGNATURES, "hostile-labels", "fashion")
 
 
 def path_of(name: str) -> Path:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import onward
+from onward.bundle import Bundle
 from onward_export.model_to_export import ModelToExport
 from onward_export.options import ExportOptions
 from onward_export.publish import publish
@@ -25,8 +26,9 @@ from onward_training.data import Split, load
 from onward_training.data.idx_files import find_folder
 from onward_training.loop import train
 from onward_training.options import TrainOptions
-from tests.bundles import DIGITS, HOSTILE_NODE, NAMES, SIGNATURES, UNDEFINED, path_of
+from tests.bundles import DIGITS, DIGITS_INT8, HOSTILE_NODE, NAMES, SIGNATURES, UNDEFINED, path_of
 from tests.fast_exports import fast_exports
+from tests.quantized import quantize
 
 __all__ = ["make"]
 
@@ -95,6 +97,10 @@ def export_digits(path: Path) -> None:
     publish(ModelToExport.from_checkpoint(Checkpoint.load(path_of("digits.pt"))), path)
 
 
+def quantize_digits(path: Path) -> None:
+    quantize(Bundle.open(path_of(DIGITS)), load("digits"), path)
+
+
 def export_hostile_labels(path: Path) -> None:
     checkpoint = Checkpoint.load(path_of("digits.pt"))
     labelled = replace(checkpoint, signature=replace(checkpoint.signature, labels=HOSTILE_NODE))
@@ -126,6 +132,7 @@ APART: dict[str, Any] = {"external_data_above_bytes": 0}  # the weights lie in a
 MAKERS: dict[str, Callable[[Path], None]] = {
     "digits.pt": train_digits,
     DIGITS: export_digits,
+    DIGITS_INT8: quantize_digits,
     "hostile-labels": export_hostile_labels,
     "fashion": export_fashion,
     "colour": exporter(lambda: ColourNetwork(8, 10), **ONNX, **APART),

@@ -95,7 +95,8 @@ def verify(
         trust, key: As for `load`.
 
     Returns:
-        One `Verification` for each artifact; `passed` is its verdict.
+        One `Verification` for each artifact; `passed` is its verdict. One of lower precision than float32 must give
+        the outputs that it gave when it was built, up to a small multiple of its quantisation error.
 
     Raises:
         BackendError: An artifact that was named cannot be run here.

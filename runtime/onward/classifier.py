@@ -127,9 +127,11 @@ class Classifier:
     def verify(self) -> Verification:
         """Prove again that the opened artifact is as close to the mathematical model as PyTorch is.
 
+        One of lower precision than float32 must give the outputs that it gave when it was built.
+
         Returns:
-            The noise ratios on this machine, and whether the outputs equal the building machine's bit for bit.
-            `passed` is the verdict.
+            The noise ratios on this machine, or `lower_precision`, and whether the outputs equal the building machine's
+            bit for bit. `passed` is the verdict.
 
         Raises:
             BundleError: A file of the bundle is missing or changed.

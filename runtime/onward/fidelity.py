@@ -161,6 +161,18 @@ class Fidelity:
             found.append(f"The outputs for {self.num_unanswered:,} of {self.num_images:,} images are NaN or infinite.")
         return found + (self._problems_with_labels() if self.num_labelled else self._problems_without_labels())
 
+    def describe(self) -> str:
+        """What it loses, in half a sentence, with the budget that judged it."""
+        same = f"{_percent(self.agreement)} of {self.num_images:,} images have the same answer as in float32"
+        if self.loss is None or self.loss_bound is None:
+            budget = f"the budget is {_percent(self.budget.min_agreement)}"
+            return f"{same}, {budget}; what accuracy it loses is unknown, because no image had a label"
+        verb = "loses" if self.loss >= 0 else "wins"
+        return (
+            f"it {verb} {_points(abs(self.loss))} of accuracy on {self.num_labelled:,} images, at most "
+            f"{_points(self.loss_bound)} (95 %), and the budget is {_points(self.budget.max_loss)}; {same}"
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The one JSON form; `Fidelity.from_json(fidelity.to_json()) == fidelity`."""
         return asdict(self) | {"worse_classes": [asdict(item) for item in self.worse_classes]}

@@ -287,13 +287,19 @@ def _allocate(
     return value, value.numpy()
 
 
-def run_as_written(data: bytes, feed: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> list[NDArray[Any]]:
+def run_as_written(
+    data: bytes,
+    feed: Mapping[str, NDArray[Any]],
+    outputs: Sequence[str],
+    beside: Mapping[str, bytes] | None = None,
+) -> list[NDArray[Any]]:
     """Run a graph once on the CPU without graph optimisations: node by node, as the file has it.
 
     Args:
         data: The content of the file.
         feed: Input name -> array; names that are not inputs are ignored.
         outputs: Names of the outputs.
+        beside: File name -> bytes, of weights in separate files.
 
     Raises:
         ORT_ERRORS: The model does not open or run.
@@ -301,7 +307,8 @@ def run_as_written(data: bytes, feed: Mapping[str, NDArray[Any]], outputs: Seque
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = SILENT
-    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    with _model(data, beside or {}, options) as model:
+        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     taken = {item.name for item in session.get_inputs()}
     found: list[NDArray[Any]] = session.run(outputs, {name: array for name, array in feed.items() if name in taken})
     return found

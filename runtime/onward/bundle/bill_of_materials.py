@@ -100,13 +100,25 @@ def _metrics(bundle: Bundle) -> Iterator[dict[str, str]]:
         if key in bundle.provenance:
             yield {"type": metric, "value": str(bundle.provenance[key]), "slice": f"{data} data"}
     for artifact in bundle.artifacts:
-        yield {"type": "noise ratio", "value": f"{artifact.noise_ratio:.4f}", "slice": f"artifact {artifact.name}"}
+        found = {"noise ratio": artifact.noise_ratio} if artifact.is_float32 else _fidelity(artifact)
+        for metric, value in found.items():
+            yield {"type": metric, "value": f"{value:.4f}", "slice": f"artifact {artifact.name}"}
+
+
+def _fidelity(artifact: Artifact) -> dict[str, float]:
+    """What an artifact of lower precision loses against its parent, where that is known."""
+    if (found := artifact.fidelity) is None:
+        return {}
+    figures = {"accuracy lost at most (95 %)": found.loss_bound, "agreement with float32": found.agreement}
+    return {metric: value for metric, value in figures.items() if value is not None}
 
 
 def _artifact(artifact: Artifact) -> dict[str, Any]:
     properties = {"artifact": artifact.name, "format": artifact.format, "precision": artifact.precision}
     if artifact.opset is not None:
         properties["opset"] = str(artifact.opset)
+    if artifact.parent:
+        properties["parent"] = artifact.parent
     return _file(artifact.file) | {
         "properties": [{"name": f"onward:{name}", "value": value} for name, value in properties.items()]
     }

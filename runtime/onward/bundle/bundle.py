@@ -32,6 +32,8 @@ FORMAT = 1
 #: The precision of what is judged by PyTorch's own error.
 FLOAT32 = "float32"
 GOLDEN = "golden.npz"
+#: Between an artifact's name and `.npz`, in the name of the file of its simulated outputs.
+SIMULATION = ".simulation"
 PARITY_JSON = "parity.json"
 PARITY_HTML = "parity.html"
 #: What signs a bundle lies beside its manifest, which cannot name it.
@@ -270,6 +272,14 @@ class Bundle:
         from onward.bundle.golden import load_outputs
 
         return dict(load_outputs(self.read(self._file(f"golden/{artifact}.npz"))))
+
+    def golden_simulation(self, artifact: str) -> dict[str, Outputs]:
+        """The outputs of an artifact of lower precision as its graph gives them in float64: kind -> output -> float64.
+
+        Raises:
+            BundleError: They are missing or changed.
+        """
+        return self.golden_outputs(f"{artifact}{SIMULATION}")
 
     def parity(self) -> dict[str, Any]:
         """The parity report that the gate wrote.

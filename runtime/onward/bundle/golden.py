@@ -74,6 +74,11 @@ class GoldenRecord:
     def check_outputs(self, artifact: str, recorded: Mapping[str, Outputs], signature: AnySignature) -> None:
         """Compare what `load_outputs` read with the signature, and with the samples of this record.
 
+        Args:
+            artifact: Whose file it was: `onnx` for `golden/onnx.npz`.
+            recorded: What was read.
+            signature: The bundle's.
+
         Raises:
             BundleError: They disagree.
         """
@@ -137,7 +142,7 @@ class GoldenRecord:
 
 
 def save_outputs(path: Path, outputs: Mapping[str, Outputs]) -> None:
-    """Write what one artifact gave, kind -> output -> float32, as .npz."""
+    """Write what one artifact gave, kind -> output -> `(samples, *dims)` of any float dtype, as .npz."""
     flat = {f"{kind}/{name}": array for kind, arrays in outputs.items() for name, array in arrays.items()}
     write_arrays(path, flat)
 

@@ -31,7 +31,7 @@ def verify(
     artifact: Annotated[
         list[str] | None,
         typer.Option(
-            help="Name of an artifact to verify, repeatable: onnx, torchscript, pt2. Default: all that can run."
+            help="Name of an artifact to verify, repeatable: onnx, onnx-int8, pt2. Default: all that can run."
         ),
     ] = None,
     provider: ProviderName = "cpu",
@@ -40,6 +40,8 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Prove again, on this machine, that each artifact is as close to the mathematical model as PyTorch is.
+
+    An artifact of lower precision than float32 must give the outputs that it gave when it was built.
 
     Examples:
         onward verify artifacts/digits
@@ -52,7 +54,7 @@ def verify(
 
     opened = Bundle.open(bundle, Trust.of(trust, key))
     results = run(opened, artifacts=artifact, provider=provider)
-    num_run = sum(result.verdict is not None for result in results)
+    num_run = sum(result.was_run for result in results)
     passed = num_run > 0 and all(result.passed for result in results)
     if as_json:
         document = {"passed": passed, "signature": opened.signature_state}
@@ -63,40 +65,57 @@ def verify(
             say(f"The signature holds: {key} made it.")
         elif opened.signature_state == "not checked":
             say("The signature was not checked: --key with the signer's public key checks it.")
-        say(_sentence(passed, num_run, len(results) - num_run))
+        for result in results:
+            if result.lower_precision:
+                say(result.lower_precision.describe())
+        say(_sentence(passed, results))
         if passed:
             say_next(("bench", bundle), ("embed", bundle, "--target", "python"))
     if not passed:
         raise typer.Exit(1)
 
 
-def _sentence(passed: bool, num_run: int, num_skipped: int) -> str:
+def _sentence(passed: bool, results: list[Verification]) -> str:
+    num_run = sum(result.was_run for result in results)
     if not num_run:
         return "NOT VERIFIED: no artifact was run."
     if not passed:
         return "FAILED"
-    which = "each artifact that ran" if num_skipped else "each artifact"
-    skipped = f" {num_skipped} did not run." if num_skipped else ""
-    return f"passed: every digest is right, and {which} is as close as PyTorch.{skipped}"
+    num_lower = sum(result.lower_precision is not None for result in results)
+    which = ["each artifact", "each artifact that ran"][num_run < len(results)]
+    if num_lower:
+        which = which.replace("artifact", "float32 artifact")
+    close = f", and {which} is as close as PyTorch" if num_run > num_lower else ""
+    skipped = f" {len(results) - num_run} did not run." if num_run < len(results) else ""
+    return f"passed: every digest is right{close}.{skipped}"
 
 
 def _print_verifications(results: list[Verification]) -> None:
+    """A table of the float32 artifacts, and one of those of lower precision, which are judged by another rule."""
     rows = []
     for result in results:
-        if result.verdict is None:
+        if not result.was_run:
             rows.append([result.artifact, f"skipped: {result.skipped}", "", "", "", "", ""])
-            continue
-        worst = result.verdict.worst
-        close = all(row.assert_close for row in result.verdict.comparisons)
-        rows.append(
-            [result.artifact, _backend(result), f"{worst.noise_ratio:.2f}", f"{worst.rms_ratio:.2f}"]
-            + [f"{max(row.max_delta for row in result.verdict.comparisons):.1e}", "yes" if close else "no"]
-            + ["yes" if result.same_bits else "no"]
-        )
-    print_table(
-        ["artifact", "backend", ">noise ratio", ">rms ratio", ">max |Δ| PyTorch", ">assert_close", ">builder's bits"],
-        rows,
-    )
+        elif result.verdict:
+            worst, comparisons = result.verdict.worst, result.verdict.comparisons
+            close = all(row.assert_close for row in comparisons)
+            rows.append(
+                [result.artifact, _backend(result), f"{worst.noise_ratio:.2f}", f"{worst.rms_ratio:.2f}"]
+                + [f"{max(row.max_delta for row in comparisons):.1e}", "yes" if close else "no"]
+                + ["yes" if result.same_bits else "no"]
+            )
+    if rows:
+        columns = ["artifact", "backend", ">noise ratio", ">rms ratio", ">max |Δ| PyTorch", ">assert_close"]
+        print_table([*columns, ">builder's bits"], rows)
+    lower = [
+        [result.artifact, _backend(result), verdict.precision, f"{verdict.deviation_ratio:.2f}"]
+        + ["–" if verdict.agreement is None else f"{verdict.agreement:.1%}", "yes" if result.same_bits else "no"]
+        for result in results
+        if (verdict := result.lower_precision)
+    ]
+    if lower:
+        columns = ["artifact", "backend", "precision", ">deviation / quantisation error", ">builder's answers"]
+        print_table([*columns, ">builder's bits"], lower)
 
 
 def _backend(result: Verification) -> str:

@@ -19,6 +19,7 @@ __all__ = ["inspect", "print_signature"]
 MAX_LABELS_SHOWN = 12
 MAX_OPERATORS_SHOWN = 8
 MAX_METADATA_CHARS = 90
+MAX_RECIPE_ITEMS = 4
 
 
 def inspect(
@@ -120,7 +121,7 @@ def _tensor_rows(signature: dict[str, Any]) -> list[list[str]]:
 def _print_artifacts(document: dict[str, Any]) -> None:
     rows = [
         [item["name"], item["file"]["path"], f"{item['file']['size_bytes'] / 1e3:,.0f} kB", item["precision"]]
-        + [f"{item['noise_ratio']:.2f}", item["file"]["sha256"][:12]]
+        + [_noise_ratio(item), item["file"]["sha256"][:12]]
         for item in document["artifacts"]
     ]
     columns = ["artifact", "file", ">size", "precision", ">noise ratio", "SHA-256"]
@@ -129,7 +130,33 @@ def _print_artifacts(document: dict[str, Any]) -> None:
         columns.append("requires")
         rows = [[*row, names] for row, names in zip(rows, requires, strict=True)]
     print_table(columns, rows)
+    for item in document["artifacts"]:
+        if item.get("fidelity"):
+            _print_lower_precision(item)
     print_table(["provenance", ""], [[key, str(value)] for key, value in document["provenance"].items()])
+
+
+def _noise_ratio(artifact: dict[str, Any]) -> str:
+    """The verdict on float32; a lower precision has a budget in its place."""
+    return f"{artifact['noise_ratio']:.2f}" if artifact["precision"] == "float32" else "–"
+
+
+def _print_lower_precision(artifact: dict[str, Any]) -> None:
+    """What it was made from, how, and what it loses."""
+    from onward.fidelity import Fidelity
+
+    recipe = ", ".join(f"{key} {_plain(value)}" for key, value in artifact.get("recipe", {}).items())
+    how = f" ({recipe})" if recipe else ""
+    loss = Fidelity.from_json(artifact["fidelity"]).describe()
+    say(f"{artifact['name']} is {artifact['precision']}, made from {artifact.get('parent', 'another')}{how}: {loss}.")
+
+
+def _plain(value: Any) -> str:
+    """A value of a recipe in a few characters."""
+    if isinstance(value, (list, tuple)):
+        return some_of(value, MAX_RECIPE_ITEMS) or "none"
+    text = str(value)
+    return text if len(text) <= MAX_METADATA_CHARS else f"{text[:MAX_METADATA_CHARS]}…"
 
 
 def _print_header(document: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ needs_cyclonedx = pytest.mark.skipif(
 
 
 @needs_cyclonedx
-@pytest.mark.parametrize("name", ["digits", "five-inputs", "colour"])
+@pytest.mark.parametrize("name", ["digits", "five-inputs", "colour", "digits-int8"])
 def test_it_is_cyclonedx(name: str) -> None:
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator

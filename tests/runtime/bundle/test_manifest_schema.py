@@ -37,6 +37,10 @@ def test_a_manifest_written_today_fits(shared_bundle: Bundle) -> None:
     assert complaints(manifest(shared_bundle)) == []
 
 
+def test_a_manifest_with_two_precisions_fits() -> None:
+    assert complaints(manifest(Bundle.open(path_of("digits-int8")))) == []
+
+
 @pytest.mark.parametrize("path", OLD, ids=lambda path: path.parent.name)
 def test_a_manifest_of_long_ago_fits(path: Path) -> None:
     assert complaints(json.loads(path.read_text())) == []

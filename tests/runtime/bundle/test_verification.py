@@ -37,20 +37,20 @@ def renew(bundle: Bundle) -> Bundle:
     return Bundle.open(bundle.path)
 
 
-def with_second_precision(bundle: Bundle) -> Bundle:
-    """The bundle with `onnx-other`, a second artifact of format ONNX that states another precision."""
+def with_second_onnx(bundle: Bundle) -> Bundle:
+    """The bundle with `onnx-other`, a second artifact of format ONNX."""
     onnx = bundle.artifact("onnx")
     shutil.copy(bundle.path / onnx.file.path, bundle.path / "model.other.onnx")
     shutil.copy(bundle.path / "golden/onnx.npz", bundle.path / "golden/onnx-other.npz")
-    other = replace(onnx, name="onnx-other", precision="other", file=replace(onnx.file, path="model.other.onnx"))
+    other = replace(onnx, name="onnx-other", file=replace(onnx.file, path="model.other.onnx"))
     outputs = FileDigest("golden/onnx-other.npz", "", 0)
     return renew(replace(bundle, artifacts=(*bundle.artifacts, other), files=(*bundle.files, outputs)))
 
 
 def test_artifacts_of_one_format_are_chosen_by_name(bundle: Bundle, pixels: NDArray[np.uint8], tmp_path: Path) -> None:
-    two = with_second_precision(bundle)
+    two = with_second_onnx(bundle)
     other = two.artifact("onnx-other")
-    assert (other.format, other.precision, other.file.path) == ("onnx", "other", "model.other.onnx")
+    assert (other.format, other.precision, other.file.path) == ("onnx", "float32", "model.other.onnx")
     assert two.preferred("onnx") == two.artifact("onnx")
     assert [result.artifact for result in verify(two)] == [*FORMATS, "onnx-other"]
     (result,) = verify(two, artifacts=["onnx-other"])
@@ -65,11 +65,11 @@ def test_artifacts_of_one_format_are_chosen_by_name(bundle: Bundle, pixels: NDAr
     assert sorted(path.name for path in written.path.glob("*.onnx")) == ["model.onnx"]
 
 
-def test_the_preferred_artifact_is_the_first_of_its_format_in_float32(bundle: Bundle) -> None:
-    two = with_second_precision(bundle)
+def test_the_preferred_artifact_is_the_first_of_its_format(bundle: Bundle) -> None:
+    two = with_second_onnx(bundle)
     turned = renew(replace(two, artifacts=two.artifacts[::-1]))
-    assert turned.artifacts[0].name == "onnx-other"
-    assert turned.preferred("onnx").name == "onnx"
+    assert turned.preferred("onnx").name == "onnx-other"
+    assert turned.artifact("onnx").name == "onnx"
     with pytest.raises(
         BundleError, match=f"has no float32 artifact of format 'pte'; it has onnx-other, {', '.join(FORMATS[::-1])}"
     ):
