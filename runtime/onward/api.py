@@ -45,7 +45,7 @@ def load(
 
     Args:
         path: The bundle's folder.
-        artifact: `onnx`, or `torchscript` or `pt2`, which need PyTorch.
+        artifact: Its name: `onnx`; `torchscript` or `pt2`, which need PyTorch; or one of lower precision, `onnx-int8`.
         provider: An execution provider. A single provider is strict: there is no fallback. `cuda,cpu`, or a list, lets
             the CPU run what CUDA leaves; a `ProviderRequest` carries options.
         threads: How many threads one inference may use. Default: every core that this process may use.
@@ -127,7 +127,7 @@ def predict(
         bundle: The bundle's folder, or an opened bundle.
         inputs: Folders, images, .npy, .npz and IDX files, tar shards, Parquet and CSV tables, or patterns.
         out: The file of rows: .csv, .jsonl, .parquet or .npy.
-        artifact: `onnx`, `torchscript` or `pt2`.
+        artifact: As for `load`.
         provider: As for `load`.
         column: Of a table, the column that holds the images or their paths.
         trust, key: As for `load`.

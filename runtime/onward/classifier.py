@@ -234,7 +234,7 @@ def load(
 
     Args:
         path: The bundle's folder.
-        artifact: `onnx`, which needs no PyTorch, `torchscript` or `pt2`.
+        artifact: Its name: `onnx` or `onnx-int8`, which need no PyTorch, `torchscript` or `pt2`.
         provider: An execution provider, without a fallback; or several in order, `cuda,cpu`; or a request with
             options.
         threads: How many threads one inference may use; by default one for each core that this process may use.

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from benchmarks.zoo.alive import make_alive
 from onward import app as front_door
+from onward.bundle import Bundle
 from onward.classifier import load as load_bundle
 from onward.errors import OnwardError
 from onward.signature import Preprocess, Signature, of_images
@@ -28,6 +30,7 @@ from onward_training.import_weights import open_checkpoint
 from onward_training.models import build
 from onward_training.options import NetworkSpec
 from onward_training.preprocessing import StatedPreprocessing
+from tests.bundles import DIGITS_INT8, path_of
 from tests.image_files import exif_of
 
 FILES = {"run.pt", "run.last.pt", "run.metrics.jsonl", "run.batch.png", "run.options.toml"}
@@ -194,6 +197,19 @@ def test_a_folder_with_a_damaged_image_trains_without_it_and_says_so(onward, pho
     evaluated = onward("evaluate", "run.pt", "--json", cwd=tmp_path)
     assert json.loads(evaluated.stdout)["accuracy"] > 0.8
     assert onward("export", "run.pt", "--formats", "onnx", cwd=tmp_path).returncode == 0
+
+
+def test_evaluate_takes_an_artifact_of_lower_precision_by_name(here: Callable[..., Any]) -> None:
+    bundle = Bundle.open(path_of(DIGITS_INT8))
+    command = ("evaluate", bundle.path, "--artifact", "onnx-int8")
+    evaluated, fidelity = json.loads(here(*command, "--json").stdout), bundle.artifact("onnx-int8").fidelity
+    assert fidelity is not None
+    assert (evaluated["artifact"], evaluated["precision"]) == ("onnx-int8", "int8")
+    assert evaluated["accuracy"] == pytest.approx(fidelity.accuracy_after)  # it was measured on the same images
+    assert "onnx-int8 is int8, made from onnx (weight_bits 7): it loses" in here(*command).stderr
+    float32 = json.loads(here("evaluate", bundle.path, "--json").stdout)
+    assert (float32["artifact"], float32["precision"]) == ("onnx", "float32")
+    assert float32["loss"] != evaluated["loss"]
 
 
 def test_grey_images_train_a_network_of_torchvision_and_the_bundle_takes_them_as_they_are(

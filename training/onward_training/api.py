@@ -128,7 +128,7 @@ def evaluate(
         model: A checkpoint, its path, or the folder of a bundle.
         data: As for `train`; by default the data set that the model was trained on.
         data_dir: Folder with the files of `mnist` or `fashion-mnist`, if not in the usual places.
-        artifact: For a bundle: `onnx`, `torchscript` or `pt2`.
+        artifact: For a bundle: `onnx`, `torchscript`, `pt2`, or one of lower precision, `onnx-int8`.
         provider: For a bundle: the execution provider.
         trust, key: For a bundle: as for `onward.load`.
 

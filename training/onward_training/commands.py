@@ -118,6 +118,7 @@ def evaluate(
 
     from dataclasses import replace
 
+    from onward.bundle import FLOAT32
     from onward.bundle.trust import Trust
     from onward_training.evaluation_page import write_evaluation_page
     from onward_training.evaluator import ModelToEvaluate
@@ -154,10 +155,16 @@ def evaluate(
     order = check_label_order(opened.signature.labels, evaluation.predicted, evaluation.targets)
     missing = [opened.signature.labels[index] for index in evaluation.missing_classes]
     if as_json:
-        print_json(
-            evaluation.to_json(dataset.test.file_of) | {"missing_classes": missing, "label_order": order.to_json()}
-        )
+        more = {
+            "missing_classes": missing,
+            "label_order": order.to_json(),
+            "artifact": opened.artifact.name if opened.artifact else None,
+            "precision": opened.artifact.precision if opened.artifact else FLOAT32,
+        }
+        print_json(evaluation.to_json(dataset.test.file_of) | more)
     else:
+        if opened.artifact and not opened.artifact.is_float32:
+            remark(opened.artifact.describe())
         print_evaluation(evaluation, opened.signature.labels, dataset.test.file_of)
         if order.warning:
             remark(f"warning: {order.warning}")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from onward.bundle import Artifact
 from onward.bundle.trust import NO_TRUST, Trust
 from onward.classifier import load as load_bundle
 from onward.errors import DataError, UsageError
@@ -38,12 +39,14 @@ class ModelToEvaluate:
         run: uint8 `(batch, height, width, channels)` -> output name -> float32 `(batch, classes)`.
         trained_on: What `--data` was in training; empty if unknown.
         history: Of a checkpoint: one entry per epoch.
+        artifact: Of a bundle: the artifact that runs.
     """
 
     signature: Signature
     run: Run
     trained_on: str
     history: tuple[Epoch, ...] = ()
+    artifact: Artifact | None = None
 
     @classmethod
     def from_bundle(cls, path: Path, *, artifact: str, provider: str, trust: Trust = NO_TRUST) -> ModelToEvaluate:
@@ -59,6 +62,7 @@ class ModelToEvaluate:
             signature,
             lambda images: classifier.backend.run(from_pixels(images, signature)),
             str(classifier.bundle.provenance.get("data", "")),
+            artifact=classifier.artifact,
         )
 
     @classmethod

@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import quote
 
 from onward import __version__
-from onward.bundle.bundle import Artifact, Bundle, FileDigest
+from onward.bundle.artifact import Artifact, FileDigest
+from onward.bundle.bundle import Bundle
 from onward.printable import escape_json
 
 __all__ = ["BILL_OF_MATERIALS", "bill_of_materials", "bill_text"]

@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from onward.bundle.artifact import Artifact, FileDigest
 from onward.bundle.trust import NO_TRUST, Trust, is_safe
 from onward.document import Document, check_size, parse
 from onward.errors import BundleError
-from onward.fidelity import Fidelity
 from onward.model_file import MANIFEST, not_a_bundle
 from onward.signature import AnySignature, signature_from_json
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT", "MANIFEST", "Artifact", "Bundle", "FileDigest", "digest_file", "manifest_digest"]
 
 FORMAT = 1
-#: The precision of what is judged by PyTorch's own error.
-FLOAT32 = "float32"
 GOLDEN = "golden.npz"
 #: Between an artifact's name and `.npz`, in the name of the file of its simulated outputs.
 SIMULATION = ".simulation"
@@ -40,71 +38,6 @@ PARITY_HTML = "parity.html"
 SIGNATURE = "model.sig"
 #: Files that desktops put into every folder that they show.
 OF_DESKTOPS = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
-
-
-@dataclass(frozen=True)
-class FileDigest:
-    """One file of a bundle: a POSIX path relative to it, its SHA-256 and its size."""
-
-    path: str
-    sha256: str
-    size_bytes: int
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """One runnable file of a bundle.
-
-    A bundle may hold several artifacts of one format, each with a name and a precision of its own. The manifest has the
-    last four fields only where they are set.
-
-    Args:
-        name: What users choose it by, unique in the bundle: `onnx`, `onnx-int8`. Its recorded outputs are in
-            `golden/<name>.npz`.
-        format: `onnx`, `torchscript` or `pt2`; it decides which backends can run it.
-        file: Its path and digest.
-        precision: Of its weights and arithmetic: `float32`, or a lower one: `int8`.
-        opset: The version of ONNX's operators; None for other formats.
-        noise_ratio: The worst one that was measured. It is the verdict on float32 only.
-        requires: Libraries that register some of its operators: `torchvision`.
-        parent: The name of the float32 artifact that one of lower precision was made from.
-        recipe: How it was made from it: plain JSON.
-        fidelity: What it loses against its parent, which is the verdict on a lower precision.
-    """
-
-    name: str
-    format: str
-    file: FileDigest
-    precision: str
-    opset: int | None
-    noise_ratio: float
-    requires: tuple[str, ...] = ()
-    parent: str = ""
-    recipe: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    fidelity: Fidelity | None = None
-
-    @property
-    def is_float32(self) -> bool:
-        """Whether it computes in float32, and is judged by PyTorch's own error."""
-        return self.precision == FLOAT32
-
-    def to_json(self) -> dict[str, Any]:
-        """Its entry of the manifest."""
-        entry = {
-            "name": self.name,
-            "format": self.format,
-            "file": asdict(self.file),
-            "precision": self.precision,
-            "opset": self.opset,
-            "noise_ratio": self.noise_ratio,
-        }
-        optional = {
-            "requires": list(self.requires),
-            "parent": self.parent,
-            "recipe": dict(self.recipe),
-            "fidelity": self.fidelity and self.fidelity.to_json(),
-        }
-        return entry | {key: value for key, value in optional.items() if value}
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,14 @@ from onward.document import parse
 from onward.errors import BundleError
 from onward.signature import signature_from_json
 
-__all__ = ["LICENCE_KEY", "METADATA_KEY", "inspect_bundle", "inspect_onnx"]
+__all__ = ["LICENCE_KEY", "METADATA_KEY", "PRECISION_KEY", "inspect_bundle", "inspect_onnx"]
 
 #: The key of ONNX metadata_props under which model.onnx carries its signature.
 METADATA_KEY = "onward.signature"
 #: The key of the model's licence, where it has one.
 LICENCE_KEY = "onward.licence"
+#: The key of the precision of a file that is not float32.
+PRECISION_KEY = "onward.precision"
 
 
 def inspect_bundle(path: Path) -> dict[str, Any]:

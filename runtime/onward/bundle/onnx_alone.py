@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from onward.bundle.bundle import Artifact, Bundle, digest_file
-from onward.bundle.inspection import METADATA_KEY
+from onward.bundle.artifact import FLOAT32, Artifact
+from onward.bundle.bundle import Bundle, digest_file
+from onward.bundle.inspection import METADATA_KEY, PRECISION_KEY
 from onward.bundle.onnx_header import read_header
 from onward.bundle.trust import Trust
 from onward.document import parse
@@ -27,7 +28,8 @@ def open_bundle_or_onnx(path: Path, trust: Trust) -> Bundle:
     if trust.key is not None:
         raise BundleError(f"{path} is a file, and --key checks bundles: give the bundle's folder.")
     header = read_header(path)
-    text = dict(header.metadata).get(METADATA_KEY)
+    metadata = dict(header.metadata)
+    text = metadata.get(METADATA_KEY)
     if text is None:
         raise BundleError(
             f"{path} has no signature, because Onward did not write it: how images become its inputs, and its labels, "
@@ -43,7 +45,7 @@ def open_bundle_or_onnx(path: Path, trust: Trust) -> Bundle:
                 "onnx",
                 "onnx",
                 digest_file(path.parent, path),
-                "float32",
+                metadata.get(PRECISION_KEY, FLOAT32),
                 header.opsets.get("ai.onnx"),
                 float("nan"),
             ),

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
-from onward.bundle.bundle import Artifact, Bundle
+from onward.bundle.artifact import Artifact
+from onward.bundle.bundle import Bundle
 from onward.errors import BackendError, BundleError
 
 __all__ = ["check_onnx", "read_onnx"]

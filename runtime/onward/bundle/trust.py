@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from onward.errors import TrustError, UsageError, missing_extra
 
 if TYPE_CHECKING:
-    from onward.bundle.bundle import Artifact, Bundle
+    from onward.bundle.artifact import Artifact
+    from onward.bundle.bundle import Bundle
 
 __all__ = ["NO_TRUST", "SKIPPED", "Trust", "check_may_open", "is_remembered", "is_safe", "remember", "state_folder"]
 

@@ -12,8 +12,8 @@ import numpy as np
 from onward.backends import open_artifact, unavailable_reason
 from onward.backends.backend import Backend
 from onward.backends.providers import AnyProvider, ProviderRequest
-from onward.bundle import Artifact, Bundle
-from onward.bundle.bundle import FLOAT32, SIMULATION
+from onward.bundle import FLOAT32, Artifact, Bundle
+from onward.bundle.bundle import SIMULATION
 from onward.bundle.golden import GoldenRecord
 from onward.bundle.onnx_content import read_onnx
 from onward.errors import BackendError, BundleError, UsageError

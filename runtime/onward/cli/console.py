@@ -57,7 +57,9 @@ LabelsAre = Annotated[
 ArtifactName = Annotated[
     str,
     typer.Option(
-        "--artifact", help="Name of the bundle's artifact to run: onnx, or torchscript or pt2, which need PyTorch."
+        "--artifact",
+        help="Name of the bundle's artifact to run: onnx, or one of lower precision, such as onnx-int8; or torchscript "
+        "or pt2, which need PyTorch.",
     ),
 ]
 ProviderName = Annotated[

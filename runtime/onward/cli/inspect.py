@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from onward.bundle import FLOAT32, Artifact
 from onward.cli.console import AsJson, print_json, print_table, say, say_next
 from onward.cli.extensions import INSPECTORS_GROUP, load_extensions
-from onward.document import parse
+from onward.document import Document, parse
 from onward.errors import BundleError, OnwardError, some_of
 from onward.model_file import kind_of
 from onward.zip_files import is_zip
@@ -19,7 +20,6 @@ __all__ = ["inspect", "print_signature"]
 MAX_LABELS_SHOWN = 12
 MAX_OPERATORS_SHOWN = 8
 MAX_METADATA_CHARS = 90
-MAX_RECIPE_ITEMS = 4
 
 
 def inspect(
@@ -130,33 +130,15 @@ def _print_artifacts(document: dict[str, Any]) -> None:
         columns.append("requires")
         rows = [[*row, names] for row, names in zip(rows, requires, strict=True)]
     print_table(columns, rows)
-    for item in document["artifacts"]:
-        if item.get("fidelity"):
-            _print_lower_precision(item)
+    for item in Document(document["artifacts"], "the manifest", BundleError).read(tuple[Artifact, ...]):
+        if not item.is_float32:
+            say(item.describe())
     print_table(["provenance", ""], [[key, str(value)] for key, value in document["provenance"].items()])
 
 
 def _noise_ratio(artifact: dict[str, Any]) -> str:
     """The verdict on float32; a lower precision has a budget in its place."""
-    return f"{artifact['noise_ratio']:.2f}" if artifact["precision"] == "float32" else "–"
-
-
-def _print_lower_precision(artifact: dict[str, Any]) -> None:
-    """What it was made from, how, and what it loses."""
-    from onward.fidelity import Fidelity
-
-    recipe = ", ".join(f"{key} {_plain(value)}" for key, value in artifact.get("recipe", {}).items())
-    how = f" ({recipe})" if recipe else ""
-    loss = Fidelity.from_json(artifact["fidelity"]).describe()
-    say(f"{artifact['name']} is {artifact['precision']}, made from {artifact.get('parent', 'another')}{how}: {loss}.")
-
-
-def _plain(value: Any) -> str:
-    """A value of a recipe in a few characters."""
-    if isinstance(value, (list, tuple)):
-        return some_of(value, MAX_RECIPE_ITEMS) or "none"
-    text = str(value)
-    return text if len(text) <= MAX_METADATA_CHARS else f"{text[:MAX_METADATA_CHARS]}…"
+    return f"{artifact['noise_ratio']:.2f}" if artifact["precision"] == FLOAT32 else "–"
 
 
 def _print_header(document: dict[str, Any]) -> None:

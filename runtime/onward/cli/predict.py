@@ -280,7 +280,7 @@ def _remark_on(summary: Summary, out: Path) -> None:
     shares = ", ".join(f"{stage} {share:.0%}" for stage, share in summary.seconds.shares.items() if share >= 0.005)
     if summary.elapsed_s >= MIN_TIMED_S:
         remark(f"  time: {shares}")
-        remark(f"  {summary.backend}: {summary.describe_plan()}")
+        remark(f"  {summary.describe_backend()}: {summary.describe_plan()}")
         if summary.placement is not None:
             remark(f"  nodes: {summary.placement.describe()}")
     if counts.accuracy is not None:

@@ -46,7 +46,7 @@ def open_engine(
     Args:
         bundle: The bundle.
         options: Batch size, streams and threads, if they should not be tuned.
-        artifact: `onnx`, `torchscript` or `pt2`.
+        artifact: Its name: `onnx`, `torchscript`, `pt2`, `onnx-int8`.
         provider: As for `open_artifact`.
 
     Raises:
@@ -78,7 +78,7 @@ def open_engine(
             arrangements=arrangements,
         ),
         num_workers=max(num_cores, plan.streams),
-        sha256=chosen.file.sha256,
+        artifact=chosen,
     )
 
 
@@ -98,7 +98,7 @@ class Engine:
         signature: Inputs and outputs of the model.
         tuner: Chooses the plan of the next batch.
         num_workers: Number of threads that decode and infer.
-        sha256: Digest of the artifact.
+        artifact: The artifact.
     """
 
     def __init__(
@@ -108,10 +108,10 @@ class Engine:
         tuner: Tuner,
         *,
         num_workers: int,
-        sha256: str,
+        artifact: Artifact,
     ) -> None:
         self.open_backend = open_backend
-        self.signature, self.tuner, self.num_workers, self.sha256 = signature, tuner, num_workers, sha256
+        self.signature, self.tuner, self.num_workers, self.artifact = signature, tuner, num_workers, artifact
         self.backends: dict[int, Backend] = {}
         self.gates: dict[int, BoundedSemaphore] = {}
         self.opening = Lock()

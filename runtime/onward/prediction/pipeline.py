@@ -88,7 +88,7 @@ def _open(
 ) -> AbstractContextManager[FileOutput | StreamOutput]:
     if out == STDOUT:
         return open_stream(sink)
-    request = {"model": engine.sha256, **options.columns, **options.request}
+    request = {"model": engine.artifact.file.sha256, **options.columns, **options.request}
     if options.csv_safe:  # a run that was begun before there was this option has no such key
         request["csv_safe"] = True
     if options.shard is not None:
@@ -159,7 +159,12 @@ class _Run:
         self.engine, self.task, self.source, self.sink, self.options = engine, task, source, sink, options
         self.batcher = Batcher(source.blocks())
         self.read_before: Callable[[DoneBatch], tuple[bytes, bytes]] | None = None
-        self.summary = Summary(backend=engine.name, placement=engine.placement)
+        self.summary = Summary(
+            backend=engine.name,
+            placement=engine.placement,
+            artifact=engine.artifact.name,
+            precision=engine.artifact.precision,
+        )
         self.position = Position()
         self.memory = _Memory(MAX_HELD_BYTES)
         self.reading = Lock()

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from onward.bundle import FLOAT32
 from onward.prediction.tuner import Plan
 
 if TYPE_CHECKING:
@@ -125,6 +126,8 @@ class Summary:
         backend: Name of the backend.
         placement: The nodes that each provider ran; None for PyTorch's formats.
         left_alone: Suffix -> how many files of folders and archives were not read.
+        artifact: Name of the artifact.
+        precision: Of the artifact.
     """
 
     counts: Counts = field(default_factory=Counts)
@@ -138,6 +141,8 @@ class Summary:
     backend: str = ""
     placement: Placement | None = None
     left_alone: Mapping[str, int] = field(default_factory=dict)
+    artifact: str = ""
+    precision: str = ""
 
     @property
     def images_per_s(self) -> float:
@@ -147,6 +152,10 @@ class Summary:
     def describe_plan(self) -> str:
         """The plan as a phrase."""
         return str(Plan(**self.plan)) if self.plan else ""
+
+    def describe_backend(self) -> str:
+        """The backend, with the precision of the artifact where it is lower than float32: `onnx (CPU) in int8`."""
+        return self.backend if self.precision in ("", FLOAT32) else f"{self.backend} in {self.precision}"
 
     def to_json(self) -> dict[str, Any]:
         """All figures as plain data."""
@@ -167,6 +176,8 @@ class Summary:
             "is_interrupted": self.is_interrupted,
             "was_finished": self.was_finished,
             "plan": dict(self.plan),
+            "artifact": self.artifact,
+            "precision": self.precision,
             "backend": self.backend,
             "placement": self.placement and self.placement.to_json(),
             "images_per_s": self.images_per_s,

@@ -17,11 +17,13 @@ from onward.backends import open_artifact
 from onward.bundle import MANIFEST, Artifact, Bundle, digest_file
 from onward.bundle.bill_of_materials import bill_of_materials
 from onward.bundle.golden import save_outputs
+from onward.bundle.onnx_alone import open_bundle_or_onnx
+from onward.bundle.trust import NO_TRUST
 from onward.bundle.verification import Verification, verify, verify_backend
 from onward.errors import BundleError
 from onward.lower_precision import FILE, KERNELS
 from tests.bundles import DIGITS_INT8, path_of
-from tests.needs import FORMATS
+from tests.needs import FORMATS, needs_onnx
 
 INT8 = "onnx-int8"
 OUTPUTS = ("logits", "probabilities")
@@ -270,3 +272,31 @@ def test_the_bill_of_materials_has_the_loss_in_place_of_a_noise_ratio(int8: Bund
     }
     (file,) = (item for item in document["components"] if item["name"] == "model.int8.onnx")
     assert {"name": "onward:parent", "value": "onnx"} in file["properties"]
+
+
+def test_predict_runs_it_by_name_and_says_so(int8: Bundle, pixels: Any, tmp_path: Path, here: Any) -> None:
+    np.save(tmp_path / "images.npy", pixels[..., 0])
+    ran = here("predict", int8.path, tmp_path / "images.npy", "--artifact", INT8, "--out", tmp_path / "a.csv", "--json")
+    document = json.loads(ran.stdout)
+    assert (document["artifact"], document["precision"], document["num_predicted"]) == (INT8, "int8", len(pixels))
+    summary = onward.predict(int8, tmp_path / "images.npy", tmp_path / "rows.npy", artifact=INT8)
+    assert summary.describe_backend() == "onnx (CPU) in int8"
+    onward.predict(int8, tmp_path / "images.npy", tmp_path / "float32.npy")
+    lower, float32 = np.load(tmp_path / "rows.npy"), np.load(tmp_path / "float32.npy")
+    with onward.load(int8.path, artifact=INT8) as classifier:
+        np.testing.assert_array_equal(lower, classifier(pixels).probabilities)
+    assert not np.array_equal(lower, float32)
+
+
+@needs_onnx
+def test_its_file_alone_says_its_precision(int8: Bundle, tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load(int8.path / int8.artifact(INT8).file.path)
+    onnx.helper.set_model_props(model, {"onward.signature": json.dumps(int8.signature.to_json())})
+    onnx.save(model, tmp_path / "plain.onnx")
+    model.metadata_props.add(key="onward.precision", value="int8")
+    onnx.save(model, tmp_path / "model.int8.onnx")
+    for name, precision in (("plain.onnx", "float32"), ("model.int8.onnx", "int8")):
+        (artifact,) = open_bundle_or_onnx(tmp_path / name, NO_TRUST).artifacts
+        assert (artifact.name, artifact.precision) == ("onnx", precision)

@@ -121,7 +121,8 @@ def test_the_summary_says_where_the_time_went(engine: Engine, mixed: Path, tmp_p
     assert document["num_failures"] == len(UNREADABLE)
     assert document["plan"] == {"batch_size": 256, "streams": engine.plan.streams, "threads": 1}
     assert document["images_per_s"] == pytest.approx(NUM_FILES / summary.elapsed_s)
-    assert document["backend"] == "onnx (CPU)"
+    assert document["backend"] == summary.describe_backend() == "onnx (CPU)"
+    assert (document["artifact"], document["precision"]) == ("onnx", "float32")
 
 
 def test_progress_adds_up_to_all_inputs(shared_bundle: Bundle, mixed: Path, tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ def test_the_json_of_a_summary_keeps_its_keys_and_their_order() -> None:
         elapsed_s=2.0,
         plan={"batch_size": 8, "streams": 2, "threads": 1},
         backend="onnx (CPU)",
+        artifact="onnx",
+        precision="float32",
     )
     summary.seconds.infer, summary.seconds.read = 3.0, 1.0
     stages = ("read", "decode", "resize", "infer", "write", "wait")
@@ -56,6 +58,8 @@ def test_the_json_of_a_summary_keeps_its_keys_and_their_order() -> None:
         "is_interrupted": False,
         "was_finished": False,
         "plan": {"batch_size": 8, "streams": 2, "threads": 1},
+        "artifact": "onnx",
+        "precision": "float32",
         "backend": "onnx (CPU)",
         "placement": None,
         "images_per_s": 2.0,
