@@ -157,6 +157,7 @@ def predict(
 def bench(
     *targets: str | Path,
     backends: Sequence[str] | None = None,
+    artifacts: Sequence[str] = (),
     providers: Sequence[str] = (),
     threads: Sequence[int] = (),
     reference: str | None = None,
@@ -175,6 +176,7 @@ def bench(
         targets: Bundles and ONNX files; two or more are compared.
         backends: Names, or `FILE.py:NAME`; by default every backend that can run here. Those that run files with code
             are left out where a bundle is not trusted.
+        artifacts: Names of artifacts of lower precision to benchmark beside float32: `onnx-int8`. By default none is.
         providers: Execution providers; by default all that the installed onnxruntime has.
         threads: Threads of one inference; by default every core that this process may use.
         reference: What ratios are relative to: a backend, a target, or `TARGET:BACKEND`; by default PyTorch.
@@ -197,7 +199,7 @@ def bench(
 
     spec = BenchSpec(
         tuple(map(str, targets)),
-        Selection(backends, providers, threads, among=QUICK_BACKENDS if quick else ()),
+        Selection(backends, providers, threads, QUICK_BACKENDS if quick else (), artifacts),
         reference,
         input,
         sizes or {},

@@ -42,7 +42,7 @@ def bench(
         stop: Whether to end early; the report then has what was measured so far.
 
     Raises:
-        BundleError: A target is neither a bundle nor an ONNX file.
+        BundleError: A target is neither a bundle nor an ONNX file, or has no artifact of a name that was given.
         DataError, FeedError: The input cannot be read, or does not fit.
         ProviderError: A provider's name is unknown.
         TrustError: A backend that was named runs a file with code, and the bundle is not trusted.
@@ -110,7 +110,7 @@ def _open(spec: BenchSpec) -> dict[str, ModelUnderTest]:
 
 def _check_onnx_file(model: ModelUnderTest, spec: BenchSpec) -> None:
     """Read the file and make an input, so that an unusable file is an error before any process starts."""
-    _ = model.size_bytes("onnx")
+    _ = model.onnx_bytes
     if spec.input is None:
         random_inputs(model, model.fixed_batch or 1, np.random.default_rng(0))
     elif not model.inputs:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Candidate", "shortest_paths"]
 
+FLOAT32 = "float32"  # as `onward.bundle` has it, which a worker imports later: that import is measured
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -23,12 +25,16 @@ class Candidate:
         backend: A name in `onward.backends.BACKENDS`, or `FILE.py:NAME`.
         provider: The execution provider for onnxruntime or PyTorch, as in `--provider`.
         threads: Threads per inference.
+        artifact: The name of a bundle's artifact; empty for the preferred one of the backend's format, in float32.
+        precision: Of the artifact.
     """
 
     target: str
     backend: str
     provider: str
     threads: int
+    artifact: str = ""
+    precision: str = FLOAT32
 
     @property
     def backend_spec(self) -> BackendSpec | None:
@@ -38,19 +44,33 @@ class Candidate:
         return BACKENDS.get(self.backend)
 
     @property
+    def is_float32(self) -> bool:
+        """Whether its outputs are judged by PyTorch's own error."""
+        return self.precision == FLOAT32
+
+    @property
     def format(self) -> str:
         """The format of the artifact that it runs; a custom backend runs the ONNX file."""
         return self.backend_spec.format if self.backend_spec else "onnx"
 
     @property
     def title(self) -> str:
-        """The name in tables: `onnxruntime`, `onnxruntime on cuda`."""
+        """The name in tables: `onnxruntime`, `onnxruntime on cuda`, `onnxruntime int8`."""
         title = self.backend_spec.title if self.backend_spec else self.backend
+        if self.artifact:
+            is_plain = self.artifact == f"{self.format}-{self.precision}"
+            title += f" {self.precision}" if is_plain else f" {self.precision} {self.artifact}"
         return title if self.provider == "cpu" else f"{title} on {self.provider}"
 
     def to_json(self) -> dict[str, Any]:
-        """The one JSON form; `Candidate(**candidate.to_json()) == candidate`."""
-        return asdict(self)
+        """The one JSON form, with artifact and precision where an artifact was named.
+
+        `Candidate(**candidate.to_json()) == candidate`.
+        """
+        document = asdict(self)
+        if not self.artifact:
+            del document["artifact"], document["precision"]
+        return document
 
 
 def shortest_paths(targets: Collection[str]) -> dict[str, str]:

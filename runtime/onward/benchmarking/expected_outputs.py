@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onward.bundle.golden import GoldenRecord
+from onward.bundle.lower_precision_record import LowerPrecisionRecord
 from onward.feed import check_feed, num_samples, take
+from onward.lower_precision import MAX_DEVIATION_RATIO
 from onward.parity import CONSTANT, MAX_RELATIVE_ERROR, compare
 from onward.signature import AnySignature
 
-__all__ = ["ExpectedOutputs", "FirstOutputs", "GoldenOutputs", "OutputCheck"]
+__all__ = ["ExpectedOutputs", "FirstOutputs", "GoldenOutputs", "OutputCheck", "RecordedOutputs"]
 
 #: How far an output of a file without a golden record may move between batch sizes, over its largest value.
 MAX_RELATIVE_MOVE = 1e-3
@@ -32,12 +34,14 @@ class OutputCheck:
     """How the outputs of one inference compare with the expected ones.
 
     Args:
-        noise_ratio: The largest; for a file without a golden record, the largest move over the allowed one.
-        passed: Whether the parity gate would pass them.
-        is_wrong: Whether they are further off than float32 arithmetic explains, in whatever order it is done.
+        distance: The largest noise ratio; for a lower precision the largest deviation from the recorded outputs, over
+            the quantisation error; for a file without a golden record, the largest move over the allowed one.
+        passed: Whether the parity gate, or the rule of the lower precision, would pass them.
+        is_wrong: Whether they are further off than float32 arithmetic explains, in whatever order it is done; for a
+            lower precision, whether they break its rule.
     """
 
-    noise_ratio: float
+    distance: float
     passed: bool
     is_wrong: bool
 
@@ -95,6 +99,44 @@ class GoldenOutputs:
         passed = all(row.passed for row in rows)
         is_near = all(row.error <= MAX_RELATIVE_ERROR * row.noise.scale for row in rows)
         return OutputCheck(max(row.noise_ratio for row in rows), passed, not passed and not is_near)
+
+
+class RecordedOutputs(GoldenOutputs):
+    """The golden record for an artifact of lower precision: it must give what it gave on the building machine.
+
+    The rule is that of `verify`: for each kind and output, the root-mean-square deviation over all samples is at most
+    twice the quantisation error. A batch has some of the samples. What it deviates by is remembered for each sample,
+    and a sample that was not seen yet counts as equal: so a few values that fall on the other side of a rounding do not
+    make a batch wrong.
+
+    Args:
+        record: Of the artifact.
+        signature: The bundle's.
+    """
+
+    def __init__(self, record: LowerPrecisionRecord, signature: AnySignature) -> None:
+        super().__init__(record.golden, signature)
+        self.recorded, self.errors = record.recorded, record.errors
+        # kernels differ by batch size, and so may their outputs
+        self._squares: dict[tuple[str, str, int], NDArray[np.float64]] = {}
+
+    def check(self, kind: str, index: NDArray[np.intp], outputs: Sequence[NDArray[Any]]) -> OutputCheck:
+        """Compare with the recorded outputs, in units of the quantisation error."""
+        ratios = [
+            self._deviation(kind, output, index, np.asarray(candidate)) / self.errors[kind][output]
+            for output, candidate in zip(self.golden.reference[kind], outputs, strict=True)
+        ]
+        worst = max(ratio if ratio == ratio else float("inf") for ratio in ratios)
+        passed = worst <= MAX_DEVIATION_RATIO
+        return OutputCheck(worst, passed, not passed)
+
+    def _deviation(self, kind: str, output: str, index: NDArray[np.intp], candidate: NDArray[Any]) -> float:
+        """The root-mean-square deviation over all samples, as far as they were seen in batches of this size."""
+        recorded = self.recorded[kind][output]
+        squares = self._squares.setdefault((kind, output, len(index)), np.zeros(len(recorded)))
+        differences = np.square(candidate.astype(np.float64) - recorded[index]).reshape(len(index), -1)
+        squares[index] = differences.mean(1)
+        return float(np.sqrt(squares.mean()))
 
 
 class FirstOutputs:

@@ -20,7 +20,7 @@ from onward.backends import Threads, open_artifact, open_backend
 from onward.backends.backend import Backend
 from onward.benchmarking.candidate import Candidate
 from onward.benchmarking.custom_backend import is_custom, open_custom
-from onward.bundle import MANIFEST, Bundle, digest_file
+from onward.bundle import MANIFEST, Artifact, Bundle, digest_file
 from onward.bundle.onnx_header import TensorValue, read_header
 from onward.bundle.trust import NO_TRUST, Trust
 from onward.errors import BundleError, UsageError
@@ -108,14 +108,34 @@ class ModelUnderTest:
         if self.bundle is not None:
             self.bundle.check()
 
-    def size_bytes(self, format: str) -> int | None:
-        """Size of the artifact of this format, external data included; None if there is none."""
+    def runs(self, format: str) -> bool:
+        """Whether there is a float32 file of this format."""
         if self.bundle is None:
-            return self._onnx_bytes if format == "onnx" else None
-        for artifact in self.bundle.artifacts:
-            if artifact.format == format:
-                return sum(file.size_bytes for file in (artifact.file, *self.bundle.beside(artifact)))
-        return None
+            return format == "onnx"
+        return any(artifact.format == format and artifact.is_float32 for artifact in self.bundle.artifacts)
+
+    def artifact(self, candidate: Candidate) -> Artifact | None:
+        """The artifact of a bundle that a candidate runs; None for an ONNX file.
+
+        Raises:
+            BundleError: The bundle has none for it.
+        """
+        if self.bundle is None:
+            return None
+        if candidate.artifact:
+            return self.bundle.artifact(candidate.artifact)
+        return self.bundle.preferred(candidate.format)
+
+    def size_bytes(self, candidate: Candidate) -> int:
+        """Size of the file that a candidate runs, external data included.
+
+        Raises:
+            BundleError: As for `artifact`.
+        """
+        artifact = self.artifact(candidate)
+        if self.bundle is None or artifact is None:
+            return self.onnx_bytes
+        return sum(file.size_bytes for file in (artifact.file, *self.bundle.beside(artifact)))
 
     def open(self, candidate: Candidate) -> Backend:
         """Open the model with a candidate's backend.
@@ -125,9 +145,9 @@ class ModelUnderTest:
         """
         threads = Threads(candidate.threads)
         if is_custom(candidate.backend):
-            return open_custom(candidate.backend, self._file(candidate.format), threads)
-        if self.bundle is not None:
-            artifact = self.bundle.preferred(candidate.format)
+            return open_custom(candidate.backend, self._file(candidate), threads)
+        artifact = self.artifact(candidate)
+        if self.bundle is not None and artifact is not None:
             return open_artifact(
                 self.bundle, artifact, provider=candidate.provider, threads=threads, backend=candidate.backend
             )
@@ -142,14 +162,20 @@ class ModelUnderTest:
             backend=candidate.backend,
         )
 
-    def _file(self, format: str) -> Path:
+    def _file(self, candidate: Candidate) -> Path:
         """The artifact's path, after its digest was checked."""
-        if self.bundle is None:
+        artifact = self.artifact(candidate)
+        if self.bundle is None or artifact is None:
             return self.path
-        return self.bundle.locate(self.bundle.preferred(format).file)
+        return self.bundle.locate(artifact.file)
 
     @cached_property
-    def _onnx_bytes(self) -> int:
+    def onnx_bytes(self) -> int:
+        """Size of an ONNX file, external data included.
+
+        Raises:
+            BundleError: It is not ONNX, or its external data cannot be read.
+        """
         return sum(path.stat().st_size for path in (self.path, *self._external_data))
 
     @cached_property

@@ -20,8 +20,9 @@ __all__ = ["RegressionGate", "compare_reports", "parse_percentage"]
 
 #: Options that two comparable reports may differ in.
 IGNORED_OPTIONS = ("batch_sizes", "seed", "timeout_s")
-#: Identifies a candidate in any report: target (empty if a report has only one), backend, provider, threads.
-CandidateKey = tuple[str, str, str, int]
+#: Identifies a candidate in any report: target (empty if a report has only one), backend, provider, threads,
+#: artifact.
+CandidateKey = tuple[str, str, str, int, str]
 #: Identifies a row in any report: candidate and batch size.
 RowKey = tuple[CandidateKey, int]
 
@@ -171,7 +172,8 @@ def _has_several_targets(report: Report) -> bool:
 
 def _candidate_key(candidate: Candidate, *, by_target: bool) -> CandidateKey:
     """What identifies a candidate in any report; a single target may be anywhere, e.g. in another checkout."""
-    return candidate.target if by_target else "", candidate.backend, candidate.provider, candidate.threads
+    target = candidate.target if by_target else ""
+    return target, candidate.backend, candidate.provider, candidate.threads, candidate.artifact
 
 
 def _timed_rows(report: Report, *, by_target: bool) -> dict[RowKey, Row]:

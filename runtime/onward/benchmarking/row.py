@@ -86,7 +86,9 @@ class Row:
         images_per_s: Batch size over the median latency.
         ratio: Speed relative to the reference, with its 95 % interval; None without a reference and for wrong outputs.
         instabilities: Why the figures are not reproducible.
-        noise_ratio: The largest of the checked outputs, in units of PyTorch's own error.
+        noise_ratio: The largest of the checked outputs, in units of PyTorch's own error; None for a lower precision.
+        deviation_ratio: For a lower precision, the largest deviation of the checked outputs from those of the building
+            machine, in units of the quantisation error.
         max_delta: Largest difference from the first candidate's outputs, over their largest value.
         num_labelled: Number of given inputs with a label.
         num_correct: Number of these that got their label.
@@ -120,6 +122,7 @@ class Row:
     num_inferences: int = 0
     num_warm_up: int = 0
     rounds_ms: Sequence[Sequence[float]] = ()
+    deviation_ratio: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rounds_ms", tuple(map(tuple, self.rounds_ms)))  # rows of equal figures are equal

@@ -43,8 +43,8 @@ class Sample:
         own_s: CPU time of this process in that time.
         waited_s: Time that its threads waited for a processor that others used; None if the system does not say.
         stolen_s: Time that the hypervisor took from this machine; None if the system does not say.
-        noise_ratio: The largest of the checked outputs.
-        passed: Whether the parity gate would pass all checked outputs.
+        distance: The largest of the checked outputs, as `OutputCheck` has it.
+        passed: Whether the parity gate, or the rule of a lower precision, would pass all checked outputs.
         is_wrong: Whether any checked output is not this model's.
         num_threads: Threads of the process at the end.
         peak_bytes: The process's largest resident memory so far.
@@ -55,7 +55,7 @@ class Sample:
     own_s: float
     waited_s: float | None
     stolen_s: float | None
-    noise_ratio: float
+    distance: float
     passed: bool
     is_wrong: bool
     num_threads: int
@@ -101,7 +101,7 @@ def take_sample(infer: Infer, batches: Sequence[InputBatch], expected: ExpectedO
         own_s=own,
         waited_s=spent.waited_s,
         stolen_s=spent.stolen_s,
-        noise_ratio=max((item.noise_ratio for item in checks), default=0.0),
+        distance=max((item.distance for item in checks), default=0.0),
         passed=all(item.passed for item in checks),
         is_wrong=any(item.is_wrong for item in checks),
         num_threads=_count_threads(),

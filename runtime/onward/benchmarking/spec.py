@@ -31,6 +31,8 @@ class Selection:
         providers: Execution providers, as in `--provider`; empty for all that the installed onnxruntime has.
         threads: Threads per inference; 0 and empty are the number of cores that this process may use.
         among: Where no backend is named, those to choose from; empty for all.
+        artifacts: Names of artifacts to benchmark beside the preferred ones: one of lower precision runs only if it is
+            named.
 
     Raises:
         ProviderError: A provider's name is unknown.
@@ -41,6 +43,7 @@ class Selection:
     providers: Sequence[str] = ()
     threads: Sequence[int] = ()
     among: Sequence[str] = ()
+    artifacts: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name in self.backends or ():

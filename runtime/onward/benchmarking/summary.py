@@ -15,6 +15,7 @@ from onward.benchmarking.model import ModelUnderTest
 from onward.benchmarking.row import IMPRECISE, MEASURED, Latency, Row, Stages
 from onward.benchmarking.sample import Sample
 from onward.errors import UsageError
+from onward.lower_precision import MAX_DEVIATION_RATIO
 from onward.parity import MAX_NOISE_RATIO
 from onward.statistics import Interval, p10, pair_rounds, ratio_interval
 
@@ -77,7 +78,8 @@ def _row(
     samples = recording.samples(batch_size)
     every = [sample for some in samples for sample in some]
     rounds = _p10_rounds(recording, batch_size)
-    status, reason = _status(every, model)
+    status, reason = _status(every, model, recording.candidate)
+    distance, is_float32 = max(sample.distance for sample in every), recording.candidate.is_float32
     reference_recording = next(item for item in measurements.recordings if item.candidate == reference)
     is_comparable = status != "wrong" and not _is_wrong(reference_recording, batch_size)
     ratio = _ratio(reference_recording, rounds, batch_size) if is_comparable else None
@@ -104,12 +106,13 @@ def _row(
             ),
             *find_leaks(recording.process_runs, samples),
         ),
-        noise_ratio=max(sample.noise_ratio for sample in every) if model.bundle else None,
+        noise_ratio=distance if model.bundle and is_float32 else None,
+        deviation_ratio=None if is_float32 else distance,
         max_delta=recording.max_delta,
         num_labelled=recording.num_labelled,
         num_correct=recording.num_correct,
         num_unanswered=recording.num_unanswered,
-        file_bytes=model.size_bytes(recording.candidate.format),
+        file_bytes=model.size_bytes(recording.candidate),
         peak_bytes=max(sample.peak_bytes for sample in every) or None,
         stages=_stages(recording.process_runs, batch_size),
         num_inferences=sum(len(sample.latencies_ms) for sample in every),
@@ -118,12 +121,18 @@ def _row(
     )
 
 
-def _status(samples: Sequence[Sample], model: ModelUnderTest) -> tuple[str, str]:
+def _status(samples: Sequence[Sample], model: ModelUnderTest, candidate: Candidate) -> tuple[str, str]:
     """What the checked outputs say, and the reason in half a sentence."""
     if all(sample.passed for sample in samples):
         return MEASURED, ""
-    noise_ratio = max(sample.noise_ratio for sample in samples)
-    distance = f"outputs are up to {noise_ratio:,.1f} times as far from the reference as PyTorch's"
+    worst = max(sample.distance for sample in samples)
+    if not candidate.is_float32:
+        return "wrong", (
+            f"WRONG: outputs are up to {worst:,.1f} times the quantisation error away from those that were recorded "
+            f"when the artifact was built; at most {MAX_DEVIATION_RATIO:g} is allowed. `onward verify "
+            f"{candidate.target}` says why"
+        )
+    distance = f"outputs are up to {worst:,.1f} times as far from the reference as PyTorch's"
     if not any(sample.is_wrong for sample in samples):
         return IMPRECISE, f"imprecise: {distance}; the parity gate allows {MAX_NOISE_RATIO:g}"
     if model.bundle:

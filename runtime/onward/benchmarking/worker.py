@@ -225,7 +225,7 @@ class Worker:
         one = Candidate(**candidate)
         options = PredictOptions(num_threads=one.threads, resume=False)
         bundle = Bundle.open(one.target, Trust.of(**trust))
-        artifact = bundle.preferred(one.format).name
+        artifact = one.artifact or bundle.preferred(one.format).name
         engine = open_engine(bundle, options, artifact=artifact, provider=one.provider)
         summary = predict(engine, open_sources([images], engine.signature), Path(out), options)
         return {
@@ -297,11 +297,16 @@ class Worker:
     def _expected_outputs(self) -> ExpectedOutputs:
         import numpy as np
 
-        from onward.benchmarking.expected_outputs import FirstOutputs, GoldenOutputs
+        from onward.benchmarking.expected_outputs import FirstOutputs, GoldenOutputs, RecordedOutputs
         from onward.benchmarking.inputs import choose_inputs
+        from onward.bundle.lower_precision_record import LowerPrecisionRecord
 
-        if self.model.bundle is not None:
-            return GoldenOutputs(self.model.bundle.golden(), self.model.bundle.signature)
+        artifact = self.model.artifact(self.candidate)
+        if self.model.bundle is not None and artifact is not None:
+            signature = self.model.bundle.signature
+            if artifact.is_float32:
+                return GoldenOutputs(self.model.bundle.golden(), signature)
+            return RecordedOutputs(LowerPrecisionRecord.read(self.model.bundle, artifact), signature)
         count = self.model.fixed_batch or NUM_REPRODUCED
         inputs = choose_inputs(self.model, self._load_given(), count, np.random.default_rng(0))
         return FirstOutputs(inputs, [np.array(item) for item in self.backend.infer(inputs)])

@@ -113,6 +113,11 @@ class Bundle:
         return (*(artifact.file for artifact in self.artifacts), *self.files)
 
     @property
+    def artifact_names(self) -> tuple[str, ...]:
+        """The names of the artifacts, in order of preference."""
+        return tuple(artifact.name for artifact in self.artifacts)
+
+    @property
     def signature_state(self) -> str:
         """`holds` if the bundle was opened with a key, else `not checked`, or `none` if it is not signed."""
         if self.trust.key is not None:
@@ -238,7 +243,7 @@ class Bundle:
             )
 
     def _names(self) -> str:
-        return ", ".join(artifact.name for artifact in self.artifacts)
+        return ", ".join(self.artifact_names)
 
     def _file(self, path: str) -> FileDigest:
         for file in self.files:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -13,13 +13,13 @@ from onward.backends import open_artifact, unavailable_reason
 from onward.backends.backend import Backend
 from onward.backends.providers import AnyProvider, ProviderRequest
 from onward.bundle import FLOAT32, Artifact, Bundle
-from onward.bundle.bundle import SIMULATION
 from onward.bundle.golden import GoldenRecord
+from onward.bundle.lower_precision_record import LowerPrecisionRecord
 from onward.bundle.onnx_content import read_onnx
-from onward.errors import BackendError, BundleError, UsageError
+from onward.errors import BackendError, UsageError
 from onward.feed import by_name
-from onward.lower_precision import FILE, KERNELS, LowerPrecisionVerdict, judge_deviations, quantization_errors
-from onward.parity import Outputs, Replay, Verdict, replay
+from onward.lower_precision import FILE, KERNELS, LowerPrecisionVerdict, judge_deviations
+from onward.parity import Replay, Verdict, replay
 from onward.tasks import task_of
 
 __all__ = ["Verification", "verify", "verify_backend"]
@@ -136,31 +136,24 @@ def verify_backend(bundle: Bundle, artifact: Artifact, backend: Backend) -> Veri
     if artifact.is_float32:
         verdict = golden.judge(artifact.name, backend.run, task_of(bundle.signature))
     else:
-        lower = _judge_lower_precision(bundle, artifact, backend, golden, recorded)
+        lower = _judge_lower_precision(bundle, artifact, backend)
     return Verification(
         artifact.name, backend.name, verdict, same_bits, "", artifact.requires, artifact.precision, lower
     )
 
 
-def _judge_lower_precision(
-    bundle: Bundle, artifact: Artifact, backend: Backend, golden: GoldenRecord, recorded: Mapping[str, Outputs]
-) -> LowerPrecisionVerdict:
+def _judge_lower_precision(bundle: Bundle, artifact: Artifact, backend: Backend) -> LowerPrecisionVerdict:
     """Compare with the building machine's outputs; after a failure, tell the kernels from the file."""
-    simulation = bundle.golden_simulation(artifact.name)
-    golden.check_outputs(f"{artifact.name}{SIMULATION}", simulation, bundle.signature)
-    if not set(golden.inputs) == set(recorded) == set(simulation):
-        raise BundleError(f"{bundle.path} has recorded outputs of {artifact.name} for some of its samples only.")
-    errors = quantization_errors(simulation, golden.reference, golden.noise)
-    task = task_of(bundle.signature)
-    rows = judge_deviations(replay(backend.run, golden.inputs), recorded, errors, task)
+    record, task = LowerPrecisionRecord.read(bundle, artifact), task_of(bundle.signature)
+    rows = judge_deviations(replay(backend.run, record.golden.inputs), record.recorded, record.errors, task)
     verdict = LowerPrecisionVerdict(artifact.name, artifact.precision, rows, artifact.fidelity)
     if verdict.passed or artifact.format != "onnx":
         return verdict
     try:
-        as_written = _run_as_written(bundle, artifact, golden)
+        as_written = _run_as_written(bundle, artifact, record.golden)
     except BackendError:
         return verdict
-    sound = all(row.passed for row in judge_deviations(as_written, simulation, errors))
+    sound = all(row.passed for row in judge_deviations(as_written, record.simulation, record.errors))
     return verdict.blaming(KERNELS if sound else FILE)
 
 

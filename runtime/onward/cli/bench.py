@@ -42,6 +42,13 @@ def bench(
             "or FILE.py:NAME for your own; by default every backend that can run here."
         ),
     ] = None,
+    artifact: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name of an artifact of lower precision to benchmark, too, repeatable: onnx-int8. Without it, bundles "
+            "run in float32."
+        ),
+    ] = None,
     batch_sizes: Annotated[str, typer.Option(help="Inputs per inference, comma-separated.")] = "1,8,32",
     threads: Annotated[
         str, typer.Option(help="Threads per inference, comma-separated; 0 is every core that this process may use.")
@@ -102,6 +109,7 @@ def bench(
         onward bench artifacts/digits --quick
         onward bench artifacts/digits --html bench.html
         onward bench model.onnx other.onnx --batch-sizes 1,32 --threads 2
+        onward bench artifacts/digits --artifact onnx-int8 --backends onnxruntime,openvino
         onward bench artifacts/digits --baseline before.json --fail-above 5%
     """
     from onward.benchmarking.regression import compare_reports, parse_percentage
@@ -115,7 +123,8 @@ def bench(
 
     counts = _whole_numbers(threads, "--threads")
     among = QUICK_BACKENDS if quick else ()
-    selection = Selection(backends.split(",") if backends else None, provider or (), counts, among)
+    chosen = backends.split(",") if backends else None
+    selection = Selection(chosen, provider or (), counts, among, tuple(artifact or ()))
     files = files and (not quick or _is_named(context, "files"))
     spec = BenchSpec(targets, selection, reference, input, _sizes(dim or ()), files, Trust.of(trust, key), labels_are)
     options = _options(context, quick, _whole_numbers(batch_sizes, "--batch-sizes"), process_runs, rounds)

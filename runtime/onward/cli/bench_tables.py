@@ -127,11 +127,27 @@ def _remarks(view: ReportView) -> Iterator[str]:
             yield f"{_row_name(row, view)}: {row.reason}"
     for row in {row.candidate: row for row in report.rows if row.num_unanswered}.values():
         yield f"{view.name(row.candidate)}: {row.num_unanswered:,} inputs without an answer, because {NO_ANSWER}"
+    yield from _lower_precisions(view)
     yield from _instabilities(view)
     if report.changed:
         yield f"CHANGED: {report.changed}"
     if not report.is_complete:
         yield "incomplete: the benchmark was interrupted; the tables have what was measured until then."
+
+
+def _lower_precisions(view: ReportView) -> Iterator[str]:
+    """What stands for the noise ratio where a precision is lower than float32."""
+    from onward.lower_precision import MAX_DEVIATION_RATIO
+
+    for candidate in view.candidates:
+        rows = [row for row in view.rows_of(candidate) if row.deviation_ratio is not None]
+        if rows and all(row.is_correct for row in rows):
+            worst = max(row.deviation_ratio or 0.0 for row in rows)
+            yield (
+                f"{view.name(candidate)}: no noise ratio, because it is {candidate.precision}. Its outputs are the "
+                f"recorded ones within {ratio(worst)} times the quantisation error; at most {MAX_DEVIATION_RATIO:g} "
+                f"passes."
+            )
 
 
 def _instabilities(view: ReportView) -> Iterator[str]:

@@ -22,7 +22,7 @@ def sample(**changes: object) -> Sample:
         "own_s": 0.1,
         "waited_s": 0.0,
         "stolen_s": 0.0,
-        "noise_ratio": 1.0,
+        "distance": 1.0,
         "passed": True,
         "is_wrong": False,
         "num_threads": 4,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -67,7 +68,13 @@ def test_a_report_reads_back(kind: str) -> None:
 TEXT = st.text(max_size=20)
 COUNT = st.integers(0, 10**9)
 FIGURE = st.floats(0, 1e12, allow_subnormal=False)
-CANDIDATE = st.builds(Candidate, TEXT, TEXT, TEXT, st.integers(1, 1000))
+PLAIN = st.builds(Candidate, TEXT, TEXT, TEXT, st.integers(1, 1000))
+CANDIDATE = PLAIN | st.builds(
+    lambda plain, artifact, precision: replace(plain, artifact=artifact, precision=precision),
+    PLAIN,
+    st.text(min_size=1, max_size=9),
+    st.sampled_from(["float32", "int8"]),
+)
 LATENCY = st.builds(
     Latency,
     FIGURE,
@@ -98,6 +105,7 @@ def any_row(draw: st.DrawFn) -> Row:
                 tuple
             ),
             noise_ratio=st.none() | FIGURE,
+            deviation_ratio=st.none() | FIGURE,
             max_delta=st.none() | FIGURE,
             num_labelled=st.just(num_labelled),
             num_correct=st.integers(0, num_labelled),

@@ -12,7 +12,7 @@ def test_a_sample_reads_back() -> None:
         own_s=0.1,
         waited_s=None,
         stolen_s=0.0,
-        noise_ratio=1.0,
+        distance=1.0,
         passed=True,
         is_wrong=False,
         num_threads=4,

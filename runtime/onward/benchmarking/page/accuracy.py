@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from onward.benchmarking.candidate import Candidate
 from onward.benchmarking.report_view import ReportView, difference, ratio
 from onward.benchmarking.row import IMPRECISE, Row
+from onward.lower_precision import MAX_DEVIATION_RATIO
 from onward.parity import MAX_NOISE_RATIO
 from onward.report import Page
 from onward.report.charts import scatter
@@ -41,6 +42,12 @@ def _explanation(view: ReportView) -> str:
         )
     else:
         text += "A file without a golden record must reproduce its own outputs for the same inputs. "
+    if any(row.deviation_ratio is not None for row in view.timed):
+        text += (
+            "A lower precision has no noise ratio: its outputs must be those that were recorded when the artifact was "
+            f"built, up to {MAX_DEVIATION_RATIO:g} times its quantisation error. What it loses against float32 is in "
+            "its manifest (onward inspect). "
+        )
     if _has_labels(view):
         return text + "Accuracy is that on the given labelled inputs; vertical lines are 95 % intervals."
     return text + "Without labelled inputs (--input) there is no accuracy."
@@ -105,11 +112,13 @@ def _table(view: ReportView) -> tuple[list[str], list[list[str]]]:
 
 def _cells(candidate: Candidate, rows: list[Row], view: ReportView) -> dict[str, str]:
     noise = [row.noise_ratio for row in rows if row.noise_ratio is not None]
+    deviations = [row.deviation_ratio for row in rows if row.deviation_ratio is not None]
     first = rows[0]
     return {
         "backend": view.flagged_name(candidate),
-        "outputs": _verdict(rows, is_known=bool(noise)),
+        "outputs": _verdict(rows, is_known=bool(noise or deviations)),
         "largest noise ratio": ratio(max(noise)) if noise else "",
+        "deviation / quantisation error": ratio(max(deviations)) if deviations else "",
         DIFFERENCE: "" if first.max_delta is None else difference(first.max_delta),
         "accuracy": "" if first.accuracy is None else f"{first.accuracy:.2%}",
         "correct": f"{first.num_correct:,} of {first.num_labelled:,}" if first.num_labelled else "",

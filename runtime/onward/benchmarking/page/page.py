@@ -146,8 +146,8 @@ def _certainty(row: Row) -> str:
 
 def _error_tile(view: ReportView) -> Iterator[Tile]:
     """The largest noise ratio, or the largest difference for files that have no golden record."""
-    mood = "bad" if view.wrong else "good"
     noise = {row.noise_ratio: row for row in view.timed if row.noise_ratio is not None}
+    mood = "bad" if any(row.status == "wrong" for row in noise.values()) else "good"
     deltas = {row.max_delta: row for row in view.timed if row.max_delta is not None}
     if noise:
         worst = max(noise)
