@@ -1,0 +1,139 @@
+"""Gate: what the written file must show before it is published. It is opened anew, in a fresh process.
+
+1. The file holds the float32 model, rounded, and nothing else (`account`).
+2. Its integer kernels compute what the graph means in float64 (`simulation`).
+3. What the task loses on held-out images is within the budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from onward.backends import Threads, open_backend
+from onward.bundle import Artifact, Bundle
+from onward.bundle.golden import GoldenRecord
+from onward.errors import NotExportable, ParityFailure
+from onward.feed import from_pixels
+from onward.fidelity import Budget, Fidelity
+from onward.lower_precision import Deviation, judge_deviations, quantization_errors
+from onward.parity import CONSTANT, Noise, Outputs
+from onward.signature import Signature
+from onward.tasks import Task, task_of
+from onward_export.opening import ArtifactProcess, OpenedArtifact
+from onward_export.quantization.images import QuantizationImages
+from onward_export.quantization.simulation import Simulation
+
+__all__ = ["CheckedFile", "check_file"]
+
+
+@dataclass(frozen=True)
+class CheckedFile:
+    """What the gate measured of a file.
+
+    Args:
+        outputs: Kind -> output -> float32: by onnxruntime, on the samples of the golden record.
+        simulated: The same in float64, by the simulation.
+        deviations: Of the two, in quantisation errors.
+        noise_ratio: The worst one. It judges nothing here: float32's noise is far smaller than a step of an integer.
+        fidelity: What the task loses.
+    """
+
+    outputs: Mapping[str, Outputs]
+    simulated: Mapping[str, Outputs]
+    deviations: tuple[Deviation, ...]
+    noise_ratio: float
+    fidelity: Fidelity
+
+
+def check_file(
+    path: Path, name: str, bundle: Bundle, parent: Artifact, images: QuantizationImages, budget: Budget
+) -> CheckedFile:
+    """Measure a file; see the head of this module for what is judged.
+
+    Args:
+        path: The file.
+        name: The name of the artifact that it becomes.
+        bundle: The bundle of its parent.
+        parent: The float32 artifact that it was made from.
+        images: Held-out images judge it.
+        budget: What may be lost.
+
+    Raises:
+        BackendError: It does not open or run.
+        NotExportable: Its operators cannot be simulated.
+        ParityFailure: Its kernels do not compute what it means.
+    """
+    golden, task = bundle.golden(), task_of(bundle.signature)
+    with ArtifactProcess(("onnx",)) as process:
+        opened = process.open("onnx", path, bundle.signature, requires=parent.requires)
+        outputs = {kind: opened.run(feed) for kind, feed in golden.inputs.items()}
+        simulated = _simulate(path, golden)
+        deviations = _deviations(name, outputs, simulated, golden, task)
+        ratio = golden.judge_replay(name, opened.replay(golden.inputs), task).noise_ratio
+        fidelity = _fidelity(opened, bundle, parent, images, noise_of(golden), budget)
+    return CheckedFile(outputs, simulated, deviations, ratio, fidelity)
+
+
+def noise_of(golden: GoldenRecord) -> dict[str, Noise]:
+    """The largest noise of each output in float32, over all kinds of samples but constant ones."""
+    kinds = [kind for kind in golden.noise if kind != CONSTANT] or list(golden.noise)
+    names = golden.noise[kinds[0]]
+    return {name: max((golden.noise[kind][name] for kind in kinds), key=lambda noise: noise.floor) for name in names}
+
+
+def _simulate(path: Path, golden: GoldenRecord) -> dict[str, Outputs]:
+    try:
+        simulation = Simulation(onnx.load(path))
+        return {kind: simulation.run(np.asarray(feed)) for kind, feed in golden.inputs.items()}
+    except Exception as error:  # the evaluator raises errors of every kind
+        raise NotExportable(
+            f"{path.name} cannot be computed in float64, so that nothing would prove its kernels: {error}."
+        ) from error
+
+
+def _deviations(
+    name: str, outputs: Mapping[str, Outputs], simulated: Mapping[str, Outputs], golden: GoldenRecord, task: Task
+) -> tuple[Deviation, ...]:
+    errors = quantization_errors(simulated, golden.reference, golden.noise)
+    rows = judge_deviations({kind: [item] for kind, item in outputs.items()}, simulated, errors, task)
+    for row in rows:
+        if not row.passed:
+            raise ParityFailure(
+                f"{name}: onnxruntime's {row.output} of {row.kind} samples is {row.ratio:.1f} times the quantisation "
+                f"error away from what the file means. The kernels of this processor saturate, or are wrong: "
+                f"7 bits (`--weight-bits 7`) do not saturate."
+            )
+    return rows
+
+
+def _fidelity(
+    opened: OpenedArtifact,
+    bundle: Bundle,
+    parent: Artifact,
+    images: QuantizationImages,
+    noise: Mapping[str, Noise],
+    budget: Budget,
+) -> Fidelity:
+    signature = bundle.signature
+    assert isinstance(signature, Signature)
+    reference = open_backend(
+        parent.format, bundle.read(parent.file), signature, threads=Threads(), requires=parent.requires
+    )
+    expected: list[Outputs] = []
+    given: list[Outputs] = []
+    targets = []
+    for pixels, classes in images.batches():
+        feed = from_pixels(pixels, signature)
+        expected.append(reference.run(feed))
+        given.append(opened.run(feed))
+        targets.append(classes)
+    return task_of(signature).fidelity(_joined(expected), _joined(given), np.concatenate(targets), noise, budget)
+
+
+def _joined(batches: list[Outputs]) -> Outputs:
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}

@@ -1,0 +1,118 @@
+"""Simulation: a quantised graph computed in float64, as the reference of what its integers mean.
+
+The graph's float32 constants and values become float64, so that nothing is rounded but what QuantizeLinear rounds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
+from onward.parity import Outputs
+
+__all__ = ["Simulation"]
+
+BATCH_SIZE = 16
+
+
+class Simulation:
+    """Runs a quantised graph in float64.
+
+    Args:
+        model: The graph as it is in the file.
+
+    Source: onnx, `reference.ReferenceEvaluator`.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.evaluator = ReferenceEvaluator(_in_float64(model), new_ops=[QuantizeLinear, DequantizeLinear, Conv])
+        self.input = model.graph.input[0].name
+        self.names = [output.name for output in model.graph.output]
+
+    def run(self, samples: NDArray[Any]) -> Outputs:
+        """Outputs in float64, by name."""
+        batches = [
+            self.evaluator.run(None, {self.input: samples[at : at + BATCH_SIZE]})
+            for at in range(0, len(samples), BATCH_SIZE)
+        ]
+        return {
+            name: np.concatenate(arrays) for name, arrays in zip(self.names, zip(*batches, strict=True), strict=True)
+        }
+
+
+def _in_float64(model: onnx.ModelProto) -> onnx.ModelProto:
+    wide = onnx.ModelProto()
+    wide.CopyFrom(model)
+    del wide.graph.value_info[:]
+    for initializer in wide.graph.initializer:
+        if initializer.data_type == TensorProto.FLOAT:
+            array = numpy_helper.to_array(initializer).astype(np.float64)
+            initializer.CopyFrom(numpy_helper.from_array(array, initializer.name))
+    for node in wide.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
+                attribute.i = TensorProto.DOUBLE
+    for output in wide.graph.output:
+        output.CopyFrom(helper.make_tensor_value_info(output.name, TensorProto.DOUBLE, None))
+    return wide
+
+
+class QuantizeLinear(OpRun):
+    """Rounds half to even, in float64."""
+
+    def _run(self, x: NDArray[Any], scale: NDArray[Any], zero: NDArray[Any], **attributes: Any) -> tuple[NDArray[Any]]:
+        limits = np.iinfo(zero.dtype)
+        return (np.clip(np.rint(x / scale) + zero.astype(np.float64), limits.min, limits.max).astype(zero.dtype),)
+
+
+class DequantizeLinear(OpRun):
+    """`(x - zero) * scale`, in float64."""
+
+    def _run(
+        self, x: NDArray[Any], scale: NDArray[Any], zero: NDArray[Any] | None = None, axis: int = 1, **attributes: Any
+    ) -> tuple[NDArray[Any]]:
+        column = [-1 if item == axis else 1 for item in range(x.ndim)] if scale.ndim else []
+        shifted = x.astype(np.float64)
+        if zero is not None:
+            shifted = shifted - zero.astype(np.float64).reshape(column)
+        return (shifted * scale.astype(np.float64).reshape(column),)
+
+
+class Conv(OpRun):
+    """By PyTorch, which is a hundred times as fast as the evaluator's own."""
+
+    def _run(
+        self,
+        x: NDArray[Any],
+        weight: NDArray[Any],
+        bias: NDArray[Any] | None = None,
+        auto_pad: str = "NOTSET",
+        dilations: Any = None,
+        group: int = 1,
+        kernel_shape: Any = None,
+        pads: Any = None,
+        strides: Any = None,
+    ) -> tuple[NDArray[Any]]:
+        num_axes = x.ndim - 2
+        if auto_pad not in ("NOTSET", "VALID", ""):
+            raise NotImplementedError(f"a convolution with auto_pad {auto_pad}")
+        pads = list(pads or [0] * 2 * num_axes) if auto_pad != "VALID" else [0] * 2 * num_axes
+        # PyTorch's `pad` begins with the last axis
+        around = [size for axis in reversed(range(num_axes)) for size in (pads[axis], pads[axis + num_axes])]
+        convolve = (torch.nn.functional.conv1d, torch.nn.functional.conv2d, torch.nn.functional.conv3d)[num_axes - 1]
+        result = convolve(
+            torch.nn.functional.pad(torch.from_numpy(np.ascontiguousarray(x)), around),
+            torch.from_numpy(np.ascontiguousarray(weight)),
+            None if bias is None else torch.from_numpy(np.ascontiguousarray(bias)),
+            stride=list(strides or [1] * num_axes),
+            dilation=list(dilations or [1] * num_axes),
+            groups=group,
+        )
+        return (result.numpy(),)
