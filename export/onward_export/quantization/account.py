@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from onward_export.passes.linear_layer import constant_value
 from onward_export.quantization.calibration import Range, Ranges
 from onward_export.quantization.graph import bias_of
-from onward_export.quantization.integers import NUM_STEPS
+from onward_export.quantization.integers import MIN_SCALE, NUM_STEPS
 from onward_export.quantization.placement import LAYERS, Placement, axis_of_outputs
 
 __all__ = ["unexplained"]
@@ -96,7 +96,8 @@ def _layers(file: _File, placement: Placement) -> Iterator[str]:
         others = tuple(item for item in range(integers.ndim) if item != axis_of_outputs(node))
         largest = np.abs(integers.astype(np.int16)).max(others)
         # a scale may be larger where the bias would not fit into int32 otherwise
-        if not np.all((largest >= MIN_STEPS_USED) | (largest == 0) | (np.abs(offsets) >= LARGE_BIAS_STEPS)):
+        smallest = steps.reshape(-1) <= np.float32(MIN_SCALE)
+        if not np.all((largest >= MIN_STEPS_USED) | smallest | (np.abs(offsets) >= LARGE_BIAS_STEPS)):
             yield f"{name} has scales that are larger than its values need."
 
 

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from onward_export.passes.layer_weights import Float64
 
-__all__ = ["NUM_STEPS", "Activation", "QuantizedWeights", "WeightBits", "quantize_weights"]
+__all__ = ["MIN_SCALE", "NUM_STEPS", "Activation", "QuantizedWeights", "WeightBits", "quantize_weights"]
 
 #: Steps between the smallest and the largest uint8.
 NUM_STEPS = 255
 #: A bias of so many steps leaves room for the sum of products in int32.
 MAX_BIAS_STEPS = 1 << 30
+#: No scale is smaller, so that a product of two is a float32 above 0. Values below it count as 0.
+MIN_SCALE = 1e-15
 WeightBits = int
 
 
@@ -40,7 +42,7 @@ class Activation:
         low, high = min(low, 0.0), max(high, 0.0)
         if low == high:
             high = 1.0
-        scale = np.float32((high - low) / NUM_STEPS)
+        scale = np.float32(max((high - low) / NUM_STEPS, MIN_SCALE))
         return cls(scale, np.uint8(np.clip(np.rint(-low / float(scale)), 0, NUM_STEPS)))
 
     @property
@@ -87,7 +89,7 @@ def quantize_weights(
     scales = np.abs(weight).max(others) / largest
     if bias is not None:  # a bias far above the products needs larger steps, or it does not fit into int32
         scales = np.maximum(scales, np.abs(bias) / float(input_scale) / MAX_BIAS_STEPS)
-    scales = np.where(scales > 0, scales, 1.0).astype(np.float32)
+    scales = np.maximum(scales, MIN_SCALE).astype(np.float32)
     column = [-1 if item == axis else 1 for item in range(weight.ndim)]
     steps = np.rint(weight / scales.astype(np.float64).reshape(column))
     bias_scales = (np.float64(input_scale) * scales.astype(np.float64)).astype(np.float32)

@@ -20,7 +20,7 @@ PLANES = {(2, 3), (-2, -1)}
 
 def prepare(model: ir.Model) -> ir.Model:
     """A copy of a float32 model, rewritten, with the types and shapes of all values."""
-    prepared = model.clone()
+    prepared = common.ShapeInferencePass()(model.clone()).model
     for node in list(prepared.graph):
         if node.op_type == "ReduceMean":
             _pool_globally(node)
