@@ -32,7 +32,7 @@ settings.register_profile("onward", deadline=None)
 settings.load_profile("onward")
 os.environ["ONWARD_STATE"] = str(STATE)
 
-IMPORT_TORCH = ("train", "evaluate", "export", "verify", "inspect")
+IMPORT_TORCH = ("train", "evaluate", "export", "verify", "inspect", "quantize")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

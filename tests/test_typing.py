@@ -17,6 +17,7 @@ from onward.benchmarking.spec import BenchKeywords, BenchOptions
 from onward.embedding import EmbedKeywords, EmbedOptions
 from onward.prediction import PredictKeywords, PredictOptions
 from onward_export.options import ExportKeywords, ExportOptions
+from onward_export.quantization import QuantizeKeywords, QuantizeOptions
 from onward_training.options import TrainKeywords, TrainOptions
 
 OPTIONS = {
@@ -24,6 +25,7 @@ OPTIONS = {
     "embed": (EmbedKeywords, EmbedOptions),
     "export": (ExportKeywords, ExportOptions),
     "predict": (PredictKeywords, PredictOptions),
+    "quantize": (QuantizeKeywords, QuantizeOptions),
     "train": (TrainKeywords, TrainOptions),
 }
 #: A user's program. mypy must report exactly the lines that say so.
@@ -46,6 +48,8 @@ checkpoint = onward.train("digits", epochs=3, learning_rate=1e-3)
 onward.train("digits", epochs="3")  # error
 onward.export(checkpoint, "digits", formats=["onnx"])
 onward.export(checkpoint, "digits", opsett=18)  # error
+onward.quantize("digits", "digits", weight_bits=8, budget=onward.Budget(max_loss=0.003))
+onward.quantize("digits", images=["photos"], max_loss=0.003)  # error
 onward.trian("digits")  # error
 onward.os  # error
 """

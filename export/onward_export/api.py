@@ -1,7 +1,8 @@
-"""The Python interface of this floor: `onward.export`."""
+"""The Python interface of this floor: `onward.export` and `onward.quantize`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from onward_export.options import ExportKeywords
+    from onward_export.quantization import QuantizeKeywords
 
-__all__ = ["export"]
+__all__ = ["export", "quantize"]
 
 
 def export(
@@ -76,3 +78,38 @@ def export(
     return publish(
         ModelToExport(network, signature, samples, provenance=provenance, licence=licence), Path(out), options=chosen
     )
+
+
+def quantize(
+    bundle: Bundle | str | Path,
+    data: str | None = None,
+    *,
+    images: Sequence[str | Path] = (),
+    data_dir: Path | None = None,
+    out: str | Path | None = None,
+    **options: Unpack[QuantizeKeywords],
+) -> Bundle:
+    """Add an INT8 artifact to a bundle, if held-out images prove that the task loses no more than the budget.
+
+    Args:
+        bundle: A bundle with an ONNX file, or its folder.
+        data: A data set as in `--data`: training images calibrate, validation and test images judge. By default the one
+            that the model was trained on, if its name alone finds it.
+        images: In place of `data`: folders, files and tables of images without labels. What accuracy is lost is
+            unknown then.
+        data_dir: The folder of IDX files.
+        out: The new bundle's folder; by default the bundle is replaced.
+        options: The fields of `onward_export.quantization.QuantizeOptions`: `weight_bits`, `budget` …
+
+    Raises:
+        DataError: The images cannot be read, or are too few.
+        NotExportable: Nothing of the model has integer kernels.
+        ParityFailure: The artifact is over its budget. Nothing is published.
+        UsageError: No data is given or known, or the model takes no images.
+    """
+    from onward_export.quantization import QuantizationImages, QuantizeOptions, quantize_bundle
+
+    chosen = QuantizeOptions(**options)
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    found = QuantizationImages.find(opened, data, images, chosen, data_dir)
+    return quantize_bundle(opened, found, out=None if out is None else Path(out), options=chosen)

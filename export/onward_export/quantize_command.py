@@ -9,7 +9,6 @@ import typer
 
 from onward.cli.console import AsJson, SignerKey, print_json, print_table, remark, say, say_next
 from onward.cli.progress import is_shown
-from onward.errors import UsageError
 from onward_training.cli_options import DataDir
 
 if TYPE_CHECKING:
@@ -82,22 +81,14 @@ def quantize(
     options = QuantizeOptions(weight_bits, max_in_float, calibration, held_out, budget)
     opened = Bundle.open(bundle, Trust.of(False, key))
     check_target(out or bundle)
-    if images and data:
-        raise UsageError("--images and --data were given: choose one. --data has labels, so that the loss is known.")
-    data = data or (None if images else default_data(opened))
     if data is not None:
         from onward_training.data import check
 
         check(data, data_dir=data_dir)
 
-    from onward.signature import of_images
     from onward_export.quantization import QuantizationImages, quantize_bundle
 
-    signature = of_images(opened.signature)
-    if data is None:
-        chosen = QuantizationImages.from_files([str(path) for path in images or ()], signature, options)
-    else:
-        chosen = QuantizationImages.from_data(data, signature, options, data_dir)
+    chosen = QuantizationImages.find(opened, data, images or (), options, data_dir)
     show = is_shown(as_json)
     written = quantize_bundle(
         opened,
@@ -111,21 +102,6 @@ def quantize(
         print_json({"bundle": str(written.path), "artifact": written.artifacts[-1].to_json()})
     else:
         print_quantized(written)
-
-
-def default_data(bundle: Bundle) -> str:
-    """The data set that a model was trained on, if its name alone finds it.
-
-    Raises:
-        UsageError: It does not.
-    """
-    name = str(bundle.provenance.get("data", ""))
-    if not name or name in ("folder", "fake"):
-        raise UsageError(
-            "calibration needs images of the kind that the model was trained on: --data folder:PATH names a folder "
-            "with labelled images, --images PATH one without labels."
-        )
-    return name
 
 
 def print_quantized(bundle: Bundle) -> None:

@@ -7,8 +7,8 @@
     predictions = onward.load("artifacts/digits")(images)
 
 These names are the whole public face. Importing `onward` loads neither PyTorch nor onnxruntime: a name is imported when
-it is first used. `onward.train` and `onward.evaluate` need `pip install 'onward[training]'`, `onward.export` needs
-`pip install 'onward[export]'`.
+it is first used. `onward.train` and `onward.evaluate` need `pip install 'onward[training]'`, `onward.export` and
+`onward.quantize` need `pip install 'onward[export]'`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ if TYPE_CHECKING:
     from onward.classifier import Classifier
     from onward.cli.app import app
     from onward.errors import OnwardError
+    from onward.fidelity import Budget
     from onward.signature import Input, Output, Preprocess, Signature, TensorSignature
     from onward.tasks.classification import Predictions
-    from onward_export.api import export
+    from onward_export.api import export, quantize
     from onward_training.api import evaluate, train
     from onward_training.checkpoint import Checkpoint
 
 __all__ = [
+    "Budget",
     "Bundle",
     "Checkpoint",
     "Classifier",
@@ -51,6 +53,7 @@ __all__ = [
     "keygen",
     "load",
     "predict",
+    "quantize",
     "sign",
     "train",
     "verify",
@@ -69,11 +72,12 @@ _MODULES = {
     "Predictions": "onward.tasks.classification",
     **dict.fromkeys(("Input", "Output", "Preprocess", "Signature", "TensorSignature"), "onward.signature"),
     "Bundle": "onward.bundle",
+    "Budget": "onward.fidelity",
     "OnwardError": "onward.errors",
     "app": "onward.cli.app",
     **dict.fromkeys(("evaluate", "train"), "onward_training.api"),
     "Checkpoint": "onward_training.checkpoint",
-    "export": "onward_export.api",
+    **dict.fromkeys(("export", "quantize"), "onward_export.api"),
 }
 
 

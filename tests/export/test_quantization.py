@@ -25,7 +25,7 @@ from onward_export.quantization.account import unexplained
 from onward_export.quantization.calibration import Ranges, measure_ranges, open_session
 from onward_export.quantization.graph import quantize_graph
 from onward_export.quantization.integers import Activation, quantize_weights
-from onward_export.quantization.placement import Placement, name_of, place
+from onward_export.quantization.placement import IntegerPlacement, name_of, place
 from onward_export.quantization.preparation import prepare
 from onward_export.quantization.simulation import Simulation
 from onward_training.data import Dataset
@@ -41,7 +41,7 @@ class Graph:
     images: np.ndarray
 
     @cached_property
-    def placement(self) -> Placement:
+    def placement(self) -> IntegerPlacement:
         return place(self.prepared)
 
     @cached_property
@@ -270,7 +270,7 @@ def test_a_node_that_float32_does_not_have_is_named(graph: Graph) -> None:
     assert any("Identity" in reason for reason in graph.judge(file))
 
 
-def _layers(placement: Placement) -> list[str]:
+def _layers(placement: IntegerPlacement) -> list[str]:
     return [name_of(node) for node in placement.nodes if node.op_type in ("Conv", "Gemm")]
 
 

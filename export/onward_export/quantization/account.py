@@ -19,7 +19,7 @@ from onward_export.passes.linear_layer import constant_value
 from onward_export.quantization.calibration import Range, Ranges
 from onward_export.quantization.graph import bias_of
 from onward_export.quantization.integers import MIN_SCALE, NUM_STEPS
-from onward_export.quantization.placement import LAYERS, Placement, axis_of_outputs
+from onward_export.quantization.placement import LAYERS, IntegerPlacement, axis_of_outputs
 
 __all__ = ["unexplained"]
 
@@ -30,7 +30,7 @@ MIN_STEPS_USED = 62
 LARGE_BIAS_STEPS = 1 << 29
 
 
-def unexplained(file: onnx.ModelProto, prepared: ir.Model, placement: Placement, ranges: Ranges) -> list[str]:
+def unexplained(file: onnx.ModelProto, prepared: ir.Model, placement: IntegerPlacement, ranges: Ranges) -> list[str]:
     """What in a file is not the float32 model, rounded; a sentence each.
 
     Args:
@@ -75,7 +75,7 @@ class _File:
         return (integers.astype(np.float64) - zeros) * steps, steps, integers
 
 
-def _layers(file: _File, placement: Placement) -> Iterator[str]:
+def _layers(file: _File, placement: IntegerPlacement) -> Iterator[str]:
     for node in placement.nodes:
         if node.op_type not in LAYERS or node.inputs[1] is None:
             continue
@@ -101,7 +101,7 @@ def _layers(file: _File, placement: Placement) -> Iterator[str]:
             yield f"{name} has scales that are larger than its values need."
 
 
-def _values(file: _File, placement: Placement, ranges: Ranges) -> Iterator[str]:
+def _values(file: _File, placement: IntegerPlacement, ranges: Ranges) -> Iterator[str]:
     for pixels in placement.pixels:
         found = file.parameters(f"{pixels.value.name}_dequantize")
         if found != (1.0, int(pixels.activation.zero_point)):

@@ -19,7 +19,7 @@ from onnx_ir.passes import common
 from onward_export.passes.linear_layer import constant_value, only_consumer, register_constant, remove_unused
 from onward_export.quantization.calibration import Ranges
 from onward_export.quantization.integers import Activation, WeightBits, quantize_weights
-from onward_export.quantization.placement import LAYERS, Pixels, Placement, axis_of_outputs, place
+from onward_export.quantization.placement import LAYERS, IntegerPlacement, RawPixels, axis_of_outputs, place
 
 __all__ = ["bias_of", "quantize_graph"]
 
@@ -52,7 +52,7 @@ def quantize_graph(
     return model
 
 
-def bias_of(layer: ir.Node, placement: Placement) -> NDArray[np.float64] | None:
+def bias_of(layer: ir.Node, placement: IntegerPlacement) -> NDArray[np.float64] | None:
     """The bias `(outputs,)` of a layer among integers: its own, with what the mean of the pixels leaves."""
     bias, weight = layer.inputs[2] if len(layer.inputs) > 2 else None, layer.inputs[1]
     own = None if bias is None else constant_value(bias)
@@ -65,7 +65,7 @@ def bias_of(layer: ir.Node, placement: Placement) -> NDArray[np.float64] | None:
     return rest if own is None else own + rest
 
 
-def _activation(value: ir.Value, placement: Placement, ranges: Ranges) -> Activation:
+def _activation(value: ir.Value, placement: IntegerPlacement, ranges: Ranges) -> Activation:
     found = ranges[placement.source(value).name or ""]
     return Activation.of_range(found.low, found.high)
 
@@ -73,14 +73,16 @@ def _activation(value: ir.Value, placement: Placement, ranges: Ranges) -> Activa
 class _Writer:
     """Adds the nodes, one value and one layer after the other."""
 
-    def __init__(self, graph: ir.Graph, placement: Placement, activations: Mapping[ir.Value, Activation]) -> None:
+    def __init__(
+        self, graph: ir.Graph, placement: IntegerPlacement, activations: Mapping[ir.Value, Activation]
+    ) -> None:
         self.graph = graph
         #: Dequantised value -> how it was quantised.
         self.read: dict[ir.Value, Activation] = {}
         self.activations = activations
         self.biases = {node: bias_of(node, placement) for node in placement.nodes if node.op_type in LAYERS}
 
-    def add_pixels(self, pixels: Pixels) -> None:
+    def add_pixels(self, pixels: RawPixels) -> None:
         """Bytes go in as they are."""
         self._dequantize(pixels.bytes, pixels.value, pixels.activation)
 
@@ -184,7 +186,7 @@ def _bound(clip: ir.Node, index: int, default: float) -> float:
     return np.nan if constant is None else float(constant)
 
 
-def _of_remainder(pixels: Pixels, weight: NDArray[np.float64]) -> NDArray[np.float64]:
+def _of_remainder(pixels: RawPixels, weight: NDArray[np.float64]) -> NDArray[np.float64]:
     """What the rest of the mean adds to the bias, away from the borders."""
     assert pixels.remainder is not None
     rest = pixels.remainder

@@ -13,17 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onward.bundle import Bundle
 from onward.errors import DataError, UsageError
 from onward.feed import from_pixels
 from onward.prediction.batch import Batch, decode_batch
 from onward.prediction.summary import Seconds
-from onward.signature import Signature
+from onward.signature import Signature, of_images
 from onward.sources import open_sources
 from onward.tasks.task import NO_TARGET
 from onward_export.quantization.options import QuantizeOptions
 from onward_training.data import AnySplit, Split, load_for
 
-__all__ = ["NUM_RANKING", "QuantizationImages"]
+__all__ = ["NUM_RANKING", "QuantizationImages", "default_data"]
 
 NUM_RANKING = 256
 #: With fewer images a range is luck.
@@ -48,6 +49,27 @@ class QuantizationImages:
     calibration: NDArray[np.uint8]
     ranking: NDArray[np.uint8]
     held_out: tuple[AnySplit, ...]
+
+    @classmethod
+    def find(
+        cls,
+        bundle: Bundle,
+        data: str | None,
+        files: Sequence[str | Path],
+        options: QuantizeOptions,
+        data_dir: Path | None = None,
+    ) -> QuantizationImages:
+        """From a data set, or from files without labels; by default the data set that the model was trained on.
+
+        Raises:
+            UsageError: Both are given, or neither and the model's own has no name.
+        """
+        if files and data:
+            raise UsageError("a data set and images are given: choose one. A data set has labels.")
+        signature = of_images(bundle.signature)
+        if files:
+            return cls.from_files([str(path) for path in files], signature, options)
+        return cls.from_data(data or default_data(bundle), signature, options, data_dir)
 
     @classmethod
     def from_data(
@@ -95,6 +117,21 @@ class QuantizationImages:
                 images, targets = split.read(slice(at, at + BATCH_SIZE))
                 if len(images):
                     yield images, targets
+
+
+def default_data(bundle: Bundle) -> str:
+    """The data set that a model was trained on, if its name alone finds it.
+
+    Raises:
+        UsageError: It does not.
+    """
+    name = str(bundle.provenance.get("data", ""))
+    if name in ("", "folder", "fake"):
+        raise UsageError(
+            "calibration needs images of the kind that the model was trained on: --data folder:PATH names a folder "
+            "with labelled images, --images PATH one without labels."
+        )
+    return name
 
 
 def _draw(train: AnySplit, num_calibration: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

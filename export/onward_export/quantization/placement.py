@@ -18,7 +18,7 @@ from onward_export.passes.layer_weights import Float64
 from onward_export.passes.linear_layer import constant_value, only_consumer
 from onward_export.quantization.integers import NUM_STEPS, Activation
 
-__all__ = ["LAYERS", "Pixels", "Placement", "name_of", "place"]
+__all__ = ["LAYERS", "IntegerPlacement", "RawPixels", "name_of", "place"]
 
 #: Operators with a weight.
 LAYERS = ("Conv", "Gemm", "MatMul")
@@ -30,7 +30,7 @@ BOUNDING = ("Relu", "Clip")
 
 
 @dataclass(frozen=True)
-class Pixels:
+class RawPixels:
     """Raw pixels that a layer takes as they are.
 
     Args:
@@ -49,7 +49,7 @@ class Pixels:
 
 
 @dataclass(frozen=True)
-class Placement:
+class IntegerPlacement:
     """What is quantised in one graph.
 
     Args:
@@ -58,7 +58,7 @@ class Placement:
     """
 
     nodes: tuple[ir.Node, ...]
-    pixels: tuple[Pixels, ...]
+    pixels: tuple[RawPixels, ...]
 
     @cached_property
     def values(self) -> tuple[ir.Value, ...]:
@@ -94,7 +94,7 @@ class Placement:
         return frozenset(self.nodes)
 
 
-def place(model: ir.Model, in_float: Collection[str] = ()) -> Placement:
+def place(model: ir.Model, in_float: Collection[str] = ()) -> IntegerPlacement:
     """Choose nodes and values of a prepared graph.
 
     Args:
@@ -103,7 +103,7 @@ def place(model: ir.Model, in_float: Collection[str] = ()) -> Placement:
     """
     nodes = tuple(node for node in model.graph if _can_be_integer(node) and name_of(node) not in in_float)
     casts = [node for node in model.graph if node.op_type == "Cast" and _is_of_bytes(node)]
-    return Placement(nodes, tuple(_pixels(cast, frozenset(nodes)) for cast in casts))
+    return IntegerPlacement(nodes, tuple(_pixels(cast, frozenset(nodes)) for cast in casts))
 
 
 def name_of(node: ir.Node) -> str:
@@ -168,11 +168,11 @@ def _is_of_bytes(cast: ir.Node) -> bool:
     return source is not None and source.dtype == ir.DataType.UINT8 and cast.outputs[0].dtype == ir.DataType.FLOAT
 
 
-def _pixels(cast: ir.Node, nodes: frozenset[ir.Node]) -> Pixels:
+def _pixels(cast: ir.Node, nodes: frozenset[ir.Node]) -> RawPixels:
     """What becomes of pixels that are cast, with the mean that is subtracted for one convolution."""
     source, raw = cast.inputs[0], Activation(np.float32(1), np.uint8(0))
     assert source is not None
-    plain = Pixels(cast.outputs[0], source, raw)
+    plain = RawPixels(cast.outputs[0], source, raw)
     add = only_consumer(cast.outputs[0])
     if add is None or add.op_type != "Add" or add.inputs[1] is None:
         return plain
@@ -183,7 +183,7 @@ def _pixels(cast: ir.Node, nodes: frozenset[ir.Node]) -> Pixels:
     zero_point = int(np.rint((means.min() + means.max()) / 2))
     if means.size == 0 or not 0 <= zero_point <= NUM_STEPS:
         return plain
-    return Pixels(add.outputs[0], source, Activation(np.float32(1), np.uint8(zero_point)), zero_point - means, layer)
+    return RawPixels(add.outputs[0], source, Activation(np.float32(1), np.uint8(zero_point)), zero_point - means, layer)
 
 
 def _per_channel(shift: Float64, layer: ir.Node) -> Float64:

@@ -77,6 +77,7 @@ def quantize_bundle(
             f"{parent.file.path} keeps its weights in a second file; such a model cannot be quantised yet."
         )
     check_target(out)
+    is_signed = (bundle.path / SIGNATURE).is_file()
     on_stage(CALIBRATION)
     prepared = prepare(ir.from_proto(onnx.load_from_string(bundle.read(parent.file))))
     placement = place(prepared)
@@ -121,7 +122,7 @@ def quantize_bundle(
         manifest_sha256 = _write_bundle(staged, bundle, artifact, checked, choice)
         if is_trusted and (reason := remember(manifest_sha256, out)):
             notify(reason)
-    if (bundle.path / SIGNATURE).is_file():
+    if is_signed:
         notify(
             "the bundle's signature was that of the bundle before, and is left out: sign it again with `onward sign`."
         )
@@ -143,7 +144,7 @@ def _refusal(problems: list[str], choice: Choice) -> str:
     )
     return (
         f"{ARTIFACT} is over its budget, so it is not published. {' '.join(problems)} Nodes in float32, on the ranking "
-        f"images: {table}."
+        f"images: {table}. More held-out images make the bound smaller, and --max-loss allows more."
     )
 
 

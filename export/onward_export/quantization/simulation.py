@@ -108,11 +108,16 @@ class Conv(OpRun):
         around = [size for axis in reversed(range(num_axes)) for size in (pads[axis], pads[axis + num_axes])]
         convolve = (torch.nn.functional.conv1d, torch.nn.functional.conv2d, torch.nn.functional.conv3d)[num_axes - 1]
         result = convolve(
-            torch.nn.functional.pad(torch.from_numpy(np.ascontiguousarray(x)), around),
-            torch.from_numpy(np.ascontiguousarray(weight)),
-            None if bias is None else torch.from_numpy(np.ascontiguousarray(bias)),
+            torch.nn.functional.pad(_tensor(x), around),
+            _tensor(weight),
+            None if bias is None else _tensor(bias),
             stride=list(strides or [1] * num_axes),
             dilation=list(dilations or [1] * num_axes),
             groups=group,
         )
         return (result.numpy(),)
+
+
+def _tensor(array: NDArray[Any]) -> torch.Tensor:
+    """A copy: arrays that the evaluator gives may be read-only."""
+    return torch.from_numpy(np.array(array))
