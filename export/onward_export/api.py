@@ -107,7 +107,9 @@ def quantize(
         ParityFailure: The artifact is over its budget. Nothing is published.
         UsageError: No data is given or known, or the model takes no images.
     """
-    from onward_export.quantization import QuantizationImages, QuantizeOptions, quantize_bundle
+    from onward_export.quantization import QuantizeOptions
+    from onward_export.quantization.images import QuantizationImages
+    from onward_export.quantization.quantize import quantize_bundle
 
     chosen = QuantizeOptions(**options)
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)

@@ -100,6 +100,13 @@ def export(
             "Default: every format that passes."
         ),
     ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="float32, or float32,int8: also what `onward quantize` adds, with images of the same data set.",
+            rich_help_panel=FORM,
+        ),
+    ] = "float32",
     inputs: Annotated[
         list[str] | None,
         typer.Option(
@@ -166,6 +173,7 @@ def export(
         onward export net.py:Network --weights net.pth --image-size 224 --resize stretch --mean 0.5 --std 0.25
     """
     from onward_export.options import ExportOptions
+    from onward_export.quantization.options import lower_precision
     from onward_export.signature_options import apply_interface, read_labels, tensor_signature
     from onward_export.target import check_target
     from onward_training.data import check
@@ -186,6 +194,7 @@ def export(
     stated = StatedPreprocessing.parse(image_size, resize, mean, std, exif)
     network = NetworkSpec(model, parse_arguments(model_args), final_activation, output, entry)
     signature = tensor_signature(inputs or (), labels)
+    lower = lower_precision(precision, options.wanted)
     argument = ModelArgument.parse(what, model, weights)
     if data is not None:
         check(data, data_dir=data_dir, image_size=stated.image_size, preprocess=stated.resize, exif=exif)
@@ -223,12 +232,17 @@ def export(
         on_stage=stages.begin,
         notify=remark,
     )
+    if not as_json:
+        remark("export: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages.seconds().items()))
+        print_bundle(bundle)
+    if lower:
+        from onward_export.quantize_command import quantize_exported
+
+        bundle = quantize_exported(bundle, data or checkpoint.data, data_dir=data_dir, as_json=as_json)
     if as_json:
         document = {"bundle": str(bundle.path), "parity": bundle.parity(), "manifest": bundle.to_json()}
         print_json(document | {"stages_s": stages.seconds()})
     else:
-        remark("export: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages.seconds().items()))
-        print_bundle(bundle)
         say_next(("verify", bundle.path), ("bench", bundle.path), ("embed", bundle.path, "--target", "python"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,7 @@ from onward_training.cli_options import DataDir
 if TYPE_CHECKING:
     from onward.bundle import Bundle
 
-__all__ = ["print_quantized", "quantize"]
+__all__ = ["quantize", "quantize_exported"]
 
 BUDGET = "Budget"
 
@@ -86,22 +87,35 @@ def quantize(
 
         check(data, data_dir=data_dir)
 
-    from onward_export.quantization import QuantizationImages, quantize_bundle
+    from onward_export.quantization.images import QuantizationImages
+    from onward_export.quantization.quantize import quantize_bundle
 
     chosen = QuantizationImages.find(opened, data, images or (), options, data_dir)
-    show = is_shown(as_json)
-    written = quantize_bundle(
-        opened,
-        chosen,
-        out=out,
-        options=options,
-        on_stage=lambda stage: remark(f"quantize: {stage} …") if show else None,
-        notify=remark,
-    )
+    written = quantize_bundle(opened, chosen, out=out, options=options, on_stage=_stages(as_json), notify=remark)
     if as_json:
         print_json({"bundle": str(written.path), "artifact": written.artifacts[-1].to_json()})
     else:
+        name = written.artifacts[-1].name
         print_quantized(written)
+        say_next(("verify", written.path), ("predict", written.path, "images/", "--artifact", name))
+
+
+def quantize_exported(bundle: Bundle, data: str, *, data_dir: Path | None, as_json: bool) -> Bundle:
+    """What `onward export --precision float32,int8` does after the export."""
+    from onward_export.quantization import QuantizeOptions
+    from onward_export.quantization.images import QuantizationImages
+    from onward_export.quantization.quantize import quantize_bundle
+
+    images = QuantizationImages.find(bundle, data or None, (), QuantizeOptions(), data_dir)
+    written = quantize_bundle(bundle, images, on_stage=_stages(as_json), notify=remark)
+    if not as_json:
+        print_quantized(written)
+    return written
+
+
+def _stages(as_json: bool) -> Callable[[str], None]:
+    show = is_shown(as_json)
+    return lambda stage: remark(f"quantize: {stage} …") if show else None
 
 
 def print_quantized(bundle: Bundle) -> None:
@@ -122,8 +136,3 @@ def print_quantized(bundle: Bundle) -> None:
             f"{item.label} loses more than the rest: {item.lost} of its {item.num_images:,} images lost, {item.won} won"
         )
     say(f"published {bundle.path}: {artifact.name} keeps its budget. {fidelity.describe()}.")
-    say_next(
-        ("verify", bundle.path),
-        ("bench", bundle.path, "--artifacts", f"{parent.name},{artifact.name}"),
-        ("predict", bundle.path, "images/", "--artifact", artifact.name),
-    )

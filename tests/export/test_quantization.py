@@ -19,10 +19,11 @@ from hypothesis.extra.numpy import arrays
 from onnx import numpy_helper
 from small_graphs import RESIDUAL_SHAPE, residual_network
 
+from onward.backends import Threads, open_backend
 from onward.bundle import Bundle
 from onward.errors import NotExportable
 from onward_export.quantization.account import unexplained
-from onward_export.quantization.calibration import Ranges, measure_ranges, open_session
+from onward_export.quantization.calibration import Ranges, measure_ranges
 from onward_export.quantization.graph import quantize_graph
 from onward_export.quantization.integers import Activation, quantize_weights
 from onward_export.quantization.placement import IntegerPlacement, name_of, place
@@ -80,8 +81,8 @@ def graph(request: pytest.FixtureRequest) -> Graph:
 
 
 def run(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
-    session = open_session(model.SerializeToString())
-    return np.asarray(session.run(["logits"], {"image": images})[0])
+    backend = open_backend("onnx", model.SerializeToString(), None, threads=Threads(1))
+    return np.asarray(backend.run({"image": images})["logits"])
 
 
 # --- rounding --------------------------------------------------------------------------------------------------------

@@ -17,8 +17,9 @@ from onward.bundle import Bundle
 from onward.bundle.trust import Trust
 from onward.errors import DataError, ParityFailure, UsageError
 from onward.fidelity import Budget
-from onward_export.quantization import QuantizationImages, QuantizeOptions, quantize_bundle
-from onward_export.quantization.images import NUM_RANKING
+from onward_export.quantization import QuantizeOptions
+from onward_export.quantization.images import NUM_RANKING, QuantizationImages
+from onward_export.quantization.quantize import quantize_bundle
 from onward_training.data import Dataset
 
 NAME = "onnx-int8"
@@ -216,3 +217,16 @@ def test_wrong_options_are_one_sentence(
     assert result.returncode == 2
     assert sentence in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_an_export_can_quantise_at_once(onward, checkpoint_path: Path, tmp_path: Path) -> None:
+    refused = onward("export", checkpoint_path, "--precision", "int4", "--out", tmp_path / "out")
+    assert (refused.returncode, "expected float32 or float32,int8" in refused.stderr) == (2, True)
+    refused = onward("export", checkpoint_path, "--precision", "float32,int8", "--formats", "pt2")
+    assert (refused.returncode, "add onnx to --formats" in refused.stderr) == (2, True)
+    out = tmp_path / "out"
+    result = onward("export", checkpoint_path, "--precision", "float32,int8", "--formats", "onnx", "--out", out)
+    # 646 digits do not prove half a point: the float32 artifact is published, INT8 is not
+    assert result.returncode == 1
+    assert "onnx-int8 is over its budget" in result.stderr
+    assert [artifact.name for artifact in Bundle.open(out).artifacts] == ["onnx"]

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime as ort
 from numpy.typing import NDArray
 
+from onward.backends import Threads, open_backend
+from onward.backends.backend import Backend
 from onward.errors import NotExportable
+from onward.feed import Feed
 
-__all__ = ["Ranges", "measure_ranges", "open_session"]
+__all__ = ["Range", "Ranges", "measure_ranges"]
 
 #: Value -> its smallest and its largest value.
 Ranges = Mapping[str, "Range"]
@@ -38,8 +40,9 @@ def measure_ranges(model: ir.Model, values: Sequence[ir.Value], images: NDArray[
         NotExportable: A value is NaN or infinite.
     """
     names = [value.name or "" for value in values]
-    session = open_session(_with_extremes(model, names))
-    found = np.array([_extremes(session, images[at : at + BATCH_SIZE]) for at in range(0, len(images), BATCH_SIZE)])
+    backend = open_backend("onnx", _with_extremes(model, names), None, threads=Threads(1))
+    batches = (images[at : at + BATCH_SIZE] for at in range(0, len(images), BATCH_SIZE))
+    found = np.array([_extremes(backend, {model.graph.inputs[0].name or "": batch}) for batch in batches])
     lows, highs = found[:, 0].min(0), found[:, 1].max(0)
     for name, low, high in zip(names, lows, highs, strict=True):
         if not (math.isfinite(low) and math.isfinite(high)):
@@ -47,20 +50,9 @@ def measure_ranges(model: ir.Model, values: Sequence[ir.Value], images: NDArray[
     return {name: Range(float(low), float(high)) for name, low, high in zip(names, lows, highs, strict=True)}
 
 
-def open_session(data: bytes, *, num_threads: int = 1, optimize: bool = True) -> ort.InferenceSession:
-    """A session of onnxruntime on the CPU."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = num_threads
-    options.log_severity_level = 3
-    if not optimize:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-
-
-def _extremes(session: ort.InferenceSession, images: NDArray[Any]) -> NDArray[np.float32]:
+def _extremes(backend: Backend, feed: Feed) -> NDArray[np.float32]:
     """`(2, values)`: the smallest and the largest of each value in a batch."""
-    given = session.run(None, {session.get_inputs()[0].name: images})
-    return np.array(given, np.float32).reshape(2, -1)
+    return np.array([float(array) for array in backend.run(feed).values()], np.float32).reshape(2, -1)
 
 
 def _with_extremes(model: ir.Model, names: Sequence[str]) -> bytes:

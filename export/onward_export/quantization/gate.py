@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from onward.backends import Threads, open_backend
+from onward.backends import open_artifact
 from onward.bundle import Artifact, Bundle
 from onward.bundle.golden import GoldenRecord
 from onward.errors import NotExportable, ParityFailure
@@ -121,9 +121,7 @@ def _fidelity(
 ) -> Fidelity:
     signature = bundle.signature
     assert isinstance(signature, Signature)
-    reference = open_backend(
-        parent.format, bundle.read(parent.file), signature, threads=Threads(), requires=parent.requires
-    )
+    reference = open_artifact(bundle, parent)
     expected: list[Outputs] = []
     given: list[Outputs] = []
     targets = []

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict
 
+from onward.bundle.artifact import FLOAT32
 from onward.errors import UsageError
 from onward.fidelity import Budget
 
-__all__ = ["INT8", "QuantizeKeywords", "QuantizeOptions"]
+__all__ = ["INT8", "QuantizeKeywords", "QuantizeOptions", "lower_precision"]
 
 INT8 = "int8"
 WEIGHT_BITS = (7, 8)
@@ -52,3 +54,18 @@ class QuantizeKeywords(TypedDict, total=False):
     num_calibration: int
     num_held_out: int
     budget: Budget
+
+
+def lower_precision(text: str, formats: Sequence[str]) -> bool:
+    """Whether `--precision` asks for INT8 beside float32.
+
+    Raises:
+        UsageError: It asks for anything else, or there will be no ONNX file to quantise.
+    """
+    if text == FLOAT32:
+        return False
+    if text.split(",") != [FLOAT32, INT8]:
+        raise UsageError(f"--precision is {text!r}, expected {FLOAT32} or {FLOAT32},{INT8}.")
+    if "onnx" not in formats:
+        raise UsageError(f"--precision {INT8} is made of the ONNX file: add onnx to --formats.")
+    return True

@@ -14,13 +14,13 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from onward.backends import open_backend
 from onward.feed import from_pixels
 from onward.fidelity import Budget, Fidelity
-from onward.host.cpu import count_cores
-from onward.parity import Noise, Outputs
+from onward.parity import Noise, Outputs, regroup
 from onward.signature import Signature
 from onward.tasks import Task
-from onward_export.quantization.calibration import Ranges, open_session
+from onward_export.quantization.calibration import Ranges
 from onward_export.quantization.graph import quantize_graph
 from onward_export.quantization.placement import name_of, place
 
@@ -147,10 +147,4 @@ def _rank(nodes: Sequence[str], measure: Callable[[Sequence[str]], Fidelity]) ->
 
 
 def _run(data: bytes, images: NDArray[np.uint8], signature: Signature) -> Outputs:
-    session = open_session(data, num_threads=count_cores())
-    names = [output.name for output in session.get_outputs()]
-    batches = [
-        session.run(None, {session.get_inputs()[0].name: from_pixels(images[at : at + BATCH_SIZE], signature)})
-        for at in range(0, len(images), BATCH_SIZE)
-    ]
-    return {name: np.concatenate(arrays) for name, arrays in zip(names, zip(*batches, strict=True), strict=True)}
+    return regroup(open_backend("onnx", data, signature).run, from_pixels(images, signature), BATCH_SIZE)
