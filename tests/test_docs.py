@@ -26,7 +26,7 @@ DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "artifac
 GUIDES = [path for path in DOCUMENTS if path.name != "CHANGELOG.md"]
 REFERENCE = ROOT / "docs" / "reference"
 #: Options of other programs, and of the apps that `onward embed` writes.
-OTHER_OPTIONS = {"--preload", "--self-test", "--help", "--model-repository", "--cov", "--version"}
+OTHER_OPTIONS = {"--preload", "--self-test", "--help", "--model-repository", "--cov", "--version", "--logdir"}
 FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"(?:^(?: {4}.*)?\n)+", re.MULTILINE)
 INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")

@@ -30,6 +30,8 @@ OPTIONAL = {
     "runtime/onward/sources/parquet.py": {"pyarrow"},
     "training/onward_training/config_file.py": {"tomli"},
     "training/onward_training/default_weights.py": {"huggingface_hub"},
+    "training/onward_training/loggers/mlflow_logger.py": {"mlflow"},
+    "training/onward_training/loggers/tensorboard_logger.py": {"tensorboard"},
     "training/onward_training/models/libraries.py": {"timm"},
 }
 #: Import package -> (packages of ours, third parties) that it may import; typing_extensions for type checkers alone.

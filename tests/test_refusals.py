@@ -61,6 +61,8 @@ REFUSED = {
     "train --epochs 0": "epochs is 0",
     "train --freeze-epochs 1": "whose weights are random: add --weights",
     "train --weights DEFAULT": "--weights DEFAULT is for torchvision:NAME and timm:NAME, and the network is classifier",
+    "train --logger tensorbord": "Did you mean tensorboard?",
+    "train --logger mlflow:postgresql://me:secret@host/db": "has a password in it",
     "train --config nothing.toml": "nothing.toml cannot be read",
     "train --weights nothing.pth": "nothing.pth does not exist.",
     "train --out photos": "photos",

@@ -57,7 +57,7 @@ __all__ = [
 
 #: Module -> the extra of this distribution that installs it, or for a package of Onward all that it needs.
 EXTRAS = {
-    "openvino": "openvino",
+    **{name: name for name in ("mlflow", "openvino", "tensorboard")},
     "cryptography": "signing",
     **dict.fromkeys(("onward_training", "torch", "torchvision", "sklearn", "safetensors"), "training"),
     **dict.fromkeys(("onward_export", "onnx", "onnx_ir", "onnxscript", "cloudpickle"), "export"),

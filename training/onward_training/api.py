@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 from onward.bundle.trust import Trust
 from onward.cli.console import remark
+from onward.errors import UsageError
 from onward_training.checkpoint import Checkpoint
 from onward_training.config_file import format_options
 from onward_training.devices import resolve_device
 from onward_training.evaluation import Evaluation
 from onward_training.evaluator import ModelToEvaluate
 from onward_training.evaluator import evaluate as run_evaluation
+from onward_training.loggers import LoggedRun, RunLog, open_loggers
 from onward_training.loop import train as run_training
 from onward_training.options import TrainOptions
 from onward_training.preprocessing import StatedPreprocessing, joined
@@ -48,6 +50,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     save_minutes: float = 10.0,
+    loggers: Sequence[str] = (),
     **options: Unpack[TrainKeywords],
 ) -> Checkpoint:
     """Train a network.
@@ -71,6 +74,8 @@ def train(
         resume: Continue the run at `out`, if there is one; a finished one if there are more epochs now.
         overwrite: Replace the run or the file at `out`; without it, one that is there is an error.
         save_minutes: Minutes between two saves within an epoch.
+        loggers: Log the run to `tensorboard` (in a folder beside `out`), `tensorboard:FOLDER`, `mlflow` (at
+            `$MLFLOW_TRACKING_URI`) or `mlflow:URI`. A logger that fails during the run never ends it.
         options: The fields of `onward_training.options.TrainOptions`: `model`, `epochs`, `batch_size`, `seed` …
 
     Returns:
@@ -90,9 +95,12 @@ def train(
     stated = StatedPreprocessing.parse(**texts)
     file = Path(weights) if weights is not None else None
     check_run(chosen, data, data_dir, stated, file)
+    if loggers and out is None:
+        raise UsageError("loggers need out=, the checkpoint: a log names it, and a resumed run goes on in its log.")
+    opened = open_loggers(loggers)
     chosen = replace(chosen, device=resolve_device(chosen.device))
     named = {"data": data, "data_dir": data_dir, "classes": joined(classes, ","), "weights": file, "entry": entry}
-    in_file = {**named, **texts, "save_minutes": save_minutes, **asdict(chosen)}
+    in_file = {**named, **texts, "save_minutes": save_minutes, "logger": list(loggers) or None, **asdict(chosen)}
     in_file["model_args"] = in_file.pop("arguments") or None
     run_folder = RunFolder(Path(out), 60 * save_minutes, format_options(in_file)) if out is not None else None
     with nullcontext() if run_folder is None else run_folder.reserved():
@@ -102,13 +110,19 @@ def train(
             chosen, data, data_dir, stated,
             weights=file, download=download, entry=entry, classes=classes, notify=remark,
         )  # fmt: skip
+        found = run_folder.find() if run_folder is not None and resume else None
+        log = None
+        if run_folder is not None and opened:
+            logged = LoggedRun(run_folder, in_file, is_resumed=found is not None, overwrites=overwrite)
+            log = RunLog(logged, opened, remark)
         return run_training(
             inputs.dataset,
             inputs.options,
             data=data,
             initialise=inputs.initialise,
             run_folder=run_folder,
-            resume_from=run_folder.find() if run_folder is not None and resume else None,
+            resume_from=found,
+            log=log,
         )
 
 

@@ -12,7 +12,7 @@ import math
 import pickle
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from onward_training.models import build
 from onward_training.tasks import network_task_of
 from onward_training.weights_limits import check_document, check_members
 
-__all__ = ["FORMAT", "Checkpoint", "Epoch", "is_checkpoint", "load_weights"]
+__all__ = ["FORMAT", "Checkpoint", "Epoch", "best_epoch", "is_checkpoint", "load_weights"]
 
 FORMAT = "onward.checkpoint/1"
 
@@ -61,6 +61,15 @@ class Epoch:
     def is_better_than(self, other: Epoch) -> bool:
         """By validation accuracy; if equal, by validation loss."""
         return (self.validation_accuracy, -self.validation_loss) > (other.validation_accuracy, -other.validation_loss)
+
+
+def best_epoch(history: Sequence[Epoch]) -> int:
+    """The number of the best epoch, the first of equal ones; 0 if there is none."""
+    best = 0
+    for number, epoch in enumerate(history, 1):
+        if not best or epoch.is_better_than(history[best - 1]):
+            best = number
+    return best
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,13 @@ TITLE = "# The options of this run, as `onward train --config` takes them."
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
-def read_options(path: Path, known: Mapping[str, str]) -> dict[str, Any]:
+def read_options(path: Path, known: Mapping[str, str], repeatable: Collection[str] = ()) -> dict[str, Any]:
     """The options in a file, by the names of the command's parameters.
 
     Args:
         path: The file.
         known: Key in the file -> name of the parameter.
+        repeatable: Keys of options that may be given several times, and so may have a list.
 
     Raises:
         UsageError: The file cannot be read, is not TOML, or has a key that is no option.
@@ -41,7 +42,9 @@ def read_options(path: Path, known: Mapping[str, str]) -> dict[str, Any]:
             )
         if known[name] in found:
             raise UsageError(f"{path} has {name} twice, once with `-` and once with `_`.")
-        found[known[name]] = _value(value, name, path)
+        items = value if isinstance(value, list) else [value]
+        read = [_value(item, name, path) for item in items] if name in repeatable else _value(value, name, path)
+        found[known[name]] = read
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -14,6 +15,7 @@ from onward_training.checkpoint import Checkpoint, Epoch
 from onward_training.data import Dataset
 from onward_training.devices import forked_devices, resolve_device
 from onward_training.epoch_metrics import Step
+from onward_training.loggers import RunLog
 from onward_training.options import TrainOptions
 from onward_training.run_folder import RunFolder
 from onward_training.run_summary import RunSummary, summarise
@@ -30,6 +32,7 @@ def train(
     initialise: Callable[[nn.Module], None] | None = None,
     run_folder: RunFolder | None = None,
     resume_from: tuple[Checkpoint, Checkpoint | None] | None = None,
+    log: RunLog | None = None,
     on_start: Callable[[RunSummary], None] | None = None,
     on_step: Callable[[Step], None] = lambda step: None,
     on_validation: Callable[[int], None] = lambda count: None,
@@ -45,6 +48,7 @@ def train(
         initialise: Loads weights into the new network, see `initialise_from`; by default they are random.
         run_folder: Where the run is saved; by default nowhere.
         resume_from: Latest state and best epoch of the run to continue, as `RunFolder.find` returns them.
+        log: Where each epoch is written once it is saved; by default nowhere.
         on_start: Called before the first step.
         on_step: Called after each step.
         on_validation: Called with the number of images after each batch of a validation.
@@ -68,16 +72,22 @@ def train(
         if resume_from is not None:
             trainer.restore(*resume_from)
         elif run_folder is not None:
+            run_folder.forget_logs()
             _draw_first_batch(trainer, run_folder)
         if on_start is not None:
             on_start(summarise(dataset, options, trainer.network, trainer.signature, len(trainer.batches)))
-        while not trainer.is_finished:
-            if not _train_epoch(trainer, run_folder, on_step, should_stop):
-                break
-            epoch = trainer.finish_epoch(dataset.validation, on_validation)
-            if run_folder is not None:
-                run_folder.save(trainer.state(), trainer.best if trainer.best_epoch == epoch.epoch else None)
-            on_epoch(epoch)
+        with nullcontext() if log is None else log.of(trainer.history):
+            while not trainer.is_finished:
+                if not _train_epoch(trainer, run_folder, on_step, should_stop):
+                    break
+                epoch = trainer.finish_epoch(dataset.validation, on_validation)
+                if run_folder is not None:
+                    run_folder.save(trainer.state(), trainer.best if trainer.best_epoch == epoch.epoch else None)
+                if log is not None:
+                    log.write()
+                on_epoch(epoch)
+            if log is not None and trainer.is_finished:
+                log.finish(trainer.best)
     return replace(trainer.best or trainer.state(), history=tuple(trainer.history), is_trusted=True)
 
 

@@ -1,7 +1,8 @@
 """Run folder: the files of a training run on disk, from which an interrupted run resumes.
 
 `fashion.pt` is the best epoch, `fashion.last.pt` the latest state, `fashion.metrics.jsonl` one line for each epoch,
-`fashion.batch.png` a picture of the first training batch, `fashion.options.toml` the options of the run.
+`fashion.batch.png` a picture of the first training batch, `fashion.options.toml` the options of the run,
+`fashion.logs.json` which logs it has at its loggers, if there are some.
 Each file is written under another name, synced and renamed, the latest state last. So a crash at any moment leaves a
 complete state to resume from, and what is ahead of it is written again, with the same content.
 """
@@ -9,12 +10,13 @@ complete state to resume from, and what is ahead of it is written again, with th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onward.document import parse
 from onward.errors import CheckpointError, UsageError
 from onward.files import check_writable, remove_leftovers, written_whole
 from onward.locks import sole_writer
@@ -61,6 +63,11 @@ class RunFolder:
         """A picture of the first training batch."""
         return self.path.with_name(f"{self.path.stem}.batch.png")
 
+    @property
+    def logs_path(self) -> Path:
+        """Which logs the run has at its loggers."""
+        return self.path.with_name(f"{self.path.stem}.logs.json")
+
     @contextmanager
     def reserved(self) -> Iterator[None]:
         """Let no other run write here meanwhile, and remove what a run that was killed left behind.
@@ -85,7 +92,7 @@ class RunFolder:
 
     @property
     def _paths(self) -> tuple[Path, ...]:
-        return self.path, self.last_path, self.metrics_path, self.batch_path, self.options_path
+        return self.path, self.last_path, self.metrics_path, self.batch_path, self.options_path, self.logs_path
 
     def save_batch(self, picture: Image.Image) -> None:
         """Write the picture of the first training batch.
@@ -95,6 +102,30 @@ class RunFolder:
         """
         with written_whole(self.batch_path) as staged:
             picture.save(staged, "PNG")
+
+    def logs(self) -> dict[str, str]:
+        """The logger's name -> its log of this run, as `Logger.open` returned it.
+
+        Raises:
+            CheckpointError: The file is damaged.
+        """
+        if not self.logs_path.is_file():
+            return {}
+        document = parse(self.logs_path.read_bytes(), str(self.logs_path), CheckpointError)
+        return document.read(dict[str, str])
+
+    def save_logs(self, logs: Mapping[str, str]) -> None:
+        """Write what `logs` reads.
+
+        Raises:
+            OutputError: The folder cannot be written to, or the disk is full.
+        """
+        with written_whole(self.logs_path) as staged:
+            staged.write_text(json.dumps(logs, indent=2) + "\n", encoding="utf-8")
+
+    def forget_logs(self) -> None:
+        """Remove what an earlier run said: its logs are not those of a new one."""
+        self.logs_path.unlink(missing_ok=True)
 
     def save(self, last: Checkpoint, best: Checkpoint | None = None) -> None:
         """Write the latest state, and before it the best epoch if there is a new one.

@@ -17,7 +17,7 @@ from onward.errors import Diverged, UsageError
 from onward.signature import Signature
 from onward_training.augmentation import Augment
 from onward_training.batches import Batches, seed_of
-from onward_training.checkpoint import Checkpoint, Epoch, load_weights
+from onward_training.checkpoint import Checkpoint, Epoch, best_epoch, load_weights
 from onward_training.data import AnySplit, Dataset
 from onward_training.devices import forked_devices, random_states, set_random_states
 from onward_training.epoch_metrics import EpochMetrics
@@ -123,11 +123,7 @@ class Trainer:
     @property
     def best_epoch(self) -> int:
         """The best epoch so far, from 1; 0 before the first is done."""
-        best = 0
-        for epoch in self.history:
-            if not best or epoch.is_better_than(self.history[best - 1]):
-                best = epoch.epoch
-        return best
+        return best_epoch(self.history)
 
     @property
     def is_finished(self) -> bool:

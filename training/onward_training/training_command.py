@@ -49,13 +49,18 @@ def _use_config(context: typer.Context, path: Path | None) -> Path | None:
         from onward_training.config_file import read_options
 
         known = {key: name for key, name in _options(context).items() if name != "config"}
-        context.default_map = read_options(path, known)
+        repeatable = [key for key, name in known.items() if name in _repeatable(context)]
+        context.default_map = read_options(path, known, repeatable)
     return path
 
 
 def _options(context: typer.Context) -> dict[str, str]:
     """The name of each option on the command line, without dashes -> of its parameter here."""
     return {item.opts[0].lstrip("-"): item.name for item in context.command.params if item.name not in (None, "help")}
+
+
+def _repeatable(context: typer.Context) -> set[str | None]:
+    return {item.name for item in context.command.params if getattr(item, "multiple", False)}
 
 
 def _stated_options(context: typer.Context) -> dict[str, Any]:
@@ -106,6 +111,14 @@ def train(
             help="TOML file with options, such as the one beside a checkpoint. The command line wins.",
             callback=_use_config,
             is_eager=True,
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    logger: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Log the run, repeatable: tensorboard (in a folder beside the checkpoint), tensorboard:FOLDER, mlflow "
+            "(at $MLFLOW_TRACKING_URI) or mlflow:URI.",
             rich_help_panel=RUN,
         ),
     ] = None,
@@ -173,9 +186,10 @@ def train(
         onward train --data folder:photos --model cnn --epochs 8 --out run.pt
         onward train --data folder:photos --model torchvision:resnet18 --weights resnet18-f37072fd.pth --freeze-epochs 1
         onward train --data digits --model net.py:Network --epochs 20 --resume
-        onward train --config run.toml
+        onward train --config run.toml --logger tensorboard
     """
     from onward_training.config_file import format_options
+    from onward_training.loggers import LoggedRun, RunLog, open_loggers
     from onward_training.options import TrainOptions
     from onward_training.preprocessing import StatedPreprocessing
     from onward_training.run_check import check_run
@@ -208,6 +222,7 @@ def train(
     check_run(options, data, data_dir, stated, weights)
     if out is not None:
         RunFolder(out).check_writable()
+    loggers = open_loggers(logger or ())
 
     from dataclasses import replace
 
@@ -231,10 +246,11 @@ def train(
         notify=remark,
     )
     dataset, options = inputs.dataset, inputs.options
+    in_file = _stated_options(context) | {"device": options.device}
     run_folder = RunFolder(
         out or DEFAULT_FOLDER / f"{dataset.name}-{_file_name(options.model)}.pt",
         60 * save_minutes,
-        format_options(_stated_options(context) | {"device": options.device}),
+        format_options(in_file),
     )
     if out is None and not resume and not overwrite:
         run_folder = run_folder.next_free()
@@ -244,6 +260,7 @@ def train(
             remark(f"there is no run to resume at {run_folder.last_path}: starting a new one")
         if not resume and not overwrite:
             run_folder.check_free()
+        logged = LoggedRun(run_folder, in_file, is_resumed=found is not None, overwrites=overwrite)
         printer = EpochPrinter(found[0].history if found else (), epochs)
         summaries: list[RunSummary] = []
 
@@ -269,6 +286,7 @@ def train(
                 initialise=inputs.initialise,
                 run_folder=run_folder,
                 resume_from=found,
+                log=RunLog(logged, loggers, remark) if loggers else None,
                 on_start=start,
                 on_step=lambda step: advance(step.num_images, step.describe),
                 on_validation=advance,
@@ -283,6 +301,7 @@ def train(
     print_failures(dataset)
     if as_json:
         document = describe(checkpoint) | {"checkpoint": str(run_folder.path), "run": summaries[0].to_json()}
+        document["logs"] = run_folder.logs() if loggers else {}
         print_json(document | {"test": evaluation.to_json(dataset.test.file_of)})
     else:
         print_result(checkpoint, evaluation, run_folder.path, epochs)
