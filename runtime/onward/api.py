@@ -225,7 +225,7 @@ def embed(
         target: `python`, `node`, `web` or `triton`.
         out: The app's folder, new or empty.
         key: A public key that must have signed the bundle.
-        options: As `onward.embedding.EmbedOptions` has them: `title`, `overwrite`, `browser_runtime`.
+        options: As `onward.embedding.EmbedOptions` has them: `title`, `overwrite`, `browser_runtime`, `artifact`.
 
     Raises:
         BundleError: There is no ONNX artifact, a file was changed, or the key did not sign the bundle.

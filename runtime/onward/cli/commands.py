@@ -135,6 +135,9 @@ def embed(
     download: Annotated[
         bool, typer.Option("--download", help="For web: let npm download onnxruntime-web, once.")
     ] = False,
+    artifact: Annotated[
+        str | None, typer.Option(help="Name of the ONNX artifact, such as onnx-int8. Default: onnx, in float32.")
+    ] = None,
     webgpu: Annotated[bool, typer.Option(help="For web: include what a browser needs to use the GPU, 27 MB.")] = True,
     key: SignerKey = None,
     as_json: AsJson = False,
@@ -151,7 +154,7 @@ def embed(
     from onward.embedding import embed as run
 
     opened = Bundle.open(bundle, Trust.of(key=key))
-    options = EmbedOptions(title, overwrite, BrowserRuntime(onnxruntime_web, download, webgpu))
+    options = EmbedOptions(title, overwrite, BrowserRuntime(onnxruntime_web, download, webgpu), artifact)
     path = opened.path.resolve()
     written = run(opened, target, out or path.with_name(f"{path.name}-{target}"), options)
     if as_json:

@@ -11,7 +11,7 @@ from string import Template
 from typing import Any, TypedDict
 
 from onward import __version__
-from onward.bundle import Bundle
+from onward.bundle import Artifact, Bundle
 from onward.bundle.onnx_content import read_onnx
 from onward.embedding import triton
 from onward.embedding.browser_runtime import BrowserRuntime
@@ -86,11 +86,13 @@ class EmbedOptions:
         title: The title that users see. Default: the name of the bundle's folder.
         overwrite: Whether to replace an app of Onward in that folder.
         browser_runtime: Where onnxruntime-web comes from, for the web target.
+        artifact: The name of the ONNX artifact. Default: the preferred one, in float32.
     """
 
     title: str | None = None
     overwrite: bool = False
     browser_runtime: BrowserRuntime | None = None
+    artifact: str | None = None
 
 
 class EmbedKeywords(TypedDict, total=False):
@@ -99,6 +101,7 @@ class EmbedKeywords(TypedDict, total=False):
     title: str | None
     overwrite: bool
     browser_runtime: BrowserRuntime | None
+    artifact: str | None
 
 
 @dataclass(frozen=True)
@@ -138,14 +141,15 @@ def embed(bundle: Bundle, target_name: str, out: Path, options: EmbedOptions | N
         options: Title, overwrite and browser runtime.
 
     Raises:
-        BundleError: There is no ONNX artifact, or a file was changed.
+        BundleError: There is no ONNX artifact, or none of the name that was given, or a file was changed.
         OutputError: The folder cannot be written.
-        UsageError: The target is unknown or cannot serve this model; the folder is not empty; onnxruntime-web
-            is needed and was not given.
+        UsageError: The target is unknown or cannot serve this model; the artifact is not ONNX; the folder is not empty;
+            onnxruntime-web is needed and was not given.
     """
     options = options or EmbedOptions()
     target = find(target_name)
-    _check_serves(target, bundle)
+    artifact = _choose(bundle, options.artifact)
+    _check_serves(target, bundle, artifact)
     _check_free(out, options.overwrite)
     browser_files: dict[str, bytes] = {}
     if target.name == "web":
@@ -154,16 +158,16 @@ def embed(bundle: Bundle, target_name: str, out: Path, options: EmbedOptions | N
     name = slug(bundle.path.resolve().name)
     with staged_folder(out) as staged:
         if target.name == "triton":
-            model = triton.write_repository(bundle, staged, name)
+            model = triton.write_repository(bundle, artifact, staged, name)
         else:
-            model = _write_model(bundle, staged)
-            write_golden_samples(bundle, staged / "golden")
-        _write(staged / MODEL_JSON, _describe(bundle, title, model))
+            model = _write_model(bundle, artifact, staged)
+            write_golden_samples(bundle, artifact, staged / "golden")
+        _write(staged / MODEL_JSON, _describe(bundle, artifact, title, model))
         for path, content in browser_files.items():
             _write(staged / "onnxruntime" / path, content)
         for path, content in _templates(target, name):
             _write(staged / path, content)
-        sizes = _sizes(staged)
+        sizes = _sizes(staged, PurePosixPath(model).name)
     return Embedding(out, target, sizes)
 
 
@@ -172,14 +176,20 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "model"
 
 
-def _check_serves(target: Target, bundle: Bundle) -> None:
+def _choose(bundle: Bundle, name: str | None) -> Artifact:
+    artifact = bundle.preferred("onnx") if name is None else bundle.artifact(name)
+    if artifact.format != "onnx":
+        raise UsageError(f"an app runs an ONNX file, and the artifact {artifact.name!r} is {artifact.format}.")
+    return artifact
+
+
+def _check_serves(target: Target, bundle: Bundle, artifact: Artifact) -> None:
     if not isinstance(bundle.signature, Signature) and not target.takes_tensors:
         raise UsageError(
             f"{bundle.path} takes tensors, {bundle.signature.describe()}, but a {target.name} app takes images. "
             "Use `--target triton`, or run model.onnx directly."
         )
-    onnx = bundle.preferred("onnx")
-    if target.name == "web" and bundle.beside(onnx):
+    if target.name == "web" and bundle.beside(artifact):
         raise UsageError(
             f"{bundle.path} has its weights in a file of their own, which a page does not load. That is so above "
             "2 GiB, or above the `external_data_above_bytes` that onward.export was given."
@@ -200,29 +210,30 @@ def _check_free(out: Path, overwrite: bool) -> None:
         raise UsageError(f"{out} is not an app of Onward ({MODEL_JSON} is missing): not replaced. Name another folder.")
 
 
-def _write_model(bundle: Bundle, staged: Path) -> str:
-    """Write model.onnx and its external data; return its path in the folder."""
-    onnx = bundle.preferred("onnx")
-    for path, content in read_onnx(bundle, onnx).items():
+def _write_model(bundle: Bundle, artifact: Artifact, staged: Path) -> str:
+    """Write the model and its external data; return its path in the folder."""
+    for path, content in read_onnx(bundle, artifact).items():
         _write(staged / path, content)
-    return onnx.file.path
+    return artifact.file.path
 
 
-def _describe(bundle: Bundle, title: str, model: str) -> bytes:
+def _describe(bundle: Bundle, artifact: Artifact, title: str, model: str) -> bytes:
     """The content of model.json."""
-    onnx = bundle.preferred("onnx")
     document = {
         "format": FORMAT,
         "title": title,
-        "model": asdict(onnx.file) | {"path": model},
+        "model": asdict(artifact.file) | {"path": model},
         "beside": [
             asdict(file) | {"path": PurePosixPath(model).with_name(PurePosixPath(file.path).name).as_posix()}
-            for file in bundle.beside(onnx)
+            for file in bundle.beside(artifact)
         ],
         "signature": bundle.signature.to_json(),
         "licence": bundle.provenance.get("licence"),
         "made_by": f"onward {__version__}",
     }
+    if not artifact.is_float32:
+        fidelity = artifact.fidelity and artifact.fidelity.to_json()
+        document |= {"precision": artifact.precision, "fidelity": fidelity}
     return (json.dumps(document, indent=2, ensure_ascii=True) + "\n").encode()
 
 
@@ -239,16 +250,16 @@ def _templates(target: Target, name: str) -> Iterator[tuple[str, bytes]]:
             yield relative.as_posix(), content
 
 
-def _sizes(folder: Path) -> dict[str, int]:
+def _sizes(folder: Path, model: str) -> dict[str, int]:
     sizes = {"model": 0, "runtime": 0, "golden": 0, "app": 0}
     for path in folder.rglob("*"):
         if path.is_file():
-            sizes[_part(path.relative_to(folder))] += path.stat().st_size
+            sizes[_part(path.relative_to(folder), model)] += path.stat().st_size
     return sizes
 
 
-def _part(relative: Path) -> str:
-    if relative.name.startswith("model.onnx"):
+def _part(relative: Path, model: str) -> str:
+    if relative.name == model or relative.name.startswith(f"{model}."):
         return "model"
     return {"onnxruntime": "runtime", "golden": "golden"}.get(relative.parts[0], "app")
 

@@ -1,7 +1,8 @@
 """Golden samples: the golden record of a bundle and reference images, in files that any language can read.
 
 golden.json lists what there is. Every array is a raw file: little-endian, C order. The outputs of the machine that
-built the bundle are not included, because an app computes its own noise ratio.
+built the bundle are not included, because an app computes its own noise ratio; only a model of lower precision is
+compared with them.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from onward.bundle import Bundle
+from onward.bundle import Artifact, Bundle
+from onward.bundle.lower_precision_record import LowerPrecisionRecord
 from onward.images.decode import prepare
+from onward.lower_precision import MAX_DEVIATION_RATIO
 from onward.parity import ASSERT_CLOSE_ATOL, ASSERT_CLOSE_RTOL, BATCH_SIZES, MAX_NOISE_RATIO, MAX_RELATIVE_ERROR
 from onward.signature import Signature, of_images
 
@@ -27,24 +30,36 @@ __all__ = ["ReferenceImage", "draw_reference_images", "write_golden_samples"]
 FORMAT = 1
 
 
-def write_golden_samples(bundle: Bundle, folder: Path) -> None:
+def write_golden_samples(bundle: Bundle, artifact: Artifact, folder: Path) -> None:
     """Write golden.json, its arrays and the reference images.
 
     Args:
         bundle: The bundle of a model that takes images.
+        artifact: The one that the app runs.
         folder: A new folder.
     """
     folder.mkdir(parents=True)
     golden, signature = bundle.golden(), of_images(bundle.signature)
+    record = None if artifact.is_float32 else LowerPrecisionRecord.read(bundle, artifact)
     kinds = {}
     for kind, images in golden.inputs.items():
-        outputs = {
-            output: {
-                "reference": _write_array(folder, f"{kind}.{output}.bin", reference),
-                "noise": asdict(golden.noise[kind][output]),
+        outputs: dict[str, dict[str, Any]]
+        if record is None:
+            outputs = {
+                output: {
+                    "reference": _write_array(folder, f"{kind}.{output}.bin", reference),
+                    "noise": asdict(golden.noise[kind][output]),
+                }
+                for output, reference in golden.reference[kind].items()
             }
-            for output, reference in golden.reference[kind].items()
-        }
+        else:
+            outputs = {
+                output: {
+                    "recorded": _write_array(folder, f"{kind}.{output}.bin", recorded),
+                    "quantization_error": record.errors[kind][output],
+                }
+                for output, recorded in record.recorded[kind].items()
+            }
         images = np.asarray(images)
         kinds[kind] = {
             "num_samples": len(images),
@@ -65,6 +80,8 @@ def write_golden_samples(bundle: Bundle, folder: Path) -> None:
         "kinds": kinds,
         "cards": images_to_decode,
     }
+    if record is not None:
+        document |= {"precision": artifact.precision, "max_deviation_ratio": MAX_DEVIATION_RATIO}
     (folder / "golden.json").write_text(json.dumps(document, indent=2) + "\n")
 
 

@@ -35,11 +35,12 @@ FORMATS = {"pixels": "FORMAT_NHWC", "tensor": "FORMAT_NCHW"}
 MAX_QUEUE_DELAY_US = 100
 
 
-def write_repository(bundle: Bundle, folder: Path, name: str) -> str:
+def write_repository(bundle: Bundle, onnx: Artifact, folder: Path, name: str) -> str:
     """Write `NAME/config.pbtxt`, `NAME/labels.txt` and `NAME/1/model.onnx`, with its external weights.
 
     Args:
-        bundle: An opened bundle with an ONNX artifact.
+        bundle: An opened bundle.
+        onnx: Its ONNX artifact.
         folder: The repository.
         name: The model's name on the server: letters, digits, `_`, `.` and `-`.
 
@@ -47,12 +48,11 @@ def write_repository(bundle: Bundle, folder: Path, name: str) -> str:
         The path of the model file in the repository.
 
     Raises:
-        BundleError: There is no ONNX artifact, or a file was changed.
+        BundleError: A file was changed.
         UsageError: The name has other characters, or a label does not fit on one line.
     """
     if not SAFE_NAME.fullmatch(name):
         raise UsageError(f"{name!r} cannot be the name of a Triton model: use letters, digits, _, . and - only.")
-    onnx = bundle.preferred("onnx")
     labels = _label_lines(bundle.signature.labels)
     version = folder / name / VERSION
     version.mkdir(parents=True)

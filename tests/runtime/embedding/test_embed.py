@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from onward.bundle import Bundle, FileDigest
+from onward.bundle.lower_precision_record import LowerPrecisionRecord
 from onward.embedding import TARGETS, BrowserRuntime, Embedding, EmbedOptions, embed
 from onward.embedding.embed import slug
 from onward.embedding.golden_samples import write_golden_samples
 from onward.errors import BundleError, UsageError
 from onward.signature import Input, Signature, TensorSignature
+from tests.bundles import DIGITS_INT8, path_of
 
 #: Text that must stay text wherever it is read.
 HOSTILE = (
@@ -170,7 +172,7 @@ def test_the_cards_are_what_onward_reads(shared_bundle: Bundle, tmp_path: Path, 
     assert isinstance(shared_bundle.signature, Signature)
     signature = shared_bundle.signature.with_exif(exif)
     folder = tmp_path / "golden"
-    write_golden_samples(replace(shared_bundle, signature=signature), folder)
+    write_golden_samples(replace(shared_bundle, signature=signature), shared_bundle.artifact("onnx"), folder)
     cards = {card["path"]: card for card in json.loads((folder / "golden.json").read_text())["cards"]}
     assert set(cards) == {"card.png", "transparent.png", "deep.png", "card.jpg", "turned.jpg"}
     for name, card in cards.items():
@@ -193,3 +195,45 @@ def test_a_page_needs_onnxruntime_web(shared_bundle: Bundle, tmp_path: Path, mon
         with pytest.raises(UsageError, match="not the npm package"):
             embed(shared_bundle, "web", tmp_path / "site", EmbedOptions(browser_runtime=BrowserRuntime(strange)))
     assert not (tmp_path / "site").exists()
+
+
+@pytest.fixture(scope="module")
+def int8() -> Bundle:
+    return Bundle.open(path_of(DIGITS_INT8))
+
+
+@pytest.mark.parametrize("target", [*APPS, "triton"])
+def test_an_artifact_of_lower_precision_is_embedded_by_name(target: str, int8: Bundle, tmp_path: Path) -> None:
+    artifact = int8.artifact("onnx-int8")
+    app = embed(int8, target, tmp_path / "app", EmbedOptions(artifact="onnx-int8"))
+    described = json.loads((app.path / "model.json").read_text())
+    content = (app.path / described["model"]["path"]).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == described["model"]["sha256"] == artifact.file.sha256
+    assert app.sizes_bytes["model"] == artifact.file.size_bytes
+    assert artifact.fidelity is not None
+    assert (described["precision"], described["fidelity"]) == ("int8", artifact.fidelity.to_json())
+    assert len(list(app.path.rglob("*.onnx"))) == 1
+    plain = embed(int8, target, tmp_path / "plain")
+    assert json.loads((plain.path / "model.json").read_text())["model"]["sha256"] == int8.artifact("onnx").file.sha256
+    assert "precision" not in json.loads((plain.path / "model.json").read_text())
+
+
+def test_its_golden_samples_are_what_was_recorded(int8: Bundle, tmp_path: Path) -> None:
+    app = embed(int8, "python", tmp_path / "app", EmbedOptions(artifact="onnx-int8"))
+    document = json.loads((app.path / "golden" / "golden.json").read_text())
+    record = LowerPrecisionRecord.read(int8, int8.artifact("onnx-int8"))
+    assert (document["precision"], document["max_deviation_ratio"]) == ("int8", 2)
+    for kind, samples in document["kinds"].items():
+        for output, entry in samples["outputs"].items():
+            assert set(entry) == {"recorded", "quantization_error"}
+            found = np.fromfile(app.path / "golden" / entry["recorded"]["path"], "<f4")
+            np.testing.assert_array_equal(found, record.recorded[kind][output].ravel())
+            assert entry["quantization_error"] == record.errors[kind][output]
+
+
+def test_only_onnx_files_that_are_there_are_embedded(shared_bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="an app runs an ONNX file, and the artifact 'torchscript' is torchscript"):
+        embed(shared_bundle, "python", tmp_path / "x", EmbedOptions(artifact="torchscript"))
+    with pytest.raises(BundleError, match="has no artifact 'onnx-int8'"):
+        embed(shared_bundle, "python", tmp_path / "x", EmbedOptions(artifact="onnx-int8"))
+    assert list(tmp_path.iterdir()) == []

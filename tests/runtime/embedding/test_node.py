@@ -23,7 +23,7 @@ from PIL import Image
 
 from onward.bundle import Bundle
 from onward.classifier import load
-from onward.embedding import embed
+from onward.embedding import EmbedOptions, embed
 from onward.errors import ImageError
 from onward.feed import from_pixels
 from onward.images.decode import RESAMPLING, decode, read_image
@@ -31,8 +31,8 @@ from onward.parity import MAX_NOISE_RATIO
 from onward.printable import printable
 from onward.signature import Preprocess, Signature
 from onward.tasks.classification import LOGITS
+from tests.bundles import DIGITS_INT8, UNDEFINED, path_of
 from tests.bundles import HOSTILE_NODE as HOSTILE
-from tests.bundles import UNDEFINED, path_of
 from tests.image_files import exif_of, png_of_16_bits, tiff_of_16_bits
 from tests.needs import needs_pillow_13
 
@@ -110,8 +110,8 @@ def _move(source: Path, target: Path) -> None:
         shutil.rmtree(part)
 
 
-def write_app(bundle: Bundle, path: Path, node_modules: Path) -> App:
-    embed(bundle, "node", path)
+def write_app(bundle: Bundle, path: Path, node_modules: Path, *, artifact: str | None = None) -> App:
+    embed(bundle, "node", path, EmbedOptions(artifact=artifact))
     (path / "node_modules").symlink_to(node_modules, target_is_directory=True)
     return App(path)
 
@@ -168,6 +168,31 @@ def test_npm_test_proves_it_within_the_noise(shared_app: App, shared_bundle: Bun
     # other kernels, other last bits: of the same order of magnitude
     expected = load(shared_bundle.path).verify().verdict.noise_ratio
     assert expected / 10 < ratio < expected * 10
+
+
+def test_npm_test_of_a_lower_precision_compares_with_what_it_gave(node_modules: Path, tmp_path: Path) -> None:
+    bundle = Bundle.open(path_of(DIGITS_INT8))
+    app = write_app(bundle, tmp_path / "int8", node_modules, artifact="onnx-int8")
+    done = subprocess.run(["npm", "test"], cwd=app.path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    verdict = r"The model \(int8\) computes here what was measured .* deviation ratio (\S+)\.$"
+    found = re.search(verdict, done.stdout, re.MULTILINE)
+    assert found is not None
+    assert 0 <= float(found[1]) <= 2
+    assert "PyTorch" not in done.stdout
+    recorded = app.path / "golden" / "random.logits.bin"
+    recorded.write_bytes((np.frombuffer(recorded.read_bytes(), "<f4") + 1).tobytes())
+    failed = subprocess.run(["npm", "test"], cwd=app.path, capture_output=True, text=True, timeout=120)
+    assert failed.returncode == 1
+    assert "does not compute here what was measured" in failed.stdout
+    assert failed.stdout.count("FAILED") == 1
+    recorded.write_bytes(np.full(80, np.nan, "<f4").tobytes())
+    undefined = app.json("""
+      import { Classifier } from "./classifier.js";
+      const { passed, model } = await (await Classifier.open()).selfTest();
+      console.log(JSON.stringify([passed, String(model.deviationRatio), model.precision, model.limit]));
+    """)
+    assert undefined == [False, "NaN", "int8", 2]
 
 
 def test_nothing_is_sent_to_the_maker_of_onnxruntime(

@@ -32,8 +32,8 @@ from onward.bundle.verification import verify
 from onward.embedding import EmbedOptions, embed
 from onward.images.decode import prepare, read_image
 from onward.signature import Signature
+from tests.bundles import DIGITS_INT8, path_of
 from tests.bundles import HOSTILE_PYTHON as LABELS
-from tests.bundles import path_of
 from tests.image_files import encode, exif_of, png_of_16_bits, tiff_of_16_bits
 
 #: By so many levels of 255 Onward's scaling and cropping at once differs from one after the other.
@@ -479,6 +479,50 @@ def test_not_a_number_fails(app: Path) -> None:
     assert not found.passed
     assert not any(row.passed for row in found.rows)
     assert np.isnan(found.noise_ratio)
+
+
+@pytest.fixture(scope="module")
+def int8_app(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    bundle, folder = Bundle.open(path_of(DIGITS_INT8)), tmp_path_factory.mktemp("app") / "int8"
+    return embed(bundle, "python", folder, EmbedOptions(artifact="onnx-int8")).path
+
+
+def test_a_model_of_lower_precision_is_compared_with_what_it_gave(int8_app: Path, alone: App) -> None:
+    result = alone(int8_app, "--self-test")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "quantisation error" in result.stdout
+    assert "The model (int8) computes here what was measured when it was built: deviation ratio 0.00." in result.stdout
+    assert "PyTorch" not in result.stdout
+    bundle = Bundle.open(path_of(DIGITS_INT8))
+    (expected,) = verify(bundle, artifacts=["onnx-int8"])
+    with load_module(int8_app).Classifier(int8_app) as classifier:
+        found = classifier.self_test()
+    assert expected.lower_precision is not None
+    assert (found.passed, found.rows, found.precision) == (True, (), "int8")
+    assert [(row.kind, row.output, row.num_samples, row.quantization_error) for row in found.deviations] == [
+        (row.kind, row.output, row.num_samples, row.quantization_error) for row in expected.lower_precision.deviations
+    ]
+
+
+@pytest.mark.parametrize(("change", "passed"), [(0.1, True), (1.0, False), (np.nan, False)])
+def test_a_model_of_lower_precision_that_computes_something_else_fails(
+    int8_app: Path, change: float, passed: bool
+) -> None:
+    module = load_module(int8_app)
+    with module.Classifier(int8_app) as classifier:
+        run = classifier.run
+        # at one batch size only
+        classifier.run = lambda tensor: {
+            name: values + np.float32(change if len(tensor) == 7 and name == "logits" else 0)
+            for name, values in run(tensor).items()
+        }
+        found = classifier.self_test()
+    assert found.model_passed == passed
+    logits = [row for row in found.deviations if row.output == "logits" and row.kind != "constant"]
+    assert all(row.passed == passed for row in logits)
+    assert all(row.passed for row in found.deviations if row.output == "probabilities")
+    text = module._describe(found, "0" * 64)
+    assert ("does not compute here what was measured" in text) != passed
 
 
 def test_a_reference_of_pytorchs_float32_is_compared_as_pytorch_does(copy: Path) -> None:

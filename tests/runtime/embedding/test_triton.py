@@ -47,6 +47,11 @@ HOSTILE = (
 LAW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+def write(bundle: Bundle, folder: Path, name: str) -> None:
+    """The repository of the bundle's float32 model."""
+    write_repository(bundle, bundle.preferred("onnx"), folder, name)
+
+
 @pytest.fixture(scope="module")
 def bundles(shared_bundle: Bundle) -> dict[str, Bundle]:
     return {"digits": shared_bundle} | {
@@ -84,7 +89,7 @@ def read_config(schema: Any, folder: Path, name: str = "model") -> Any:
 def test_the_configuration_says_of_every_tensor_what_the_onnx_file_says(
     bundles: dict[str, Bundle], schema: Any, tmp_path: Path, kind: str
 ) -> None:
-    write_repository(bundles[kind], tmp_path, "model")
+    write(bundles[kind], tmp_path, "model")
     config = read_config(schema, tmp_path)
     import onnx
 
@@ -104,7 +109,7 @@ def test_the_configuration_says_of_every_tensor_what_the_onnx_file_says(
 
 
 def test_batches_are_as_large_as_those_of_onward(bundles: dict[str, Bundle], schema: Any, tmp_path: Path) -> None:
-    write_repository(bundles["digits"], tmp_path, "model")
+    write(bundles["digits"], tmp_path, "model")
     config = read_config(schema, tmp_path)
     assert config.max_batch_size == 1024
     assert list(config.dynamic_batching.preferred_batch_size) == [1024]
@@ -113,7 +118,7 @@ def test_batches_are_as_large_as_those_of_onward(bundles: dict[str, Bundle], sch
 
 
 def test_a_gpu_computes_in_whole_float32(bundles: dict[str, Bundle], schema: Any, tmp_path: Path) -> None:
-    write_repository(bundles["digits"], tmp_path, "model")
+    write(bundles["digits"], tmp_path, "model")
     (accelerator,) = read_config(schema, tmp_path).optimization.execution_accelerators.gpu_execution_accelerator
     assert (accelerator.name, dict(accelerator.parameters)) == ("cuda", {"use_tf32": "0"})
 
@@ -121,7 +126,7 @@ def test_a_gpu_computes_in_whole_float32(bundles: dict[str, Bundle], schema: Any
 def test_the_model_runs_from_where_it_was_put_with_its_weights_beside_it(
     bundles: dict[str, Bundle], tmp_path: Path
 ) -> None:
-    write_repository(bundles["any-size"], tmp_path, "model")
+    write(bundles["any-size"], tmp_path, "model")
     folder = tmp_path / "model" / "1"
     assert sorted(path.name for path in folder.iterdir()) == ["model.onnx", "model.onnx.data"]
     images = np.random.default_rng(0).integers(0, 256, (2, 12, 9, 3), np.uint8)
@@ -133,7 +138,7 @@ def test_the_model_runs_from_where_it_was_put_with_its_weights_beside_it(
 @given(st.lists(st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"])), min_size=2, unique=True))
 def test_every_class_has_its_line(bundles: dict[str, Bundle], tmp_path_factory: Any, labels: list[str]) -> None:
     folder = tmp_path_factory.mktemp("labels")
-    write_repository(with_labels(bundles["digits"], tuple(labels)), folder, "model")
+    write(with_labels(bundles["digits"], tuple(labels)), folder, "model")
     assert (folder / "model" / "labels.txt").read_bytes().decode().split("\n")[:-1] == labels
 
 
@@ -144,14 +149,14 @@ def test_any_text_is_read_back_as_it_was(
 ) -> None:
     folder = tmp_path_factory.mktemp("licence")
     bundle = bundles["digits"]
-    write_repository(replace(bundle, provenance={**bundle.provenance, "licence": text}), folder, "model")
+    write(replace(bundle, provenance={**bundle.provenance, "licence": text}), folder, "model")
     parameters = read_config(schema, folder).parameters
     assert parameters["licence"].string_value == text
     assert parameters["sha256"].string_value == bundle.artifact("onnx").file.sha256
 
 
 def test_hostile_labels_stand_in_the_label_file_alone(bundles: dict[str, Bundle], schema: Any, tmp_path: Path) -> None:
-    write_repository(with_labels(bundles["digits"], HOSTILE), tmp_path, "model")
+    write(with_labels(bundles["digits"], HOSTILE), tmp_path, "model")
     config = read_config(schema, tmp_path)
     assert [item.label_filename for item in config.output] == ["labels.txt", "labels.txt"]
     assert list(config.output[0].dims) == [len(HOSTILE)]
@@ -160,14 +165,14 @@ def test_hostile_labels_stand_in_the_label_file_alone(bundles: dict[str, Bundle]
 
 def test_a_label_that_no_line_can_hold_is_refused(bundles: dict[str, Bundle], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"label .*Export the model with"):
-        write_repository(with_labels(bundles["digits"], ("two\nlines", "b")), tmp_path, "model")
+        write(with_labels(bundles["digits"], ("two\nlines", "b")), tmp_path, "model")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["", "..", ".hidden", "a/b", "a\\b", "a b", 'a"', "-rf", "a\n", "ä"])
 def test_a_name_that_is_no_safe_folder_is_refused(bundles: dict[str, Bundle], tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="cannot be the name of a Triton model"):
-        write_repository(bundles["digits"], tmp_path / "out", name)
+        write(bundles["digits"], tmp_path / "out", name)
     assert not (tmp_path / "out").exists()
 
 
@@ -177,7 +182,7 @@ def test_a_changed_model_is_not_served(bundle: Bundle, tmp_path: Path) -> None:
     data[100] ^= 1
     path.write_bytes(data)
     with pytest.raises(BundleError):
-        write_repository(bundle, tmp_path / "out", "model")
+        write(bundle, tmp_path / "out", "model")
 
 
 class ModelServer(BaseHTTPRequestHandler):

@@ -27,6 +27,7 @@ from onward.images.decode import decode as decode_file
 from onward.images.decode import prepare
 from onward.parity import MAX_NOISE_RATIO
 from onward.signature import Preprocess, Signature
+from tests.bundles import DIGITS_INT8, path_of
 from tests.image_files import encode, exif_of, png_of_16_bits
 from tests.runtime.embedding.browser import (
     Tab,
@@ -261,6 +262,32 @@ def test_a_model_that_drifted_fails_in_words(browser: Any, address: str, app: Pa
         assert float(tab.text("#ratio")) > MAX_NOISE_RATIO
         assert tab.text("#verdict-words").startswith("Failed")
         assert tab.page.locator("#rows td.failed").count() == 1
+
+
+def test_a_model_of_lower_precision_is_compared_with_what_it_gave(
+    browser: Any, app: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    out = tmp_path_factory.mktemp("app") / "int8"
+    options = EmbedOptions(artifact="onnx-int8", browser_runtime=BrowserRuntime(download=True, webgpu=False))
+    int8 = embed(Bundle.open(path_of(DIGITS_INT8)), "web", out, options).path
+    recorded = np.fromfile(int8 / "golden/random.logits.bin", "<f4")
+    with served(serve(int8)) as (_, at), open_tab(browser) as tab:
+        tab.open(at).page.click("#verify")
+        tab.page.wait_for_selector("#verdict", state="visible")
+        assert 0 <= float(tab.text("#ratio")) <= 2
+        assert tab.text("#verdict-words") == "Passed"
+        assert tab.text("#verify-heading") == "Does the model compute here what was measured?"
+        assert "int8" in tab.text("#about")
+        shown = " ".join(tab.text("[aria-labelledby=verify-heading]").split())
+        assert "quantisation error" in shown.lower()
+        assert "above 2 fails" in shown
+        assert "noise ratio" not in shown.lower()
+        tab.page.route("**/random.logits.bin", lambda route: route.fulfill(body=(recorded + 1).tobytes()))
+        tab.page.click("#verify")
+        tab.page.wait_for_selector("#verdict.failed", state="visible")
+        assert float(tab.text("#ratio")) > 2
+        assert tab.page.locator("#rows td.failed").count() == 1
+        assert tab.errors == []
 
 
 def test_the_number_of_threads_can_be_one(browser: Any, address: str, photo: bytes) -> None:

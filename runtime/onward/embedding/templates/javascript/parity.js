@@ -3,6 +3,10 @@
 // The folder golden/ holds inputs, the model's float64 outputs (the reference), and the error of PyTorch's float32
 // outputs (the noise floor). The noise ratio is the error here divided by the noise floor. About 1 means as good as
 // PyTorch; above max_noise_ratio in golden.json the model fails. All errors are computed here.
+//
+// A model of lower precision, such as int8, is further away on purpose. golden/ then holds what it gave when it was built
+// (recorded) and its quantisation error. The deviation ratio is the root-mean-square difference here divided by that error;
+// above max_deviation_ratio the model fails: this machine computes something else than what was measured.
 
 import { toPixels } from "./pixels.js";
 
@@ -15,7 +19,8 @@ const CONSTANT = "constant";
  * @param {(path: string) => Promise<ArrayBuffer>} read A file of golden/.
  * @param {(data: Uint8Array | Float32Array, count: number) => Promise<Record<string, Float32Array>>} run The model.
  * @param {(done: number, all: number) => void} [advance] Called after every batch.
- * @returns {Promise<{passed: boolean, noiseRatio: number, rows: object[]}>}
+ * @returns {Promise<{passed: boolean, precision: string, noiseRatio?: number, deviationRatio?: number, limit: number,
+ *   rows: object[]}>} A noise ratio for float32, a deviation ratio for a lower precision, and the largest that passes.
  */
 export async function judgeModel(read, run, advance = () => {}) {
   const golden = await readGolden(read);
@@ -24,7 +29,7 @@ export async function judgeModel(read, run, advance = () => {}) {
   const rows = [];
   for (const [kind, samples] of Object.entries(golden.kinds)) {
     const input = await readArray(read, samples.input);
-    const tallies = await openTallies(read, samples.outputs, golden.assert_close);
+    const tallies = await openTallies(read, samples.outputs, golden);
     for (const batchSize of golden.batch_sizes) {
       for (let start = 0; start < samples.num_samples; start += batchSize) {
         const count = Math.min(batchSize, samples.num_samples - start);
@@ -33,10 +38,15 @@ export async function judgeModel(read, run, advance = () => {}) {
         for (const [output, tally] of Object.entries(tallies)) tally.add(outputs[output], start);
         advance((done += count), all);
       }
+      for (const tally of Object.values(tallies)) tally.endPass();
     }
-    for (const [output, tally] of Object.entries(tallies)) rows.push(judge(kind, output, samples, tally, golden));
+    for (const [output, tally] of Object.entries(tallies)) {
+      rows.push({ kind, output, numSamples: samples.num_samples, ...tally.judge(kind) });
+    }
   }
-  return { passed: rows.every((row) => row.passed), noiseRatio: worstOf(rows).noiseRatio, rows };
+  const limit = golden.max_deviation_ratio ?? golden.max_noise_ratio;
+  const precision = golden.precision ?? "float32";
+  return { passed: rows.every((row) => row.passed), precision, ...worstRatio(rows), limit, rows };
 }
 
 /**
@@ -73,57 +83,100 @@ async function readArray(read, { path, dtype }) {
 }
 
 /** Output name -> its error statistics. */
-async function openTallies(read, outputs, assertClose) {
+async function openTallies(read, outputs, golden) {
   const tallies = {};
-  for (const [output, { reference }] of Object.entries(outputs)) {
-    tallies[output] = new Tally(await readArray(read, reference), reference.shape[1], assertClose);
+  for (const [output, entry] of Object.entries(outputs)) {
+    const { shape } = entry.recorded ?? entry.reference;
+    const expected = await readArray(read, entry.recorded ?? entry.reference);
+    const Tally = entry.recorded ? DeviationTally : ParityTally;
+    tallies[output] = new Tally(expected, shape[1], entry, golden);
   }
   return tallies;
 }
 
-class Tally {
-  maxError = 0;
-  isClose = true;
+/** One output of one kind of sample beside the float64 reference. A pass runs every sample once. */
+class ParityTally {
+  #maxError = 0;
+  #isClose = true;
   #squares = 0;
   #count = 0;
 
-  constructor(reference, numClasses, { rtol, atol }) {
-    Object.assign(this, { reference, numClasses, rtol, atol });
+  constructor(reference, numClasses, { noise }, golden) {
+    Object.assign(this, { reference, numClasses, noise, golden });
   }
 
   /** Add outputs of the samples from index `start` on. */
   add(candidate, start) {
+    const { rtol, atol } = this.golden.assert_close;
     candidate.forEach((value, at) => {
       const expected = this.reference[start * this.numClasses + at];
       const error = Math.abs(value - expected);
-      this.maxError = Math.max(this.maxError, error); // NaN stays NaN
-      this.isClose &&= error <= this.atol + this.rtol * Math.abs(expected);
+      this.#maxError = Math.max(this.#maxError, error); // NaN stays NaN
+      this.#isClose &&= error <= atol + rtol * Math.abs(expected);
       this.#squares += error * error;
       this.#count += 1;
     });
   }
 
-  get rmsError() {
-    return Math.sqrt(this.#squares / this.#count);
+  endPass() {}
+
+  /** The verdict. A NaN anywhere fails. */
+  judge(kind) {
+    const { floor, rms, scale, is_measured } = this.noise;
+    const noiseRatio = this.#maxError / floor;
+    const isNear = this.#maxError <= this.golden.max_relative_error * scale;
+    const isAsGood = is_measured ? noiseRatio <= this.golden.max_noise_ratio : this.#isClose;
+    return {
+      error: this.#maxError,
+      noiseFloor: floor,
+      noiseRatio,
+      rmsRatio: Math.sqrt(this.#squares / this.#count) / rms,
+      passed: kind === CONSTANT ? isNear || (is_measured && isAsGood) : isAsGood,
+    };
   }
 }
 
-/** The verdict on one output of one kind of sample. A NaN anywhere fails. */
-function judge(kind, output, samples, tally, golden) {
-  const { floor, rms, scale, is_measured } = samples.outputs[output].noise;
-  const noiseRatio = tally.maxError / floor;
-  const isNear = tally.maxError <= golden.max_relative_error * scale;
-  const isAsGood = is_measured ? noiseRatio <= golden.max_noise_ratio : tally.isClose;
-  return {
-    kind,
-    output,
-    numSamples: samples.num_samples,
-    error: tally.maxError,
-    noiseFloor: floor,
-    noiseRatio,
-    rmsRatio: tally.rmsError / rms,
-    passed: kind === CONSTANT ? isNear || (is_measured && isAsGood) : isAsGood,
-  };
+/** One output of one kind of sample, in a lower precision, beside what was recorded when the model was built. */
+class DeviationTally {
+  #deviation = 0;
+  #squares = 0;
+  #count = 0;
+
+  constructor(recorded, numClasses, { quantization_error }, golden) {
+    Object.assign(this, { recorded, numClasses, quantizationError: quantization_error, golden });
+  }
+
+  /** Add outputs of the samples from index `start` on. */
+  add(candidate, start) {
+    candidate.forEach((value, at) => {
+      const difference = value - this.recorded[start * this.numClasses + at];
+      this.#squares += difference * difference;
+      this.#count += 1;
+    });
+  }
+
+  /** The batch size that deviates most decides. */
+  endPass() {
+    this.#deviation = Math.max(this.#deviation, Math.sqrt(this.#squares / this.#count)); // NaN stays NaN
+    this.#squares = this.#count = 0;
+  }
+
+  /** The verdict. A NaN anywhere fails. */
+  judge() {
+    const deviationRatio = this.#deviation / this.quantizationError;
+    return {
+      deviation: this.#deviation,
+      quantizationError: this.quantizationError,
+      deviationRatio,
+      passed: deviationRatio <= this.golden.max_deviation_ratio,
+    };
+  }
+}
+
+/** The ratio of the row that is worst. */
+function worstRatio(rows) {
+  if ("noiseRatio" in rows[0]) return { noiseRatio: worstOf(rows).noiseRatio };
+  return { deviationRatio: Math.max(...rows.map((row) => row.deviationRatio)) }; // NaN stays NaN
 }
 
 /** The row with the largest noise ratio: a NaN first, constant images last. */

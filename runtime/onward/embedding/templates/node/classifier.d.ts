@@ -58,6 +58,20 @@ export interface ModelRow {
   passed: boolean;
 }
 
+/** For a model of lower precision: one output on one kind of golden sample, beside what was recorded when it was built. */
+export interface DeviationRow {
+  kind: string;
+  output: string;
+  numSamples: number;
+  /** The root-mean-square difference from the recorded outputs; of several batch sizes, the largest. */
+  deviation: number;
+  /** How far the model is from float64 by its rounding alone. */
+  quantizationError: number;
+  /** deviation / quantizationError; above the limit fails. */
+  deviationRatio: number;
+  passed: boolean;
+}
+
 /** One reference image: the difference from Pillow's pixels, in levels of 0 to 255. */
 export interface CardRow {
   card: string;
@@ -68,7 +82,9 @@ export interface CardRow {
 
 export interface SelfTest {
   passed: boolean;
-  model: { passed: boolean; noiseRatio: number; rows: ModelRow[] };
+  model:
+    | { passed: boolean; precision: "float32"; noiseRatio: number; limit: number; rows: ModelRow[] }
+    | { passed: boolean; precision: string; deviationRatio: number; limit: number; rows: DeviationRow[] };
   decoder: { passed: boolean; rows: CardRow[] };
 }
 

@@ -39,6 +39,7 @@ __all__ = [
     "CardRow",
     "Classifier",
     "ClassifierError",
+    "DeviationRow",
     "ImageError",
     "NoAnswerError",
     "ParityRow",
@@ -148,6 +149,29 @@ class ParityRow:
 
 
 @dataclass(frozen=True)
+class DeviationRow:
+    """In a lower precision: how far one output is from what was recorded when the model was built.
+
+    Args:
+        kind: Of samples.
+        output: Its name.
+        num_samples: How many samples.
+        deviation: Root-mean-square difference; of several batch sizes, the largest.
+        quantization_error: How far the model is from float64 by its rounding alone.
+        deviation_ratio: The first over the second.
+        passed: Whether it is small enough; a NaN fails.
+    """
+
+    kind: str
+    output: str
+    num_samples: int
+    deviation: float
+    quantization_error: float
+    deviation_ratio: float
+    passed: bool
+
+
+@dataclass(frozen=True)
 class CardRow:
     """One reference image: the difference of its pixels here and where the app was made, in levels of 255."""
 
@@ -159,15 +183,25 @@ class CardRow:
 
 @dataclass(frozen=True)
 class SelfTest:
-    """Results of the self-test: the model's parity, and separately the decoded reference images."""
+    """Results of the self-test: the model's parity, and separately the decoded reference images.
+
+    Args:
+        rows: Of a float32 model; empty for a lower precision.
+        cards: Of the reference images.
+        deviations: Of a model of lower precision.
+        precision: Of the model.
+    """
 
     rows: tuple[ParityRow, ...]
     cards: tuple[CardRow, ...]
+    deviations: tuple[DeviationRow, ...] = ()
+    precision: str = "float32"
 
     @property
     def model_passed(self) -> bool:
         """Whether every row passed."""
-        return bool(self.rows) and all(row.passed for row in self.rows)
+        verdicts = [row.passed for row in self.rows] + [row.passed for row in self.deviations]
+        return bool(verdicts) and all(verdicts)
 
     @property
     def passed(self) -> bool:
@@ -176,8 +210,13 @@ class SelfTest:
 
     @property
     def noise_ratio(self) -> float:
-        """The largest one: a NaN first, constant images last."""
+        """Of a float32 model, the largest one: a NaN first, constant images last."""
         return max(self.rows, key=lambda row: (np.isnan(row.error), row.kind != CONSTANT, row.noise_ratio)).noise_ratio
+
+    @property
+    def deviation_ratio(self) -> float:
+        """Of a model of lower precision, the largest one, a NaN first."""
+        return max((row.deviation_ratio for row in self.deviations), key=lambda ratio: (np.isnan(ratio), ratio))
 
 
 class Classifier:
@@ -268,12 +307,19 @@ class Classifier:
     def self_test(self) -> SelfTest:
         """Run the golden samples in several batch sizes, compare with float64, and decode the reference images.
 
+        A model of lower precision than float32 is compared with what it gave when it was built.
+
         Raises:
             ClassifierError: A file of `golden/` is missing or damaged.
         """
         golden = self._read_json("golden/golden.json")
         rows = [row for kind, samples in golden["kinds"].items() for row in self._judge(kind, samples, golden)]
-        return SelfTest(tuple(rows), tuple(self._judge_card(card) for card in golden["cards"]))
+        return SelfTest(
+            tuple(row for row in rows if isinstance(row, ParityRow)),
+            tuple(self._judge_card(card) for card in golden["cards"]),
+            tuple(row for row in rows if isinstance(row, DeviationRow)),
+            golden.get("precision", "float32"),
+        )
 
     def __enter__(self) -> Classifier:
         return self
@@ -332,16 +378,24 @@ class Classifier:
             )
         return pixels
 
-    def _judge(self, kind: str, samples: dict[str, Any], golden: dict[str, Any]) -> Iterator[ParityRow]:
-        """Onward's parity rule, explained in its docs/parity.md."""
+    def _judge(self, kind: str, samples: dict[str, Any], golden: dict[str, Any]) -> Iterator[ParityRow | DeviationRow]:
+        """Onward's rules of parity and of a lower precision, explained in its docs/parity.md."""
         images = self._read_array(samples["input"])
         # kernels, and so errors, may differ by batch size
         batches = [[images[at : at + size] for at in range(0, len(images), size)] for size in golden["batch_sizes"]]
         ways = [[self.run(batch) for batch in grouping] for grouping in batches]
         for output, expected in samples["outputs"].items():
+            found = np.stack([np.concatenate([outputs[output] for outputs in way]) for way in ways]).astype(np.float64)
+            if "recorded" in expected:
+                squares = np.square(found - self._read_array(expected["recorded"]))
+                deviation = float(np.sqrt(squares.reshape(len(squares), -1).mean(1)).max())
+                unit = expected["quantization_error"]
+                ratio = deviation / unit
+                passed = ratio <= golden["max_deviation_ratio"]
+                yield DeviationRow(kind, output, len(images), deviation, unit, ratio, passed)
+                continue
             reference, noise = self._read_array(expected["reference"]), expected["noise"]
-            found = [np.concatenate([outputs[output] for outputs in way]) for way in ways]
-            errors = np.abs(np.stack(found).astype(np.float64) - reference)
+            errors = np.abs(found - reference)
             error = float(errors.max())
             floor = noise["floor"] if noise["is_measured"] else 0.0
             if kind == CONSTANT:
@@ -546,6 +600,14 @@ def _describe(found: SelfTest, sha256: str) -> str:
         + (f"{row.noise_ratio:.2f}", _mark(row.passed))
         for row in found.rows
     ]
+    columns = ("error", "PyTorch's", "noise ratio")
+    if found.deviations:
+        columns = ("deviation", "quantisation error", "ratio")
+        rows = [
+            (row.kind, row.output, str(row.num_samples), f"{row.deviation:.1e}", f"{row.quantization_error:.1e}")
+            + (f"{row.deviation_ratio:.2f}", _mark(row.passed))
+            for row in found.deviations
+        ]
     cards = [
         (card.card, f"{card.max_levels} of 255", f"{card.mean_levels:.2f}", _mark(card.passed)) for card in found.cards
     ]
@@ -554,16 +616,30 @@ def _describe(found: SelfTest, sha256: str) -> str:
         [
             f"The model is the file that model.json names (SHA-256 {sha256[:12]}…).",
             "",
-            _table(("samples", "output", "images", "error", "PyTorch's", "noise ratio", ""), rows),
+            _table(("samples", "output", "images", *columns, ""), rows),
             "",
             _table(("reference image", "max difference", "mean", ""), cards),
             "",
             "Passed." if found.passed else "Failed.",
-            f"  The model {'is' if found.model_passed else 'is not'} as accurate as PyTorch here: noise ratio "
-            f"{found.noise_ratio:.2f}.",
+            *_in_words(found),
             f"  Images {'are' if is_decoded else 'are not'} decoded and scaled as in training.",
         ]
     )
+
+
+def _in_words(found: SelfTest) -> Iterator[str]:
+    """The verdict on the model."""
+    if not found.deviations:
+        verb = "is" if found.model_passed else "is not"
+        yield f"  The model {verb} as accurate as PyTorch here: noise ratio {found.noise_ratio:.2f}."
+        return
+    verb = "computes" if found.model_passed else "does not compute"
+    yield (
+        f"  The model ({found.precision}) {verb} here what was measured when it was built: deviation ratio "
+        f"{found.deviation_ratio:.2f}."
+    )
+    if not found.model_passed:
+        yield "  Another processor or onnxruntime may compute it otherwise. Use the float32 model here."
 
 
 def _mark(passed: bool) -> str:

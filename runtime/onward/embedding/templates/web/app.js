@@ -38,7 +38,7 @@ async function start() {
   bytes = downloaded.bytes;
   await openClassifier("wasm");
   answer = new Answer(element, model.signature);
-  verification = new Verification(element);
+  verification = new Verification(element, model.precision);
   element("about").textContent = describeModel(downloaded.isChecked);
   listen();
   element("notice").hidden = true;
@@ -56,9 +56,9 @@ function tell(text, share = null) {
 }
 
 function describeModel(isChecked) {
-  const { model: file, licence, made_by } = model;
+  const { model: file, precision, licence, made_by } = model;
   const digest = `SHA-256 ${file.sha256.slice(0, 12)}…, ${isChecked ? "checked" : "not checked: the check needs HTTPS"}`;
-  return [file.path, digest, licence && `licence ${licence}`, `made by ${made_by}`].filter(Boolean).join(" · ");
+  return [file.path, precision, digest, licence && `licence ${licence}`, `made by ${made_by}`].filter(Boolean).join(" · ");
 }
 
 async function openClassifier(provider) {

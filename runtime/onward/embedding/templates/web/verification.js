@@ -11,10 +11,14 @@ const TURN_EVERY_MS = 50;
 export class Verification {
   #elements;
 
-  /** @param {(id: string) => HTMLElement} element */
-  constructor(element) {
+  /**
+   * @param {(id: string) => HTMLElement} element
+   * @param {string} [precision] Of the model, if it is lower than float32: then the page asks another question.
+   */
+  constructor(element, precision) {
     const ids = ["verify-progress", "verdict", "ratio", "verdict-words", "verdict-backend", "bound", "rows", "cards"];
     this.#elements = Object.fromEntries(ids.map((id) => [id, element(id)]));
+    if (precision) ask(element, precision);
   }
 
   /** @param {import("./classifier.js").Classifier} classifier */
@@ -24,10 +28,9 @@ export class Verification {
     progress.hidden = false;
     progress.value = 0;
     try {
-      const { max_noise_ratio } = JSON.parse(new TextDecoder().decode(await readGolden("golden.json")));
       const model = await judgeModel(readGolden, yielding(classifier), (done, all) => (progress.value = done / all));
       const decoder = await judgeDecoder(readGolden, decode, classifier.signature);
-      this.#show(model, decoder, max_noise_ratio, classifier.backend);
+      this.#show(model, decoder, classifier.backend);
     } finally {
       progress.hidden = true;
     }
@@ -37,18 +40,35 @@ export class Verification {
     this.#elements.verdict.hidden = true;
   }
 
-  #show(model, decoder, bound, backend) {
+  #show(model, decoder, backend) {
     const { ratio, rows, cards, verdict } = this.#elements;
-    ratio.textContent = Number.isFinite(model.noiseRatio) ? model.noiseRatio.toFixed(2) : "not a number";
+    const found = model.noiseRatio ?? model.deviationRatio;
+    ratio.textContent = Number.isFinite(found) ? found.toFixed(2) : "not a number";
     this.#elements["verdict-words"].textContent = inWords(model.passed, decoder.passed);
     this.#elements["verdict-backend"].textContent = `on ${backend}`;
-    this.#elements.bound.textContent = bound;
+    this.#elements.bound.textContent = model.limit;
     rows.replaceChildren(...model.rows.map(toRow));
     cards.replaceChildren(...decoder.rows.map(toCard));
     for (const body of [rows, cards]) nameCells(body);
     verdict.classList.toggle("failed", !model.passed);
     verdict.hidden = false;
   }
+}
+
+/** The words for a model of lower precision, in place of those for float32. */
+function ask(element, precision) {
+  const texts = {
+    "verify-heading": "Does the model compute here what was measured?",
+    "verify-question":
+      `The model is ${precision}: it differs from PyTorch on purpose, and what that costs was measured when it was built. ` +
+      "This runs recorded samples in this browser and compares the outputs with those of the machine that built it.",
+    "ratio-hint":
+      "The ratio is the difference here divided by the model’s quantisation error, both root mean square. 0 is the same;",
+    "head-error": "Deviation",
+    "head-unit": "Quantisation error",
+    "head-ratio": "Ratio",
+  };
+  for (const [id, text] of Object.entries(texts)) element(id).textContent = text;
 }
 
 function yielding(classifier) {
@@ -67,9 +87,13 @@ function inWords(isModelRight, isDecoderRight) {
   return isDecoderRight ? "Passed" : "The model passed, but this browser decodes pictures differently, see below. Ran";
 }
 
-function toRow({ kind, output, numSamples, error, noiseFloor, noiseRatio, passed }) {
-  const numbers = [String(numSamples), error.toExponential(1), noiseFloor.toExponential(1), noiseRatio.toFixed(2)];
-  return makeRow([kind, output], numbers, passed);
+function toRow(row) {
+  const [found, unit, ratio] =
+    "noiseRatio" in row
+      ? [row.error, row.noiseFloor, row.noiseRatio]
+      : [row.deviation, row.quantizationError, row.deviationRatio];
+  const numbers = [String(row.numSamples), found.toExponential(1), unit.toExponential(1), ratio.toFixed(2)];
+  return makeRow([row.kind, row.output], numbers, row.passed);
 }
 
 function toCard({ card, maxLevels, meanLevels, passed }) {
