@@ -6,6 +6,7 @@ It travels in the bundle as `golden.npz` (inputs, reference, PyTorch's outputs a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,6 +176,8 @@ def _noise(array: NDArray[np.float64]) -> Noise:
     if array.shape != (4,) or array.dtype != np.float64:
         raise BundleError(f"a noise of the golden record has shape {array.shape} and dtype {array.dtype}.")
     floor, rms, scale, is_measured = array.tolist()
+    if not (0 < floor < math.inf and 0 < rms < math.inf and 0 <= scale < math.inf):
+        raise BundleError(f"a noise of the golden record is {array.tolist()[:3]}, expected finite numbers above 0.")
     return Noise(floor, rms, scale, bool(is_measured))
 
 
