@@ -31,7 +31,7 @@ def records(draw: st.DrawFn) -> GoldenRecord:
         elements = st.floats(allow_nan=False, width=32)
         return {kind: {name: draw(arrays(dtype, (count, 2), elements=elements)) for name in OUTPUTS} for kind in kinds}
 
-    figures = st.floats(allow_nan=False)
+    figures = st.floats(0, exclude_min=True, allow_infinity=False)
     noise = st.builds(Noise, figures, figures, figures, st.booleans())
     return GoldenRecord(
         inputs={kind: draw(arrays(np.uint8, (count, 2, 3, 1))) for kind in kinds},
@@ -112,6 +112,9 @@ def test_a_selection_holds_the_first_samples_and_the_noise_of_all(record: Golden
         archive(plain=np.zeros(3)),
         archive(**{"input/real": np.zeros(3, np.uint8)}),
         archive(**{"noise/real/logits": np.zeros(2)}),
+        archive(**{"noise/real/logits": np.array([0.0, 1.0, 1.0, 1.0])}),
+        archive(**{"noise/real/logits": np.array([1.0, np.nan, 1.0, 1.0])}),
+        archive(**{"noise/real/logits": np.array([np.inf, 1.0, 1.0, 1.0])}),
         archive(**{"noise/real/logits": np.array("text")}),
     ],
 )
