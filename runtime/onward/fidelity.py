@@ -259,7 +259,8 @@ def _min_images(share: float) -> int:
 
 
 def _points(share: float) -> str:
-    return f"{100 * share:.3g} points"
+    text = f"{100 * share:.3g}"
+    return f"{text} point{'s' * (text != '1')}"
 
 
 def _percent(share: float) -> str:

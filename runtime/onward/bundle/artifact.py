@@ -13,8 +13,8 @@ __all__ = ["FLOAT32", "Artifact", "FileDigest"]
 
 #: The precision of what is judged by PyTorch's own error.
 FLOAT32 = "float32"
-#: Of a recipe, in a sentence.
-MAX_SHOWN_ITEMS, MAX_SHOWN_CHARS = 4, 60
+#: What of a recipe is short enough for a sentence.
+MAX_SHOWN_ITEMS, MAX_SHOWN_CHARS = 3, 24
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ class Artifact:
         """What one of lower precision was made from, how, and what it loses, in a sentence; empty for float32."""
         if self.is_float32:
             return ""
-        recipe = ", ".join(f"{key} {_shortened(value)}" for key, value in self.recipe.items())
+        shown = {key.replace("_", " "): _shown(value) for key, value in self.recipe.items()}
+        recipe = ", ".join(f"{key} {text}" for key, text in shown.items() if text)
         how = f" ({recipe})" if recipe else ""
         loss = "what it loses was not recorded" if self.fidelity is None else self.fidelity.describe()
         return f"{self.name} is {self.precision}, made from {self.parent}{how}: {loss}."
@@ -91,9 +92,10 @@ class Artifact:
         return entry | {key: value for key, value in optional.items() if value}
 
 
-def _shortened(value: Any) -> str:
-    """A value of a recipe, in a few characters."""
+def _shown(value: Any) -> str:
+    """A value of a recipe, in a few characters; empty for one that is too long."""
     if isinstance(value, (list, tuple)):
+        if not all(isinstance(item, (str, int, float)) for item in value):
+            return ""
         return some_of(value, MAX_SHOWN_ITEMS) or "none"
-    text = str(value)
-    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}…"
+    return str(value) if isinstance(value, (str, int, float)) and len(str(value)) <= MAX_SHOWN_CHARS else ""
