@@ -19,6 +19,8 @@ __all__ = ["Z_ONE_SIDED_95", "Budget", "ClassLoss", "Fidelity", "net_loss_bound"
 
 #: The 95 % quantile of the normal distribution.
 Z_ONE_SIDED_95 = 1.645
+#: In a sentence.
+MAX_CLASSES_SHOWN = 3
 #: Fields of a fidelity that are there exactly where images have labels.
 OF_LABELS = ("accuracy_before", "accuracy_after", "chance", "loss_bound")
 #: Fields from 0 to 1.
@@ -168,9 +170,12 @@ class Fidelity:
             budget = f"the budget is {_percent(self.budget.min_agreement)}"
             return f"{same}, {budget}; what accuracy it loses is unknown, because no image had a label"
         verb = "loses" if self.loss >= 0 else "wins"
+        most = f"{'and loses ' if self.loss < 0 else ''}at most {_points(max(0.0, self.loss_bound))}"
+        classes = [f"{item.label} ({item.lost:,} of {item.num_images:,} images)" for item in self.worse_classes]
+        alone = f"; these classes lose more than the others: {some_of(classes, MAX_CLASSES_SHOWN)}" if classes else ""
         return (
-            f"it {verb} {_points(abs(self.loss))} of accuracy on {self.num_labelled:,} images, at most "
-            f"{_points(self.loss_bound)} (95 %), and the budget is {_points(self.budget.max_loss)}; {same}"
+            f"it {verb} {_points(abs(self.loss))} of accuracy on {self.num_labelled:,} images, {most} (95 %), and the "
+            f"budget is {_points(self.budget.max_loss)}; {same}{alone}"
         )
 
     def to_json(self) -> dict[str, Any]:

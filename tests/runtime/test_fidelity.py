@@ -170,6 +170,22 @@ def change(targets: NDArray[np.int64], places: Any) -> NDArray[np.int64]:
     return changed
 
 
+def test_it_is_described_in_half_a_sentence() -> None:
+    targets = balanced(3000)
+    lost, won = change(targets, range(6)), change(targets, range(30, 36))
+    assert measure(targets, lost, targets).describe() == (
+        "it loses 0.2 points of accuracy on 3,000 images, at most 0.387 points (95 %), and the budget is 0.5 points; "
+        "99.80% of 3,000 images have the same answer as in float32"
+    )
+    assert measure(won, targets, targets).describe().startswith(
+        "it wins 0.2 points of accuracy on 3,000 images, and loses at most 0 points (95 %)"
+    )  # fmt: skip
+    assert measure(targets, lost, None).describe() == (
+        "99.80% of 3,000 images have the same answer as in float32, the budget is 98.00%; what accuracy it loses is "
+        "unknown, because no image had a label"
+    )
+
+
 def test_within_the_budget_nothing_is_said() -> None:
     targets = balanced(3000)
     found = measure(targets, change(targets, [5]), targets)
@@ -239,6 +255,8 @@ def test_a_class_that_loses_alone_is_named_and_no_other() -> None:
     (worse,) = measure(before, after, targets).worse_classes
     assert (worse.label, worse.num_images, worse.lost, worse.won) == ("coat", 2000, 40, 0)
     assert 0 < worse.bound < 40 / 2000
+    text = measure(before, after, targets).describe()
+    assert text.endswith("; these classes lose more than the others: coat (40 of 2,000 images)")
     few = measure([1] * 9 + [0] * 3000, [0] * 9 + [0] * 3000, [1] * 9 + [0] * 3000)
     assert few.worse_classes == ()
 
