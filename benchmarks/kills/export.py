@@ -68,7 +68,7 @@ def kill_export(folder: Path, chance: random.Random, num_kills: int, checkpoint:
 
 def start_export(checkpoint: Path, out: Path, licence: str, function: str = "onward") -> Fork:
     """`onward export`, in a process of its own."""
-    arguments = ["export", str(checkpoint), "--out", str(out), "--formats", "onnx", "--licence", licence]
+    arguments = ["export", str(checkpoint), "--out", str(out), "--formats", "onnx", "--licence", licence, "--overwrite"]
     return Fork(function, arguments, env=ENVIRONMENT)
 
 

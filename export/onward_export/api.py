@@ -16,6 +16,7 @@ from onward.signature import AnySignature
 from onward_export.model_to_export import ModelToExport
 from onward_export.options import ExportOptions
 from onward_export.publish import publish
+from onward_export.target import check_target
 from onward_training.checkpoint import Checkpoint
 from onward_training.tasks import network_task_of
 
@@ -37,6 +38,7 @@ def export(
     final_activation: str = "auto",
     output: str | None = None,
     licence: str | None = None,
+    overwrite: bool = False,
     **options: Unpack[ExportKeywords],
 ) -> Bundle:
     """Export a model under the parity gate.
@@ -52,14 +54,16 @@ def export(
         final_activation: For an `nn.Module`: its final activation, as `--final-activation` of the command.
         output: For an `nn.Module` that returns several values: the key, attribute or index of the logits.
         licence: The model's licence: an SPDX expression or any text. It is stored in every file.
+        overwrite: Replace the bundle at `out`; without it, one that is there is an error.
         options: The fields of `onward_export.options.ExportOptions`: `formats`, `opset`, `torchscript` …
 
     Raises:
         NotExportable: The model cannot serve as a reference, or it cannot be exported.
         ParityFailure: An artifact failed the gate; nothing is published.
-        UsageError: An `nn.Module` was given without a signature.
+        UsageError: An `nn.Module` was given without a signature, or `out` exists.
     """
     chosen = ExportOptions(**options)
+    check_target(Path(out), overwrite=overwrite)
     if isinstance(model, (str, Path)):
         model = Checkpoint.load(model)
     if isinstance(model, Checkpoint):

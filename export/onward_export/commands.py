@@ -162,6 +162,9 @@ def export(
             help="Use 64 samples of each kind in batches of every size, instead of as many as the verdict needs.",
         ),
     ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the bundle at --out, if there is one.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Export to ONNX, TorchScript and .pt2. Only files that pass the parity gate are published.
@@ -199,7 +202,7 @@ def export(
     if data is not None:
         check(data, data_dir=data_dir, image_size=stated.image_size, preprocess=stated.resize, exif=exif)
     out = out or argument.stem
-    check_target(out)
+    check_target(out, overwrite=overwrite)
 
     from onward_export.processes import start_server
 

@@ -88,8 +88,12 @@ def not_a_bundle(path: Path) -> BundleError:
     return BundleError(f"{path} is {TITLES[kind]}, expected a bundle. {hint}")
 
 
-def check_model_file(path: Path) -> None:
+def check_model_file(path: Path, *, is_foreign: bool = False) -> None:
     """Check that a path may be a checkpoint or a weights file, before anything heavy is imported to read it.
+
+    Args:
+        path: The file.
+        is_foreign: Whether it holds weights that training or export begin with.
 
     Raises:
         CheckpointError: It does not exist, or is something else for certain.
@@ -99,7 +103,8 @@ def check_model_file(path: Path) -> None:
         if path.exists():
             raise CheckpointError(f"{path} is not a regular file.")
         near = did_you_mean(path.name, [item.name for item in _siblings(path) if item.suffix in WEIGHTS_SUFFIXES])
-        raise CheckpointError(f"{path} does not exist. `onward train --out {path}` creates it.{near}")
+        creates = "" if is_foreign else f" `onward train --out {path}` creates it."
+        raise CheckpointError(f"{path} does not exist.{creates}{near}")
     if kind in ("bundle", "folder", "onnx"):
         beside = _checkpoint_beside(path)
         hint = f" The checkpoint beside it: {beside}" if beside else " `onward train` writes checkpoints."

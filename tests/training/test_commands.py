@@ -19,8 +19,9 @@ from benchmarks.zoo.alive import make_alive
 from onward import app as front_door
 from onward.bundle import Bundle
 from onward.classifier import load as load_bundle
-from onward.errors import OnwardError
+from onward.errors import OnwardError, UsageError
 from onward.signature import Preprocess, Signature, of_images
+from onward_export.api import export
 from onward_export.publish import publish
 from onward_training.checkpoint import Checkpoint
 from onward_training.commands import app
@@ -152,6 +153,8 @@ def test_code_of_the_users_runs_when_they_name_it_and_only_then(onward, tmp_path
     more = ("--model", "my_net.py:Network", "--model-args", '{"hidden": 8}')
     trained = onward("train", *more, "--epochs", "2", "--out", "run.pt", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
+    assert "next: onward evaluate run.pt --model my_net.py:Network --html run.html" in trained.stdout
+    assert onward("inspect", "run.pt", cwd=tmp_path).stdout.endswith("onward export run.pt --model my_net.py:Network\n")
     unnamed = onward("evaluate", "run.pt", cwd=tmp_path)
     assert unnamed.returncode == 2
     assert "code by itself: if you trust it, add --model my_net.py:Network" in unnamed.stderr
@@ -159,6 +162,12 @@ def test_code_of_the_users_runs_when_they_name_it_and_only_then(onward, tmp_path
     assert named.returncode == 0, named.stderr
     exported = onward("export", "run.pt", "--model", "my_net.py:Network", cwd=tmp_path)
     assert exported.returncode == 0, exported.stderr
+    again = ("export", "run.pt", "--model", "my_net.py:Network", "--formats", "onnx")
+    assert "run is a bundle already. --overwrite replaces it" in onward(*again, cwd=tmp_path).stderr
+    assert onward(*again, "--overwrite", cwd=tmp_path).returncode == 0
+    assert not (tmp_path / "run" / "model.pt2").exists()
+    with pytest.raises(UsageError, match="run is a bundle already"):
+        export(tmp_path / "run.pt", tmp_path / "run")
     torch.save(dict(Checkpoint.load(tmp_path / "run.pt").state_dict), tmp_path / "weights.pth")
     (tmp_path / "labels.txt").write_text("\n".join("0123456789"))
     images = ("--image-size", "8x8x1", "--resize", "stretch", "--mean", "0.3", "--std", "0.4", "--labels", "labels.txt")

@@ -27,6 +27,7 @@ from onward_training.data import Dataset, FileSplit, Split, load
 from onward_training.evaluation import CLASS_COLUMNS, NUM_LISTED, Evaluation, class_rows
 from onward_training.evaluation_page import NUM_CARDS, NUM_ROWS, write_evaluation_page
 from onward_training.evaluator import BATCH_SIZE, checkpoint_runner, evaluate
+from onward_training.text import print_evaluation
 from tests.bundles import UNDEFINED, path_of
 
 LAW = settings(max_examples=60, deadline=None)
@@ -125,6 +126,15 @@ def test_a_calibrated_network_has_about_the_calibration_error_of_chance(count: i
     assert 0.9 < ratio < 1.1
     within = np.mean([item.overconfidence[1] <= 0 <= item.overconfidence[2] for item in found])
     assert 0.92 <= within <= 1
+
+
+def test_few_images_say_nothing_of_the_calibration_in_the_terminal_either(capsys: pytest.CaptureFixture[str]) -> None:
+    """The confidence is 0.7; of four images two or three are right, of 400 half."""
+    for num_images, num_right, is_shown in ((4, 3, False), (4, 2, False), (400, 200, True)):
+        targets = np.where(np.arange(num_images) < num_right, 0, 1)
+        probabilities = np.tile(np.float32([0.7, 0.3]), (num_images, 1))
+        print_evaluation(Evaluation(probabilities, targets, np.arange(num_images)), ("a", "b"))
+        assert ("on so few images" not in capsys.readouterr().out) == is_shown, num_right
 
 
 def test_too_few_images_give_no_verdict_on_the_calibration(write: Write) -> None:

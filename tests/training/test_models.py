@@ -279,13 +279,28 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (folder / "net_of_us.py").write_text(code)
     (folder / "tools_of_us.py").write_text(code)
     yield folder
-    for name in ("checks_of_us", "net_of_us", "tools_of_us"):
+    for name in ("checks_of_us", "checks_of_us.near", "checks_of_us.sub", "net_of_us", "near", "sub", "tools_of_us"):
         sys.modules.pop(name, None)
 
 
 def test_no_installed_package_hides_a_module_beside_the_users_file(place: Path) -> None:
     assert user_network(f"{place}/net_of_us.py:network", GREY).in_features == 7
     assert user_network(f"{place}/tools_of_us.py:network", GREY).in_features == 7, "its name may be installed, too"
+
+
+def test_code_in_a_package_of_the_current_folder_is_found(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "checks_of_us" / "sub.py").write_text(
+        "from checks_of_us import SIZE\nfrom torch import nn\n\n" + "def network(): return nn.Linear(SIZE, 2)\n"
+    )
+    (place / "checks_of_us" / "near.py").write_text("from .sub import network\n")
+    with pytest.raises(UsageError, match="No module named"):
+        user_network("checks_of_us.near:network", GREY)  # that of the installed module is another
+    sys.modules.pop("checks_of_us")
+    monkeypatch.chdir(place)
+    assert user_network("checks_of_us.near:network", GREY).in_features == 7
+    assert user_network("checks_of_us/sub.py:network", GREY).in_features == 7
+    with pytest.raises(UsageError, match=r"It is a file of a package: --model checks_of_us.near:NAME"):
+        user_network("checks_of_us/near.py:network", GREY)
 
 
 @pytest.mark.parametrize(("file", "is_first"), [("turtle.py", True), ("onnxruntime.py", False), ("onward.py", False)])

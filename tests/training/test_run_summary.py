@@ -108,14 +108,16 @@ def test_a_picture_has_the_images_with_their_labels() -> None:
 def test_a_loss_at_chance_is_said_once(digits: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
     told: list[RunSummary] = []
     train(digits, TINY, on_start=told.append)
-    printer = EpochPrinter([], 6)
-    printer.start(told[0])
+    printer = EpochPrinter([], 6, Path("run.batch.png"))
+    printer.start(replace(told[0], num_steps=3))
     for number, loss in enumerate((1.0, 2.30, 2.31, 2.5, 2.4, 2.3), 1):
         printer(epoch(number, loss, 0.1 * number))
     lines = capsys.readouterr().err.splitlines()
     words = [index for index, line in enumerate(lines) if "what guessing gives" in line]
     assert [lines[index - 1].split()[1] for index in words] == ["4"]
     assert "stayed at 2.30" in lines[words[0]]
+    advice = "Look at run.batch.png, and try another --learning-rate, or a smaller --batch-size: an epoch has 3 steps."
+    assert lines[words[0]].endswith(advice)
     assert sum("best so far" in line for line in lines) == 6
 
 

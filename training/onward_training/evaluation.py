@@ -18,6 +18,8 @@ __all__ = ["CLASS_COLUMNS", "CalibrationBin", "ClassMetrics", "Confusion", "Eval
 
 NUM_BINS = 15
 NUM_LISTED = 24
+#: A calibration error that is not more than so many times the one by chance shows nothing.
+CHANCE_FACTOR = 2
 #: Lower bound of a probability in the loss: the smallest normal float32, so one image adds 87.3 at most.
 SMALLEST = float(np.finfo(np.float32).tiny)
 #: The columns of `class_rows`; `onward.cli.console` aligns a column with a leading `>` to the right.
@@ -264,6 +266,11 @@ class Evaluation:
         places = np.searchsorted(np.arange(1, NUM_BINS) / NUM_BINS, confidence)
         variances = np.bincount(places, confidence * (1 - confidence), minlength=NUM_BINS)
         return float(np.sqrt(2 * variances / np.pi).sum() / len(confidence))
+
+    @property
+    def is_calibration_shown(self) -> bool:
+        """Whether a calibrated network would hardly have this calibration error by chance."""
+        return self.calibration_error > CHANCE_FACTOR * self.calibration_error_by_chance
 
     @cached_property
     def overconfidence(self) -> tuple[float, float, float]:

@@ -25,8 +25,6 @@ NUM_PAIRS = 12
 NUM_HEATMAP = 20
 HEATMAP_LETTERS, TABLE_LETTERS = 12, 32
 TOP_K = 3
-#: A calibration error that is not more than so many times the one by chance shows nothing.
-CHANCE_FACTOR = 2
 
 
 def write_evaluation_page(
@@ -100,7 +98,7 @@ def _tiles(page: Page, evaluation: Evaluation) -> None:
 def _calibration_tile(evaluation: Evaluation) -> Tile:
     """Grey where a calibrated network might have this calibration error by chance."""
     error, by_chance = evaluation.calibration_error, evaluation.calibration_error_by_chance
-    if error > CHANCE_FACTOR * by_chance:
+    if evaluation.is_calibration_shown:
         return f"{error:.2%}", "calibration error: confidence minus accuracy, on average", ""
     caption = f"calibration error; by chance, so few images give about {by_chance:.2%} to a calibrated network"
     return f"{error:.2%}", caption, UNCERTAIN

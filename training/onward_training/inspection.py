@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from onward.cli.console import AsJson, print_json, print_table, say, say_next
+from onward_training.model_names import naming
 
 if TYPE_CHECKING:
     from onward_training.checkpoint import Checkpoint
@@ -53,9 +54,12 @@ def inspect(
         print_json(document)
         return
     print_signature(document["signature"], checkpoint)
-    rows = [[key, str(document[key])] for key in ("architecture", "arguments", "data", "num_parameters")]
-    print_table(["checkpoint", ""], rows + [[key, str(value)] for key, value in document["provenance"].items()])
-    say_next(("evaluate", checkpoint), ("export", checkpoint))
+    rows = [[key, str(document[key])] for key in ("architecture", "arguments", "data")]
+    rows += [["values", f"{document['num_parameters']:,}"], ["weights_sha256", document["weights_sha256"]]]
+    rows += [[key, str(value)] for key, value in document["provenance"].items() if key != "data"]
+    print_table(["checkpoint", ""], rows)
+    named = naming(document["architecture"])
+    say_next(("evaluate", checkpoint, *named), ("export", checkpoint, *named))
 
 
 def _family_of(path: Path, entries: list[dict[str, Any]]) -> Family | None:

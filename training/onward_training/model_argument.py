@@ -50,7 +50,7 @@ class ModelArgument:
         if is_default(path):
             check_default(model)
         else:
-            check_model_file(path)
+            check_model_file(path, is_foreign=is_model)
         return cls(path, model)
 
     @property

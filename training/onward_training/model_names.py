@@ -29,6 +29,7 @@ __all__ = [
     "Architecture",
     "check_model_name",
     "is_user_code",
+    "naming",
     "network_sources",
     "registered_networks",
     "unknown_network",
@@ -70,6 +71,11 @@ ARCHITECTURES = {
 def is_user_code(name: str) -> bool:
     """Whether the name is that of user code: `FILE.py:NAME` or `package.module:NAME`."""
     return ":" in name and name.partition(":")[0] not in LIBRARIES
+
+
+def naming(name: str) -> tuple[str, ...]:
+    """What a command about a checkpoint needs, if its network is user code: `--model NAME`; else nothing."""
+    return ("--model", name) if is_user_code(name) else ()
 
 
 def check_model_name(name: str) -> None:

@@ -32,6 +32,6 @@ def check_run(
     if is_default(weights):
         check_default(options.model)
     elif weights is not None:
-        check_model_file(weights)
+        check_model_file(weights, is_foreign=True)
     elif options.freeze_epochs and not is_user_code(options.model):
         raise UsageError("--freeze-epochs freezes all layers but the last, whose weights are random: add --weights.")

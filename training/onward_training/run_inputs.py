@@ -72,6 +72,7 @@ def open_run_inputs(
     if is_default(weights):
         weights, model = find_default(options.model, download=download, notify=notify)
         options = replace(options, model=model)
+    read = None if weights is None else read_weights(weights, entry=entry, notify=notify)
     if weights is not None:
         known = known_weights(options.model, weights, notify)
         if known is not None:
@@ -81,9 +82,8 @@ def open_run_inputs(
     dataset = load_prepared(data, data_dir, stated, seed=options.seed)
     if classes is not None:
         dataset = dataset.select(classes)
-    if weights is None:
+    if weights is None or read is None:
         return RunInputs(dataset, options)
-    read = read_weights(weights, entry=entry, notify=notify)
     given = options.arguments
     found = stated_arguments(read, options.model, dataset.signature, given, path=weights, notify=notify)
     options = replace(options, arguments={**found, **given})

@@ -35,6 +35,8 @@ MAX_MISSING_SHOWN = 10
 #: So many epochs with a loss above this share of the loss of guessing are worth a word.
 NUM_AT_CHANCE, AT_CHANCE = 3, 0.98
 SHORTEST_LEFT_S = 5.0
+#: With fewer steps in an epoch, a smaller batch may be what training lacks.
+MANY_STEPS = 10
 MAX_MISTAKES_SHOWN = 5
 
 
@@ -60,17 +62,19 @@ class EpochPrinter:
     Args:
         history: The epochs of the run that is resumed.
         num_epochs: Of the whole run; early stopping may end it before.
+        batch_path: The picture of the first batch, to look at if nothing is learned.
     """
 
-    def __init__(self, history: Sequence[Epoch], num_epochs: int) -> None:
-        self.history, self.num_epochs = list(history), num_epochs
+    def __init__(self, history: Sequence[Epoch], num_epochs: int, batch_path: Path) -> None:
+        self.history, self.num_epochs, self.batch_path = list(history), num_epochs, batch_path
+        self.num_steps = MANY_STEPS
         self.num_resumed = len(self.history)
         self.chance_loss = math.inf
         self.began = time.perf_counter()
 
     def start(self, summary: RunSummary) -> None:
         """Print what the run is about to do."""
-        self.chance_loss = summary.chance_loss
+        self.chance_loss, self.num_steps = summary.chance_loss, summary.num_steps
         print_summary(summary)
         self.began = time.perf_counter()
 
@@ -80,9 +84,10 @@ class EpochPrinter:
         self.history.append(epoch)
         print_epoch(epoch, f"{'  best so far' if is_best else ''}{self._time_left()}")
         if is_at_chance(self.history, self.chance_loss) and not is_at_chance(self.history[:-1], self.chance_loss):
+            few = f", or a smaller --batch-size: an epoch has {self.num_steps} steps" * (self.num_steps < MANY_STEPS)
             remark(
                 f"the loss has stayed at {self.chance_loss:.2f}, what guessing gives, for {NUM_AT_CHANCE} epochs: the "
-                f"network learns nothing. Look at the picture of the first batch, and try another --learning-rate."
+                f"network learns nothing. Look at {self.batch_path}, and try another --learning-rate{few}."
             )
 
     def _time_left(self) -> str:
@@ -132,9 +137,14 @@ def print_evaluation(
     print_unanswered(evaluation)
     print_missing(evaluation, labels)
     top = "".join(f", top {k} {evaluation.top_k_accuracy(k):.2%}" for k in (3, 5) if k < len(labels))
+    calibration = f"calibration error {evaluation.calibration_error:.2%}"
+    if not evaluation.is_calibration_shown:
+        calibration += (
+            f" (a calibrated network has about {evaluation.calibration_error_by_chance:.2%} on so few images)"
+        )
     say(
         f"accuracy {evaluation.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}){top}, loss {evaluation.loss:.4f}, "
-        f"calibration error {evaluation.calibration_error:.2%}, {len(evaluation.targets):,} images"
+        f"{calibration}, {len(evaluation.targets):,} images"
     )
 
 

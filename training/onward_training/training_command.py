@@ -143,7 +143,8 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Images per step.", rich_help_panel=OPTIMIZATION)] = 64,
     optimizer: Annotated[str, typer.Option(help="adam, adamw or sgd.", rich_help_panel=OPTIMIZATION)] = "adam",
     learning_rate: Annotated[
-        float, typer.Option(help="Highest value of the schedule.", rich_help_panel=OPTIMIZATION)
+        float,
+        typer.Option("--learning-rate", "--lr", help="Highest value of the schedule.", rich_help_panel=OPTIMIZATION),
     ] = 1e-3,
     momentum: Annotated[float, typer.Option(help="For sgd only.", rich_help_panel=OPTIMIZATION)] = 0.9,
     schedule: Annotated[
@@ -190,6 +191,7 @@ def train(
     """
     from onward_training.config_file import format_options
     from onward_training.loggers import LoggedRun, RunLog, open_loggers
+    from onward_training.model_names import naming
     from onward_training.options import TrainOptions
     from onward_training.preprocessing import StatedPreprocessing
     from onward_training.run_check import check_run
@@ -261,7 +263,7 @@ def train(
         if not resume and not overwrite:
             run_folder.check_free()
         logged = LoggedRun(run_folder, in_file, is_resumed=found is not None, overwrites=overwrite)
-        printer = EpochPrinter(found[0].history if found else (), epochs)
+        printer = EpochPrinter(found[0].history if found else (), epochs, run_folder.batch_path)
         summaries: list[RunSummary] = []
 
         def start(summary: RunSummary) -> None:
@@ -277,7 +279,10 @@ def train(
         ):
             if found is not None:
                 last = found[0]
-                remark(f"resuming after {len(last.history)} epochs and {last.progress['step']} steps")
+                if last.progress["finished"] and epochs <= last.provenance["options"]["epochs"]:
+                    remark(f"the run is finished after {len(last.history)} epochs; with more --epochs it goes on")
+                else:
+                    remark(f"resuming after {len(last.history)} epochs and {last.progress['step']} steps")
                 advance(len(last.history) * num_images + last.progress["step"] * batch_size)
             checkpoint = run(
                 dataset,
@@ -305,9 +310,8 @@ def train(
         print_json(document | {"test": evaluation.to_json(dataset.test.file_of)})
     else:
         print_result(checkpoint, evaluation, run_folder.path, epochs)
-        say_next(
-            ("evaluate", run_folder.path, "--html", run_folder.path.with_suffix(".html")), ("export", run_folder.path)
-        )
+        page, named = run_folder.path.with_suffix(".html"), naming(options.model)
+        say_next(("evaluate", run_folder.path, *named, "--html", page), ("export", run_folder.path, *named))
 
 
 def _file_name(model: str) -> str:

@@ -11,7 +11,7 @@ from onward.bundle import FLOAT32, Artifact
 from onward.cli.console import AsJson, print_json, print_table, say, say_next
 from onward.cli.extensions import INSPECTORS_GROUP, load_extensions
 from onward.document import Document, parse
-from onward.errors import BundleError, OnwardError, some_of
+from onward.errors import BundleError, OnwardError, UsageError, did_you_mean, some_of
 from onward.model_file import kind_of
 from onward.zip_files import is_zip
 
@@ -40,6 +40,11 @@ def inspect(
     """
     from onward.bundle.inspection import inspect_bundle, inspect_onnx
 
+    if not path.exists():
+        near = did_you_mean(path.name, [item.name for item in path.parent.glob("*")])
+        raise UsageError(
+            f"{path} does not exist: expected a bundle, an ONNX file, a checkpoint or a weights file.{near}"
+        )
     if sbom:
         _print_bill(path)
         return

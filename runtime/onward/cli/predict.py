@@ -83,8 +83,9 @@ def predict(
         bool | None,
         typer.Option(
             "--resume/--no-resume",
-            help="Resume an unfinished run at this output, or start over and replace what is there. With neither, an "
-            "output that exists is an error.",
+            " /--overwrite",
+            help="Resume an unfinished run at this output, or start over and replace what is there (--overwrite is "
+            "another name of --no-resume). With neither, an output that exists is an error.",
         ),
     ] = None,
     resume_changed: Annotated[

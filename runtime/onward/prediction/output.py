@@ -126,7 +126,7 @@ class FileOutput:
             if self._publish_finished(found.commits):
                 return
         if resume is None and self.out.exists():
-            raise UsageError(f"{self.out} exists: --no-resume replaces it, another --out keeps it.")
+            raise UsageError(f"{self.out} exists: --overwrite replaces it, another --out keeps it.")
         if resume and (not found or not found.commits) and self._find_finished(is_same):
             return
         self.rows, self.errors = self._open(self.rows_path), self._open(self.errors_path)

@@ -100,7 +100,7 @@ def test_the_summary_is_printed_once_on_standard_error(run: Run, photos: Path, t
     first, *others = result.stderr.splitlines()
     assert first.startswith("3 images in ")
     assert f"1 could not be read, listed in {tmp_path / 'rows.csv.errors.jsonl'}:" in others
-    quiet = run(photos, "--out", tmp_path / "rows.csv", "--quiet", "--no-resume")
+    quiet = run(photos, "--out", tmp_path / "rows.csv", "--quiet", "--overwrite")
     assert (quiet.stdout, quiet.stderr, quiet.returncode) == ("", "", 1)
 
 

@@ -90,7 +90,7 @@ def test_a_resumed_run_gives_the_bytes_of_an_uninterrupted_one(
 def test_a_failed_run_without_a_commit_leaves_nothing(tmp_path: Path) -> None:
     out = tmp_path / "rows.csv"
     out.write_text("earlier")
-    with pytest.raises(UsageError, match=r"rows\.csv exists: --no-resume replaces it, another --out keeps it"):
+    with pytest.raises(UsageError, match=r"rows\.csv exists: --overwrite replaces it, another --out keeps it"):
         opened(out).__enter__()
     with pytest.raises(ZeroDivisionError), opened(out, resume=False) as output:
         go(output, 9, fail=5)

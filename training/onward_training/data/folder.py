@@ -325,7 +325,8 @@ def _describe_conversion(headers: Iterable[_Header | str], signature: Signature)
         yield "; ".join(parts)
     if num_turned := sum(header.orientation > 1 for header in readable):
         done = "is applied" if rule.exif == "apply" else "is ignored, as by ImageFolder; --exif apply turns them"
-        yield f"{num_turned:,} images have an EXIF orientation, which {done}"
+        subject = "1 image has" if num_turned == 1 else f"{num_turned:,} images have"
+        yield f"{subject} an EXIF orientation, which {done}"
 
 
 def _describe_split(names: Iterable[str], seed: int) -> str:

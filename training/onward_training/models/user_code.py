@@ -132,6 +132,7 @@ def _import_file(path: Path) -> ModuleType:
     if loaded is not None and Path(getattr(loaded, "__file__", None) or "").resolve() == path:
         return loaded
     _make_importable(path.parent)
+    _make_importable(Path.cwd())
     if loaded is not None or not name.isidentifier() or _is_taken(name, path):
         raise UsageError(
             f"{path.name} cannot be imported: its name belongs to another module, or is not a Python identifier. "
@@ -146,12 +147,21 @@ def _import_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise UsageError(f"importing {path} failed: {type(error).__name__}: {reason_of(error)}") from error
+        hint = _module_name(path) if isinstance(error, ImportError) and "relative import" in str(error) else ""
+        raise UsageError(f"importing {path} failed: {type(error).__name__}: {reason_of(error)}.{hint}") from error
     return module
 
 
+def _module_name(path: Path) -> str:
+    """A hint for a file of a package, which imports others of it: the name by which Python knows it from here."""
+    folder = Path.cwd()
+    if not path.is_relative_to(folder):
+        return " It is a file of a package: run the command in the package's folder, with --model package.module:NAME."
+    return f" It is a file of a package: --model {'.'.join(path.relative_to(folder).with_suffix('').parts)}:NAME"
+
+
 def _make_importable(folder: Path) -> None:
-    """Put the folder of a file on `sys.path`, as Python does for a script: before installed packages.
+    """Put a folder on `sys.path` where Python puts that of a script: before what is installed.
 
     So no installed `tests` or `utils` hides the user's. The standard library stays before the folder. If the folder has
     a module with the name of a package that Onward needs, the folder comes last, because Onward imports many packages
@@ -207,6 +217,7 @@ def _is_taken(name: str, path: Path) -> bool:
 def _import_module(name: str) -> ModuleType:
     if not name:
         raise UsageError("there is no file or module before the colon, expected FILE.py:NAME or package.module:NAME.")
+    _make_importable(Path.cwd())
     try:
         return importlib.import_module(name)
     except Exception as error:
