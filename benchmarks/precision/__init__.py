@@ -1,0 +1,1 @@
+"""INT8 of `onward quantize` beside onnxruntime's own quantizer and NNCF, in one run."""
