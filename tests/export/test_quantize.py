@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,7 @@ from onward_export.quantization.quantize import quantize_bundle
 from onward_training.data import Dataset
 
 NAME = "onnx-int8"
+QEMU = shutil.which("qemu-x86_64-static") or ""
 #: Of 646 held-out digits one or two are lost, which half a point does not allow.
 POINT = Budget(max_loss=0.01)
 
@@ -230,3 +234,33 @@ def test_an_export_can_quantise_at_once(onward, checkpoint_path: Path, tmp_path:
     assert result.returncode == 1
     assert "onnx-int8 is over its budget" in result.stderr
     assert [artifact.name for artifact in Bundle.open(out).artifacts] == ["onnx"]
+
+
+#: Runs a file on images, with nothing but numpy and onnxruntime: emulated, every import takes long.
+RUN = """
+import sys, numpy as np, onnxruntime as ort
+file, images, out = sys.argv[1:]
+options = ort.SessionOptions()
+options.intra_op_num_threads = 1
+session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+np.save(out, session.run(["logits"], {"image": np.load(images)})[0])
+"""
+
+
+@pytest.mark.skipif(not QEMU, reason="qemu-x86_64-static is not installed (Debian's package qemu-user-static)")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="this machine is no x86-64")
+def test_seven_bits_give_the_same_bits_on_a_processor_without_vnni(
+    quantized: Bundle, digits: Dataset, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "images.npy", digits.test.read(slice(64))[0])
+    eight = front_door.quantize(quantized, "digits", out=tmp_path / "eight", weight_bits=8, budget=POINT)
+    same = {}
+    for bundle in (quantized, eight):
+        found = []
+        for index, emulator in enumerate(([], [QEMU, "-cpu", "Haswell"])):
+            command = [*emulator, sys.executable, "-c", RUN, bundle.path / "model.int8.onnx", tmp_path / "images.npy"]
+            out = tmp_path / f"{index}.npy"
+            subprocess.run([*map(str, command), str(out)], check=True, capture_output=True, timeout=300)
+            found.append(np.load(out))
+        same[bundle.artifact(NAME).recipe["weight_bits"]] = np.array_equal(*found)
+    assert same == {7: True, 8: False}  # with 8 bits the kernels of such a processor saturate
