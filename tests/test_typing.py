@@ -46,6 +46,8 @@ onward.embed("digits", "web", "site", overwrite=True)
 onward.embed("digits", "web", "site", titel="Digits")  # error
 checkpoint = onward.train("digits", epochs=3, learning_rate=1e-3)
 onward.train("digits", epochs="3")  # error
+onward.train("digits", image_size=(8, 8), mean=0.5, std=[0.25], loggers=["tensorboard"], out="run.pt")
+onward.train("digits", mean="0.5")  # error
 onward.export(checkpoint, "digits", formats=["onnx"])
 onward.export(checkpoint, "digits", opsett=18)  # error
 onward.quantize("digits", "digits", weight_bits=8, budget=onward.Budget(max_loss=0.003))

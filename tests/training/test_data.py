@@ -56,6 +56,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
+def test_a_folder_with_too_few_images_says_how_many_it_takes(folder: Path) -> None:
+    for image in folder.rglob("[1-9].png"):
+        image.unlink()
+    with pytest.raises(DataError, match=r"none is left for validation and test. A class with at least 3 gives one"):
+        load(f"folder:{folder}")
+
+
 def cut_short(path: Path) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])

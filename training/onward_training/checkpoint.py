@@ -178,7 +178,8 @@ class Checkpoint:
         found = _read(path)
         if not isinstance(found, dict) or "format" not in found:
             raise CheckpointError(
-                f"{path} is not a checkpoint of Onward's: it has no entry `format`. `onward train` writes checkpoints."
+                f"{path} is not a checkpoint of Onward's: it has no entry `format`. `onward inspect {path}` says what "
+                f"it is, and which command takes it."
             )
         if found["format"] != FORMAT:
             raise CheckpointError(f"{path} has a format that this version of Onward does not read, expected {FORMAT}.")

@@ -73,7 +73,7 @@ def load_folder(
 
     Raises:
         DataError: No such folder, too few classes, a class without training images, a class of `val` or `test` that
-            `train` does not have, or more than one image in ten is unreadable.
+            `train` does not have, too few images to divide, or more than one image in ten is unreadable.
     """
     listing = _list(path, classes)
     headers = _read_headers([file for files in listing.files.values() for file, _ in files])
@@ -265,7 +265,13 @@ def _divide(splits: dict[str, FileSplit], seed: int) -> dict[str, FileSplit]:
         train, test = divide(train, TEST_SHARE, 0)
     if validation is None:
         train, validation = divide(train, VALIDATION_SHARE, seed)
-    return {"train": train, "validation": validation, "test": test}
+    found = {"train": train, "validation": validation, "test": test}
+    if missing := [name for name, split in found.items() if not len(split)]:
+        raise DataError(
+            f"the folder has too few images: none is left for {' and '.join(missing)}. A class with at least 3 gives "
+            f"one to each of training, validation and test; or put them into folders train, val and test."
+        )
+    return found
 
 
 def _sample(train: FileSplit) -> Split:
