@@ -97,7 +97,12 @@ def quantize(
     else:
         name = written.artifacts[-1].name
         print_quantized(written)
-        say_next(("verify", written.path), ("predict", written.path, "images/", "--artifact", name))
+        parent = written.artifacts[-1].parent
+        say_next(
+            ("verify", written.path),
+            ("bench", written.path, "--artifact", parent, "--artifact", name),
+            ("predict", written.path, "images/", "--artifact", name),
+        )
 
 
 def quantize_exported(bundle: Bundle, data: str, *, data_dir: Path | None, as_json: bool) -> Bundle:

@@ -154,6 +154,29 @@ def test_the_kernels_compute_what_the_graph_means(graph: Graph) -> None:
     assert simulated.dtype == np.float64
 
 
+def test_constants_inside_nodes_are_simulated_in_float64_too() -> None:
+    """As exporters write them: in attributes, by their shape alone, and by a cast."""
+    constant = numpy_helper.from_array(np.float32([0.1]), "constant")
+    nodes = [
+        onnx.helper.make_node("Cast", ["image"], ["cast"], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("Constant", [], ["tenth"], value=constant),
+        onnx.helper.make_node("Constant", [], ["shape"], value_ints=[1]),
+        onnx.helper.make_node("ConstantOfShape", ["shape"], ["zero"]),
+        onnx.helper.make_node("Mul", ["cast", "tenth"], ["product"]),
+        onnx.helper.make_node("Add", ["product", "zero"], ["logits"]),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "constants",
+        [onnx.helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, ["batch", 2])],
+        [onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", 2])],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
+    given = Simulation(model).run(np.array([[1, 7]], np.uint8))["logits"]
+    assert given.dtype == np.float64
+    assert given.tolist() == [[np.float64(np.float32(0.1)), 7 * np.float64(np.float32(0.1))]]
+
+
 def test_eight_bits_are_closer_than_seven(graph: Graph) -> None:
     expected = run(graph.float32, graph.images)
     errors = [np.square(run(graph.quantize(bits), graph.images) - expected).mean() for bits in (8, 7)]

@@ -52,16 +52,24 @@ def _in_float64(model: onnx.ModelProto) -> onnx.ModelProto:
     wide.CopyFrom(model)
     del wide.graph.value_info[:]
     for initializer in wide.graph.initializer:
-        if initializer.data_type == TensorProto.FLOAT:
-            array = numpy_helper.to_array(initializer).astype(np.float64)
-            initializer.CopyFrom(numpy_helper.from_array(array, initializer.name))
+        _widen(initializer)
     for node in wide.graph.node:
+        if node.op_type == "ConstantOfShape" and not node.attribute:  # float32 zeros by default
+            node.attribute.append(helper.make_attribute("value", numpy_helper.from_array(np.zeros(1))))
         for attribute in node.attribute:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
                 attribute.i = TensorProto.DOUBLE
+            elif attribute.type == onnx.AttributeProto.TENSOR:  # Constant and ConstantOfShape
+                _widen(attribute.t)
     for output in wide.graph.output:
         output.CopyFrom(helper.make_tensor_value_info(output.name, TensorProto.DOUBLE, None))
     return wide
+
+
+def _widen(tensor: TensorProto) -> None:
+    if tensor.data_type == TensorProto.FLOAT:
+        array = numpy_helper.to_array(tensor).astype(np.float64)
+        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
 
 
 class QuantizeLinear(OpRun):
