@@ -25,7 +25,7 @@ from benchmarks.zoo.source import ROOT
 __all__ = ["Plan", "ReaderOutcomes", "read", "run", "worker_command"]
 
 #: A case that takes longer hangs; the first one also waits for the imports.
-MAX_CASE_S, MAX_START_S = 20, 120
+MAX_CASE_S, MAX_START_S = 20, 600
 #: After so many deaths and hangs a reader is given up.
 MAX_DEATHS = 200
 SOURCES = ("runtime/onward", "training/onward_training", "benchmarks/fuzz")
@@ -136,7 +136,9 @@ def _run_worker(reader: str, plan: Plan, start: int, lost: Sequence[int], deadli
         if is_hanging or time.monotonic() > deadline:
             process.kill()
             process.wait()
-            return {"at": int(at or -1), "outcome": "hang", "where": f"over {MAX_CASE_S} s"} if is_hanging else None
+            if is_hanging and not at:
+                raise RuntimeError(f"the worker of {reader} has not started within {MAX_START_S} s.")
+            return {"at": int(at), "outcome": "hang", "where": f"over {MAX_CASE_S} s"} if is_hanging else None
     at = marker.read_text()
     if code == 0:
         return None
