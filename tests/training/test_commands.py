@@ -213,11 +213,11 @@ def test_evaluate_takes_an_artifact_of_lower_precision_by_name(here: Callable[..
     command = ("evaluate", bundle.path, "--artifact", "onnx-int8")
     evaluated, fidelity = json.loads(here(*command, "--json").stdout), bundle.artifact("onnx-int8").fidelity
     assert fidelity is not None
-    assert (evaluated["artifact"], evaluated["precision"]) == ("onnx-int8", "int8")
+    assert (evaluated["artifact"], evaluated["artifact_precision"]) == ("onnx-int8", "int8")
     assert evaluated["accuracy"] == pytest.approx(fidelity.accuracy_after, abs=0.02)  # of other images, too
     assert "onnx-int8 is int8, made from onnx (weight bits 7, " in here(*command).stderr
     float32 = json.loads(here("evaluate", bundle.path, "--json").stdout)
-    assert (float32["artifact"], float32["precision"]) == ("onnx", "float32")
+    assert (float32["artifact"], float32["artifact_precision"]) == ("onnx", "float32")
     assert float32["loss"] != evaluated["loss"]
 
 

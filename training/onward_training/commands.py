@@ -159,7 +159,7 @@ def evaluate(
             "missing_classes": missing,
             "label_order": order.to_json(),
             "artifact": opened.artifact.name if opened.artifact else None,
-            "precision": opened.artifact.precision if opened.artifact else FLOAT32,
+            "artifact_precision": opened.artifact.precision if opened.artifact else FLOAT32,
         }
         print_json(evaluation.to_json(dataset.test.file_of) | more)
     else:
