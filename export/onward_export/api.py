@@ -91,6 +91,7 @@ def quantize(
     images: Sequence[str | Path] = (),
     data_dir: Path | None = None,
     out: str | Path | None = None,
+    overwrite: bool = False,
     **options: Unpack[QuantizeKeywords],
 ) -> Bundle:
     """Add an INT8 artifact to a bundle, if held-out images prove that the task loses no more than the budget.
@@ -102,20 +103,24 @@ def quantize(
         images: In place of `data`: folders, files and tables of images without labels. What accuracy is lost is
             unknown then.
         data_dir: The folder of IDX files.
-        out: The new bundle's folder; by default the bundle is replaced.
+        out: The new bundle's folder; by default the same bundle.
+        overwrite: Whether an INT8 artifact that is there may be made anew, or another bundle at `out` replaced.
         options: The fields of `onward_export.quantization.QuantizeOptions`: `weight_bits`, `budget` …
 
     Raises:
         DataError: The images cannot be read, or are too few.
         NotExportable: Nothing of the model has integer kernels.
         ParityFailure: The artifact is over its budget. Nothing is published.
-        UsageError: No data is given or known, or the model takes no images.
+        UsageError: No data is given or known, the model takes no images, or something would be overwritten.
     """
     from onward_export.quantization import QuantizeOptions
     from onward_export.quantization.images import QuantizationImages
     from onward_export.quantization.quantize import quantize_bundle
+    from onward_export.quantization.target import check_quantize_target
 
     chosen = QuantizeOptions(**options)
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    target = opened.path if out is None else Path(out)
+    check_quantize_target(opened, target, overwrite)
     found = QuantizationImages.find(opened, data, images, chosen, data_dir)
-    return quantize_bundle(opened, found, out=None if out is None else Path(out), options=chosen)
+    return quantize_bundle(opened, found, out=target, overwrite=overwrite, options=chosen)

@@ -37,7 +37,11 @@ def quantize(
             "is unknown then."
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The new bundle's folder. Default: the bundle is replaced.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The new bundle's folder. Default: the same bundle.")] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Make an INT8 artifact that is there anew, or replace the bundle at --out."),
+    ] = False,
     weight_bits: Annotated[
         int, typer.Option(help="7: the same results on every processor; 8: saturates on those without VNNI.")
     ] = 7,
@@ -75,13 +79,13 @@ def quantize(
     from onward.bundle.trust import Trust
     from onward.fidelity import Budget
     from onward_export.quantization.options import QuantizeOptions
-    from onward_export.target import check_target
+    from onward_export.quantization.target import check_quantize_target
 
     # names, options and paths are checked before anything is decoded
     budget = Budget(max_loss / 100, max_nll, max_kl, min_agreement / 100)
     options = QuantizeOptions(weight_bits, max_in_float, calibration, held_out, budget)
     opened = Bundle.open(bundle, Trust.of(False, key))
-    check_target(out or bundle)
+    check_quantize_target(opened, out or bundle, overwrite)
     if data is not None:
         from onward_training.data import check
 
@@ -91,7 +95,9 @@ def quantize(
     from onward_export.quantization.quantize import quantize_bundle
 
     chosen = QuantizationImages.find(opened, data, images or (), options, data_dir)
-    written = quantize_bundle(opened, chosen, out=out, options=options, on_stage=_stages(as_json), notify=remark)
+    written = quantize_bundle(
+        opened, chosen, out=out, overwrite=overwrite, options=options, on_stage=_stages(as_json), notify=remark
+    )
     if as_json:
         print_json({"bundle": str(written.path), "artifact": written.artifacts[-1].to_json()})
     else:

@@ -87,6 +87,19 @@ def test_the_page_has_both_regimes(quantized: Bundle) -> None:
     assert NAME in page
 
 
+def test_nothing_is_overwritten_unasked(quantized: Bundle, onward, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    shutil.copytree(quantized.path, mine)
+    again = onward("quantize", mine)
+    assert again.returncode == 2
+    assert f"{mine} has onnx-int8 already. --overwrite makes it anew" in again.stderr
+    with pytest.raises(UsageError, match="is a bundle already"):
+        front_door.quantize(quantized, "digits", out=mine)
+    (mine / "parity.html").unlink()  # not whole: what is written is
+    written = front_door.quantize(quantized, "digits", out=mine, overwrite=True, budget=POINT)
+    written.check()
+
+
 def test_over_budget_nothing_is_published(shared_bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(ParityFailure, match=r"over its budget.*Nodes in float32") as failure:
         front_door.quantize(shared_bundle, "digits", out=tmp_path / "out", budget=Budget(max_loss=1e-4), max_in_float=1)

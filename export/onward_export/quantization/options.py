@@ -10,9 +10,11 @@ from onward.bundle.artifact import FLOAT32
 from onward.errors import UsageError
 from onward.fidelity import Budget
 
-__all__ = ["INT8", "QuantizeKeywords", "QuantizeOptions", "lower_precision"]
+__all__ = ["ARTIFACT", "INT8", "QuantizeKeywords", "QuantizeOptions", "lower_precision"]
 
 INT8 = "int8"
+#: The name of the artifact.
+ARTIFACT = f"onnx-{INT8}"
 WEIGHT_BITS = (7, 8)
 
 

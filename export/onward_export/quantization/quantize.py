@@ -27,16 +27,16 @@ from onward_export.quantization.account import unexplained
 from onward_export.quantization.calibration import measure_ranges
 from onward_export.quantization.gate import CheckedFile, check_file, noise_of
 from onward_export.quantization.images import QuantizationImages
-from onward_export.quantization.options import INT8, QuantizeOptions
+from onward_export.quantization.options import ARTIFACT, INT8, QuantizeOptions
 from onward_export.quantization.page import FIDELITY_HTML, write_fidelity_page
 from onward_export.quantization.placement import place
 from onward_export.quantization.preparation import prepare
 from onward_export.quantization.selection import Choice, Quantizer, choose_nodes
-from onward_export.target import check_target
+from onward_export.quantization.target import check_quantize_target
 
-__all__ = ["ARTIFACT", "CALIBRATION", "FIDELITY", "RANKING", "TRIAL", "quantize_bundle"]
+__all__ = ["CALIBRATION", "FIDELITY", "RANKING", "TRIAL", "quantize_bundle"]
 
-ARTIFACT, FILE = f"onnx-{INT8}", f"model.{INT8}.onnx"
+FILE = f"model.{INT8}.onnx"
 #: Stages, for progress.
 CALIBRATION, TRIAL, RANKING, FIDELITY = "calibration", "trial", "ranking of nodes", "fidelity gate"
 
@@ -46,6 +46,7 @@ def quantize_bundle(
     images: QuantizationImages,
     *,
     out: Path | None = None,
+    overwrite: bool = False,
     options: QuantizeOptions | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
     notify: Callable[[str], None] = warn,
@@ -55,18 +56,19 @@ def quantize_bundle(
     Args:
         bundle: An opened bundle with an ONNX artifact.
         images: For calibration, for choosing nodes, and for the verdict.
-        out: Where the bundle is written; by default it is replaced.
+        out: Where the bundle is written; by default where it is.
+        overwrite: Whether an INT8 artifact that is there may be made anew, or another bundle at `out` replaced.
         options: How the artifact is made, and what it may lose.
         on_stage: Called with the name of each stage when it begins.
         notify: Called with a remark that is no error.
 
     Returns:
-        The bundle, opened. An INT8 artifact that it had before is replaced.
+        The bundle, opened.
 
     Raises:
         NotExportable: Nothing of the model has integer kernels, or its values are not finite.
         ParityFailure: The artifact is over its budget, or its file or kernels are wrong. Nothing is published.
-        UsageError: The model takes no images.
+        UsageError: The model takes no images, or something would be overwritten.
     """
     options, out = options or QuantizeOptions(), out or bundle.path
     signature, parent = bundle.signature, bundle.preferred("onnx")
@@ -76,7 +78,7 @@ def quantize_bundle(
         raise UsageError(
             f"{parent.file.path} keeps its weights in a second file; such a model cannot be quantised yet."
         )
-    check_target(out)
+    check_quantize_target(bundle, out, overwrite)
     is_signed = (bundle.path / SIGNATURE).is_file()
     on_stage(CALIBRATION)
     prepared = prepare(ir.from_proto(onnx.load_from_string(bundle.read(parent.file))))
