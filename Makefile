@@ -167,11 +167,12 @@ $(LOWEST_RUNTIME_STAMP): requirements-lowest.txt $(STAMP)
 	$(BIN)/uv pip install --quiet --python $(LOWEST_RUNTIME) --constraints requirements-lowest.txt --no-deps scikit-learn
 	touch $@
 
+# Without --upgrade, uv would keep a lowest version that is in the file when pyproject.toml accepts a lower one.
 lock:
 	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-emit-index-url --quiet --output-file requirements.txt
 	$(BIN)/uv pip compile pyproject.toml --group test $(addprefix --extra ,fast parquet openvino signing export) \
-		--resolution lowest-direct --universal --python-version 3.10 \
+		--resolution lowest-direct --upgrade --universal --python-version 3.10 \
 		--generate-hashes --no-header --no-emit-index-url --quiet --output-file requirements-lowest.txt
 
 clean:

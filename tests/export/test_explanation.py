@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import numpy_helper
@@ -19,7 +20,7 @@ from onward.errors import ParityFailure
 from onward.feed import draw
 from onward.signature import Signature
 from onward_export.deployable import make_deployable
-from onward_export.explanation import explain, samples_to_explain
+from onward_export.explanation import ComparedValue, Explanation, explain, samples_to_explain
 from onward_export.formats.onnx_file import OnnxExport, write_onnx
 from onward_export.formats.program import export_program
 from onward_export.model_to_export import ModelToExport
@@ -212,6 +213,19 @@ def test_a_file_that_does_not_open_is_refused_with_its_node(monkeypatch: pytest.
     plant(monkeypatch, unknown)
     with pytest.raises(ParityFailure, match=r"does not open.*does not run is \S+ \(Rectify\)"):
         publish(ModelToExport(Plain(), SIGNATURE), tmp_path / "model", options=ONNX)
+
+
+@pytest.mark.parametrize(("version", "op_type", "is_told"), [
+    ("1.23.2", "LayerNormalization", True), ("1.30.0", "LayerNormalization", False), ("1.23.2", "Gemm", False),
+])  # fmt: skip
+def test_an_onnxruntime_that_computes_the_operator_worse_is_named(
+    version: str, op_type: str, is_told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime, "__version__", version)
+    point = ComparedValue("norm", "node", op_type, (), (), (), error=5e-6, floor=1e-6, rms_ratio=5.0)
+    sentence = Explanation((point,)).sentence()
+    assert "5.0 times PyTorch's own." in sentence
+    assert (f"onnxruntime before 1.30 computes {op_type} with a larger error" in sentence) == is_told
 
 
 def test_explain_follows_the_error_of_a_sound_export_too(tmp_path: Path) -> None:

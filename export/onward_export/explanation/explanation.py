@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import Node
 
-from onward.backends.onnxruntime_backend import run_as_written
+from onward.backends.onnxruntime_backend import known_inexactness, run_as_written
 from onward.feed import Feed, arrays_of
 from onward.parity import MAX_NOISE_RATIO
 from onward_export.explanation.candidate import RunAsWritten, load_graph, run_candidate
@@ -131,7 +131,10 @@ class Explanation:
         if point.ratio <= MAX_NOISE_RATIO < point.channel_ratio:
             return f"{begins} {point.channel_ratio:,.1f} times PyTorch's own in one channel."
         earlier = f", {before.ratio:,.1f} before it" if before is not None else ""
-        return f"{begins} {point.error:.1e} there, {point.ratio:,.1f} times PyTorch's own{earlier}."
+        return (
+            f"{begins} {point.error:.1e} there, {point.ratio:,.1f} times PyTorch's own{earlier}."
+            f"{known_inexactness(point.op_type)}"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The sentence and every compared value."""

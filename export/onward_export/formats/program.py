@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.export import Dim, ExportedProgram
+from torch.export import Dim, ExportedProgram, _unlift
 
 from onward.errors import NotExportable, reason_of
 from onward.feed import draw
@@ -54,9 +55,11 @@ def export_program(deployable: Deployable, signature: AnySignature) -> ExportedP
     capture = Capture(deployable)
     try:
         with torch.no_grad(), torch.autocast("cpu", enabled=False), quietly(), capture:
-            return torch.export.export(deployable, inputs, dynamic_shapes=shapes, strict=False)
+            program = torch.export.export(deployable, inputs, dynamic_shapes=shapes, strict=False)
     except Exception as error:  # torch.export raises errors of every kind, and the network's own
         raise NotExportable(_sentence(error, capture)) from error
+    _name_inputs_of_guards(program)
+    return program
 
 
 def example_inputs(deployable: Deployable, signature: AnySignature) -> tuple[torch.Tensor, ...]:
@@ -85,6 +88,19 @@ def write_pt2(program: ExportedProgram, path: Path) -> None:
     finally:
         program._example_inputs = example
     path.write_bytes(clean_archive(data.getvalue()))
+
+
+def _name_inputs_of_guards(program: ExportedProgram) -> None:
+    """PyTorch 2.9: write `L['inputs'][1]`, one of several inputs of a guard, by the name its module has for it.
+
+    The module that torch.onnx takes the program for would end with "name 'L' is not defined".
+
+    Source: PyTorch 2.10, `torch.export._unlift._force_gm_signature_match`, which does it.
+    """
+    if hasattr(program, "_guards_code") and not hasattr(_unlift, "_force_gm_signature_match"):
+        program._guards_code = [
+            re.sub(r"L\['(\w+)'\]\[(\d+)\]", r"L['\1_\2']", guard) for guard in program._guards_code
+        ]
 
 
 @contextmanager

@@ -73,8 +73,16 @@ class FrozenModule:
                 warnings.simplefilter("ignore")
                 compiled(*tensors)
         except TorchDynamoException as error:
-            raise BackendError(f"torch.compile cannot compile the model: {reason_of(error)}") from error
+            raise BackendError(f"torch.compile cannot compile the model: {_reason(error)}") from error
         return compiled
+
+
+def _reason(error: TorchDynamoException) -> str:
+    """Inductor's own reason: the first line of Dynamo's message only says that Inductor has one."""
+    inner = getattr(error, "inner_exception", error)
+    if isinstance(inner, ModuleNotFoundError):
+        return f"it needs the package {inner.name}, which is not installed here: `pip install {inner.name}`"
+    return reason_of(inner)
 
 
 def _check_compiler() -> None:

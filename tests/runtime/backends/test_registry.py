@@ -214,6 +214,22 @@ def test_compiling_makes_constants_of_the_weights(
 
 @needs_torch
 @needs_pt2
+def test_a_package_that_compiling_lacks_is_named(
+    shared_bundle: Bundle, pixels: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._inductor import freezing
+
+    def freeze(*arguments: Any) -> Any:  # as PyTorch 2.9 and older, before Python 3.12
+        raise ModuleNotFoundError("No module named 'setuptools'", name="setuptools")
+
+    monkeypatch.setattr(freezing, "freeze", freeze)
+    opened = open_artifact(shared_bundle, shared_bundle.artifact("pt2"), backend="torch-compile")
+    with pytest.raises(BackendError, match=r"it needs the package setuptools.*: `pip install setuptools`$"):
+        opened.run(pixels[:2])
+
+
+@needs_torch
+@needs_pt2
 def test_without_a_compiler_compiling_is_a_backend_error(shared_bundle: Bundle) -> None:
     message = run_python(
         SPOILT.format(path=str(shared_bundle.path), format="pt2", backend="torch-compile"), CXX="no-such-compiler"
