@@ -1,7 +1,7 @@
 """`python -m benchmarks.companions`: makes an environment for each row, runs the line in it, writes docs/companions.md.
 
 It goes on where it stopped: a row that is in artifacts/companions.json is not run again. `--only NAME` runs one row.
-Each row takes two to six minutes on two cores, and with PyTorch 6 GB, which are removed after it.
+Each row takes three to ten minutes on two cores, and with PyTorch 6 GB, which are removed after it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,16 @@ PAGE = ROOT / "docs" / "companions.md"
 #: What the rows without PyTorch open.
 KEPT = ROOT / "tests" / "runtime" / "bundle" / "bundles" / "format-1"
 #: Of tests/runtime, a sample of what calls other packages.
-TESTS = ("backends/test_registry.py", "bundle/test_golden.py", "bundle/test_verification.py",
-         "cli/test_predict_command.py", "images/test_decode.py", "sinks", "sources", "test_classifier.py")  # fmt: skip
+TESTS = tuple(f"tests/runtime/{name}" for name in (
+    "backends/test_registry.py", "bundle/test_golden.py", "bundle/test_verification.py", "cli/test_predict_command.py",
+    "images/test_decode.py", "sinks", "sources", "test_classifier.py",
+))  # fmt: skip
+#: Of tests/export, those that export a network of each kind.
+NETWORKS = ("tests/export/test_cases.py", "tests/export/test_kinds.py")
 SHOWN = ("torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
 FORMATS = ("onnx", "torchscript", "pt2")
-STEPS = ("train", *FORMATS, "verify", "predict", "bench", "tests")
+WITHOUT_TORCH = ("verify", "predict", "bench", "tests")
+STEPS = ("train", *FORMATS, *WITHOUT_TORCH, "networks")
 TOOLS = ("hatchling", "hypothesis", "jsonschema", "pytest", "pytest-xdist")
 
 
@@ -79,8 +84,10 @@ def run_row(row: Row, work: Path) -> dict[str, Any]:
     environment = work / "venv"
     uv = (Path(sys.executable).with_name("uv"), "pip", "install", "--quiet", "--python", environment)
     has_torch = "export" in row.extras
-    # bundles that this environment's PyTorch makes are not for the tests of another
-    bundles = {"ONWARD_TEST_BUNDLES": str(work / "bundles")} if has_torch else {}
+    # what one environment's PyTorch has made or compiled is not for another's
+    own = {}
+    if has_torch:
+        own = {"TORCHINDUCTOR_CACHE_DIR": str(work / "inductor"), "ONWARD_TEST_BUNDLES": str(work / "bundles")}
     try:
         if not has_torch:
             _run(sys.executable, "-m", "tests.making")
@@ -88,14 +95,18 @@ def run_row(row: Row, work: Path) -> dict[str, Any]:
         _run(*uv, "--editable", f"{ROOT}[{row.extras}]", *row.packages, *TOOLS)
         _run(*uv, "scikit-learn", "--no-deps")  # the digits
         python = environment / "bin" / "python"
-        line = _run(python, "-m", "benchmarks.companions.line", *([] if has_torch else [KEPT]), fails=True)
-        tests = _run(python, "-m", "pytest", "-q", "--tb=line", "-rfE", "-p", "no:cacheprovider",
-                     *(f"tests/runtime/{name}" for name in TESTS), fails=True, **bundles)  # fmt: skip
+        line = _run(python, "-m", "benchmarks.companions.line", *([] if has_torch else [KEPT]), fails=True, **own)
+        pytest = (python, "-m", "pytest", "-q", "--tb=line", "-rfE", "-p", "no:cacheprovider")
+        printed = {"tests": _run(*pytest, *TESTS, fails=True, COLUMNS="400", **own).stdout}
+        if has_torch:
+            printed["networks"] = _run(*pytest, *NETWORKS, fails=True, COLUMNS="400", **own).stdout
         return {
             "name": row.name,
             "versions": json.loads(_run(python, "-c", VERSIONS.format(names=SHOWN)).stdout),
-            "results": json.loads((line.stdout.splitlines() or ["{}"])[-1]) | {"tests": _counts(tests.stdout)},
-            "errors": line.stderr[-2000:] + tests.stdout[-20_000:] * bool(tests.returncode),
+            "results": json.loads((line.stdout.splitlines() or ["{}"])[-1])
+            | {step: _counts(text) for step, text in printed.items()},
+            "failed": {step: _failed(text) for step, text in printed.items()},
+            "errors": line.stderr[-2000:] + "".join(text[-20_000:] for text in printed.values() if _failed(text)),
         }
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -119,6 +130,12 @@ def _counts(printed: str) -> str:
     return f"{counts.get('passed', 0)} passed" + (f", {bad} failed" if bad else "")
 
 
+def _failed(printed: str) -> list[str]:
+    """The tests that failed, each by its kind if it has one, else by its name."""
+    found = re.findall(r"^(?:FAILED|ERROR) (\S+?\.py)(?:::(\w+)(?:\[(.*?)\])?)?(?: - |$)", printed, re.MULTILINE)
+    return list(dict.fromkeys(kind or name or file for file, name, kind in found))
+
+
 def _run(*command: object, fails: bool = False, **more: str) -> subprocess.CompletedProcess[str]:
     threads = {"OMP_NUM_THREADS": "1", "PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": ""}
     environment = os.environ | threads | more
@@ -138,20 +155,20 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         _markdown(part, names, steps)
         for part, names, steps in (
             (whole, ("python", *SHOWN), STEPS),
-            (alone, ("python", "onnxruntime", "numpy", "pillow"), STEPS[4:]),
+            (alone, ("python", "onnxruntime", "numpy", "pillow"), WITHOUT_TORCH),
         )
         if part
     )
 
 
 def reasons(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Why a step of a row did not pass, a line each."""
-    return "\n".join(
-        f"- {row['name']}, {step}: {reason}"
+    """Why a step of a row did not pass, a line each: its error, or the tests that failed."""
+    found = [
+        (row["name"], step, "; ".join(row["failed"].get(step, ())) or (reason if _cell(reason) == "no" else ""))
         for row in rows
         for step, reason in row["results"].items()
-        if _cell(reason) == "no"
-    )
+    ]
+    return "\n".join(f"- {name}, {step}: {reason}" for name, step, reason in found if reason)
 
 
 def _markdown(rows: Sequence[Mapping[str, Any]], names: Sequence[str], steps: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from onward.bundle import Bundle
 from onward.bundle.verification import verify
 from onward.errors import BundleError, NotExportable, OnwardError, UsageError
 from onward.signature import AnySignature, Input, TensorSignature
+from tests.needs import FORMATS
 
 from kinds import (  # isort: skip
     AnySize,
@@ -97,7 +98,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle
 def test_it_is_exported_and_verified(kind: str, exported: Callable[[str], Bundle]) -> None:
     bundle, signature = exported(kind), EXPORTED[kind][1]
     assert Bundle.open(bundle.path).signature == signature
-    assert bundle.parity()["not_published"] == []
+    assert {item["format"] for item in bundle.parity()["not_published"]} <= {"pt2"} - set(FORMATS)
     for result in verify(bundle):
         assert result.passed
         assert result.same_bits

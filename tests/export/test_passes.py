@@ -656,10 +656,10 @@ def test_names_and_origins_survive() -> None:
     deployable = Deployable(Residual(), RGB)
     program = export_program(deployable, RGB)
     model, _ = run_passes(_translate(program, SIGNATURE, ExportOptions())[0])
-    names = [node.outputs[0].name for node in model.graph]
+    names = [re.sub(r"_\d+", "", node.outputs[0].name) for node in model.graph]  # PyTorch counts as it likes
     assert names == [
-        *("permute_interleaved", "_to_copy_interleaved", "add_unscaled_interleaved", "getitem", "relu", "getitem_3"),
-        *("add_1", "relu_1", "mean", "logits", "probabilities"),
+        *("permute_interleaved", "_to_copy_interleaved", "add_unscaled_interleaved", "getitem", "relu", "getitem"),
+        *("add", "relu", "mean", "logits", "probabilities"),
     ]
     assert all("namespace" in node.metadata_props for node in model.graph)
     norms = [node.metadata_props["namespace"] for node in model.graph if node.op_type == "Conv"]

@@ -227,7 +227,24 @@ def _instead(theirs: Any, ours: Callable[..., Any]) -> Callable[..., Any]:
         result = ours(**arguments)
         return theirs(*args, **kwargs) if result is None else result
 
+    if "output_size" in signature.parameters:
+        translate.__signature__ = _of_interpolation(signature)  # type: ignore[attr-defined]
     return translate
+
+
+def _of_interpolation(signature: inspect.Signature) -> inspect.Signature:
+    """A translation's signature with `input` for its first parameter, as PyTorch calls it, and an optional size.
+
+    PyTorch 2.9 and older compare the two, and find no translation for an interpolation by a factor.
+    """
+    first, size, *others = signature.parameters.values()
+    return signature.replace(
+        parameters=[
+            first.replace(name="input"),
+            size.replace(default=None),
+            *(item.replace(kind=inspect.Parameter.KEYWORD_ONLY) for item in others),
+        ]
+    )
 
 
 def _windows(

@@ -129,14 +129,13 @@ class ExportedProgramBackend(_TorchBackend):
 def _logged_reasons() -> Iterator[list[str]]:
     """Collect what `torch.export.load` logs in place of printing it: its error only says that the log has the reason.
 
-    Each is the first sentence of the innermost exception.
+    Each is the first sentence of the innermost exception, which PyTorch 2.9 puts into the text of the record.
     """
     reasons: list[str] = []
 
     def collect(record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        if error is not None:
-            reasons.append(reason_of(error).partition(". ")[0])
+        errors = (*(record.exc_info or ()), *(record.args or ()))
+        reasons.extend(reason_of(error).partition(". ")[0] for error in errors if isinstance(error, BaseException))
         return False
 
     logger = logging.getLogger("torch.export")
