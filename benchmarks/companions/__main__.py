@@ -133,7 +133,8 @@ def _counts(printed: str) -> str:
 def _failed(printed: str) -> list[str]:
     """The tests that failed, each by its kind if it has one, else by its name."""
     found = re.findall(r"^(?:FAILED|ERROR) (\S+?\.py)(?:::(\w+)(?:\[(.*?)\])?)?(?: - |$)", printed, re.MULTILINE)
-    return list(dict.fromkeys(kind or name or file for file, name, kind in found))
+    sentences = (name.removeprefix("test_").replace("_", " ") for _, name, _ in found)
+    return list(dict.fromkeys(kind or text or file for (file, _, kind), text in zip(found, sentences, strict=True)))
 
 
 def _run(*command: object, fails: bool = False, **more: str) -> subprocess.CompletedProcess[str]:

@@ -189,6 +189,7 @@ def test_others_are_refused_with_a_place_and_advice_that_works(kind: str, tmp_pa
 @pytest.mark.parametrize("make", [Unregistered, Renormalised, wrapped])
 # torch.jit's own warnings
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")  # torch.compile's
 def test_what_tracing_would_refuse_or_change_is_taken_out(make: Callable[[], nn.Module]) -> None:
     module = make_deployable(make(), signature(20, 20, 3))
     images = torch.randint(256, (2, 20, 20, 3), dtype=torch.uint8)

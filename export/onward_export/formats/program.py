@@ -27,8 +27,8 @@ from onward_export.scripted import UnscriptedModule
 __all__ = ["DEPENDS_ON_DATA", "example_inputs", "export_program", "quietly", "write_pt2"]
 
 BATCH = "batch"
-#: PyTorch 2.6 compares sizes with the largest number of 64 bits, and refuses a batch that could be as large.
-LARGEST_BATCH = None if torch.__version__ >= "2.7" else 2**31 - 1
+#: PyTorch 2.6 and 2.7 compare sizes with the largest number of 64 bits, and refuse a batch that could be as large.
+LARGEST_BATCH = None if torch.__version__ >= "2.8" else 2**31 - 1
 #: Whether this PyTorch writes .pt2 files that hold tensors as bytes, and no pickles.
 WRITES_PT2 = torch.__version__ >= "2.9"
 #: How the reason begins where a trace would record one branch of several.
