@@ -47,8 +47,8 @@ class Speed:
 
 
 def open_file(data: bytes, signature: Signature, *, backend: str = "onnxruntime", threads: int | None = None) -> Any:
-    """A backend of Onward."""
-    return open_backend("onnx", data, signature, backend=backend, threads=Threads(threads))
+    """A backend of Onward. Its threads sleep between inferences: spinning, they would slow down the others."""
+    return open_backend("onnx", data, signature, backend=backend, threads=Threads(threads, spin=False))
 
 
 def logits_of(data: bytes, signature: Signature, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
@@ -92,7 +92,7 @@ def describe(fidelity: Fidelity) -> list[str]:
     """Cells of a table."""
     assert fidelity.loss is not None
     return [
-        f"{-100 * fidelity.loss:+.2f}",
+        f"{0.0 - 100 * fidelity.loss:+.2f}",
         f"{fidelity.agreement:.2%}",
         f"{fidelity.kl:.1e}",
     ]
