@@ -288,6 +288,70 @@ def test_scales_that_are_coarser_than_they_must_be_are_named(graph: Graph) -> No
     assert any("larger than its values need" in reason for reason in graph.judge(file))
 
 
+def attribute_changed(file: onnx.ModelProto) -> None:
+    next(item for node in _all(file, "Conv") for item in node.attribute if item.name == "pads").ints[0] += 1
+
+
+def attribute_missing(file: onnx.ModelProto) -> None:
+    node, pads = next((node, item) for node in _all(file, "Conv") for item in node.attribute if item.name == "pads")
+    node.attribute.remove(pads)
+
+
+def constant_changed(file: onnx.ModelProto) -> None:
+    sizes = next(node.input[1] for node in file.graph.node if node.op_type == "Reshape")
+    _constant(file, sizes, lambda array: array * np.array([1] * (len(array) - 1) + [-1]))
+
+
+def reads_another_value(file: onnx.ModelProto) -> None:
+    last = _all(file, "Gemm")[-1]
+    last.input[0] = next(name for name in _dequantized(file) if name != last.input[0])
+
+
+def rounds_another_value(file: onnx.ModelProto) -> None:
+    one, other = _all(file, "QuantizeLinear")[:2]
+    one.input[0] = other.input[0]
+
+
+def outputs_exchanged(file: onnx.ModelProto) -> None:
+    one, other = file.graph.output
+    one.name, other.name = other.name, one.name
+
+
+def _all(file: onnx.ModelProto, op_type: str) -> list[onnx.NodeProto]:
+    return [node for node in file.graph.node if node.op_type == op_type]
+
+
+def _dequantized(file: onnx.ModelProto) -> list[str]:
+    constants = {item.name for item in file.graph.initializer}
+    return [node.output[0] for node in _all(file, "DequantizeLinear") if node.input[0] not in constants]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        attribute_changed,
+        attribute_missing,
+        constant_changed,
+        reads_another_value,
+        rounds_another_value,
+        outputs_exchanged,
+    ],
+)
+def test_another_graph_than_that_of_float32_is_named(graph: Graph, fault: Callable[[onnx.ModelProto], None]) -> None:
+    file = graph.file()
+    fault(file)
+    assert graph.judge(file)
+
+
+def test_a_weight_that_stays_in_float_is_accounted_for(graph: Graph) -> None:
+    layer = _layers(graph.placement)[-1]
+    placement = place(graph.prepared, [layer])
+    file = ir.to_proto(quantize_graph(graph.prepared, graph.ranges, weight_bits=7, in_float=frozenset([layer])))
+    assert unexplained(file, graph.prepared, placement, graph.ranges) == []
+    _constant(file, f"{layer}.weight", lambda weight: weight * np.float32(1.001))
+    assert any(layer in reason for reason in unexplained(file, graph.prepared, placement, graph.ranges))
+
+
 def test_a_node_that_float32_does_not_have_is_named(graph: Graph) -> None:
     file = graph.file()
     file.graph.node.append(onnx.helper.make_node("Identity", ["logits"], ["copy"]))

@@ -6,7 +6,8 @@ labelled images rarely show it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from onward_export.passes.linear_layer import constant_value
 from onward_export.quantization.calibration import Range, Ranges
 from onward_export.quantization.graph import bias_of
 from onward_export.quantization.integers import MIN_SCALE, NUM_STEPS
-from onward_export.quantization.placement import LAYERS, IntegerPlacement, axis_of_outputs
+from onward_export.quantization.placement import BOUNDING, LAYERS, IntegerPlacement, axis_of_outputs
 
 __all__ = ["unexplained"]
 
@@ -39,20 +40,17 @@ def unexplained(file: onnx.ModelProto, prepared: ir.Model, placement: IntegerPla
         placement: Of `prepared`: what was quantised.
         ranges: Measured anew on the calibration images.
     """
-    read = _File(file)
-    found = list(_layers(read, placement)) + list(_values(read, placement, ranges))
-    kept = {value.name for node in prepared.graph for value in node.outputs}
-    new = [node.op_type for node in file.graph.node if node.op_type not in _QDQ and not kept & set(node.output)]
-    return found + [f"a node {op_type} is not in the float32 model." for op_type in new]
-
-
-_QDQ = ("QuantizeLinear", "DequantizeLinear")
+    read, reference = _File(file), _File(ir.to_proto(prepared))
+    if graph := [*_interface(read, reference), *_nodes(read, reference, placement)]:
+        return graph
+    return [*_layers(read, placement), *_values(read, placement, ranges)]
 
 
 class _File:
     """The nodes and constants of a file, by name."""
 
     def __init__(self, file: onnx.ModelProto) -> None:
+        self.interface = [[value.name for value in values] for values in (file.graph.input, file.graph.output)]
         self.constants = {item.name: numpy_helper.to_array(item) for item in file.graph.initializer}
         self.nodes = {node.name: node for node in file.graph.node}
         self.producers = {output: node for node in file.graph.node for output in node.output}
@@ -74,6 +72,64 @@ class _File:
         zeros = self.constants[node.input[2]].astype(np.float64).reshape(steps.shape) if len(node.input) > 2 else 0.0
         return (integers.astype(np.float64) - zeros) * steps, steps, integers
 
+    def before_rounding(self, name: str) -> tuple[str, str] | None:
+        """What a dequantised value was before, and the name of the value that it stands for; None for another value."""
+        node = self.producers.get(name)
+        if node is None or node.op_type != "DequantizeLinear" or node.input[0] in self.constants:
+            return None
+        rounding = self.producers.get(node.input[0])
+        is_rounded = rounding is not None and rounding.op_type == "QuantizeLinear"
+        return (rounding.input[0] if rounding is not None and is_rounded else node.input[0]), _stem(node.name)
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix("_dequantize").removesuffix("_quantize")
+
+
+def _interface(file: _File, reference: _File) -> Iterator[str]:
+    if file.interface != reference.interface:
+        yield f"the inputs and outputs are {file.interface}, expected {reference.interface}."
+
+
+def _nodes(file: _File, reference: _File, placement: IntegerPlacement) -> Iterator[str]:
+    """Every node is one of float32's, with the same attributes and inputs; only layers among integers have others."""
+    layers = {node.outputs[0].name for node in placement.nodes if node.op_type in LAYERS}
+    pixels = {item.value.name: item.bytes.name for item in placement.pixels}
+    for output, node in file.producers.items():
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        expected = reference.producers.get(output)
+        if expected is None or _described(node) != _described(expected):
+            yield f"a node {node.op_type} that gives {output} is not in the float32 model."
+            continue
+        count = 1 if output in layers else max(len(node.input), len(expected.input))
+        for name, wanted in zip_longest(node.input[:count], expected.input[:count], fillvalue=""):
+            if not _is_same(name, wanted, file, reference, pixels):
+                yield f"{node.op_type} that gives {output} reads {name!r}, expected {wanted!r}."
+
+
+def _described(node: onnx.NodeProto) -> tuple[str, str, tuple[str, ...], list[bytes]]:
+    attributes = sorted(attribute.SerializeToString(deterministic=True) for attribute in node.attribute)
+    return node.domain, node.op_type, tuple(node.output), attributes
+
+
+def _is_same(name: str, wanted: str, file: _File, reference: _File, pixels: Mapping[str | None, str | None]) -> bool:
+    """Whether an input of the file is that of float32: the same value, rounded or not, or an equal constant."""
+    if wanted in reference.constants:
+        found, constant = file.constants.get(name), reference.constants[wanted]
+        return found is not None and found.dtype == constant.dtype and np.array_equal(found, constant, equal_nan=True)
+    rounded = file.before_rounding(name)
+    if rounded is None:
+        return name == wanted
+    source, stands_for = rounded
+    if stands_for != wanted:
+        return False
+    if wanted in pixels:
+        return source == pixels[wanted]
+    # a Relu or Clip before the rounding may be left out: `_values` finds a range that goes beyond its bounds
+    bound = reference.producers.get(wanted)
+    return source == wanted or (bound is not None and bound.op_type in BOUNDING and source == bound.input[0])
+
 
 def _layers(file: _File, placement: IntegerPlacement) -> Iterator[str]:
     for node in placement.nodes:
@@ -82,9 +138,6 @@ def _layers(file: _File, placement: IntegerPlacement) -> Iterator[str]:
         layer, weight = file.producers[node.outputs[0].name or ""], constant_value(node.inputs[1])
         assert weight is not None
         name = node.inputs[1].name
-        if layer.op_type != node.op_type:
-            yield f"{name} belongs to {layer.op_type}, not to {node.op_type}."
-            continue
         values, steps, integers = file.dequantized(layer.input[1])
         if not np.all(np.abs(values - weight) <= HALF_STEP * steps):
             yield f"{name} is off by up to {np.max(np.abs(values - weight) / steps):.3g} steps."

@@ -8,7 +8,7 @@ Source: ONNX operators QuantizeLinear and DequantizeLinear; onnxruntime, "Quanti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from onnx_ir.passes import common
 from onward_export.passes.linear_layer import constant_value, only_consumer, register_constant, remove_unused
 from onward_export.quantization.calibration import Ranges
 from onward_export.quantization.integers import Activation, WeightBits, quantize_weights
-from onward_export.quantization.placement import LAYERS, IntegerPlacement, RawPixels, axis_of_outputs, place
+from onward_export.quantization.placement import BOUNDING, LAYERS, IntegerPlacement, RawPixels, axis_of_outputs, place
 
 __all__ = ["bias_of", "quantize_graph"]
 
@@ -80,6 +80,7 @@ class _Writer:
         #: Dequantised value -> how it was quantised.
         self.read: dict[ir.Value, Activation] = {}
         self.activations = activations
+        self.parameters: dict[ir.Value, list[ir.Value]] = {}
         self.biases = {node: bias_of(node, placement) for node in placement.nodes if node.op_type in LAYERS}
 
     def add_pixels(self, pixels: RawPixels) -> None:
@@ -88,14 +89,13 @@ class _Writer:
 
     def add_value(self, value: ir.Value) -> None:
         """Round a value behind its producer; whatever reads it reads the rounded one."""
-        activation, source = self.activations[value], _without_bound(value, self.activations[value])
-        name = value.name or "value"
-        quantize = ir.node(
-            "QuantizeLinear", [source, *self._parameters(f"{name}_scale", activation)], name=f"{name}_quantize"
+        activation, name = self.activations[value], value.name or "value"
+        quantize = self._append(
+            "QuantizeLinear",
+            [_without_bound(value, activation), *self._parameters(value, activation)],
+            f"{name}_quantize",
         )
-        rounded = quantize.outputs[0]
-        rounded.name, rounded.dtype, rounded.shape = f"{name}_quantized", ir.DataType.UINT8, value.shape
-        self.graph.append(quantize)
+        rounded = _typed(quantize, f"{name}_quantized", ir.DataType.UINT8, value.shape)
         self._dequantize(rounded, value, activation, but=quantize)
 
     def quantize_layer(self, layer: ir.Node, bits: WeightBits) -> None:
@@ -112,7 +112,7 @@ class _Writer:
         new = [self._constant(f"{name}.weight", integers.weight, integers.scales, zeros, axis)]
         if integers.bias is not None:
             new.append(self._constant(f"{name}.bias", integers.bias, integers.bias_scales, None, 0))
-        while len(layer.inputs) < 1 + len(new):
+        if len(layer.inputs) < 1 + len(new):
             layer.resize_inputs(1 + len(new))
         for index, value in enumerate(new, start=1):
             layer.replace_input_with(index, value)
@@ -122,12 +122,8 @@ class _Writer:
         self, rounded: ir.Value, value: ir.Value, activation: Activation, but: ir.Node | None = None
     ) -> None:
         name = value.name or "value"
-        node = ir.node(
-            "DequantizeLinear", [rounded, *self._parameters(f"{name}_scale", activation)], name=f"{name}_dequantize"
-        )
-        result = node.outputs[0]
-        result.name, result.dtype, result.shape = f"{name}_dequantized", ir.DataType.FLOAT, value.shape
-        self.graph.append(node)
+        node = self._append("DequantizeLinear", [rounded, *self._parameters(value, activation)], f"{name}_dequantize")
+        result = _typed(node, f"{name}_dequantized", ir.DataType.FLOAT, value.shape)
         for user, index in list(value.uses()):
             if user is not but:
                 user.replace_input_with(index, result)
@@ -145,17 +141,25 @@ class _Writer:
         inputs = [self._initializer(f"{name}_integers", integers), self._initializer(f"{name}_scales", scales)]
         if zero_points is not None:
             inputs.append(self._initializer(f"{name}_zero_points", zero_points))
-        node = ir.node("DequantizeLinear", inputs, {"axis": axis}, name=f"{name}_dequantize")
-        node.outputs[0].name = f"{name}_dequantized"
-        node.outputs[0].dtype, node.outputs[0].shape = ir.DataType.FLOAT, ir.Shape(integers.shape)
-        self.graph.append(node)
-        return node.outputs[0]
+        node = self._append("DequantizeLinear", inputs, f"{name}_dequantize", {"axis": axis})
+        return _typed(node, f"{name}_dequantized", ir.DataType.FLOAT, ir.Shape(integers.shape))
 
-    def _parameters(self, name: str, activation: Activation) -> list[ir.Value]:
+    def _append(
+        self, op_type: str, inputs: Sequence[ir.Value], name: str, attributes: Mapping[str, int] | None = None
+    ) -> ir.Node:
+        node = ir.node(op_type, inputs, attributes, name=name)
+        self.graph.append(node)
+        return node
+
+    def _parameters(self, value: ir.Value, activation: Activation) -> list[ir.Value]:
         """Scale and zero point, both of shape `()`; a value's two nodes share them."""
-        if name in self.graph.initializers:
-            return [self.graph.initializers[name], self.graph.initializers[f"{name}_zero"]]
-        return [self._initializer(name, activation.scale), self._initializer(f"{name}_zero", activation.zero_point)]
+        if value not in self.parameters:
+            name = f"{value.name}_scale"
+            self.parameters[value] = [
+                self._initializer(name, activation.scale),
+                self._initializer(f"{name}_zero", activation.zero_point),
+            ]
+        return self.parameters[value]
 
     def _initializer(self, name: str, array: NDArray[Any] | np.generic) -> ir.Value:
         tensor = ir.tensor(np.asarray(array), name=name)
@@ -165,10 +169,16 @@ class _Writer:
         return value
 
 
+def _typed(node: ir.Node, name: str, dtype: ir.DataType, shape: ir.Shape | None) -> ir.Value:
+    value = node.outputs[0]
+    value.name, value.dtype, value.shape = name, dtype, shape
+    return value
+
+
 def _without_bound(value: ir.Value, activation: Activation) -> ir.Value:
     """What to round in place of a value behind Relu or Clip, where the integers end inside its bounds."""
     node = value.producer()
-    if node is None or node.op_type not in ("Relu", "Clip") or node.inputs[0] is None or value.is_graph_output():
+    if node is None or node.op_type not in BOUNDING or node.inputs[0] is None or value.is_graph_output():
         return value
     if only_consumer(node.inputs[0]) is not node:
         return value

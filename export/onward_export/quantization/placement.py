@@ -18,7 +18,7 @@ from onward_export.passes.layer_weights import Float64
 from onward_export.passes.linear_layer import constant_value, only_consumer
 from onward_export.quantization.integers import NUM_STEPS, Activation
 
-__all__ = ["LAYERS", "IntegerPlacement", "RawPixels", "name_of", "place"]
+__all__ = ["BOUNDING", "LAYERS", "IntegerPlacement", "RawPixels", "name_of", "place"]
 
 #: Operators with a weight.
 LAYERS = ("Conv", "Gemm", "MatMul")
@@ -26,6 +26,7 @@ LAYERS = ("Conv", "Gemm", "MatMul")
 ARITHMETIC = ("Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool")
 #: Operators that only move values.
 MOVING = ("Reshape", "Flatten", "Transpose", "MaxPool", "Squeeze", "Unsqueeze", "Identity")
+#: Operators that bound values.
 BOUNDING = ("Relu", "Clip")
 
 
