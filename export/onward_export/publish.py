@@ -13,8 +13,7 @@ from typing import Any
 from warnings import warn
 
 from onward import __version__
-from onward.bundle import GOLDEN, MANIFEST, PARITY_HTML, PARITY_JSON, Artifact, Bundle, FileDigest, digest_file
-from onward.bundle.bill_of_materials import BILL_OF_MATERIALS, bill_text
+from onward.bundle import GOLDEN, PARITY_HTML, PARITY_JSON, Artifact, Bundle, FileDigest, digest_file
 from onward.bundle.golden import GoldenRecord, save_outputs
 from onward.bundle.trust import Trust, remember
 from onward.errors import NotExportable, ParityFailure
@@ -26,6 +25,7 @@ from onward_export.formats.onnx_file import opset_of, write_onnx, write_onnx_aga
 from onward_export.formats.program import DEPENDS_ON_DATA, export_program, write_pt2
 from onward_export.formats.torchscript import torchscript_in_background
 from onward_export.gate import GateResult, ParityReference, check_artifact
+from onward_export.manifest import write_manifest
 from onward_export.model_to_export import ModelToExport
 from onward_export.opening import ArtifactProcess, Replays
 from onward_export.options import FORMATS, ExportOptions
@@ -284,7 +284,7 @@ def _label_order(model: ModelToExport) -> LabelOrder:
 
 
 def _write_manifest(staged: Path, model: ModelToExport, results: list[GateResult], options: ExportOptions) -> str:
-    """Write the manifest, and before it the bill of materials, where one is wanted; returns the manifest's digest."""
+    """Write the manifest of the artifacts that passed; returns its digest."""
     artifacts = tuple(
         Artifact(
             name=item.artifact,
@@ -300,13 +300,7 @@ def _write_manifest(staged: Path, model: ModelToExport, results: list[GateResult
     taken = {artifact.file.path for artifact in artifacts}
     files = tuple(file for file in _digests(staged) if file.path not in taken)
     bundle = Bundle(staged, model.signature, artifacts, files, _provenance(model))
-    if options.bill_of_materials:
-        bill = staged / BILL_OF_MATERIALS
-        bill.write_text(bill_text(bundle), encoding="utf-8")
-        bundle = replace(bundle, files=(*files, digest_file(staged, bill)))
-    document = bundle.to_json()
-    (staged / MANIFEST).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    return str(document["manifest_sha256"])
+    return write_manifest(bundle, bill_of_materials=options.bill_of_materials)
 
 
 def _title(model: ModelToExport) -> str:

@@ -177,6 +177,32 @@ def test_constants_inside_nodes_are_simulated_in_float64_too() -> None:
     assert given.tolist() == [[np.float64(np.float32(0.1)), 7 * np.float64(np.float32(0.1))]]
 
 
+@pytest.mark.parametrize("auto_pad", ["NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"])
+@pytest.mark.parametrize(("size", "stride"), [(7, 1), (8, 2), (9, 3)])
+def test_every_padding_of_a_convolution_is_simulated(auto_pad: str, size: int, stride: int) -> None:
+    chance = np.random.default_rng(0)
+    image = chance.integers(0, 256, (2, 1, size, size), np.uint8)
+    weight = numpy_helper.from_array(chance.standard_normal((3, 1, 3, 2)).astype(np.float32), "weight")
+    attributes = {"strides": [stride, 1], "auto_pad": auto_pad}
+    if not auto_pad.startswith("SAME"):  # with which onnxruntime takes no dilation
+        attributes["dilations"] = [2, 1]
+    if auto_pad == "NOTSET":
+        attributes["pads"] = [1, 0, 2, 1]
+    nodes = [
+        onnx.helper.make_node("Cast", ["image"], ["cast"], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("Conv", ["cast", "weight"], ["logits"], **attributes),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "convolution",
+        [onnx.helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, ["batch", 1, size, size])],
+        [onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, None)],
+        [weight],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    np.testing.assert_allclose(Simulation(model).run(image)["logits"], run(model, image), rtol=1e-5, atol=1e-3)
+
+
 def test_eight_bits_are_closer_than_seven(graph: Graph) -> None:
     expected = run(graph.float32, graph.images)
     errors = [np.square(run(graph.quantize(bits), graph.images) - expected).mean() for bits in (8, 7)]

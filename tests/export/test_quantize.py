@@ -20,6 +20,7 @@ from onward.bundle import Bundle
 from onward.bundle.trust import Trust
 from onward.errors import DataError, ParityFailure, UsageError
 from onward.fidelity import Budget
+from onward.prediction.batch import decode_batch
 from onward_export.quantization import QuantizeOptions
 from onward_export.quantization.images import NUM_RANKING, QuantizationImages
 from onward_export.quantization.quantize import quantize_bundle
@@ -160,6 +161,35 @@ def test_images_without_labels_leave_the_loss_unproven(shared_bundle: Bundle, di
     assert not fidelity.is_loss_proven
     assert (fidelity.num_labelled, fidelity.num_images) == (0, 350)
     assert fidelity.accuracy_after is None
+
+
+def test_of_many_files_those_that_are_needed_are_decoded(
+    shared_bundle: Bundle, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each as likely as any other, from whatever source; one that cannot be read is left out."""
+    from onward_export.quantization import unlabelled_images
+
+    np.save(tmp_path / "many.npy", digits.train.read(slice(900))[0])
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    decoded = []
+    monkeypatch.setattr(
+        unlabelled_images,
+        "decode_batch",
+        lambda batch, *rest: decoded.append(len(batch)) or decode_batch(batch, *rest),
+    )
+    options = QuantizeOptions(num_calibration=20, num_held_out=200)
+    paths = [str(tmp_path / "many.npy"), str(tmp_path / "broken.png")]
+    images = QuantizationImages.from_files(paths, shared_bundle.signature, options)
+    held_out = np.concatenate([pixels for pixels, _ in images.batches()])
+    assert sum(decoded) == 20 + NUM_RANKING + 200
+    assert len(images.calibration) == 20
+    assert len(images.ranking) + len(held_out) in (NUM_RANKING + 199, NUM_RANKING + 200)
+    places = {image.tobytes(): index for index, image in enumerate(digits.train.read(slice(900))[0])}
+    chosen = [places[image.tobytes()] for image in (*images.calibration, *images.ranking, *held_out)]
+    assert 400 < np.mean(chosen) < 500
+    assert np.corrcoef(chosen, np.arange(len(chosen)))[0, 1] < 0.2
+    again = QuantizationImages.from_files(paths, shared_bundle.signature, options)
+    assert np.array_equal(again.calibration, images.calibration)
 
 
 def test_random_images_no_images_and_too_few_are_refused(shared_bundle: Bundle, tmp_path: Path) -> None:

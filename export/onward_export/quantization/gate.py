@@ -25,10 +25,14 @@ from onward.parity import CONSTANT, Noise, Outputs
 from onward.signature import Signature
 from onward.tasks import Task, task_of
 from onward_export.opening import ArtifactProcess, OpenedArtifact
+from onward_export.quantization.account import unexplained
 from onward_export.quantization.images import QuantizationImages
+from onward_export.quantization.options import ARTIFACT
+from onward_export.quantization.placement import place
+from onward_export.quantization.selection import Choice, Quantizer
 from onward_export.quantization.simulation import Simulation
 
-__all__ = ["CheckedFile", "check_file"]
+__all__ = ["CheckedFile", "check_file", "noise_of"]
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,20 @@ class CheckedFile:
 
 
 def check_file(
-    path: Path, name: str, bundle: Bundle, parent: Artifact, images: QuantizationImages, budget: Budget
+    path: Path,
+    quantizer: Quantizer,
+    choice: Choice,
+    bundle: Bundle,
+    parent: Artifact,
+    images: QuantizationImages,
+    budget: Budget,
 ) -> CheckedFile:
-    """Measure a file; see the head of this module for what is judged.
+    """Judge a file.
 
     Args:
         path: The file.
-        name: The name of the artifact that it becomes.
+        quantizer: What it was made by.
+        choice: Which nodes stay in float32.
         bundle: The bundle of its parent.
         parent: The float32 artifact that it was made from.
         images: Held-out images judge it.
@@ -66,16 +77,22 @@ def check_file(
     Raises:
         BackendError: It does not open or run.
         NotExportable: Its operators cannot be simulated.
-        ParityFailure: Its kernels do not compute what it means.
+        ParityFailure: It is not the float32 model, rounded; or its kernels do not compute what it means; or it is over
+            the budget.
     """
-    golden, task = bundle.golden(), task_of(bundle.signature)
+    golden, task, model = bundle.golden(), task_of(bundle.signature), onnx.load(path)
+    placement = place(quantizer.prepared, choice.in_float)
+    if wrong := unexplained(model, quantizer.prepared, placement, quantizer.ranges):
+        raise ParityFailure(f"{path.name} is not the float32 model, rounded: {wrong[0]}")
     with ArtifactProcess(("onnx",)) as process:
         opened = process.open("onnx", path, bundle.signature, requires=parent.requires)
         outputs = {kind: opened.run(feed) for kind, feed in golden.inputs.items()}
-        simulated = _simulate(path, golden)
-        deviations = _deviations(name, outputs, simulated, golden, task)
-        ratio = golden.judge_replay(name, opened.replay(golden.inputs), task).noise_ratio
+        simulated = _simulate(model, golden)
+        deviations = _deviations(outputs, simulated, golden, task)
+        ratio = golden.judge_replay(ARTIFACT, opened.replay(golden.inputs), task).noise_ratio
         fidelity = _fidelity(opened, bundle, parent, images, noise_of(golden), budget)
+    if problems := fidelity.problems():
+        raise ParityFailure(_refusal(problems, choice))
     return CheckedFile(outputs, simulated, deviations, ratio, fidelity)
 
 
@@ -86,27 +103,27 @@ def noise_of(golden: GoldenRecord) -> dict[str, Noise]:
     return {name: max((golden.noise[kind][name] for kind in kinds), key=lambda noise: noise.floor) for name in names}
 
 
-def _simulate(path: Path, golden: GoldenRecord) -> dict[str, Outputs]:
+def _simulate(model: onnx.ModelProto, golden: GoldenRecord) -> dict[str, Outputs]:
     try:
-        simulation = Simulation(onnx.load(path))
+        simulation = Simulation(model)
         return {kind: simulation.run(np.asarray(feed)) for kind, feed in golden.inputs.items()}
     except Exception as error:  # the evaluator raises errors of every kind
         raise NotExportable(
-            f"{path.name} cannot be computed in float64, so that nothing would prove its kernels: {error}."
+            f"{ARTIFACT} cannot be computed in float64, so that nothing would prove its kernels: {error}."
         ) from error
 
 
 def _deviations(
-    name: str, outputs: Mapping[str, Outputs], simulated: Mapping[str, Outputs], golden: GoldenRecord, task: Task
+    outputs: Mapping[str, Outputs], simulated: Mapping[str, Outputs], golden: GoldenRecord, task: Task
 ) -> tuple[Deviation, ...]:
     errors = quantization_errors(simulated, golden.reference, golden.noise)
     rows = judge_deviations({kind: [item] for kind, item in outputs.items()}, simulated, errors, task)
     for row in rows:
         if not row.passed:
             raise ParityFailure(
-                f"{name}: onnxruntime's {row.output} of {row.kind} samples is {row.ratio:.1f} times the quantisation "
-                f"error away from what the file means. The kernels of this processor saturate, or are wrong: "
-                f"7 bits (`--weight-bits 7`) do not saturate."
+                f"{ARTIFACT}: onnxruntime's {row.output} of {row.kind} samples is {row.ratio:.1f} times the "
+                f"quantisation error away from what the file means. The kernels of this processor saturate, or are "
+                f"wrong: 7 bits (`--weight-bits 7`) do not saturate."
             )
     return rows
 
@@ -135,3 +152,13 @@ def _fidelity(
 
 def _joined(batches: list[Outputs]) -> Outputs:
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def _refusal(problems: list[str], choice: Choice) -> str:
+    table = "; ".join(
+        f"{trial.num_in_float}: KL {trial.kl:.2g}, {trial.agreement:.1%} agree" for trial in choice.trials
+    )
+    return (
+        f"{ARTIFACT} is over its budget, so it is not published. {' '.join(problems)} Nodes in float32, on the ranking "
+        f"images: {table}. More held-out images make the bound smaller, and --max-loss allows more."
+    )

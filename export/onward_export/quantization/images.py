@@ -16,13 +16,11 @@ from numpy.typing import NDArray
 from onward.bundle import Bundle
 from onward.errors import DataError, UsageError
 from onward.feed import from_pixels
-from onward.prediction.batch import Batch, decode_batch
-from onward.prediction.summary import Seconds
 from onward.signature import Signature, of_images
-from onward.sources import open_sources
 from onward.tasks.task import NO_TARGET
 from onward_export.quantization.options import QuantizeOptions
-from onward_training.data import AnySplit, Split, load_for
+from onward_export.quantization.unlabelled_images import UnlabelledImages
+from onward_training.data import AnySplit, load_for
 
 __all__ = ["NUM_RANKING", "QuantizationImages", "default_data"]
 
@@ -48,7 +46,7 @@ class QuantizationImages:
     name: str
     calibration: NDArray[np.uint8]
     ranking: NDArray[np.uint8]
-    held_out: tuple[AnySplit, ...]
+    held_out: tuple[AnySplit | UnlabelledImages, ...]
 
     @classmethod
     def find(
@@ -98,13 +96,11 @@ class QuantizationImages:
         Raises:
             DataError: They cannot be read, or are too few.
         """
-        images = np.concatenate([*_decoded(paths, signature), np.empty((0, *signature.image_shape), np.uint8)])
-        order = np.random.default_rng(SEED).permutation(len(images))
-        taken = min(options.num_calibration + NUM_RANKING, len(images) // 2)
-        targets = np.full(len(images), NO_TARGET, np.int64)
-        calibration, ranking = _draw(Split(images[order[:taken]], targets[:taken]), options.num_calibration)
-        rest = order[taken:][: options.num_held_out]
-        return cls("files", calibration, ranking, (Split(images[rest], targets[: len(rest)]),))
+        wanted = options.num_calibration + NUM_RANKING
+        drawn = UnlabelledImages.draw(paths, signature, wanted + options.num_held_out, SEED)
+        taken = min(wanted, len(drawn) // 2)
+        calibration, ranking = _divide(*drawn.read(slice(taken)), options.num_calibration)
+        return cls("files", calibration, ranking, (drawn[taken:],))
 
     def feed(self, signature: Signature) -> NDArray[Any]:
         """The calibration images as the model takes them."""
@@ -137,7 +133,17 @@ def default_data(bundle: Bundle) -> str:
 def _draw(train: AnySplit, num_calibration: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Calibration and ranking images, drawn by a fixed seed."""
     chosen = np.random.default_rng(SEED).permutation(len(train))[: num_calibration + NUM_RANKING]
-    images, targets = train.read(chosen)
+    return _divide(*train.read(chosen), num_calibration)
+
+
+def _divide(
+    images: NDArray[np.uint8], targets: NDArray[np.int64], num_calibration: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The first for calibration, the others for ranking.
+
+    Raises:
+        DataError: They are too few, or all of one class.
+    """
     if len(images) < 2 * MIN_CALIBRATION:
         raise DataError(f"{len(images)} images are too few to calibrate a model: {2 * MIN_CALIBRATION} are needed.")
     if np.ptp(targets) == 0 and targets[0] != NO_TARGET:
@@ -153,8 +159,3 @@ def _up_to(count: int, *splits: AnySplit) -> tuple[AnySplit, ...]:
         found.append(split if taken == len(split) else split.take(np.arange(taken)))
         count -= taken
     return tuple(split for split in found if len(split))
-
-
-def _decoded(paths: Sequence[str], signature: Signature) -> Iterator[NDArray[np.uint8]]:
-    for block in open_sources(paths, signature).blocks():
-        yield decode_batch(Batch((block,)), signature, Seconds()).images

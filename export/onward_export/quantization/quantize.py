@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from warnings import warn
 
 import onnx
 import onnx_ir as ir
+from numpy.typing import NDArray
 
-from onward.bundle import MANIFEST, Artifact, Bundle, digest_file
-from onward.bundle.bill_of_materials import BILL_OF_MATERIALS, bill_text
-from onward.bundle.bundle import SIGNATURE, SIMULATION
-from onward.bundle.golden import save_outputs
+from onward.bundle import Artifact, Bundle, digest_file
+from onward.bundle.bundle import SIGNATURE
 from onward.bundle.trust import Trust, remember
-from onward.errors import NotExportable, ParityFailure, UsageError
+from onward.errors import NotExportable, UsageError
 from onward.files import staged_folder
 from onward.signature import Signature
 from onward.tasks import task_of
 from onward_export.formats.onnx_file import opset_of
-from onward_export.quantization.account import unexplained
 from onward_export.quantization.calibration import measure_ranges
-from onward_export.quantization.gate import CheckedFile, check_file, noise_of
+from onward_export.quantization.gate import check_file, noise_of
 from onward_export.quantization.images import QuantizationImages
+from onward_export.quantization.integers import WeightBits
 from onward_export.quantization.options import ARTIFACT, INT8, QuantizeOptions
-from onward_export.quantization.page import FIDELITY_HTML, write_fidelity_page
 from onward_export.quantization.placement import place
 from onward_export.quantization.preparation import prepare
+from onward_export.quantization.publication import write_bundle
 from onward_export.quantization.selection import Choice, Quantizer, choose_nodes
 from onward_export.quantization.target import check_quantize_target
 
@@ -81,12 +78,7 @@ def quantize_bundle(
     check_quantize_target(bundle, out, overwrite)
     is_signed = (bundle.path / SIGNATURE).is_file()
     on_stage(CALIBRATION)
-    prepared = prepare(ir.from_proto(onnx.load_from_string(bundle.read(parent.file))))
-    placement = place(prepared)
-    if not placement.nodes:
-        raise NotExportable(f"no layer of {parent.file.path} can compute with integers.")
-    ranges = measure_ranges(prepared, placement.measured, images.feed(signature))
-    quantizer = Quantizer(prepared, ranges, options.weight_bits)
+    quantizer = _calibrate(bundle, parent, images.feed(signature), options.weight_bits)
     on_stage(TRIAL)
     choice = choose_nodes(
         quantizer,
@@ -102,12 +94,7 @@ def quantize_bundle(
     with staged_folder(out) as staged:
         path = staged / FILE
         path.write_bytes(_with_metadata(quantizer.quantize(choice.in_float), parent))
-        wrong = unexplained(onnx.load(path), prepared, place(prepared, choice.in_float), ranges)
-        if wrong:
-            raise ParityFailure(f"{FILE} is not the float32 model, rounded: {wrong[0]}")
-        checked = check_file(path, ARTIFACT, bundle, parent, images, options.budget)
-        if problems := checked.fidelity.problems():
-            raise ParityFailure(_refusal(problems, choice))
+        checked = check_file(path, quantizer, choice, bundle, parent, images, options.budget)
         artifact = Artifact(
             name=ARTIFACT,
             format=parent.format,
@@ -117,18 +104,25 @@ def quantize_bundle(
             noise_ratio=checked.noise_ratio,
             requires=parent.requires,
             parent=parent.name,
-            recipe=_recipe(quantizer, choice, images, options),
+            recipe=_recipe(quantizer, choice, images),
             fidelity=checked.fidelity,
         )
         is_trusted = bundle.trust.covers(bundle.manifest_sha256)
-        manifest_sha256 = _write_bundle(staged, bundle, artifact, checked, choice)
+        manifest_sha256 = write_bundle(staged, bundle, artifact, checked, choice)
         if is_trusted and (reason := remember(manifest_sha256, out)):
             notify(reason)
     if is_signed:
-        notify(
-            "the bundle's signature was that of the bundle before, and is left out: sign it again with `onward sign`."
-        )
+        notify("the signature was that of the bundle before, and is left out: sign it again with `onward sign`.")
     return Bundle.open(out, Trust(by_word=is_trusted))
+
+
+def _calibrate(bundle: Bundle, parent: Artifact, images: NDArray[Any], weight_bits: WeightBits) -> Quantizer:
+    """The float32 file, prepared, with the ranges of its values on these images, as the model takes them."""
+    prepared = prepare(ir.from_proto(onnx.load_from_string(bundle.read(parent.file))))
+    placement = place(prepared)
+    if not placement.nodes:
+        raise NotExportable(f"no layer of {parent.file.path} can compute with integers.")
+    return Quantizer(prepared, measure_ranges(prepared, placement.measured, images), weight_bits)
 
 
 def _with_metadata(data: bytes, parent: Artifact) -> bytes:
@@ -140,51 +134,16 @@ def _with_metadata(data: bytes, parent: Artifact) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _refusal(problems: list[str], choice: Choice) -> str:
-    table = "; ".join(
-        f"{trial.num_in_float}: KL {trial.kl:.2g}, {trial.agreement:.1%} agree" for trial in choice.trials
-    )
-    return (
-        f"{ARTIFACT} is over its budget, so it is not published. {' '.join(problems)} Nodes in float32, on the ranking "
-        f"images: {table}. More held-out images make the bound smaller, and --max-loss allows more."
-    )
-
-
-def _recipe(
-    quantizer: Quantizer, choice: Choice, images: QuantizationImages, options: QuantizeOptions
-) -> dict[str, Any]:
+def _recipe(quantizer: Quantizer, choice: Choice, images: QuantizationImages) -> dict[str, Any]:
     return {
         "scheme": "QDQ: activations uint8 with a zero point, weights int8 by output, biases int32",
-        "weight_bits": options.weight_bits,
+        "weight_bits": quantizer.weight_bits,
         "ranges": "minimum and maximum",
         "data": images.name,
         "calibration_images": len(images.calibration),
         "calibration_sha256": hashlib.sha256(images.calibration.tobytes()).hexdigest(),
         "ranking_images": len(images.ranking),
-        "integer_nodes": len(quantizer.nodes()) - len(choice.in_float),
+        "integer_nodes": len(quantizer.nodes) - len(choice.in_float),
         "float32_nodes": list(choice.in_float),
         "trials": [trial.to_json() for trial in choice.trials],
     }
-
-
-def _write_bundle(staged: Path, bundle: Bundle, artifact: Artifact, checked: CheckedFile, choice: Choice) -> str:
-    """Write everything of the bundle beside the new file, and the manifest last; returns the manifest's digest."""
-    records = {f"golden/{ARTIFACT}.npz", f"golden/{ARTIFACT}{SIMULATION}.npz", FIDELITY_HTML, BILL_OF_MATERIALS}
-    artifacts = tuple(item for item in bundle.artifacts if item.name != ARTIFACT)
-    kept = tuple(file for file in bundle.files if file.path not in records)
-    for file in (*(item.file for item in artifacts), *kept):
-        (staged / file.path).parent.mkdir(parents=True, exist_ok=True)
-        (staged / file.path).write_bytes(bundle.read(file))
-    save_outputs(staged / "golden" / f"{ARTIFACT}.npz", checked.outputs)
-    save_outputs(staged / "golden" / f"{ARTIFACT}{SIMULATION}.npz", checked.simulated)
-    whole = replace(bundle, path=staged, artifacts=(*artifacts, artifact))
-    write_fidelity_page(staged / FIDELITY_HTML, whole, checked, choice)
-    written = [f"golden/{ARTIFACT}.npz", f"golden/{ARTIFACT}{SIMULATION}.npz", FIDELITY_HTML]
-    files = (*kept, *(digest_file(staged, staged / path) for path in written))
-    whole = replace(whole, files=files)
-    if any(file.path == BILL_OF_MATERIALS for file in bundle.files):
-        (staged / BILL_OF_MATERIALS).write_text(bill_text(whole), encoding="utf-8")
-        whole = replace(whole, files=(*files, digest_file(staged, staged / BILL_OF_MATERIALS)))
-    document = whole.to_json()
-    (staged / MANIFEST).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    return str(document["manifest_sha256"])

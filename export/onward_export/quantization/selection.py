@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,7 @@ class Quantizer:
     ranges: Ranges
     weight_bits: int
 
+    @cached_property
     def nodes(self) -> list[str]:
         """Names of all nodes that can compute with integers."""
         return [name_of(node) for node in place(self.prepared).nodes]
@@ -120,10 +122,10 @@ def choose_nodes(
 
     trials: list[Trial] = []
     ranked: list[str] = []
-    for count in _counts(max_in_float, len(quantizer.nodes())):
+    for count in _counts(max_in_float, len(quantizer.nodes)):
         if count and not ranked:
             on_rank()
-            ranked = _rank(quantizer.nodes(), measure)
+            ranked = _rank(quantizer.nodes, measure)
         found = measure(ranked[:count])
         trials.append(Trial(count, found.kl, found.agreement))
         if _keeps(trials[-1], budget):

@@ -5,6 +5,7 @@ The graph's float32 constants and values become float64, so that nothing is roun
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -109,9 +110,10 @@ class Conv(OpRun):
         strides: Any = None,
     ) -> tuple[NDArray[Any]]:
         num_axes = x.ndim - 2
-        if auto_pad not in ("NOTSET", "VALID", ""):
-            raise NotImplementedError(f"a convolution with auto_pad {auto_pad}")
-        pads = list(pads or [0] * 2 * num_axes) if auto_pad != "VALID" else [0] * 2 * num_axes
+        strides, dilations = list(strides or [1] * num_axes), list(dilations or [1] * num_axes)
+        if auto_pad.startswith("SAME"):
+            pads = _same_pads(x.shape[2:], weight.shape[2:], strides, dilations, is_upper=auto_pad == "SAME_UPPER")
+        pads = list(pads or [0] * 2 * num_axes)
         # PyTorch's `pad` begins with the last axis
         around = [size for axis in reversed(range(num_axes)) for size in (pads[axis], pads[axis + num_axes])]
         convolve = (torch.nn.functional.conv1d, torch.nn.functional.conv2d, torch.nn.functional.conv3d)[num_axes - 1]
@@ -119,11 +121,26 @@ class Conv(OpRun):
             torch.nn.functional.pad(_tensor(x), around),
             _tensor(weight),
             None if bias is None else _tensor(bias),
-            stride=list(strides or [1] * num_axes),
-            dilation=list(dilations or [1] * num_axes),
+            stride=strides,
+            dilation=dilations,
             groups=group,
         )
         return (result.numpy(),)
+
+
+def _same_pads(
+    sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], *, is_upper: bool
+) -> list[int]:
+    """Pads at the beginning of each axis, then at the end, that give `ceil(size / stride)` outputs.
+
+    Source: ONNX, operator Conv, `auto_pad`.
+    """
+    totals = [
+        max((-(-size // stride) - 1) * stride + dilation * (length - 1) + 1 - size, 0)
+        for size, length, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True)
+    ]
+    smaller, larger = [total // 2 for total in totals], [total - total // 2 for total in totals]
+    return smaller + larger if is_upper else larger + smaller
 
 
 def _tensor(array: NDArray[Any]) -> torch.Tensor:
