@@ -222,9 +222,9 @@ def test_a_stranger_s_bundle_stays_a_stranger_s(
     monkeypatch.setenv("ONWARD_STATE", str(tmp_path / "state"))
     images = QuantizationImages.from_data("digits", shared_bundle.signature, QuantizeOptions())
     written = quantize_bundle(Bundle.open(tmp_path / "received"), images, options=QuantizeOptions(budget=POINT))
-    assert not written.may_open(written.artifact("pt2"))
-    assert not Bundle.open(tmp_path / "received").may_open(written.artifact("pt2"))
-    assert Bundle.open(tmp_path / "received", Trust(by_word=True)).may_open(written.artifact("pt2"))
+    assert not written.may_open(written.artifact("torchscript"))
+    assert not Bundle.open(tmp_path / "received").may_open(written.artifact("torchscript"))
+    assert Bundle.open(tmp_path / "received", Trust(by_word=True)).may_open(written.artifact("torchscript"))
 
 
 def test_the_command_prints_the_loss_and_a_signature_is_dropped(onward, bundle: Bundle) -> None:
